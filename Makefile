@@ -1,0 +1,117 @@
+# Espalier. `make demo` and `make check` install what is missing on Debian, build, and run.
+#
+# Elsewhere (modules, Spack): make the packages below visible to pkg-config, or set CC, CXX and the
+# variables HDF5_PC, BLAS_PC to the names that your centre uses. Nothing else in here is Debian's.
+
+# ---- packages: the only list of them -------------------------------------------------------------
+APT_BUILD   := build-essential pkg-config libopenmpi-dev openmpi-bin libopenblas-openmp-dev \
+               libhdf5-openmpi-dev libconfig-dev libjansson-dev libpcre2-dev libsentencepiece-dev \
+               libxxhash-dev
+APT_TEST    := libcunit1-dev hdf5-tools clang-format-14
+APT_INTEROP := python3-venv
+
+# ---- toolchain -----------------------------------------------------------------------------------
+CC       := mpicc
+CXX      := mpicxx
+HDF5_PC  ?= hdf5-openmpi
+BLAS_PC  ?= openblas
+ARCH     ?= native
+SANITIZE ?=
+NP       ?= 1 2 3 4
+PREFIX   ?= /usr/local
+
+BUILD    := build$(if $(SANITIZE),/sanitize)
+LIBS_PC  := $(HDF5_PC) $(BLAS_PC) libconfig jansson libpcre2-8 sentencepiece
+WARN     := -Wall -Wextra -Wconversion -Wshadow -Wvla
+OPT      := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE),-O3 -g -march=$(ARCH))
+VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+PC_FLAGS  = $(shell pkg-config --cflags $(LIBS_PC) | sed 's/-I/-isystem /g')
+CPPFLAGS  = -D_GNU_SOURCE -Iinclude -Isrc $(PC_FLAGS) -MMD -MP
+CFLAGS    = -std=c11 $(WARN) $(OPT) -fopenmp
+CXXFLAGS  = -std=c++17 $(OPT)
+LDFLAGS   = $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -fopenmp
+LDLIBS    = $(shell pkg-config --libs $(LIBS_PC)) -lstdc++ -lm
+
+# ---- files ---------------------------------------------------------------------------------------
+SOURCES  := $(sort $(wildcard src/*/*.c))
+SHIMS    := $(sort $(wildcard src/*/*.cc))
+OBJECTS  := $(SOURCES:src/%.c=$(BUILD)/obj/%.o) $(SHIMS:src/%.cc=$(BUILD)/obj/%.o)
+LIBRARY  := $(BUILD)/libespalier.a
+UNIT     := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit_*.c)))
+PARALLEL := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/mpi_*.c)))
+BENCHES  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/bench_*.c)))
+SCRIPTS  := $(sort $(wildcard tests/cli_*.sh))
+
+.PHONY: all check unit demo bench lint format install clean deps deps-test interop
+.SUFFIXES:
+
+all: $(BUILD)/espalier
+
+$(BUILD)/espalier: $(BUILD)/obj/cli/main.o $(LIBRARY)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(LIBRARY): $(filter-out $(BUILD)/obj/cli/main.o,$(OBJECTS))
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(BUILD)/obj/%.o: src/%.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(BUILD)/obj/%.o: src/%.cc
+	@mkdir -p $(@D)
+	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c -o $@ $<
+
+# The version is compiled into one file, again whenever it changes.
+$(BUILD)/obj/base/version.o: CPPFLAGS += -DESP_VERSION='"$(VERSION)"'
+$(BUILD)/obj/base/version.o: $(BUILD)/version
+$(BUILD)/version: FORCE
+	@mkdir -p $(@D)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+FORCE:
+
+$(BUILD)/tests/%: tests/%.c tests/test.h $(LIBRARY)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBRARY) $(LDLIBS) -lcunit
+
+-include $(OBJECTS:.o=.d) $(UNIT:=.d) $(PARALLEL:=.d) $(BENCHES:=.d)
+
+# ---- tests ---------------------------------------------------------------------------------------
+check: deps-test
+	@$(MAKE) --no-print-directory check-only
+
+.PHONY: check-only
+check-only: $(BUILD)/espalier $(UNIT) $(PARALLEL)
+	@BUILD=$(BUILD) NP="$(NP)" SANITIZE="$(SANITIZE)" sh tests/run.sh $(UNIT) $(PARALLEL) $(if $(SANITIZE),,$(SCRIPTS))
+
+bench: deps-test
+	@$(MAKE) --no-print-directory bench-only
+
+.PHONY: bench-only
+bench-only: $(BUILD)/espalier $(BENCHES)
+	@BUILD=$(BUILD) sh tests/bench.sh $(BENCHES)
+
+demo: deps
+	@$(MAKE) --no-print-directory all
+	@BUILD=$(BUILD) sh jobs/demo.sh
+
+lint:
+	@sh tests/lint.sh
+
+interop: all
+	@BUILD=$(BUILD) sh tests/interop.sh
+
+format:
+	clang-format -i $(wildcard src/*/*.[ch] include/espalier/*.h tests/*.[ch])
+
+install: all
+	install -D -m 755 $(BUILD)/espalier $(DESTDIR)$(PREFIX)/bin/espalier
+
+clean:
+	rm -rf build
+
+# ---- what a bare machine lacks -------------------------------------------------------------------
+deps:
+	@sh tests/deps.sh $(APT_BUILD)
+deps-test:
+	@sh tests/deps.sh $(APT_BUILD) $(APT_TEST)

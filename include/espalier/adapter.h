@@ -1,0 +1,42 @@
+/* adapter.h - low-rank adapters (Hu et al. 2021) on linear weights: y += scale * B (A dropout(x)).
+ *
+ * The arrays belong to whoever trains or loads them (a parameter set); an adapter only points.
+ */
+#ifndef ESPALIER_ADAPTER_H
+#define ESPALIER_ADAPTER_H
+
+#include "espalier/model.h"
+
+typedef struct esp_lora {
+    float *a, *b;   /* [r, n_in], [n_out, r]; NULL: this weight has no adapter */
+    float *da, *db; /* gradients, accumulated; NULL when not trained          */
+} esp_lora;
+
+typedef struct esp_adapter {
+    size_t    rank;     /* r                                                     */
+    float     scale;    /* alpha / r                                             */
+    float     dropout;  /* probability; 0 outside training                       */
+    uint64_t  seed;     /* of dropout: seed of the run and step                  */
+    size_t    n_slots;  /* of the architecture                                   */
+    esp_lora *lora;     /* [n_layers * n_slots] owned; index layer * n_slots + slot */
+} esp_adapter;
+
+/* An adapter without arrays for a model. Local. */
+void esp_adapter_init(esp_adapter *a, const esp_model *m, size_t rank, float alpha);
+void esp_adapter_free(esp_adapter *a); /* safe twice and on {0} */
+
+/* The adapter of a weight; NULL where a is NULL or there is none. Borrowed. Local. */
+esp_lora *esp_adapter_at(const esp_adapter *a, size_t layer, int slot);
+
+/* y += scale * B u with u = A dropout(x).  x [n_tok, n_in]  u [n_tok, r] set  y [n_tok, n_out].
+ * dropped [n_tok, n_in] is scratch for dropout(x), unused without dropout. Local. */
+void esp_lora_forward(float *y, float *u, float *dropped, const esp_adapter *a, size_t layer, int slot,
+                      const float *x, const esp_weight *w, const esp_batch *batch);
+
+/* dx += gradient, da and db accumulated where not NULL. u as forward left it; du [n_tok, r] and
+ * dropped are scratch. Local. */
+void esp_lora_backward(float *dx, float *du, float *dropped, const esp_adapter *a, size_t layer,
+                       int slot, const float *dy, const float *u, const float *x, const esp_weight *w,
+                       const esp_batch *batch);
+
+#endif

@@ -1,0 +1,21 @@
+/* digest.h - 128-bit digests (XXH3) of data and settings, as 32 hex digits. Identity, not security. */
+#ifndef ESPALIER_DIGEST_H
+#define ESPALIER_DIGEST_H
+
+#include <stddef.h>
+
+#define ESP_DIGEST_SIZE 33 /* 32 hex digits and the end of the string */
+
+/* Digest of n bytes. Local. */
+void esp_digest_bytes(char hex[ESP_DIGEST_SIZE], const void *data, size_t n);
+
+/* Digest of several parts one after another: init, add ..., end. end frees the state. Local. */
+typedef struct esp_digest {
+    void *state; /* owned */
+} esp_digest;
+
+void esp_digest_init(esp_digest *d);
+void esp_digest_add(esp_digest *d, const void *data, size_t n);
+void esp_digest_end(esp_digest *d, char hex[ESP_DIGEST_SIZE]);
+
+#endif

@@ -1,0 +1,31 @@
+/* mem.h - memory that is there or the job ends, and strings. */
+#ifndef ESPALIER_MEM_H
+#define ESPALIER_MEM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* n zeroed elements of size bytes, aligned to 64 bytes; aborts the job when there is no memory or
+ * n * size overflows. n = 0 gives a valid pointer. Freed with free(). Local. */
+void *esp_calloc(size_t n, size_t size);
+
+/* Grow an array got from esp_calloc/esp_grow to n elements; the new part is not set. Local. */
+void *esp_grow(void *p, size_t n, size_t size);
+
+/* n zeroed elements of the type that p points to. */
+#define ESP_NEW(p, n) ((p) = esp_calloc((n), sizeof *(p)))
+
+/* printf into a fresh string; the caller frees. Local. */
+char *esp_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* Copy of a string; the caller frees. NULL gives NULL. Local. */
+char *esp_strdup(const char *s);
+
+/* A size as the int that MPI and BLAS take; aborts where it does not fit. Local. */
+int esp_count(size_t n);
+
+/* Largest resident set of this process so far, and the anonymous part now, in bytes. Local. */
+size_t esp_peak_resident(void);
+size_t esp_anonymous_resident(void);
+
+#endif

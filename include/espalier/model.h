@@ -1,0 +1,89 @@
+/* model.h - a model folder in memory: sizes from config.json, weights mapped in their own type.
+ *
+ * A model without weights (shapes only) has data = NULL everywhere and serves inspection, plans with
+ * criterion random, and cost. Layers of a pruned model differ in width: take sizes from here.
+ */
+#ifndef ESPALIER_MODEL_H
+#define ESPALIER_MODEL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "espalier/arch.h"
+#include "espalier/digest.h"
+#include "espalier/par.h"
+#include "espalier/safetensors.h"
+
+#define ESP_NO_LAYER ((size_t)-1) /* the layer of slots outside the blocks */
+
+typedef struct esp_layer_dims {
+    size_t heads, kv_heads, mlp; /* H, K, F of this layer */
+} esp_layer_dims;
+
+typedef struct esp_dims {
+    size_t          n_layers, hidden, head_dim, vocab, max_positions;
+    esp_layer_dims *layer; /* [n_layers] owned */
+} esp_dims;
+
+typedef struct esp_weight {
+    size_t      rows, cols; /* cols 1 for a vector                                   */
+    esp_dtype   dtype;
+    const void *data;       /* [rows, cols] borrowed, any alignment; NULL: shape only */
+    bool        has_bias;
+    const void *bias;       /* [rows] of the same dtype, borrowed                     */
+} esp_weight;
+
+typedef struct esp_model {
+    const esp_arch  *arch;
+    esp_dims         dims;
+    bool             tied;      /* the head is the embedding                             */
+    float            norm_eps;
+    double          *inv_freq;  /* [head_dim / 2] owned, rope scaling applied             */
+    int32_t          bos, eos;  /* -1 when config.json names none                        */
+    esp_dtype        dtype;     /* of the embedding; files are written in each weight's own */
+    esp_weight      *outer;     /* [ESP_SLOT_BLOCK] owned                                */
+    esp_weight      *block;     /* [n_layers * (n_slots - ESP_SLOT_BLOCK)] owned         */
+    esp_safetensors *files;     /* [n_files] owned                                       */
+    size_t           n_files;
+    json_t          *config;    /* config.json as read; owned                            */
+    char            *dir;       /* owned                                                 */
+} esp_model;
+
+/* config.json only: sizes and weight shapes, no data. ESP_EFORMAT for an unsupported model_type, a
+ * missing or impossible value (named with file and key), ESP_EUSAGE when it is not there. Local. */
+esp_status esp_model_shape(esp_model *m, const char *dir);
+
+/* The same and the weights: one model.safetensors or an index with shards, each tensor's shape checked
+ * against config.json. Every rank maps for itself; statuses are agreed. Collective on comm. */
+esp_status esp_model_load(esp_model *m, const char *dir, MPI_Comm comm);
+void esp_model_free(esp_model *m); /* safe twice and on {0} */
+
+/* Weight of a slot (layer ESP_NO_LAYER for slots below ESP_SLOT_BLOCK). A tied head gives the
+ * embedding. Borrowed. Local. */
+const esp_weight *esp_model_weight(const esp_model *m, size_t layer, int slot);
+
+/* Full tensor name without ".weight" / ".bias"; the caller frees. Local. */
+char *esp_model_tensor_name(const esp_model *m, size_t layer, int slot);
+
+/* Elements of a width in a layer (any layer for widths of the whole model). Local. */
+size_t esp_model_width(const esp_model *m, size_t layer, esp_width w);
+
+/* Visits all weights once in file order: embedding, layers, final norm, head (when not tied). Local. */
+typedef void (*esp_weight_visitor)(void *ctx, size_t layer, int slot, const esp_weight *w);
+void esp_model_visit(const esp_model *m, esp_weight_visitor visit, void *ctx);
+
+/* Digest of config.json and all tensors (names, types, shapes, bytes); tensors are shared out over
+ * the ranks, the result does not depend on their number. Collective on comm. */
+void esp_model_digest(char hex[ESP_DIGEST_SIZE], const esp_model *m, MPI_Comm comm);
+
+/* What a model costs. macs: multiply-accumulates of one forward of n_tok tokens of one sample: linear
+ * weights (head included, embedding not) times n_tok, and both attention products, full square. */
+typedef struct esp_cost {
+    uint64_t parameters; /* a tied head counts once */
+    uint64_t macs;
+    uint64_t bytes; /* of the weights in their types */
+} esp_cost;
+
+esp_cost esp_model_cost(const esp_model *m, size_t n_tok);
+
+#endif

@@ -1,0 +1,26 @@
+/* model_save.h - writing a model folder that any client loads. One writer for surgery, merging,
+ * trained models and synth: they differ in where the rows of a tensor come from. */
+#ifndef ESPALIER_MODEL_SAVE_H
+#define ESPALIER_MODEL_SAVE_H
+
+#include "espalier/model.h"
+
+/* Source of tensor data. Fills `out` with rows first .. first + n of a tensor in the dtype that the
+ * target model gives it (bias: the bias vector, then a row is one element). */
+typedef esp_status (*esp_tensor_source)(void *ctx, void *out, size_t layer, int slot, bool bias,
+                                        size_t first, size_t n);
+
+/* Shapes of a model that is to be written: config is changed to match dims where they differ
+ * (uniform layers: the plain keys num_attention_heads, num_key_value_heads, intermediate_size,
+ * hidden_size, num_hidden_layers, head_dim; else also per-layer lists under "espalier"), weights get the
+ * new shapes with data = NULL. dims is copied. from is borrowed no longer than the call. Local. */
+void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dims);
+
+/* Writes shape's config.json and tensors to dir.part and commits it to dir: files of at most
+ * shard_bytes (0: 5 GB) with an index where there is more than one, tensors shared out over the ranks,
+ * streamed through buffers of a few MB; tokenizer and generation files copied from files_from
+ * (NULL: none). Collective on comm. */
+esp_status esp_model_save(const char *dir, const esp_model *shape, esp_tensor_source source, void *ctx,
+                          const char *files_from, size_t shard_bytes, MPI_Comm comm);
+
+#endif

@@ -1,0 +1,43 @@
+/* digest.c - XXH3 of 128 bits as hex. */
+#include "espalier/digest.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+#define XXH_INLINE_ALL
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wconversion"
+#include <xxhash.h>
+#pragma GCC diagnostic pop
+
+#include "espalier/status.h"
+
+static void to_hex(char hex[ESP_DIGEST_SIZE], XXH128_hash_t h)
+{
+    snprintf(hex, ESP_DIGEST_SIZE, "%016llx%016llx", (unsigned long long)h.high64,
+             (unsigned long long)h.low64);
+}
+
+void esp_digest_bytes(char hex[ESP_DIGEST_SIZE], const void *data, size_t n)
+{
+    to_hex(hex, XXH3_128bits(data, n));
+}
+
+void esp_digest_init(esp_digest *d)
+{
+    d->state = XXH3_createState();
+    ESP_REQUIRE(d->state);
+    XXH3_128bits_reset(d->state);
+}
+
+void esp_digest_add(esp_digest *d, const void *data, size_t n)
+{
+    XXH3_128bits_update(d->state, data, n);
+}
+
+void esp_digest_end(esp_digest *d, char hex[ESP_DIGEST_SIZE])
+{
+    to_hex(hex, XXH3_128bits_digest(d->state));
+    XXH3_freeState(d->state);
+    d->state = NULL;
+}

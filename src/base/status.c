@@ -1,0 +1,99 @@
+/* status.c - the error slot and agreement between ranks. */
+#include "espalier/status.h"
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const int exit_codes[ESP_N_STATUS] = {
+    [ESP_OK] = 0,  [ESP_EUSAGE] = 2,  [ESP_EFORMAT] = 2,
+    [ESP_EIO] = 1, [ESP_EFAILED] = 1, [ESP_ESTOPPED] = 75,
+};
+
+static char slot[2048];
+
+int esp_exit_code(esp_status st)
+{
+    return exit_codes[st];
+}
+
+esp_status esp_fail(esp_status st, const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    vsnprintf(slot, sizeof slot, fmt, args);
+    va_end(args);
+    return st;
+}
+
+esp_status esp_fail_in(esp_status st, const char *fmt, ...)
+{
+    char inner[sizeof slot];
+    va_list args;
+    int n;
+
+    memcpy(inner, slot, sizeof slot);
+    va_start(args, fmt);
+    n = vsnprintf(slot, sizeof slot, fmt, args);
+    va_end(args);
+    if (n >= 0 && (size_t)n < sizeof slot) {
+        snprintf(slot + n, sizeof slot - (size_t)n, ": %s", inner);
+    }
+    return st;
+}
+
+const char *esp_error_message(void)
+{
+    return slot;
+}
+
+void esp_error_clear(void)
+{
+    slot[0] = '\0';
+}
+
+esp_status esp_agree(MPI_Comm comm, esp_status st)
+{
+    int rank, size, first, agreed = (int)st;
+
+    ESP_MPI(MPI_Comm_rank(comm, &rank));
+    ESP_MPI(MPI_Comm_size(comm, &size));
+    first = st == ESP_OK ? size : rank;
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, comm));
+    if (first == size) {
+        return ESP_OK;
+    }
+    ESP_MPI(MPI_Bcast(&agreed, 1, MPI_INT, first, comm));
+    if (rank == first && slot[0]) {
+        fprintf(stderr, "espalier: %s%s\n", agreed == ESP_ESTOPPED ? "" : "error: ", slot);
+        fflush(stderr);
+    }
+    esp_error_clear(); /* told once, or another rank's to tell */
+    return (esp_status)agreed;
+}
+
+void esp_bug(const char *file, int line, const char *fmt, ...)
+{
+    int rank = -1, running = 0, over = 0;
+    va_list args;
+
+    MPI_Initialized(&running);
+    MPI_Finalized(&over);
+    running = running && !over;
+    if (running) {
+        MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    }
+    fprintf(stderr, "espalier: rank %d: %s:%d: ", rank, file, line);
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    fputc('\n', stderr);
+    fflush(stderr);
+    if (running) {
+        MPI_Abort(MPI_COMM_WORLD, 1);
+    }
+    abort();
+}

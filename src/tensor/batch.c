@@ -1,0 +1,121 @@
+/* batch.c - samples, and ragged batches cut into row blocks. */
+#include "espalier/batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/mem.h"
+#include "espalier/status.h"
+
+void esp_samples_add(esp_samples *s, const int32_t *ids, const uint8_t *counts, size_t n)
+{
+    size_t at = s->n ? s->start[s->n] : 0;
+
+    s->start = esp_grow(s->start, s->n + 2, sizeof *s->start);
+    s->ids = esp_grow(s->ids, at + n, sizeof *s->ids);
+    s->targets = esp_grow(s->targets, at + n, sizeof *s->targets);
+    s->start[s->n] = at;
+    s->start[++s->n] = at + n;
+    for (size_t t = 0; t < n; t++) {
+        s->ids[at + t] = ids[t];
+        s->targets[at + t] =
+            t + 1 < n && (!counts || counts[t + 1]) ? ids[t + 1] : ESP_NO_TARGET;
+    }
+}
+
+void esp_samples_free(esp_samples *s)
+{
+    free(s->start);
+    free(s->ids);
+    free(s->targets);
+    *s = (esp_samples){ 0 };
+}
+
+size_t esp_samples_longest(const esp_samples *s)
+{
+    size_t longest = 0;
+
+    for (size_t j = 0; j < s->n; j++) {
+        size_t n = s->start[j + 1] - s->start[j];
+
+        longest = n > longest ? n : longest;
+    }
+    return longest;
+}
+
+size_t esp_samples_targets(const esp_samples *s, size_t j)
+{
+    size_t n = 0;
+
+    for (size_t t = s->start[j]; t < s->start[j + 1]; t++) {
+        n += s->targets[t] != ESP_NO_TARGET;
+    }
+    return n;
+}
+
+void esp_batch_init(esp_batch *b, size_t max_samples, size_t max_tok)
+{
+    *b = (esp_batch){ .max_samples = max_samples, .max_tok = max_tok };
+    ESP_NEW(b->start, max_samples + 1);
+    ESP_NEW(b->ids, max_tok);
+    ESP_NEW(b->targets, max_tok);
+    ESP_NEW(b->key, max_samples);
+    ESP_NEW(b->block, max_samples + max_tok / ESP_ROW_BLOCK + 2);
+}
+
+void esp_batch_free(esp_batch *b)
+{
+    free(b->start);
+    free(b->ids);
+    free(b->targets);
+    free(b->key);
+    free(b->block);
+    *b = (esp_batch){ 0 };
+}
+
+/* Row blocks: whole samples together up to the limit, a longer sample in pieces of the limit. */
+static void cut_blocks(esp_batch *b, size_t min_rows)
+{
+    size_t begin = 0; /* of the open block */
+
+    b->n_blocks = 0;
+    for (size_t j = 0; j < b->n_samples; j++) {
+        size_t end = b->start[j + 1];
+
+        if (end - begin > ESP_ROW_BLOCK && begin < b->start[j]) { /* does not fit with its neighbours */
+            b->block[b->n_blocks++] = begin;
+            begin = b->start[j];
+        }
+        while (end - begin > ESP_ROW_BLOCK) {
+            b->block[b->n_blocks++] = begin;
+            begin += ESP_ROW_BLOCK;
+        }
+        if (end - begin >= min_rows || j + 1 == b->n_samples) {
+            b->block[b->n_blocks++] = begin;
+            begin = end;
+        }
+    }
+    b->block[b->n_blocks] = b->n_tok;
+}
+
+void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size_t n, size_t min_rows)
+{
+    size_t at = 0;
+
+    ESP_REQUIRE(n > 0 && n <= b->max_samples);
+    for (size_t i = 0; i < n; i++) {
+        size_t from = s->start[pick[i]], len = s->start[pick[i] + 1] - from;
+
+        ESP_REQUIRE(len > 0 && at + len <= b->max_tok);
+        b->start[i] = at;
+        b->key[i] = pick[i];
+        memcpy(b->ids + at, s->ids + from, len * sizeof *b->ids);
+        memcpy(b->targets + at, s->targets + from, len * sizeof *b->targets);
+        at += len;
+    }
+    b->start[n] = at;
+    b->n_samples = n;
+    b->n_tok = at;
+    b->position = 0;
+    cut_blocks(b, min_rows);
+}

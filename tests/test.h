@@ -1,0 +1,107 @@
+/* test.h - CUnit under MPI: rank 0 reports, the others run the same tests, all leave with one code. */
+#ifndef ESPALIER_TEST_H
+#define ESPALIER_TEST_H
+
+#include <CUnit/Basic.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/log.h"
+#include "espalier/mem.h"
+#include "espalier/status.h"
+
+typedef struct esp_test {
+    const char *name;
+    void (*run)(void);
+} esp_test;
+
+/* Where the shared models are, NULL (after a message) when they are not: the test then passes as skipped. */
+static inline char *esp_test_shared(const char *below)
+{
+    const char *root = getenv("ESPALIER_SHARED");
+    char *path = esp_format("%s/%s", root ? root : "../shared", below);
+    FILE *f = fopen(path, "r");
+
+    if (!f) {
+        printf("skipped: %s is not here\n", path);
+        free(path);
+        return NULL;
+    }
+    fclose(f);
+    return path;
+}
+
+/* Fresh folder for the files of this test program, the same name on all ranks. */
+static inline char *esp_test_dir(const char *name)
+{
+    const char *root = getenv("ESPALIER_TEST_DIR");
+
+    return esp_format("%s/%s", root ? root : "/tmp", name);
+}
+
+static inline int esp_test_main(int argc, char **argv, const char *suite_name, const esp_test *tests,
+                                size_t n)
+{
+    int rank, provided, failed;
+    CU_pSuite suite;
+
+    (void)argc;
+    (void)argv;
+    MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    esp_log_init(ESP_LOG_QUIET, rank == 0);
+    CU_initialize_registry();
+    suite = CU_add_suite(suite_name, NULL, NULL);
+    for (size_t i = 0; i < n; i++) {
+        CU_add_test(suite, tests[i].name, tests[i].run);
+    }
+    if (rank == 0) {
+        CU_basic_set_mode(CU_BRM_NORMAL);
+        CU_basic_run_tests();
+    } else {
+        CU_run_all_tests();
+    }
+    failed = (int)CU_get_number_of_failures();
+    if (failed && rank != 0) {
+        for (CU_pFailureRecord f = CU_get_failure_list(); f; f = f->pNext) {
+            printf("rank %d: %s:%u: %s\n", rank, f->strFileName, f->uiLineNumber, f->strCondition);
+        }
+    }
+    MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
+    CU_cleanup_registry();
+    MPI_Finalize();
+    return failed ? 1 : 0;
+}
+
+#define ESP_TEST_MAIN(suite, ...)                                                       \
+    int main(int argc, char **argv)                                                     \
+    {                                                                                   \
+        static const esp_test tests[] = { __VA_ARGS__ };                                \
+        return esp_test_main(argc, argv, suite, tests, sizeof tests / sizeof *tests);   \
+    }
+
+/* |a - b| <= tol * scale over n numbers; prints the worst when it fails. */
+static inline int esp_test_close(const double *a, const double *b, size_t n, double scale, double tol)
+{
+    double worst = 0;
+    size_t at = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        double e = fabs(a[i] - b[i]);
+
+        if (!(e <= worst)) {
+            worst = e;
+            at = i;
+        }
+    }
+    if (!(worst <= tol * scale)) {
+        printf("  [%zu] %.9g against %.9g, error %.3g of scale %.3g (allowed %.3g)\n", at, a[at], b[at],
+               worst / scale, scale, tol);
+        return 0;
+    }
+    return 1;
+}
+
+#endif
