@@ -41,8 +41,8 @@ static inline char *esp_test_dir(const char *name)
     return esp_format("%s/%s", root ? root : "/tmp", name);
 }
 
-static inline int esp_test_main(int argc, char **argv, const char *suite_name, const esp_test *tests,
-                                size_t n)
+static inline int esp_test_main(int argc, char **argv, const char *suite_name,
+                                const esp_test *tests, size_t n)
 {
     int rank, provided, failed;
     CU_pSuite suite;
@@ -75,15 +75,16 @@ static inline int esp_test_main(int argc, char **argv, const char *suite_name, c
     return failed ? 1 : 0;
 }
 
-#define ESP_TEST_MAIN(suite, ...)                                                       \
-    int main(int argc, char **argv)                                                     \
-    {                                                                                   \
-        static const esp_test tests[] = { __VA_ARGS__ };                                \
-        return esp_test_main(argc, argv, suite, tests, sizeof tests / sizeof *tests);   \
+#define ESP_TEST_MAIN(suite, ...)                                                     \
+    int main(int argc, char **argv)                                                   \
+    {                                                                                 \
+        static const esp_test tests[] = { __VA_ARGS__ };                              \
+        return esp_test_main(argc, argv, suite, tests, sizeof tests / sizeof *tests); \
     }
 
 /* |a - b| <= tol * scale over n numbers; prints the worst when it fails. */
-static inline int esp_test_close(const double *a, const double *b, size_t n, double scale, double tol)
+static inline int esp_test_close(const double *a, const double *b, size_t n, double scale,
+                                 double tol)
 {
     double worst = 0;
     size_t at = 0;
@@ -97,8 +98,8 @@ static inline int esp_test_close(const double *a, const double *b, size_t n, dou
         }
     }
     if (!(worst <= tol * scale)) {
-        printf("  [%zu] %.9g against %.9g, error %.3g of scale %.3g (allowed %.3g)\n", at, a[at], b[at],
-               worst / scale, scale, tol);
+        printf("  [%zu] %.9g against %.9g, error %.3g of scale %.3g (allowed %.3g)\n", at, a[at],
+               b[at], worst / scale, scale, tol);
         return 0;
     }
     return 1;

@@ -13,12 +13,12 @@ typedef struct esp_lora {
 } esp_lora;
 
 typedef struct esp_adapter {
-    size_t    rank;     /* r                                                     */
-    float     scale;    /* alpha / r                                             */
-    float     dropout;  /* probability; 0 outside training                       */
-    uint64_t  seed;     /* of dropout: seed of the run and step                  */
-    size_t    n_slots;  /* of the architecture                                   */
-    esp_lora *lora;     /* [n_layers * n_slots] owned; index layer * n_slots + slot */
+    size_t rank;    /* r                                                     */
+    float scale;    /* alpha / r                                             */
+    float dropout;  /* probability; 0 outside training                       */
+    uint64_t seed;  /* of dropout: seed of the run and step                  */
+    size_t n_slots; /* of the architecture                                   */
+    esp_lora *lora; /* [n_layers * n_slots] owned; index layer * n_slots + slot */
 } esp_adapter;
 
 /* An adapter without arrays for a model. Local. */
@@ -30,13 +30,13 @@ esp_lora *esp_adapter_at(const esp_adapter *a, size_t layer, int slot);
 
 /* y += scale * B u with u = A dropout(x).  x [n_tok, n_in]  u [n_tok, r] set  y [n_tok, n_out].
  * dropped [n_tok, n_in] is scratch for dropout(x), unused without dropout. Local. */
-void esp_lora_forward(float *y, float *u, float *dropped, const esp_adapter *a, size_t layer, int slot,
-                      const float *x, const esp_weight *w, const esp_batch *batch);
+void esp_lora_forward(float *y, float *u, float *dropped, const esp_adapter *a, size_t layer,
+                      int slot, const float *x, const esp_weight *w, const esp_batch *batch);
 
-/* dx += gradient, da and db accumulated where not NULL. u as forward left it; du [n_tok, r] and
- * dropped are scratch. Local. */
-void esp_lora_backward(float *dx, float *du, float *dropped, const esp_adapter *a, size_t layer,
-                       int slot, const float *dy, const float *u, const float *x, const esp_weight *w,
+/* dx += gradient, da and db accumulated where not NULL. u, du [n_tok, r] and dropped are scratch: u and
+ * dropout(x) are made again. Local. */
+void esp_lora_backward(float *dx, float *u, float *du, float *dropped, const esp_adapter *a,
+                       size_t layer, int slot, const float *dy, const float *x, const esp_weight *w,
                        const esp_batch *batch);
 
 #endif

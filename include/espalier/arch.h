@@ -41,29 +41,29 @@ typedef enum esp_bias {
 enum { ESP_SLOT_EMBED, ESP_SLOT_FINAL_NORM, ESP_SLOT_HEAD, ESP_SLOT_BLOCK };
 
 typedef struct esp_slot {
-    const char *name;  /* Hugging Face name without ".weight"; "%zu" stands for the layer */
-    const char *label; /* short name of the structure in importance.h5: "q"               */
-    esp_width   rows, cols; /* shape of the weight; cols ESP_W_ONE for a vector           */
-    esp_bias    bias;
+    const char *name;     /* Hugging Face name without ".weight"; "%zu" stands for the layer */
+    const char *label;    /* short name of the structure in importance.h5: "q"               */
+    esp_width rows, cols; /* shape of the weight; cols ESP_W_ONE for a vector           */
+    esp_bias bias;
 } esp_slot;
 
 typedef struct esp_op {
     esp_op_kind kind;
-    int         slot;  /* weight of NORM and LINEAR, else -1 */
-    int         in[3]; /* values, -1 where unused            */
-    int         out;   /* value; each value is written by one operation */
+    int slot;  /* weight of NORM and LINEAR, else -1 */
+    int in[3]; /* values, -1 where unused            */
+    int out;   /* value; each value is written by one operation */
 } esp_op;
 
 typedef struct esp_arch {
-    const char      *model_type;   /* of config.json       */
-    const char      *architecture; /* "LlamaForCausalLM"   */
-    bool             always_qkv_bias;
-    const esp_slot  *slots;        /* [n_slots]            */
-    size_t           n_slots;
-    const esp_width *values;       /* [n_values] widths; value 0 is the input of a block */
-    size_t           n_values;
-    const esp_op    *ops;          /* [n_ops] of a block, in order; the last writes the block's output */
-    size_t           n_ops;
+    const char *model_type;   /* of config.json       */
+    const char *architecture; /* "LlamaForCausalLM"   */
+    bool always_qkv_bias;
+    const esp_slot *slots; /* [n_slots]            */
+    size_t n_slots;
+    const esp_width *values; /* [n_values] widths; value 0 is the input of a block */
+    size_t n_values;
+    const esp_op *ops; /* [n_ops] of a block, in order; the last writes the block's output */
+    size_t n_ops;
 } esp_arch;
 
 /* Description for a model_type, NULL when there is none. Local. */

@@ -10,7 +10,8 @@
 #include "espalier/par.h"
 
 typedef struct esp_progress_state {
-    size_t step, samples_seen; /* samples drawn since the start; epoch and position follow from it */
+    size_t step,
+        samples_seen; /* samples drawn since the start; epoch and position follow from it */
     double best_loss;
     size_t best_step, bad_validations;
     double first_loss; /* validation loss before the first step */

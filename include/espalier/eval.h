@@ -6,12 +6,12 @@
 #include "espalier/tokenizer.h"
 
 typedef struct esp_eval {
-    double  loss, perplexity; /* mean cross-entropy a token, its exponential */
-    double  accuracy;         /* share of targets that had the largest logit */
-    int64_t tokens;           /* targets                                     */
+    double loss, perplexity; /* mean cross-entropy a token, its exponential */
+    double accuracy;         /* share of targets that had the largest logit */
+    int64_t tokens;          /* targets                                     */
     esp_cost cost;
-    double  seconds, tok_per_second;
-    size_t  peak_resident;    /* largest over ranks, bytes */
+    double seconds, tok_per_second;
+    size_t peak_resident; /* largest over ranks, bytes */
 } esp_eval;
 
 /* Samples are shared out over the data ranks in batches of at most max_tok tokens. The same result on
@@ -21,9 +21,9 @@ esp_status esp_evaluate(esp_eval *e, const esp_model *m, const esp_adapter *adap
                         const esp_grid *grid);
 
 typedef struct esp_generate_options {
-    size_t   tokens;      /* to make at most                       */
-    double   temperature; /* 0: greedy                             */
-    double   top_p;       /* nucleus (Holtzman et al. 2020); 1: all */
+    size_t tokens;      /* to make at most                       */
+    double temperature; /* 0: greedy                             */
+    double top_p;       /* nucleus (Holtzman et al. 2020); 1: all */
     uint64_t seed;
 } esp_generate_options;
 

@@ -40,7 +40,7 @@ esp_status esp_commit(const char *path);
 /* A file mapped read-only; pages are shared by all ranks of a node. */
 typedef struct esp_map {
     const uint8_t *data; /* [n] */
-    size_t         n;
+    size_t n;
 } esp_map;
 
 /* ESP_EUSAGE when the file is not there, ESP_EIO when it cannot be mapped. Local. */

@@ -9,7 +9,12 @@
 
 #include "espalier/model.h"
 
-typedef enum esp_unit_kind { ESP_UNIT_ATTENTION, ESP_UNIT_MLP, ESP_UNIT_HIDDEN, ESP_N_UNITS } esp_unit_kind;
+typedef enum esp_unit_kind {
+    ESP_UNIT_ATTENTION,
+    ESP_UNIT_MLP,
+    ESP_UNIT_HIDDEN,
+    ESP_N_UNITS
+} esp_unit_kind;
 const char *esp_unit_name(esp_unit_kind k); /* "attention" "mlp" "hidden" */
 
 typedef enum esp_side { ESP_ROWS, ESP_COLS } esp_side; /* vectors have rows only */
@@ -18,24 +23,24 @@ typedef enum esp_side { ESP_ROWS, ESP_COLS } esp_side; /* vectors have rows only
  * [g * channels_per_group, (g + 1) * channels_per_group). Several indices may share a channel (the
  * query heads of one key/value head). */
 typedef struct esp_structure {
-    size_t   layer;   /* ESP_NO_LAYER for slots outside the blocks         */
-    int      slot;
+    size_t layer; /* ESP_NO_LAYER for slots outside the blocks         */
+    int slot;
     esp_side side;
-    size_t   length;  /* rows or columns of the weight                     */
+    size_t length;    /* rows or columns of the weight                     */
     int32_t *channel; /* [length] owned; -1: not part of this unit         */
 } esp_structure;
 
 typedef struct esp_unit {
-    esp_unit_kind  kind;
-    size_t         layer; /* ESP_NO_LAYER for hidden */
-    size_t         n_groups, channels_per_group;
+    esp_unit_kind kind;
+    size_t layer; /* ESP_NO_LAYER for hidden */
+    size_t n_groups, channels_per_group;
     esp_structure *structures; /* [n_structures] owned, in order of execution */
-    size_t         n_structures;
+    size_t n_structures;
 } esp_unit;
 
 typedef struct esp_groups {
     esp_unit *units; /* [n_units] owned: by layer attention, mlp; hidden last */
-    size_t    n_units;
+    size_t n_units;
 } esp_groups;
 
 /* Builds the neuron graph of the whole model and takes its closed sets. Needs shapes only. Local. */

@@ -12,9 +12,22 @@
 #include "espalier/pass.h"
 
 typedef enum esp_criterion {
-    ESP_VECTOR, ESP_ELEMENT1, ESP_ELEMENT2, ESP_MIX, ESP_L1, ESP_L2, ESP_RANDOM, ESP_N_CRITERIA
+    ESP_VECTOR,
+    ESP_ELEMENT1,
+    ESP_ELEMENT2,
+    ESP_MIX,
+    ESP_L1,
+    ESP_L2,
+    ESP_RANDOM,
+    ESP_N_CRITERIA
 } esp_criterion;
-typedef enum esp_aggregation { ESP_SUM, ESP_PROD, ESP_MAX, ESP_LAST, ESP_N_AGGREGATIONS } esp_aggregation;
+typedef enum esp_aggregation {
+    ESP_SUM,
+    ESP_PROD,
+    ESP_MAX,
+    ESP_LAST,
+    ESP_N_AGGREGATIONS
+} esp_aggregation;
 
 const char *esp_criterion_name(esp_criterion c);     /* "vector" ... */
 const char *esp_aggregation_name(esp_aggregation a); /* "sum" ...    */
@@ -23,8 +36,8 @@ typedef struct esp_importance_options {
     unsigned criteria;     /* bit set of 1u << esp_criterion       */
     unsigned aggregations; /* bit set of 1u << esp_aggregation     */
     unsigned units;        /* bit set of 1u << esp_unit_kind       */
-    bool     fisher_sum;   /* F = sum_j instead of mean_j          */
-    size_t   max_tok;      /* tokens of one local batch at most    */
+    bool fisher_sum;       /* F = sum_j instead of mean_j          */
+    size_t max_tok;        /* tokens of one local batch at most    */
     uint64_t seed;         /* of criterion random                  */
 } esp_importance_options;
 
@@ -35,8 +48,8 @@ typedef struct esp_scores {
      * [n_units * ESP_N_CRITERIA] of [n_structures * n_channels]; NULL where not asked for; owned */
     double **group;
     double **structure;
-    double   loss; /* mean over samples of the mean cross-entropy */
-    size_t   n_samples, n_tok;
+    double loss; /* mean over samples of the mean cross-entropy */
+    size_t n_samples, n_tok;
 } esp_scores;
 
 /* Scores of all criteria in one pass over the samples (none for l1, l2, random). Needs memory for one
@@ -47,7 +60,8 @@ esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_
 void esp_scores_free(esp_scores *s); /* safe twice and on {0} */
 
 /* Borrowed; NULL when not asked for. structure: [n_structures][n_groups * channels_per_group]. Local. */
-const double *esp_scores_group(const esp_scores *s, const esp_unit *u, esp_criterion c, esp_aggregation a);
+const double *esp_scores_group(const esp_scores *s, const esp_unit *u, esp_criterion c,
+                               esp_aggregation a);
 const double *esp_scores_structure(const esp_scores *s, const esp_unit *u, esp_criterion c);
 
 /* importance.h5: /layers/<l>/<unit>/<criterion>/<aggregation> f64 [groups],

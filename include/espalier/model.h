@@ -21,32 +21,32 @@ typedef struct esp_layer_dims {
 } esp_layer_dims;
 
 typedef struct esp_dims {
-    size_t          n_layers, hidden, head_dim, vocab, max_positions;
+    size_t n_layers, hidden, head_dim, vocab, max_positions;
     esp_layer_dims *layer; /* [n_layers] owned */
 } esp_dims;
 
 typedef struct esp_weight {
-    size_t      rows, cols; /* cols 1 for a vector                                   */
-    esp_dtype   dtype;
-    const void *data;       /* [rows, cols] borrowed, any alignment; NULL: shape only */
-    bool        has_bias;
-    const void *bias;       /* [rows] of the same dtype, borrowed                     */
+    size_t rows, cols; /* cols 1 for a vector                                   */
+    esp_dtype dtype;
+    const void *data; /* [rows, cols] borrowed, any alignment; NULL: shape only */
+    bool has_bias;
+    const void *bias; /* [rows] of the same dtype, borrowed                     */
 } esp_weight;
 
 typedef struct esp_model {
-    const esp_arch  *arch;
-    esp_dims         dims;
-    bool             tied;      /* the head is the embedding                             */
-    float            norm_eps;
-    double          *inv_freq;  /* [head_dim / 2] owned, rope scaling applied             */
-    int32_t          bos, eos;  /* -1 when config.json names none                        */
-    esp_dtype        dtype;     /* of the embedding; files are written in each weight's own */
-    esp_weight      *outer;     /* [ESP_SLOT_BLOCK] owned                                */
-    esp_weight      *block;     /* [n_layers * (n_slots - ESP_SLOT_BLOCK)] owned         */
-    esp_safetensors *files;     /* [n_files] owned                                       */
-    size_t           n_files;
-    json_t          *config;    /* config.json as read; owned                            */
-    char            *dir;       /* owned                                                 */
+    const esp_arch *arch;
+    esp_dims dims;
+    bool tied; /* the head is the embedding                             */
+    float norm_eps;
+    double *inv_freq;       /* [head_dim / 2] owned, rope scaling applied             */
+    int32_t bos, eos;       /* -1 when config.json names none                        */
+    esp_dtype dtype;        /* of the embedding; files are written in each weight's own */
+    esp_weight *outer;      /* [ESP_SLOT_BLOCK] owned                                */
+    esp_weight *block;      /* [n_layers * (n_slots - ESP_SLOT_BLOCK)] owned         */
+    esp_safetensors *files; /* [n_files] owned                                       */
+    size_t n_files;
+    json_t *config; /* config.json as read; owned                            */
+    char *dir;      /* owned                                                 */
 } esp_model;
 
 /* config.json only: sizes and weight shapes, no data. ESP_EFORMAT for an unsupported model_type, a

@@ -20,7 +20,7 @@ void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dim
  * shard_bytes (0: 5 GB) with an index where there is more than one, tensors shared out over the ranks,
  * streamed through buffers of a few MB; tokenizer and generation files copied from files_from
  * (NULL: none). Collective on comm. */
-esp_status esp_model_save(const char *dir, const esp_model *shape, esp_tensor_source source, void *ctx,
-                          const char *files_from, size_t shard_bytes, MPI_Comm comm);
+esp_status esp_model_save(const char *dir, const esp_model *shape, esp_tensor_source source,
+                          void *ctx, const char *files_from, size_t shard_bytes, MPI_Comm comm);
 
 #endif

@@ -7,11 +7,11 @@
 #include "espalier/status.h"
 
 typedef struct esp_grid {
-    MPI_Comm world; /* duplicate of the communicator given to esp_grid_init; owned     */
-    MPI_Comm data;  /* ranks that hold the same layers and share the samples; owned    */
-    int      rank, size;     /* in world                                               */
-    int      i_data, n_data; /* in data                                                */
-    int      n_threads;      /* OpenMP threads of each rank                            */
+    MPI_Comm world;     /* duplicate of the communicator given to esp_grid_init; owned     */
+    MPI_Comm data;      /* ranks that hold the same layers and share the samples; owned    */
+    int rank, size;     /* in world                                               */
+    int i_data, n_data; /* in data                                                */
+    int n_threads;      /* OpenMP threads of each rank                            */
 } esp_grid;
 
 /* n_threads 0: what OpenMP would use by itself. Sets the threads of this process and makes BLAS

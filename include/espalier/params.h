@@ -9,19 +9,20 @@
 #include "espalier/pass.h"
 
 typedef struct esp_entry {
-    char  *name;    /* tensor name, owned: "model.layers.0.self_attn.q_proj.lora_A" or "...weight" */
-    size_t layer;   /* ESP_NO_LAYER outside the blocks */
-    int    slot;
+    char *name;   /* tensor name, owned: "model.layers.0.self_attn.q_proj.lora_A" or "...weight" */
+    size_t layer; /* ESP_NO_LAYER outside the blocks */
+    int slot;
     size_t begin, n; /* part of the vectors            */
     size_t shape[2]; /* shape[1] = 0 for a vector      */
-    bool   decays;   /* weight decay applies           */
+    bool decays;     /* weight decay applies           */
 } esp_entry;
 
 typedef struct esp_params {
-    esp_entry *entries; /* [n_entries] owned; by layer, so that a block's gradients lie together; then the rest */
-    size_t     n_entries;
-    size_t     n;       /* numbers altogether */
-    float     *value, *grad, *m, *v, *best; /* [n] each, owned: AdamW's moments, best values so far */
+    esp_entry *
+        entries; /* [n_entries] owned; by layer, so that a block's gradients lie together; then the rest */
+    size_t n_entries;
+    size_t n;                           /* numbers altogether */
+    float *value, *grad, *m, *v, *best; /* [n] each, owned: AdamW's moments, best values so far */
 } esp_params;
 
 /* LoRA: A from a normal distribution of variance 1/n_in... as PEFT (Kaiming uniform, a = sqrt 5), B zero;

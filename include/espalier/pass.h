@@ -17,7 +17,8 @@ typedef struct esp_sink {
     void *ctx;
     /* dL/dW = dy^T x, and dL/dbias the column sums of dy. dy [n_tok, rows]  x [n_tok, cols]. For the head
      * called once a chunk of tokens, in order. */
-    void (*linear)(void *ctx, size_t layer, int slot, const float *dy, const float *x, size_t n_tok);
+    void (*linear)(void *ctx, size_t layer, int slot, const float *dy, const float *x,
+                   size_t n_tok);
     /* dw [n_samples, D]: gradient of the norm's weight, a row a sample. */
     void (*norm)(void *ctx, size_t layer, int slot, const float *dw);
     /* dx [n_tok, D]: gradient of the embedded tokens. */
@@ -28,24 +29,28 @@ typedef struct esp_sink {
 
 typedef struct esp_pass_options {
     size_t max_samples, max_tok; /* the largest batch                                        */
-    bool   backward;             /* keep what backward needs                                 */
-    bool   resident;             /* keep all weights in f32 (decoding): model-sized memory    */
+    bool backward;               /* keep what backward needs                                 */
+    bool resident;               /* keep all weights in f32 (decoding): model-sized memory    */
 } esp_pass_options;
 
 typedef struct esp_cache { /* keys and values of one sample, for decoding */
-    size_t  n, capacity;   /* positions filled, room                      */
-    float **k, **v;        /* [n_layers] of [capacity, K * d] owned        */
+    size_t n, capacity;    /* positions filled, room                      */
+    size_t n_layers;
+    float **k, **v; /* [n_layers] of [capacity, K * d] owned        */
 } esp_cache;
 
 typedef struct esp_pass {
-    const esp_model   *model;   /* borrowed                                             */
+    const esp_model *model;     /* borrowed                                             */
     const esp_adapter *adapter; /* borrowed; NULL: none. May be changed between batches  */
-    esp_pass_options   options;
-    float  *inputs;   /* [backward ? n_layers + 1 : 1][max_tok, D] owned: block inputs, last output     */
-    float  *hidden;   /* [max_tok, D] owned: final hidden states, after the norm          */
-    float  *d_hidden; /* [max_tok, D] owned: gradient of what flows back                  */
-    struct esp_block *block;  /* scratch of one block; owned                              */
-    double  flops;    /* multiply-adds * 2 of the linear products executed so far         */
+    esp_pass_options options;
+    float *
+        inputs; /* [backward ? n_layers + 1 : 1][max_tok, D] owned: block inputs, last output     */
+    float *hidden;           /* [max_tok, D] owned: final hidden states, after the norm          */
+    float *d_hidden;         /* [max_tok, D] owned: gradient of what flows back                  */
+    float *d_spare;          /* [max_tok, D] owned: takes turns with d_hidden                    */
+    struct esp_block *block; /* scratch of one block; owned                              */
+    struct esp_outer *outer; /* f32 weights outside the blocks, logits; owned            */
+    double flops;            /* multiply-adds * 2 of the linear products executed so far         */
 } esp_pass;
 
 void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options options);
@@ -59,7 +64,7 @@ void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch);
  * With scale [n_samples] (what a token's loss of that sample counts in the objective) it also prepares
  * backward: gradients of head and final norm go to the sink (may be NULL). scale NULL: loss only. Local. */
 typedef struct esp_loss {
-    double  sum;   /* cross-entropy, nats */
+    double sum;    /* cross-entropy, nats */
     int64_t count; /* targets             */
     int64_t hits;  /* targets that had the largest logit */
 } esp_loss;
@@ -72,7 +77,7 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
 void esp_pass_backward(esp_pass *p, const esp_sink *sink, const esp_batch *batch);
 
 /* Logits of rows of p->hidden.  logits [n_rows, V]. Local. */
-void esp_pass_logits(float *logits, const esp_pass *p, size_t first_row, size_t n_rows);
+void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows);
 
 void esp_cache_init(esp_cache *c, const esp_model *m, size_t capacity);
 void esp_cache_free(esp_cache *c); /* safe twice and on {0} */

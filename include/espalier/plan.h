@@ -5,53 +5,59 @@
 #include "espalier/importance.h"
 
 typedef enum esp_prune_mode { ESP_PRUNE_BLOCK, ESP_PRUNE_CHANNEL, ESP_PRUNE_LAYER } esp_prune_mode;
-typedef enum esp_target_kind { ESP_TARGET_NONE, ESP_TARGET_PARAMETERS, ESP_TARGET_MACS, ESP_TARGET_BYTES } esp_target_kind;
+typedef enum esp_target_kind {
+    ESP_TARGET_NONE,
+    ESP_TARGET_PARAMETERS,
+    ESP_TARGET_MACS,
+    ESP_TARGET_BYTES
+} esp_target_kind;
 
 typedef struct esp_layer_range {
     size_t first, last; /* inclusive */
 } esp_layer_range;
 
 typedef struct esp_plan_options {
-    esp_prune_mode   mode; /* block: attention and mlp groups; channel: hidden; layer: whole layers */
-    esp_criterion    criterion;
-    esp_aggregation  aggregation;
-    double           ratio;       /* of the groups of each unit (local) or of all (global) to cut */
-    esp_target_kind  target_kind; /* instead of ratio                                             */
-    double           target;      /* < = 1: fraction of the dense model to keep; else a count      */
-    size_t           target_tokens; /* tokens of a forward for macs                               */
-    bool             global;      /* one ranking over all layers, else each unit alike            */
-    esp_layer_range *attention_layers, *mlp_layers; /* prunable; borrowed; n = 0: all              */
-    size_t           n_attention_layers, n_mlp_layers;
-    size_t           round_to;    /* kept groups of a unit are a multiple of it                   */
-    size_t           min_keep;    /* groups that stay in each unit at least                       */
-    uint64_t         seed;        /* of criterion random                                          */
+    esp_prune_mode mode; /* block: attention and mlp groups; channel: hidden; layer: whole layers */
+    esp_criterion criterion;
+    esp_aggregation aggregation;
+    double ratio;                /* of the groups of each unit (local) or of all (global) to cut */
+    esp_target_kind target_kind; /* instead of ratio                                             */
+    double target;               /* < = 1: fraction of the dense model to keep; else a count      */
+    size_t target_tokens;        /* tokens of a forward for macs                               */
+    bool global;                 /* one ranking over all layers, else each unit alike            */
+    esp_layer_range *attention_layers,
+        *mlp_layers; /* prunable; borrowed; n = 0: all              */
+    size_t n_attention_layers, n_mlp_layers;
+    size_t round_to; /* kept groups of a unit are a multiple of it                   */
+    size_t min_keep; /* groups that stay in each unit at least                       */
+    uint64_t seed;   /* of criterion random                                          */
 } esp_plan_options;
 
 typedef struct esp_kept {
-    size_t   n, total;
+    size_t n, total;
     int32_t *index; /* [n] ascending, owned */
 } esp_kept;
 
 typedef struct esp_layer_plan {
-    bool     kept;      /* false: the layer goes as a whole   */
+    bool kept;          /* false: the layer goes as a whole   */
     esp_kept attention; /* key/value heads with their queries */
     esp_kept mlp;       /* neurons                            */
 } esp_layer_plan;
 
 typedef struct esp_plan {
     esp_layer_plan *layers; /* [n_layers] owned */
-    size_t          n_layers;
-    esp_kept        hidden;
-    esp_cost        dense, pruned;
-    char            model[ESP_DIGEST_SIZE];  /* digest of the dense model, or of its config.json alone */
-    char            digest[ESP_DIGEST_SIZE]; /* of the kept indices                                   */
+    size_t n_layers;
+    esp_kept hidden;
+    esp_cost dense, pruned;
+    char model[ESP_DIGEST_SIZE];  /* digest of the dense model, or of its config.json alone */
+    char digest[ESP_DIGEST_SIZE]; /* of the kept indices                                   */
 } esp_plan;
 
 /* Ranks groups by score (rounded to f32, ties by index) and cuts from the lowest until the ratio or the
  * target is reached. scores may be NULL for criterion random, which needs shapes only. ESP_EUSAGE when
  * the options cannot be met, with the nearest that can. Local. */
-esp_status esp_plan_make(esp_plan *p, const esp_model *m, const esp_groups *g, const esp_scores *scores,
-                         const esp_plan_options *o);
+esp_status esp_plan_make(esp_plan *p, const esp_model *m, const esp_groups *g,
+                         const esp_scores *scores, const esp_plan_options *o);
 void esp_plan_free(esp_plan *p); /* safe twice and on {0} */
 
 /* Broadcasts rank 0's plan; the others' must be {0}. Digests are compared on all ranks.

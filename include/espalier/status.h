@@ -42,29 +42,29 @@ _Noreturn void esp_bug(const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
 /* Leave the calling function with the status of expr unless it is ESP_OK. */
-#define ESP_TRY(expr)                           \
-    do {                                        \
-        esp_status esp_try_status = (expr);     \
-        if (esp_try_status != ESP_OK) {         \
-            return esp_try_status;              \
-        }                                       \
+#define ESP_TRY(expr)                       \
+    do {                                    \
+        esp_status esp_try_status = (expr); \
+        if (esp_try_status != ESP_OK) {     \
+            return esp_try_status;          \
+        }                                   \
     } while (0)
 
 /* MPI calls do not fail in a run that can go on. */
-#define ESP_MPI(call)                                                            \
-    do {                                                                         \
-        int esp_mpi_code = (call);                                               \
-        if (esp_mpi_code != MPI_SUCCESS) {                                       \
+#define ESP_MPI(call)                                                               \
+    do {                                                                            \
+        int esp_mpi_code = (call);                                                  \
+        if (esp_mpi_code != MPI_SUCCESS) {                                          \
             esp_bug(__FILE__, __LINE__, "MPI error %d in %s", esp_mpi_code, #call); \
-        }                                                                        \
+        }                                                                           \
     } while (0)
 
 /* A condition that only a bug can break; also in release builds. */
-#define ESP_REQUIRE(cond)                                        \
-    do {                                                         \
-        if (!(cond)) {                                           \
-            esp_bug(__FILE__, __LINE__, "broken: %s", #cond);    \
-        }                                                        \
+#define ESP_REQUIRE(cond)                                     \
+    do {                                                      \
+        if (!(cond)) {                                        \
+            esp_bug(__FILE__, __LINE__, "broken: %s", #cond); \
+        }                                                     \
     } while (0)
 
 #endif

@@ -16,8 +16,8 @@
 
 typedef enum esp_dtype { ESP_F32, ESP_F16, ESP_BF16, ESP_N_DTYPES } esp_dtype;
 
-size_t esp_dtype_size(esp_dtype t);         /* bytes of an element                       */
-const char *esp_dtype_name(esp_dtype t);    /* as safetensors spells it: "F32" "F16" "BF16" */
+size_t esp_dtype_size(esp_dtype t);      /* bytes of an element                       */
+const char *esp_dtype_name(esp_dtype t); /* as safetensors spells it: "F32" "F16" "BF16" */
 
 /* Conversions of n elements; to 16 bits rounds to nearest even. */
 void esp_to_f32(float *dst, const void *src, esp_dtype t, size_t n);
@@ -29,8 +29,8 @@ void esp_linear_forward(float *y, const float *x, const float *w, const float *b
                         size_t n_out, const esp_batch *batch);
 
 /* dx += dy W. Blocks as in esp_linear_forward. */
-void esp_linear_backward_input(float *dx, const float *dy, const float *w, size_t n_in, size_t n_out,
-                               const esp_batch *batch);
+void esp_linear_backward_input(float *dx, const float *dy, const float *w, size_t n_in,
+                               size_t n_out, const esp_batch *batch);
 
 /* dw += dy^T x over n_tok rows;  db += column sums of dy (db may be NULL). */
 void esp_linear_backward_weight(float *dw, float *db, const float *dy, const float *x, size_t n_tok,
@@ -38,7 +38,8 @@ void esp_linear_backward_weight(float *dw, float *db, const float *dy, const flo
 
 /* RMS norm (Zhang and Sennrich 2019): y = x * r * w, r = 1 / sqrt(mean(x^2) + eps) a row.
  * x, y [n_tok, D]  w [D]. */
-void esp_rmsnorm_forward(float *y, const float *x, const float *w, size_t n_tok, size_t D, float eps);
+void esp_rmsnorm_forward(float *y, const float *x, const float *w, size_t n_tok, size_t D,
+                         float eps);
 
 /* dx += gradient;  dw [B, D]: row j is set to the gradient of sample j (dw may be NULL). */
 void esp_rmsnorm_backward(float *dx, float *dw, const float *dy, const float *x, const float *w,
@@ -58,8 +59,8 @@ void esp_rotary_backward(float *dx, const float *dy, const double *inv_freq, siz
 void esp_attention_forward(float *out, const float *q, const float *k, const float *v, size_t H,
                            size_t K, size_t d, float scale, const esp_batch *batch);
 void esp_attention_backward(float *dq, float *dk, float *dv, const float *dout, const float *q,
-                            const float *k, const float *v, size_t H, size_t K, size_t d, float scale,
-                            const esp_batch *batch);
+                            const float *k, const float *v, size_t H, size_t K, size_t d,
+                            float scale, const esp_batch *batch);
 
 /* The same for n_new queries at the end of a cache of n_all keys and values (decoding, one sample):
  * query i sees keys 0 .. n_all - n_new + i. k, v rows are kv_stride apart. */

@@ -17,7 +17,7 @@ typedef struct esp_tokenizer esp_tokenizer; /* opaque */
 
 typedef struct esp_ids {
     int32_t *id; /* [n] owned */
-    size_t   n, room;
+    size_t n, room;
 } esp_ids;
 void esp_ids_add(esp_ids *ids, int32_t id);
 void esp_ids_free(esp_ids *ids); /* safe twice and on {0} */
@@ -39,7 +39,7 @@ esp_status esp_tokenizer_encode(const esp_tokenizer *t, esp_ids *ids, const char
 
 /* Text of n ids, 0-terminated, the caller frees; special tokens are left out when skip_special.
  * *n_bytes may be NULL. ESP_EFORMAT for an id beyond the vocabulary. Local. */
-esp_status esp_tokenizer_decode(const esp_tokenizer *t, char **text, size_t *n_bytes, const int32_t *ids,
-                                size_t n, bool skip_special);
+esp_status esp_tokenizer_decode(const esp_tokenizer *t, char **text, size_t *n_bytes,
+                                const int32_t *ids, size_t n, bool skip_special);
 
 #endif

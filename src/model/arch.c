@@ -7,8 +7,7 @@
 enum { NORM1 = ESP_SLOT_BLOCK, Q, K, V, O, NORM2, GATE, UP, DOWN };
 
 static const esp_slot llama_slots[] = {
-    [ESP_SLOT_EMBED] = { "model.embed_tokens", "embed", ESP_W_VOCAB, ESP_W_HIDDEN,
-                         ESP_BIAS_NEVER },
+    [ESP_SLOT_EMBED] = { "model.embed_tokens", "embed", ESP_W_VOCAB, ESP_W_HIDDEN, ESP_BIAS_NEVER },
     [ESP_SLOT_FINAL_NORM] = { "model.norm", "norm", ESP_W_HIDDEN, ESP_W_ONE, ESP_BIAS_NEVER },
     [ESP_SLOT_HEAD] = { "lm_head", "head", ESP_W_VOCAB, ESP_W_HIDDEN, ESP_BIAS_NEVER },
 #define LAYER(slot, name, label, rows, cols, bias) \
@@ -26,13 +25,33 @@ static const esp_slot llama_slots[] = {
 };
 
 /* Values of the block, each written once. */
-enum { X, H1, QUERY, KEY, VALUE, QUERY_R, KEY_R, ATT, ATT_OUT, X1, H2, G, U, M, MLP_OUT, X2, N_VALUES };
+enum {
+    X,
+    H1,
+    QUERY,
+    KEY,
+    VALUE,
+    QUERY_R,
+    KEY_R,
+    ATT,
+    ATT_OUT,
+    X1,
+    H2,
+    G,
+    U,
+    M,
+    MLP_OUT,
+    X2,
+    N_VALUES
+};
 
 static const esp_width llama_values[N_VALUES] = {
-    [X] = ESP_W_HIDDEN,      [H1] = ESP_W_HIDDEN,   [QUERY] = ESP_W_QUERY,  [KEY] = ESP_W_KV,
-    [VALUE] = ESP_W_KV,      [QUERY_R] = ESP_W_QUERY, [KEY_R] = ESP_W_KV,   [ATT] = ESP_W_QUERY,
-    [ATT_OUT] = ESP_W_HIDDEN, [X1] = ESP_W_HIDDEN,  [H2] = ESP_W_HIDDEN,    [G] = ESP_W_MLP,
-    [U] = ESP_W_MLP,         [M] = ESP_W_MLP,       [MLP_OUT] = ESP_W_HIDDEN, [X2] = ESP_W_HIDDEN,
+    [X] = ESP_W_HIDDEN,  [H1] = ESP_W_HIDDEN, [QUERY] = ESP_W_QUERY,
+    [KEY] = ESP_W_KV,    [VALUE] = ESP_W_KV,  [QUERY_R] = ESP_W_QUERY,
+    [KEY_R] = ESP_W_KV,  [ATT] = ESP_W_QUERY, [ATT_OUT] = ESP_W_HIDDEN,
+    [X1] = ESP_W_HIDDEN, [H2] = ESP_W_HIDDEN, [G] = ESP_W_MLP,
+    [U] = ESP_W_MLP,     [M] = ESP_W_MLP,     [MLP_OUT] = ESP_W_HIDDEN,
+    [X2] = ESP_W_HIDDEN,
 };
 
 static const esp_op llama_ops[] = {
@@ -54,11 +73,11 @@ static const esp_op llama_ops[] = {
 };
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
-#define LLAMA_LIKE(type, class, qkv_bias)                                                        \
-    {                                                                                            \
-        .model_type = type, .architecture = class, .always_qkv_bias = qkv_bias,                  \
-        .slots = llama_slots, .n_slots = COUNT(llama_slots), .values = llama_values,             \
-        .n_values = COUNT(llama_values), .ops = llama_ops, .n_ops = COUNT(llama_ops)             \
+#define LLAMA_LIKE(type, class, qkv_bias)                                            \
+    {                                                                                \
+        .model_type = type, .architecture = class, .always_qkv_bias = qkv_bias,      \
+        .slots = llama_slots, .n_slots = COUNT(llama_slots), .values = llama_values, \
+        .n_values = COUNT(llama_values), .ops = llama_ops, .n_ops = COUNT(llama_ops) \
     }
 
 static const esp_arch families[] = {

@@ -18,8 +18,7 @@ void esp_samples_add(esp_samples *s, const int32_t *ids, const uint8_t *counts, 
     s->start[++s->n] = at + n;
     for (size_t t = 0; t < n; t++) {
         s->ids[at + t] = ids[t];
-        s->targets[at + t] =
-            t + 1 < n && (!counts || counts[t + 1]) ? ids[t + 1] : ESP_NO_TARGET;
+        s->targets[at + t] = t + 1 < n && (!counts || counts[t + 1]) ? ids[t + 1] : ESP_NO_TARGET;
     }
 }
 
@@ -82,7 +81,8 @@ static void cut_blocks(esp_batch *b, size_t min_rows)
     for (size_t j = 0; j < b->n_samples; j++) {
         size_t end = b->start[j + 1];
 
-        if (end - begin > ESP_ROW_BLOCK && begin < b->start[j]) { /* does not fit with its neighbours */
+        if (end - begin > ESP_ROW_BLOCK &&
+            begin < b->start[j]) { /* does not fit with its neighbours */
             b->block[b->n_blocks++] = begin;
             begin = b->start[j];
         }
@@ -98,7 +98,8 @@ static void cut_blocks(esp_batch *b, size_t min_rows)
     b->block[b->n_blocks] = b->n_tok;
 }
 
-void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size_t n, size_t min_rows)
+void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size_t n,
+                    size_t min_rows)
 {
     size_t at = 0;
 

@@ -1,0 +1,377 @@
+/* block.c - one block: f32 weights, forward and backward over the operations of the family.
+ *
+ * Letters: D model width, d head dimension; n_tok rows of the batch.
+ */
+#include "block_impl.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/mem.h"
+
+/* ---- weights in f32 ---- */
+
+static bool is_usable_in_place(const esp_weight *w)
+{
+    uintptr_t at = (uintptr_t)w->data | (w->has_bias ? (uintptr_t)w->bias : 0);
+
+    return w->dtype == ESP_F32 && at % _Alignof(float) == 0;
+}
+
+void esp_f32_load(esp_f32 *f, const esp_weight *w)
+{
+    size_t n = w->rows * w->cols, n_all = n + (w->has_bias ? w->rows : 0);
+
+    if (is_usable_in_place(w)) {
+        f->w = w->data;
+        f->b = w->has_bias ? w->bias : NULL;
+        return;
+    }
+    if (f->n_room < n_all) {
+        free(f->room);
+        ESP_NEW(f->room, n_all);
+        f->n_room = n_all;
+    }
+    esp_to_f32(f->room, w->data, w->dtype, n);
+    f->w = f->room;
+    f->b = NULL;
+    if (w->has_bias) {
+        esp_to_f32(f->room + n, w->bias, w->dtype, w->rows);
+        f->b = f->room + n;
+    }
+}
+
+void esp_f32_free(esp_f32 *f)
+{
+    free(f->room);
+    *f = (esp_f32){ 0 };
+}
+
+/* The f32 weights of a layer: of the one layer in memory, or of all. */
+static esp_f32 *weights_of(const esp_pass *p, size_t layer)
+{
+    return p->block->weights + (p->options.resident ? layer * p->model->arch->n_slots : 0);
+}
+
+static void load_layer(esp_pass *p, size_t layer)
+{
+    esp_f32 *weights = weights_of(p, layer);
+
+    if (p->options.resident ? weights[ESP_SLOT_BLOCK].w != NULL : p->block->loaded == layer) {
+        return;
+    }
+    for (int slot = ESP_SLOT_BLOCK; slot < (int)p->model->arch->n_slots; slot++) {
+        esp_f32_load(&weights[slot], esp_model_weight(p->model, layer, slot));
+    }
+    p->block->loaded = layer;
+}
+
+/* ---- scratch ---- */
+
+int esp_block_output(const esp_arch *a)
+{
+    return a->ops[a->n_ops - 1].out;
+}
+
+/* Marks the operations whose results some backward reads: inputs of all but sums and rotations, and
+ * what those are made of. */
+static void find_redo(bool *redo, const esp_arch *a)
+{
+    bool *read = NULL;
+
+    ESP_NEW(read, a->n_values);
+    for (size_t i = a->n_ops; i-- > 0;) {
+        const esp_op *op = &a->ops[i];
+        bool reads = op->kind != ESP_OP_ADD && op->kind != ESP_OP_ROTARY;
+
+        redo[i] = read[op->out];
+        for (int k = 0; k < 3; k++) {
+            if (op->in[k] >= 0 && (reads || redo[i])) {
+                read[op->in[k]] = true;
+            }
+        }
+    }
+    free(read);
+}
+
+static size_t widest_in_model(const esp_model *m, esp_width w)
+{
+    size_t widest = 0;
+
+    for (size_t l = 0; l < m->dims.n_layers; l++) {
+        size_t n = esp_model_width(m, l, w);
+
+        widest = n > widest ? n : widest;
+    }
+    return widest;
+}
+
+void esp_block_init(esp_block *b, const esp_model *m, esp_pass_options o)
+{
+    const esp_arch *a = m->arch;
+    int output = esp_block_output(a);
+
+    *b = (esp_block){ .loaded = ESP_NO_LAYER };
+    ESP_NEW(b->value, a->n_values);
+    ESP_NEW(b->grad, a->n_values);
+    ESP_NEW(b->redo, a->n_ops);
+    ESP_NEW(b->weights, a->n_slots * (o.resident ? m->dims.n_layers : 1));
+    find_redo(b->redo, a);
+    for (int v = 1; v < (int)a->n_values; v++) {
+        size_t width = widest_in_model(m, a->values[v]);
+
+        b->widest = width > b->widest ? width : b->widest;
+        ESP_NEW(b->value[v], o.max_tok * width);
+        if (o.backward && v != output) {
+            ESP_NEW(b->grad[v], o.max_tok * width);
+        }
+    }
+    if (o.backward) {
+        ESP_NEW(b->norm_grad, o.max_samples * m->dims.hidden);
+    }
+}
+
+void esp_block_free(esp_block *b, const esp_model *m)
+{
+    const esp_arch *a = m->arch;
+    size_t n_weights = b->weights ? a->n_slots : 0;
+    int output = esp_block_output(a);
+
+    for (int v = 1; b->value && v < (int)a->n_values; v++) {
+        free(b->value[v]);
+        if (v != output) {
+            free(b->grad[v]);
+        }
+    }
+    for (size_t i = 0; i < n_weights; i++) {
+        esp_f32_free(&b->weights[i]);
+    }
+    free(b->value);
+    free(b->grad);
+    free(b->redo);
+    free(b->weights);
+    free(b->low);
+    free(b->dlow);
+    free(b->dropped);
+    free(b->norm_grad);
+    *b = (esp_block){ 0 };
+}
+
+/* Room for the adapter's intermediate values, when the pass first meets an adapter. */
+static void make_adapter_room(esp_pass *p)
+{
+    esp_block *b = p->block;
+    size_t n = p->options.max_tok;
+
+    if (b->rank >= p->adapter->rank) {
+        return;
+    }
+    free(b->low);
+    free(b->dlow);
+    free(b->dropped);
+    b->rank = p->adapter->rank;
+    ESP_NEW(b->low, n * b->rank);
+    ESP_NEW(b->dlow, n * b->rank);
+    ESP_NEW(b->dropped, n * b->widest);
+}
+
+/* ---- operations ---- */
+
+/* What an operation needs to know of its place. */
+typedef struct site {
+    const esp_op *op;
+    const esp_model *model;
+    size_t layer;
+    size_t heads, kv_heads, head_dim;
+    const esp_batch *batch;
+} site;
+
+static site make_site(const esp_pass *p, size_t layer, const esp_op *op, const esp_batch *batch)
+{
+    const esp_model *m = p->model;
+
+    return (site){
+        op,   m, layer, m->dims.layer[layer].heads, m->dims.layer[layer].kv_heads, m->dims.head_dim,
+        batch
+    };
+}
+
+static size_t width_of(const site *s, int value)
+{
+    return esp_model_width(s->model, s->layer, s->model->arch->values[value]);
+}
+
+static float attention_scale(const site *s)
+{
+    return 1.0f / sqrtf((float)s->head_dim);
+}
+
+static bool has_adapter(const esp_pass *p, const site *s)
+{
+    return p->adapter && esp_adapter_at(p->adapter, s->layer, s->op->slot);
+}
+
+static void linear_forward(esp_pass *p, const site *s, float *y, const float *x)
+{
+    const esp_weight *w = esp_model_weight(s->model, s->layer, s->op->slot);
+    const esp_f32 *f = &weights_of(p, s->layer)[s->op->slot];
+
+    esp_linear_forward(y, x, f->w, f->b, w->cols, w->rows, s->batch);
+    p->flops += 2.0 * (double)s->batch->n_tok * (double)w->rows * (double)w->cols;
+    if (has_adapter(p, s)) {
+        make_adapter_room(p);
+        esp_lora_forward(y, p->block->low, p->block->dropped, p->adapter, s->layer, s->op->slot, x,
+                         w, s->batch);
+    }
+}
+
+static void attention_forward(const site *s, float *out, const float *q, const float *k,
+                              const float *v, esp_cache *cache)
+{
+    size_t n = s->batch->n_tok, width = s->kv_heads * s->head_dim;
+
+    if (!cache) {
+        esp_attention_forward(out, q, k, v, s->heads, s->kv_heads, s->head_dim, attention_scale(s),
+                              s->batch);
+        return;
+    }
+    ESP_REQUIRE(s->batch->n_samples == 1 && cache->n + n <= cache->capacity);
+    memcpy(cache->k[s->layer] + cache->n * width, k, n * width * sizeof *k);
+    memcpy(cache->v[s->layer] + cache->n * width, v, n * width * sizeof *v);
+    esp_attention_cached(out, q, cache->k[s->layer], cache->v[s->layer], n, cache->n + n, s->heads,
+                         s->kv_heads, s->head_dim, attention_scale(s));
+}
+
+static void op_forward(esp_pass *p, const site *s, esp_cache *cache)
+{
+    float **value = p->block->value, *y = value[s->op->out];
+    const float *in[3];
+    size_t n_tok = s->batch->n_tok, width = width_of(s, s->op->out);
+
+    for (int i = 0; i < 3; i++) {
+        in[i] = s->op->in[i] >= 0 ? value[s->op->in[i]] : NULL;
+    }
+    switch (s->op->kind) {
+    case ESP_OP_NORM:
+        esp_rmsnorm_forward(y, in[0], weights_of(p, s->layer)[s->op->slot].w, n_tok, width,
+                            s->model->norm_eps);
+        break;
+    case ESP_OP_LINEAR:
+        linear_forward(p, s, y, in[0]);
+        break;
+    case ESP_OP_ROTARY:
+        esp_rotary_forward(y, in[0], s->model->inv_freq, width / s->head_dim, s->head_dim,
+                           s->batch);
+        break;
+    case ESP_OP_ATTENTION:
+        attention_forward(s, y, in[0], in[1], in[2], cache);
+        break;
+    case ESP_OP_GATE:
+        esp_silu_gate_forward(y, in[0], in[1], n_tok * width);
+        break;
+    case ESP_OP_ADD:
+        esp_add(y, in[0], in[1], n_tok * width);
+        break;
+    }
+}
+
+static void linear_backward(esp_pass *p, const site *s, const esp_sink *sink, float *dx,
+                            const float *dy, const float *x)
+{
+    const esp_weight *w = esp_model_weight(s->model, s->layer, s->op->slot);
+    double flops = 2.0 * (double)s->batch->n_tok * (double)w->rows * (double)w->cols;
+    esp_block *b = p->block;
+
+    if (sink && sink->linear) {
+        sink->linear(sink->ctx, s->layer, s->op->slot, dy, x, s->batch->n_tok);
+        p->flops += flops;
+    }
+    if (has_adapter(p, s)) {
+        esp_lora_backward(dx, b->low, b->dlow, b->dropped, p->adapter, s->layer, s->op->slot, dy, x,
+                          w, s->batch);
+    }
+    esp_linear_backward_input(dx, dy, weights_of(p, s->layer)[s->op->slot].w, w->cols, w->rows,
+                              s->batch);
+    p->flops += flops;
+}
+
+static void norm_backward(esp_pass *p, const site *s, const esp_sink *sink, float *dx,
+                          const float *dy, const float *x)
+{
+    bool asked = sink && sink->norm;
+
+    esp_rmsnorm_backward(dx, asked ? p->block->norm_grad : NULL, dy, x,
+                         weights_of(p, s->layer)[s->op->slot].w, s->model->dims.hidden,
+                         s->model->norm_eps, s->batch);
+    if (asked) {
+        sink->norm(sink->ctx, s->layer, s->op->slot, p->block->norm_grad);
+    }
+}
+
+static void op_backward(esp_pass *p, const site *s, const esp_sink *sink)
+{
+    float **value = p->block->value, **grad = p->block->grad;
+    const int *in = s->op->in;
+    const float *dy = grad[s->op->out];
+    size_t n = s->batch->n_tok * width_of(s, s->op->out);
+
+    switch (s->op->kind) {
+    case ESP_OP_NORM:
+        norm_backward(p, s, sink, grad[in[0]], dy, value[in[0]]);
+        break;
+    case ESP_OP_LINEAR:
+        linear_backward(p, s, sink, grad[in[0]], dy, value[in[0]]);
+        break;
+    case ESP_OP_ROTARY:
+        esp_rotary_backward(grad[in[0]], dy, s->model->inv_freq,
+                            width_of(s, s->op->out) / s->head_dim, s->head_dim, s->batch);
+        break;
+    case ESP_OP_ATTENTION:
+        esp_attention_backward(grad[in[0]], grad[in[1]], grad[in[2]], dy, value[in[0]],
+                               value[in[1]], value[in[2]], s->heads, s->kv_heads, s->head_dim,
+                               attention_scale(s), s->batch);
+        break;
+    case ESP_OP_GATE:
+        esp_silu_gate_backward(grad[in[0]], grad[in[1]], dy, value[in[0]], value[in[1]], n);
+        break;
+    case ESP_OP_ADD:
+        esp_accumulate(grad[in[0]], dy, n);
+        esp_accumulate(grad[in[1]], dy, n);
+        break;
+    }
+}
+
+void esp_block_forward(esp_pass *p, size_t layer, bool again, esp_cache *cache,
+                       const esp_batch *batch)
+{
+    const esp_arch *a = p->model->arch;
+
+    load_layer(p, layer);
+    for (size_t i = 0; i < a->n_ops; i++) {
+        if (!again || p->block->redo[i]) {
+            site s = make_site(p, layer, &a->ops[i], batch);
+
+            op_forward(p, &s, cache);
+        }
+    }
+}
+
+void esp_block_backward(esp_pass *p, size_t layer, const esp_sink *sink, const esp_batch *batch)
+{
+    const esp_arch *a = p->model->arch;
+    int output = esp_block_output(a);
+
+    for (int v = 0; v < (int)a->n_values; v++) {
+        size_t width = esp_model_width(p->model, layer, a->values[v]);
+
+        if (v != output) {
+            memset(p->block->grad[v], 0, batch->n_tok * width * sizeof(float));
+        }
+    }
+    for (size_t i = a->n_ops; i-- > 0;) {
+        site s = make_site(p, layer, &a->ops[i], batch);
+
+        op_backward(p, &s, sink);
+    }
+}

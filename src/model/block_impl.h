@@ -1,0 +1,47 @@
+/* block_impl.h - scratch of one block, and its forward and backward by the operations of the family.
+ *
+ * Flow: esp_block_load (weights of a layer as f32) -> esp_block_forward -> esp_block_backward.
+ */
+#ifndef ESPALIER_BLOCK_IMPL_H
+#define ESPALIER_BLOCK_IMPL_H
+
+#include "espalier/pass.h"
+
+typedef struct esp_f32 {
+    const float *w, *b; /* weight and bias in f32; b NULL where there is none */
+    float *room;        /* owned; NULL while w and b point at the mapping     */
+    size_t n_room;
+} esp_f32;
+
+typedef struct esp_block {
+    float **value;     /* [n_values] of [max_tok, width]; owned but value[0], the caller's input  */
+    float **grad;      /* [n_values] likewise; owned but grad[0] and that of the output; backward */
+    bool *redo;        /* [n_ops] backward needs what this operation makes                        */
+    esp_f32 *weights;  /* [n_slots], or [n_layers * n_slots] when resident                        */
+    size_t loaded;     /* layer in weights; ESP_NO_LAYER: none                                    */
+    float *low, *dlow; /* [max_tok, rank] of an adapter; made when one is first met            */
+    float *dropped;    /* [max_tok, widest input]                                              */
+    size_t rank, widest;
+    float *norm_grad; /* [max_samples, D] */
+} esp_block;
+
+/* f32 view of a weight and its bias: the mapping itself where it is F32 and aligned, else converted
+ * into f's room, which grows as needed. Local. */
+void esp_f32_load(esp_f32 *f, const esp_weight *w);
+void esp_f32_free(esp_f32 *f); /* safe twice and on {0} */
+
+void esp_block_init(esp_block *b, const esp_model *m, esp_pass_options o);
+void esp_block_free(esp_block *b, const esp_model *m);
+
+/* The value that leaves a block. Local. */
+int esp_block_output(const esp_arch *a);
+
+/* Runs layer `layer` on block->value[0]. again: only what backward needs, for recomputation. Local. */
+void esp_block_forward(esp_pass *p, size_t layer, bool again, esp_cache *cache,
+                       const esp_batch *batch);
+
+/* grad[0] += gradient, given the gradient of the output in grad[output]; the others are scratch.
+ * Weight gradients go to the sink, adapter gradients to the adapter. Local. */
+void esp_block_backward(esp_pass *p, size_t layer, const esp_sink *sink, const esp_batch *batch);
+
+#endif

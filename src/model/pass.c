@@ -1,0 +1,284 @@
+/* pass.c - forward, loss and backward of a batch through the whole model.
+ *
+ * Letters: D model width, V vocabulary, n_tok rows of the batch.
+ */
+#include "espalier/pass.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "block_impl.h"
+#include "espalier/mem.h"
+
+#define LOGITS_BYTES \
+    ((size_t)64 << 20) /* of one chunk of logits, or one row block if that is more */
+
+/* f32 weights outside the blocks, and scratch of the loss. */
+typedef struct esp_outer {
+    esp_f32 norm, head;
+    float *logits;  /* [chunk, V] */
+    double *losses; /* [max_tok] cross-entropy of each position */
+    uint8_t *hits;  /* [max_tok] */
+    float *scale;   /* [max_tok] */
+    size_t *block;  /* row blocks of a chunk, from 0 */
+    size_t chunk;   /* rows of logits there is room for */
+} esp_outer;
+
+void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options o)
+{
+    size_t D = m->dims.hidden, V = m->dims.vocab, n_inputs = o.backward ? m->dims.n_layers + 1 : 1;
+    esp_outer *outer;
+
+    *p = (esp_pass){ .model = m, .options = o };
+    ESP_NEW(p->inputs, n_inputs * o.max_tok * D);
+    ESP_NEW(p->hidden, o.max_tok * D);
+    ESP_NEW(p->block, 1);
+    esp_block_init(p->block, m, o);
+    if (o.backward) {
+        ESP_NEW(p->d_hidden, o.max_tok * D);
+        ESP_NEW(p->d_spare, o.max_tok * D);
+    }
+    ESP_NEW(p->outer, 1);
+    outer = p->outer;
+    outer->chunk = LOGITS_BYTES / (V * sizeof(float));
+    outer->chunk = outer->chunk < ESP_ROW_BLOCK ? ESP_ROW_BLOCK : outer->chunk;
+    outer->chunk = outer->chunk < o.max_tok ? outer->chunk : o.max_tok;
+    ESP_NEW(outer->logits, outer->chunk * V);
+    ESP_NEW(outer->losses, o.max_tok);
+    ESP_NEW(outer->hits, o.max_tok);
+    ESP_NEW(outer->scale, o.max_tok);
+    ESP_NEW(outer->block, o.max_samples + o.max_tok / ESP_ROW_BLOCK + 2);
+    esp_f32_load(&outer->norm, esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM));
+}
+
+void esp_pass_free(esp_pass *p)
+{
+    if (p->block) {
+        esp_block_free(p->block, p->model);
+    }
+    if (p->outer) {
+        esp_f32_free(&p->outer->norm);
+        esp_f32_free(&p->outer->head);
+        free(p->outer->logits);
+        free(p->outer->losses);
+        free(p->outer->hits);
+        free(p->outer->scale);
+        free(p->outer->block);
+    }
+    free(p->block);
+    free(p->outer);
+    free(p->inputs);
+    free(p->hidden);
+    free(p->d_hidden);
+    free(p->d_spare);
+    *p = (esp_pass){ 0 };
+}
+
+/* The head in f32, from its first use on: it never changes under a pass. */
+static const float *head_of(esp_pass *p)
+{
+    if (!p->outer->head.w) {
+        esp_f32_load(&p->outer->head, esp_model_weight(p->model, ESP_NO_LAYER, ESP_SLOT_HEAD));
+    }
+    return p->outer->head.w;
+}
+
+static void embed(float *x, const esp_model *m, const esp_batch *batch)
+{
+    const esp_weight *w = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_EMBED);
+    size_t D = m->dims.hidden, row = D * esp_dtype_size(w->dtype);
+
+    for (size_t t = 0; t < batch->n_tok; t++) {
+        esp_to_f32(x + t * D, (const char *)w->data + (size_t)batch->ids[t] * row, w->dtype, D);
+    }
+}
+
+/* Input of layer l, l = n_layers: output of the last. Without backward there is one buffer. */
+static float *input_of(const esp_pass *p, size_t l)
+{
+    return p->inputs + (p->options.backward ? l : 0) * p->options.max_tok * p->model->dims.hidden;
+}
+
+void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch)
+{
+    const esp_model *m = p->model;
+    size_t n = batch->n_tok * m->dims.hidden;
+    int output = esp_block_output(m->arch);
+
+    ESP_REQUIRE(batch->n_tok <= p->options.max_tok && batch->n_samples <= p->options.max_samples);
+    embed(input_of(p, 0), m, batch);
+    for (size_t l = 0; l < m->dims.n_layers; l++) {
+        p->block->value[0] = input_of(p, l);
+        esp_block_forward(p, l, false, cache, batch);
+        memcpy(input_of(p, l + 1), p->block->value[output], n * sizeof(float));
+    }
+    esp_rmsnorm_forward(p->hidden, input_of(p, m->dims.n_layers), p->outer->norm.w, batch->n_tok,
+                        m->dims.hidden, m->norm_eps);
+    if (cache) {
+        cache->n += batch->n_tok;
+    }
+}
+
+/* The row blocks from `first` on that fit the room for logits, as a batch of their own whose rows
+ * start at 0; returns the block after the last. */
+static size_t take_chunk(esp_batch *chunk, esp_outer *outer, const esp_batch *batch, size_t first)
+{
+    size_t begin = batch->block[first], last = first;
+
+    while (last < batch->n_blocks && batch->block[last + 1] - begin <= outer->chunk) {
+        outer->block[last - first] = batch->block[last] - begin;
+        last++;
+    }
+    ESP_REQUIRE(last > first);
+    outer->block[last - first] = batch->block[last] - begin;
+    *chunk = (esp_batch){ .n_tok = batch->block[last] - begin,
+                          .n_blocks = last - first,
+                          .block = outer->block };
+    return last;
+}
+
+static void sum_losses(esp_loss *loss, const esp_outer *outer, const esp_batch *batch)
+{
+    for (size_t j = 0; j < batch->n_samples; j++) {
+        loss[j] = (esp_loss){ 0 };
+        for (size_t t = batch->start[j]; t < batch->start[j + 1]; t++) {
+            if (batch->targets[t] != ESP_NO_TARGET) {
+                loss[j].sum += outer->losses[t];
+                loss[j].count++;
+                loss[j].hits += outer->hits[t];
+            }
+        }
+    }
+}
+
+/* Gradient of the chunk's logits back to the hidden states and, for the sink, to the head. */
+static void head_backward(esp_pass *p, float *d_hidden, const esp_sink *sink, size_t begin,
+                          const esp_batch *chunk)
+{
+    size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
+    double flops = 2.0 * (double)chunk->n_tok * (double)D * (double)V;
+
+    if (sink && sink->linear) {
+        sink->linear(sink->ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, p->outer->logits,
+                     p->hidden + begin * D, chunk->n_tok);
+        p->flops += flops;
+    }
+    esp_linear_backward_input(d_hidden + begin * D, p->outer->logits, p->outer->head.w, D, V,
+                              chunk);
+    p->flops += flops;
+}
+
+static void final_norm_backward(esp_pass *p, const float *d_normed, const esp_sink *sink,
+                                const esp_batch *batch)
+{
+    size_t D = p->model->dims.hidden;
+    bool asked = sink && sink->norm;
+
+    memset(p->d_hidden, 0, batch->n_tok * D * sizeof(float));
+    esp_rmsnorm_backward(p->d_hidden, asked ? p->block->norm_grad : NULL, d_normed,
+                         input_of(p, p->model->dims.n_layers), p->outer->norm.w, D,
+                         p->model->norm_eps, batch);
+    if (asked) {
+        sink->norm(sink->ctx, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, p->block->norm_grad);
+    }
+    if (sink && sink->done) {
+        sink->done(sink->ctx, ESP_NO_LAYER);
+    }
+}
+
+void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_sink *sink,
+                   const esp_batch *batch)
+{
+    esp_outer *outer = p->outer;
+    size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
+    float *d_normed = p->d_spare;
+
+    ESP_REQUIRE(!scale || p->options.backward);
+    for (size_t j = 0; scale && j < batch->n_samples; j++) {
+        for (size_t t = batch->start[j]; t < batch->start[j + 1]; t++) {
+            outer->scale[t] = scale[j];
+        }
+    }
+    if (scale) {
+        memset(d_normed, 0, batch->n_tok * D * sizeof(float));
+    }
+    for (size_t first = 0; first < batch->n_blocks;) {
+        size_t begin = batch->block[first];
+        esp_batch chunk;
+
+        first = take_chunk(&chunk, outer, batch, first);
+        esp_linear_forward(outer->logits, p->hidden + begin * D, head_of(p), NULL, D, V, &chunk);
+        p->flops += 2.0 * (double)chunk.n_tok * (double)D * (double)V;
+        esp_cross_entropy(outer->losses + begin, outer->hits + begin, outer->logits,
+                          batch->targets + begin, scale ? outer->scale + begin : NULL, chunk.n_tok,
+                          V);
+        if (scale) {
+            head_backward(p, d_normed, sink, begin, &chunk);
+        }
+    }
+    sum_losses(loss, outer, batch);
+    if (scale) {
+        final_norm_backward(p, d_normed, sink, batch);
+    }
+}
+
+void esp_pass_backward(esp_pass *p, const esp_sink *sink, const esp_batch *batch)
+{
+    esp_block *b = p->block;
+    int output = esp_block_output(p->model->arch);
+
+    for (size_t l = p->model->dims.n_layers; l-- > 0;) {
+        float *d_output = p->d_hidden;
+
+        b->value[0] = input_of(p, l);
+        b->grad[output] = d_output;
+        b->grad[0] = p->d_spare;
+        esp_block_forward(p, l, true, NULL, batch);
+        esp_block_backward(p, l, sink, batch);
+        p->d_hidden = p->d_spare;
+        p->d_spare = d_output;
+        if (sink && sink->done) {
+            sink->done(sink->ctx, l);
+        }
+    }
+    if (sink && sink->embed) {
+        sink->embed(sink->ctx, p->d_hidden);
+    }
+}
+
+void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows)
+{
+    size_t D = p->model->dims.hidden;
+    size_t block[2] = { 0, 0 };
+
+    for (size_t at = 0; at < n_rows; at += block[1]) {
+        esp_batch rows = { .n_blocks = 1, .block = block };
+
+        block[1] = n_rows - at < ESP_ROW_BLOCK ? n_rows - at : ESP_ROW_BLOCK;
+        rows.n_tok = block[1];
+        esp_linear_forward(logits + at * p->model->dims.vocab, p->hidden + (first_row + at) * D,
+                           head_of(p), NULL, D, p->model->dims.vocab, &rows);
+    }
+}
+
+void esp_cache_init(esp_cache *c, const esp_model *m, size_t capacity)
+{
+    *c = (esp_cache){ .capacity = capacity, .n_layers = m->dims.n_layers };
+    ESP_NEW(c->k, c->n_layers);
+    ESP_NEW(c->v, c->n_layers);
+    for (size_t l = 0; l < c->n_layers; l++) {
+        ESP_NEW(c->k[l], capacity * esp_model_width(m, l, ESP_W_KV));
+        ESP_NEW(c->v[l], capacity * esp_model_width(m, l, ESP_W_KV));
+    }
+}
+
+void esp_cache_free(esp_cache *c)
+{
+    for (size_t l = 0; l < c->n_layers; l++) {
+        free(c->k[l]);
+        free(c->v[l]);
+    }
+    free(c->k);
+    free(c->v);
+    *c = (esp_cache){ 0 };
+}
