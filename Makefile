@@ -25,12 +25,13 @@ LIBS_PC  := $(HDF5_PC) $(BLAS_PC) libconfig jansson libpcre2-8 sentencepiece
 WARN     := -Wall -Wextra -Wconversion -Wshadow -Wvla
 OPT      := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE),-O3 -g -march=$(ARCH))
 VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
-PC_FLAGS  = $(shell pkg-config --cflags $(LIBS_PC) | sed 's/-I/-isystem /g')
+PC_FLAGS := $(shell pkg-config --cflags $(LIBS_PC) 2>/dev/null | sed 's/-I/-isystem /g')
+PC_LIBS  := $(shell pkg-config --libs $(LIBS_PC) 2>/dev/null)
 CPPFLAGS  = -D_GNU_SOURCE -Iinclude -Isrc $(PC_FLAGS) -MMD -MP
 CFLAGS    = -std=c11 $(WARN) $(OPT) -fopenmp
 CXXFLAGS  = -std=c++17 $(OPT)
 LDFLAGS   = $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -fopenmp
-LDLIBS    = $(shell pkg-config --libs $(LIBS_PC)) -lstdc++ -lm
+LDLIBS    = $(PC_LIBS) -lstdc++ -lm
 
 # ---- files ---------------------------------------------------------------------------------------
 SOURCES  := $(sort $(wildcard src/*/*.c))
@@ -46,6 +47,13 @@ SCRIPTS  := $(sort $(wildcard tests/cli_*.sh))
 .SUFFIXES:
 
 all: $(BUILD)/espalier
+
+ifeq ($(PC_LIBS),)
+$(BUILD)/espalier $(LIBRARY): missing-libraries
+.PHONY: missing-libraries
+missing-libraries:
+	@sh tests/deps.sh --explain $(APT_BUILD)
+endif
 
 $(BUILD)/espalier: $(BUILD)/obj/cli/main.o $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
@@ -78,21 +86,21 @@ $(BUILD)/tests/%: tests/%.c tests/test.h $(LIBRARY)
 
 # ---- tests ---------------------------------------------------------------------------------------
 check: deps-test
-	@$(MAKE) --no-print-directory check-only
+	@$(MAKE) --no-print-directory -j2 check-only
 
 .PHONY: check-only
 check-only: $(BUILD)/espalier $(UNIT) $(PARALLEL)
 	@BUILD=$(BUILD) NP="$(NP)" SANITIZE="$(SANITIZE)" sh tests/run.sh $(UNIT) $(PARALLEL) $(if $(SANITIZE),,$(SCRIPTS))
 
 bench: deps-test
-	@$(MAKE) --no-print-directory bench-only
+	@$(MAKE) --no-print-directory -j2 bench-only
 
 .PHONY: bench-only
 bench-only: $(BUILD)/espalier $(BENCHES)
 	@BUILD=$(BUILD) sh tests/bench.sh $(BENCHES)
 
 demo: deps
-	@$(MAKE) --no-print-directory all
+	@$(MAKE) --no-print-directory -j2 all
 	@BUILD=$(BUILD) sh jobs/demo.sh
 
 lint:
