@@ -6,7 +6,7 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
 export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OPENBLAS_NUM_THREADS=1
-export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0" ASAN_OPTIONS=detect_leaks=1
+export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0" ASAN_OPTIONS=detect_leaks=1:fast_unwind_on_malloc=0
 export BUILD
 ESPALIER=$PWD/$BUILD/espalier
 export ESPALIER
@@ -39,11 +39,11 @@ run() { # name command...
 }
 
 for t; do
-    name=$(basename "$t")
-    case $name in
-    mpi_*) for np in $NP; do run "$name np=$np" mpirun -n "$np" "$t"; done ;;
-    *.sh) run "$name" sh "$t" ;;
-    *) run "$name" "$t" ;;
+    program=$(basename "$t")
+    case $program in
+    mpi_*) for np in $NP; do run "$program np=$np" mpirun -n "$np" "$t"; done ;;
+    *.sh) run "$program" sh "$t" ;;
+    *) run "$program" "$t" ;;
     esac
 done
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -39,8 +39,8 @@ esp_status esp_fail_in(esp_status st, const char *fmt, ...)
     va_start(args, fmt);
     n = vsnprintf(slot, sizeof slot, fmt, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof slot) {
-        snprintf(slot + n, sizeof slot - (size_t)n, ": %s", inner);
+    if (n >= 0 && (size_t)n < sizeof slot) { /* cut where both are too long */
+        snprintf(slot + n, sizeof slot - (size_t)n, ": %.*s", (int)sizeof slot - n, inner);
     }
     return st;
 }

@@ -1,0 +1,115 @@
+/* mpi_base.c - what ranks do together in the base layer: agree, broadcast a string, form a grid. */
+#include <unistd.h>
+
+#include "espalier/par.h"
+#include "test.h"
+
+static int rank, size;
+
+static void ask(void)
+{
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+}
+
+static void test_agree_when_all_is_well(void)
+{
+    ask();
+    CU_ASSERT_EQUAL(esp_agree(MPI_COMM_WORLD, ESP_OK), ESP_OK);
+}
+
+/* What esp_agree writes to stderr on this rank. */
+static esp_status agree_aloud(esp_status st, char *said, size_t room)
+{
+    FILE *f = tmpfile();
+    int saved = dup(STDERR_FILENO);
+    size_t n;
+
+    fflush(stderr);
+    dup2(fileno(f), STDERR_FILENO);
+    st = esp_agree(MPI_COMM_WORLD, st);
+    fflush(stderr);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    rewind(f);
+    n = fread(said, 1, room - 1, f);
+    said[n] = '\0';
+    fclose(f);
+    return st;
+}
+
+/* Each rank fails in turn, alone: all get its status, it alone speaks. */
+static void test_agree_on_the_one_that_failed(void)
+{
+    char said[200], expected[200];
+
+    ask();
+    for (int bad = 0; bad < size; bad++) {
+        esp_status st = rank == bad ? esp_fail(ESP_EIO, "disk of %d", rank) : ESP_OK;
+
+        CU_ASSERT_EQUAL(agree_aloud(st, said, sizeof said), ESP_EIO);
+        snprintf(expected, sizeof expected, "espalier: error: disk of %d\n", bad);
+        CU_ASSERT_STRING_EQUAL(said, rank == bad ? expected : "");
+        CU_ASSERT_STRING_EQUAL(esp_error_message(), "");
+    }
+}
+
+/* All but rank 0 fail, each in its own way: the lowest of them decides. */
+static void test_agree_on_the_lowest(void)
+{
+    char said[200];
+    esp_status st;
+
+    ask();
+    st = rank == 0 ? ESP_OK : esp_fail(rank == 1 ? ESP_EFORMAT : ESP_EIO, "rank %d", rank);
+    st = agree_aloud(st, said, sizeof said);
+    CU_ASSERT_EQUAL(st, size == 1 ? ESP_OK : ESP_EFORMAT);
+    CU_ASSERT_STRING_EQUAL(said, rank == 1 ? "espalier: error: rank 1\n" : "");
+}
+
+static void test_a_stop_is_no_error(void)
+{
+    char said[200];
+
+    ask();
+    CU_ASSERT_EQUAL(agree_aloud(esp_fail(ESP_ESTOPPED, "stopped"), said, sizeof said),
+                    ESP_ESTOPPED);
+    CU_ASSERT_STRING_EQUAL(said, rank == 0 ? "espalier: stopped\n" : "");
+}
+
+static void test_bcast_string(void)
+{
+    const char *texts[] = { "", "one line", NULL };
+
+    ask();
+    for (const char **t = texts; *t; t++) {
+        char *s = rank == 0 ? esp_strdup(*t) : NULL;
+
+        esp_bcast_string(&s, MPI_COMM_WORLD);
+        CU_ASSERT_STRING_EQUAL(s, *t);
+        free(s);
+    }
+}
+
+static void test_grid(void)
+{
+    esp_grid g;
+    int same, sum = 1;
+
+    ask();
+    esp_grid_init(&g, 2, MPI_COMM_WORLD);
+    CU_ASSERT(g.rank == rank && g.size == size);
+    CU_ASSERT(g.i_data == rank && g.n_data == size);
+    CU_ASSERT_EQUAL(g.n_threads, 2);
+    MPI_Comm_compare(g.world, MPI_COMM_WORLD, &same);
+    CU_ASSERT_EQUAL(same, MPI_CONGRUENT);
+    MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_INT, MPI_SUM, g.data);
+    CU_ASSERT_EQUAL(sum, g.n_data);
+    esp_grid_free(&g);
+}
+
+ESP_TEST_MAIN("base, ranks together", { "agree when all is well", test_agree_when_all_is_well },
+              { "agree on the one that failed", test_agree_on_the_one_that_failed },
+              { "agree on the lowest", test_agree_on_the_lowest },
+              { "a stop is no error", test_a_stop_is_no_error },
+              { "broadcast a string", test_bcast_string }, { "grid", test_grid })

@@ -1,0 +1,609 @@
+/* unit_base.c - the base layer and batches: statuses, memory, random streams, digests, files, shares. */
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "espalier/batch.h"
+#include "espalier/digest.h"
+#include "espalier/file.h"
+#include "espalier/par.h"
+#include "espalier/rng.h"
+#include "test.h"
+
+/* ---- status -------------------------------------------------------------------------------------- */
+
+static void test_exit_codes(void)
+{
+    CU_ASSERT_EQUAL(esp_exit_code(ESP_OK), 0);
+    CU_ASSERT_EQUAL(esp_exit_code(ESP_EUSAGE), 2);
+    CU_ASSERT_EQUAL(esp_exit_code(ESP_EFORMAT), 2);
+    CU_ASSERT_EQUAL(esp_exit_code(ESP_EIO), 1);
+    CU_ASSERT_EQUAL(esp_exit_code(ESP_EFAILED), 1);
+    CU_ASSERT_EQUAL(esp_exit_code(ESP_ESTOPPED), 75);
+}
+
+static void test_error_slot(void)
+{
+    esp_error_clear();
+    CU_ASSERT_STRING_EQUAL(esp_error_message(), "");
+    CU_ASSERT_EQUAL(esp_fail(ESP_EFORMAT, "heads: %d", 7), ESP_EFORMAT);
+    CU_ASSERT_STRING_EQUAL(esp_error_message(), "heads: 7");
+    CU_ASSERT_EQUAL(esp_fail_in(ESP_EUSAGE, "line %d", 3), ESP_EUSAGE);
+    CU_ASSERT_STRING_EQUAL(esp_error_message(), "line 3: heads: 7");
+    esp_fail(ESP_EIO, "new");
+    CU_ASSERT_STRING_EQUAL(esp_error_message(), "new");
+    esp_error_clear();
+    CU_ASSERT_STRING_EQUAL(esp_error_message(), "");
+}
+
+static void test_error_longer_than_the_slot(void)
+{
+    char *text = esp_calloc(10001, 1);
+
+    memset(text, 'x', 10000);
+    esp_fail(ESP_EIO, "%s", text);
+    CU_ASSERT(strlen(esp_error_message()) > 1000);
+    esp_fail_in(ESP_EIO, "%s", text);
+    CU_ASSERT(strlen(esp_error_message()) > 1000);
+    esp_error_clear();
+    free(text);
+}
+
+static esp_status reaches(int *last, int fails_at)
+{
+    for (*last = 0;; ++*last) {
+        ESP_TRY(*last == fails_at ? ESP_EIO : ESP_OK);
+    }
+}
+
+static void test_try_leaves_at_the_first_failure(void)
+{
+    int last;
+
+    CU_ASSERT_EQUAL(reaches(&last, 3), ESP_EIO);
+    CU_ASSERT_EQUAL(last, 3);
+}
+
+/* ---- memory -------------------------------------------------------------------------------------- */
+
+static void test_calloc(void)
+{
+    for (size_t n = 0; n < 300; n += 7) {
+        double *p = esp_calloc(n, sizeof *p);
+        size_t set = 0;
+
+        CU_ASSERT_PTR_NOT_NULL(p);
+        CU_ASSERT_EQUAL((uintptr_t)p % 64, 0);
+        for (size_t i = 0; i < n; i++) {
+            set += p[i] != 0;
+        }
+        CU_ASSERT_EQUAL(set, 0);
+        free(p);
+    }
+}
+
+static void test_grow_keeps(void)
+{
+    int *p;
+
+    ESP_NEW(p, 3);
+    p[0] = 1, p[1] = 2, p[2] = 3;
+    p = esp_grow(p, 100000, sizeof *p);
+    CU_ASSERT(p[0] == 1 && p[1] == 2 && p[2] == 3);
+    p[99999] = 4;
+    free(p);
+}
+
+static void test_strings(void)
+{
+    char *s = esp_format("%s-%03d", "step", 7), *t = esp_strdup(s);
+
+    CU_ASSERT_STRING_EQUAL(s, "step-007");
+    CU_ASSERT_STRING_EQUAL(t, s);
+    CU_ASSERT_PTR_NOT_EQUAL(t, s);
+    CU_ASSERT_PTR_NULL(esp_strdup(NULL));
+    free(s);
+    free(t);
+}
+
+static void test_resident(void)
+{
+    size_t n = (size_t)32 << 20, before = esp_anonymous_resident();
+    char *p = esp_calloc(n, 1);
+
+    CU_ASSERT(esp_anonymous_resident() >= before + n / 2);
+    CU_ASSERT(esp_peak_resident() >= n);
+    free(p);
+}
+
+/* ---- random numbers ------------------------------------------------------------------------------ */
+
+static void test_rng_values(void)
+{
+    esp_rng r = { .key = 0 };
+
+    /* the published sequence of splitmix64 from 0 */
+    CU_ASSERT_EQUAL(esp_rng_at(0, 0), UINT64_C(0xE220A8397B1DCDAF));
+    CU_ASSERT_EQUAL(esp_rng_at(0, 1), UINT64_C(0x6E789E6AA1B965F4));
+    for (uint64_t i = 0; i < 100; i++) {
+        CU_ASSERT_EQUAL(esp_rng_next(&r), esp_rng_at(0, i));
+    }
+}
+
+static void test_rng_keys_differ(void)
+{
+    CU_ASSERT_NOT_EQUAL(esp_rng_key(1, 2, 3), esp_rng_key(1, 3, 2));
+    CU_ASSERT_NOT_EQUAL(esp_rng_key(1, 2, 3), esp_rng_key(2, 1, 3));
+    CU_ASSERT_NOT_EQUAL(esp_rng_key(0, 0, 0), esp_rng_key(0, 0, 1));
+    CU_ASSERT_EQUAL(esp_rng_key(1, 2, 3), esp_rng_key(1, 2, 3));
+}
+
+/* Mean and variance of n draws, and the largest in size. */
+static void moments(double (*draw)(esp_rng *), size_t n, double *mean, double *variance,
+                    double range[2])
+{
+    esp_rng r = { .key = esp_rng_key(5, 0, 0) };
+    double s = 0, s2 = 0;
+
+    range[0] = INFINITY, range[1] = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        double x = draw(&r);
+
+        s += x;
+        s2 += x * x;
+        range[0] = x < range[0] ? x : range[0];
+        range[1] = x > range[1] ? x : range[1];
+    }
+    *mean = s / (double)n;
+    *variance = s2 / (double)n - *mean * *mean;
+}
+
+static void test_rng_distributions(void)
+{
+    double mean, variance, range[2];
+
+    moments(esp_rng_uniform, 100000, &mean, &variance, range);
+    CU_ASSERT_DOUBLE_EQUAL(mean, 0.5, 0.005);
+    CU_ASSERT_DOUBLE_EQUAL(variance, 1.0 / 12, 0.002);
+    CU_ASSERT(range[0] >= 0 && range[1] < 1);
+    moments(esp_rng_normal, 100000, &mean, &variance, range);
+    CU_ASSERT_DOUBLE_EQUAL(mean, 0, 0.02);
+    CU_ASSERT_DOUBLE_EQUAL(variance, 1, 0.03);
+    CU_ASSERT(range[0] < -3 && range[1] > 3);
+}
+
+static void test_rng_below(void)
+{
+    esp_rng r = { .key = 9 };
+    size_t count[7] = { 0 };
+
+    for (size_t i = 0; i < 7000; i++) {
+        size_t x = esp_rng_below(&r, 7);
+
+        CU_ASSERT_FATAL(x < 7);
+        count[x]++;
+    }
+    for (size_t x = 0; x < 7; x++) {
+        CU_ASSERT(count[x] > 800 && count[x] < 1200);
+    }
+}
+
+static void test_rng_shuffle(void)
+{
+    enum { N = 1000 };
+    size_t a[N], b[N], seen[N] = { 0 }, in_place = 0, missing = 0;
+    esp_rng r = { .key = 3 }, same = { .key = 3 };
+
+    for (size_t i = 0; i < N; i++) {
+        a[i] = b[i] = i;
+    }
+    esp_rng_shuffle(&r, a, N);
+    esp_rng_shuffle(&same, b, N);
+    CU_ASSERT_EQUAL(memcmp(a, b, sizeof a), 0);
+    for (size_t i = 0; i < N; i++) {
+        seen[a[i]]++;
+        in_place += a[i] == i;
+    }
+    for (size_t i = 0; i < N; i++) {
+        missing += seen[i] != 1;
+    }
+    CU_ASSERT_EQUAL(missing, 0);
+    CU_ASSERT(in_place < 20);
+}
+
+/* ---- digests ------------------------------------------------------------------------------------- */
+
+static void test_digest(void)
+{
+    char whole[ESP_DIGEST_SIZE], parts[ESP_DIGEST_SIZE], text[5000];
+    esp_digest d;
+
+    esp_digest_bytes(whole, "", 0);
+    CU_ASSERT_STRING_EQUAL(whole, "99aa06d3014798d86001c324468d497f"); /* published for no input */
+    for (size_t i = 0; i < sizeof text; i++) {
+        text[i] = (char)(i * i);
+    }
+    esp_digest_bytes(whole, text, sizeof text);
+    esp_digest_init(&d);
+    for (size_t at = 0, n = 1; at < sizeof text; at += n, n = n * 2 + 1) {
+        esp_digest_add(&d, text + at, n < sizeof text - at ? n : sizeof text - at);
+    }
+    esp_digest_end(&d, parts);
+    CU_ASSERT_STRING_EQUAL(parts, whole);
+    text[4999] ^= 1;
+    esp_digest_bytes(parts, text, sizeof text);
+    CU_ASSERT_STRING_NOT_EQUAL(parts, whole);
+}
+
+/* ---- files --------------------------------------------------------------------------------------- */
+
+static char *fresh_dir(const char *name)
+{
+    char *dir = esp_test_dir(name);
+
+    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);
+    return dir;
+}
+
+static bool holds(const char *path, const char *text)
+{
+    char *got = NULL;
+    size_t n = 0;
+    bool same = esp_file_read(&got, &n, path) == ESP_OK && n == strlen(text) &&
+                memcmp(got, text, n + 1) == 0;
+
+    free(got);
+    return same;
+}
+
+static void put(const char *dir, const char *name, const char *text)
+{
+    char *path = esp_path(dir, name);
+    FILE *f = fopen(path, "w");
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(f);
+    fputs(text, f);
+    fclose(f);
+    free(path);
+}
+
+static void test_write_and_read(void)
+{
+    char *dir = fresh_dir("write"), *path = esp_path(dir, "a"), *part = esp_path(dir, "a.part");
+
+    put(dir, "a.part", "left by a job that died, longer than what comes");
+    CU_ASSERT_EQUAL(esp_file_write(path, "one", 3), ESP_OK);
+    CU_ASSERT(holds(path, "one"));
+    CU_ASSERT_FALSE(esp_file_exists(part));
+    CU_ASSERT_EQUAL(esp_file_write(path, "", 0), ESP_OK);
+    CU_ASSERT(holds(path, ""));
+    free(part);
+    free(path);
+    free(dir);
+}
+
+static void test_copy(void)
+{
+    char *dir = fresh_dir("copy"), *from = esp_path(dir, "from"), *to = esp_path(dir, "to");
+
+    put(dir, "from", "text");
+    put(dir, "to", "older, longer text");
+    CU_ASSERT_EQUAL(esp_file_copy(to, from), ESP_OK);
+    CU_ASSERT(holds(to, "text"));
+    put(dir, "from", "");
+    CU_ASSERT_EQUAL(esp_file_copy(to, from), ESP_OK);
+    CU_ASSERT(holds(to, ""));
+    free(from);
+    free(to);
+    free(dir);
+}
+
+static void test_what_cannot_be_read(void)
+{
+    char *dir = fresh_dir("unread"), *none = esp_path(dir, "none"), *text;
+    size_t n;
+    esp_map m;
+
+    CU_ASSERT_EQUAL(esp_file_read(&text, &n, none), ESP_EUSAGE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), none));
+    CU_ASSERT_EQUAL(esp_file_read(&text, &n, dir), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_map_open(&m, none), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_map_open(&m, dir), ESP_EUSAGE);
+    esp_map_close(&m);
+    CU_ASSERT_EQUAL(esp_file_copy(none, none), ESP_EUSAGE);
+    CU_ASSERT_FALSE(esp_file_exists(none));
+    esp_error_clear();
+    free(none);
+    free(dir);
+}
+
+static void test_what_cannot_be_written(void)
+{
+    char *dir = fresh_dir("unwritten"), *below = esp_path(dir, "a/b"), *a = esp_path(dir, "a");
+
+    put(dir, "a", "a file");
+    CU_ASSERT_EQUAL(esp_file_write(below, "x", 1), ESP_EIO);
+    CU_ASSERT_EQUAL(esp_mkdirs(below), ESP_EIO);
+    CU_ASSERT_EQUAL(esp_mkdirs(a), ESP_EIO);
+    CU_ASSERT_EQUAL(esp_commit(dir), ESP_EIO); /* nothing to commit */
+    CU_ASSERT(holds(a, "a file"));
+    esp_error_clear();
+    free(below);
+    free(a);
+    free(dir);
+}
+
+static void test_map(void)
+{
+    char *dir = fresh_dir("map"), *path = esp_path(dir, "a");
+    esp_map m;
+
+    put(dir, "a", "mapped");
+    CU_ASSERT_EQUAL(esp_map_open(&m, path), ESP_OK);
+    CU_ASSERT_EQUAL(m.n, 6);
+    CU_ASSERT_EQUAL(memcmp(m.data, "mapped", 6), 0);
+    esp_map_close(&m);
+    esp_map_close(&m);
+    CU_ASSERT_PTR_NULL(m.data);
+    put(dir, "a", "");
+    CU_ASSERT_EQUAL(esp_map_open(&m, path), ESP_OK);
+    CU_ASSERT_EQUAL(m.n, 0);
+    esp_map_close(&m);
+    free(path);
+    free(dir);
+}
+
+static void test_mkdirs_and_remove(void)
+{
+    char *dir = fresh_dir("tree"), *deep = esp_path(dir, "a/b/c"), *a = esp_path(dir, "a");
+
+    CU_ASSERT_EQUAL(esp_mkdirs(deep), ESP_OK);
+    CU_ASSERT_EQUAL(esp_mkdirs(deep), ESP_OK);
+    CU_ASSERT(esp_dir_exists(deep));
+    CU_ASSERT_FALSE(esp_file_exists(deep));
+    put(deep, "file", "x");
+    CU_ASSERT_EQUAL(esp_remove(a), ESP_OK);
+    CU_ASSERT_FALSE(esp_dir_exists(a));
+    CU_ASSERT_EQUAL(esp_remove(a), ESP_OK);
+    free(a);
+    free(deep);
+    free(dir);
+}
+
+/* Removing a folder must not go through a link in it. */
+static void test_remove_follows_no_links(void)
+{
+    char *dir = fresh_dir("links"), *kept = esp_path(dir, "kept"), *gone = esp_path(dir, "gone");
+    char *link = esp_path(gone, "link"), *file = esp_path(kept, "file");
+
+    CU_ASSERT_EQUAL(esp_mkdirs(kept), ESP_OK);
+    CU_ASSERT_EQUAL(esp_mkdirs(gone), ESP_OK);
+    put(kept, "file", "x");
+    CU_ASSERT_EQUAL(symlink(kept, link), 0);
+    CU_ASSERT_EQUAL(esp_remove(gone), ESP_OK);
+    CU_ASSERT_FALSE(esp_dir_exists(gone));
+    CU_ASSERT(holds(file, "x"));
+    free(file);
+    free(link);
+    free(gone);
+    free(kept);
+    free(dir);
+}
+
+/* A folder takes the place of an older one as a whole: nothing of the older one is left in it. */
+static void test_commit_a_folder(void)
+{
+    char *dir = fresh_dir("commit"), *model = esp_path(dir, "m"), *part = esp_path(dir, "m.part");
+    char *old = esp_path(dir, "m.old"), *first = esp_path(model, "first");
+    char *second = esp_path(model, "second");
+
+    CU_ASSERT_EQUAL(esp_mkdirs(part), ESP_OK);
+    put(part, "first", "1");
+    CU_ASSERT_EQUAL(esp_commit(model), ESP_OK);
+    CU_ASSERT(holds(first, "1"));
+    CU_ASSERT_FALSE(esp_dir_exists(part));
+
+    CU_ASSERT_EQUAL(esp_mkdirs(part), ESP_OK);
+    CU_ASSERT_EQUAL(esp_mkdirs(old), ESP_OK); /* as a job leaves it that died between two renames */
+    put(old, "zero", "0");
+    put(part, "second", "2");
+    CU_ASSERT_EQUAL(esp_commit(model), ESP_OK);
+    CU_ASSERT(holds(second, "2"));
+    CU_ASSERT_FALSE(esp_file_exists(first));
+    CU_ASSERT_FALSE(esp_dir_exists(part));
+    CU_ASSERT_FALSE(esp_dir_exists(old));
+    free(second);
+    free(first);
+    free(old);
+    free(part);
+    free(model);
+    free(dir);
+}
+
+/* ---- shares and batches -------------------------------------------------------------------------- */
+
+static void test_share(void)
+{
+    for (size_t n = 0; n < 40; n++) {
+        for (int parts = 1; parts < 9; parts++) {
+            size_t at = 0, least = n, most = 0;
+
+            for (int i = 0; i < parts; i++) {
+                size_t begin, end;
+
+                esp_share(&begin, &end, n, i, parts);
+                CU_ASSERT_EQUAL(begin, at);
+                CU_ASSERT(end >= begin);
+                least = end - begin < least ? end - begin : least;
+                most = end - begin > most ? end - begin : most;
+                at = end;
+            }
+            CU_ASSERT_EQUAL(at, n);
+            CU_ASSERT(most - least <= 1);
+        }
+    }
+}
+
+static void test_samples(void)
+{
+    const int32_t a[] = { 5, 6, 7, 8 }, b[] = { 9 };
+    const uint8_t counts[] = { 1, 0, 1, 0 };
+    const int32_t targets[] = { 6, 7, 8, -1, -1, 7, -1, -1, -1 };
+    esp_samples s = { 0 };
+
+    esp_samples_add(&s, a, NULL, 4);
+    esp_samples_add(&s, a, counts,
+                    4); /* of the positions 1 .. 3 only 2 counts: t = 1 predicts it */
+    esp_samples_add(&s, b, NULL, 1);
+    CU_ASSERT_EQUAL(s.n, 3);
+    CU_ASSERT(s.start[0] == 0 && s.start[1] == 4 && s.start[2] == 8 && s.start[3] == 9);
+    CU_ASSERT_EQUAL(memcmp(s.ids + 4, a, sizeof a), 0);
+    CU_ASSERT_EQUAL(memcmp(s.targets, targets, sizeof targets), 0);
+    CU_ASSERT_EQUAL(esp_samples_longest(&s), 4);
+    CU_ASSERT_EQUAL(esp_samples_targets(&s, 0), 3);
+    CU_ASSERT_EQUAL(esp_samples_targets(&s, 1), 1);
+    CU_ASSERT_EQUAL(esp_samples_targets(&s, 2), 0);
+    esp_samples_free(&s);
+    esp_samples_free(&s);
+}
+
+enum { MANY = 12 };
+
+/* Samples of random lengths, some longer than a row block; id t of sample j is 1000 j + t. */
+static void random_samples(esp_samples *s, esp_rng *r)
+{
+    int32_t ids[400];
+
+    for (int32_t j = 0; j < MANY; j++) {
+        size_t n = 1 + esp_rng_below(r, esp_rng_below(r, 4) == 0 ? 399 : 40);
+
+        for (size_t t = 0; t < n; t++) {
+            ids[t] = 1000 * j + (int32_t)t;
+        }
+        esp_samples_add(s, ids, NULL, n);
+    }
+}
+
+/* The rows of a batch are the picked samples one after another. */
+static bool batch_is_picked(const esp_batch *b, const esp_samples *s, const size_t *pick, size_t n)
+{
+    bool same = b->n_samples == n && b->start[0] == 0 && b->start[n] == b->n_tok;
+
+    for (size_t i = 0; i < n && same; i++) {
+        size_t from = s->start[pick[i]], len = s->start[pick[i] + 1] - from;
+
+        same = b->key[i] == pick[i] && b->start[i + 1] - b->start[i] == len &&
+               memcmp(b->ids + b->start[i], s->ids + from, len * sizeof *b->ids) == 0 &&
+               memcmp(b->targets + b->start[i], s->targets + from, len * sizeof *b->ids) == 0;
+    }
+    return same;
+}
+
+static bool ends_a_sample(const esp_batch *b, size_t row)
+{
+    for (size_t i = 1; i <= b->n_samples; i++) {
+        if (b->start[i] == row) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool lies_in_one_sample(const esp_batch *b, size_t begin, size_t end)
+{
+    size_t row = begin + 1;
+
+    while (row < end && !ends_a_sample(b, row)) {
+        row++;
+    }
+    return row == end;
+}
+
+/* Blocks cover the rows in order within the limit; one that ends inside a sample is full and all of that
+ * sample; one that ends with a sample holds min_rows rows unless the next sample did not fit or there was
+ * none. */
+static bool blocks_are_lawful(const esp_batch *b, size_t min_rows)
+{
+    bool good = b->block[0] == 0 && b->block[b->n_blocks] == b->n_tok;
+
+    for (size_t i = 0; i < b->n_blocks && good; i++) {
+        size_t begin = b->block[i], end = b->block[i + 1], next = end;
+
+        good = end > begin && end - begin <= ESP_ROW_BLOCK;
+        if (!ends_a_sample(b, end)) {
+            good = good && end - begin == ESP_ROW_BLOCK && lies_in_one_sample(b, begin, end);
+        } else if (end - begin < min_rows && end < b->n_tok) {
+            while (!ends_a_sample(b, ++next)) {
+            }
+            good = good && next - begin > ESP_ROW_BLOCK;
+        }
+    }
+    return good;
+}
+
+static void test_batch_blocks(void)
+{
+    esp_rng r = { .key = 1 };
+
+    for (size_t round = 0; round < 200; round++) {
+        size_t pick[MANY], min_rows = 1 + esp_rng_below(&r, 100), n = 1 + esp_rng_below(&r, MANY);
+        esp_samples s = { 0 };
+        esp_batch b;
+
+        random_samples(&s, &r);
+        for (size_t i = 0; i < MANY; i++) {
+            pick[i] = i;
+        }
+        esp_rng_shuffle(&r, pick, MANY);
+        esp_batch_init(&b, MANY, s.start[s.n]);
+        esp_batch_fill(&b, &s, pick, n, min_rows);
+        CU_ASSERT(batch_is_picked(&b, &s, pick, n));
+        CU_ASSERT(blocks_are_lawful(&b, min_rows));
+        esp_batch_free(&b);
+        esp_samples_free(&s);
+    }
+}
+
+/* min_rows = 1: a sample is cut alike whatever its neighbours are. */
+static void test_blocks_within_samples(void)
+{
+    size_t pick[MANY], block = 0;
+    esp_samples s = { 0 };
+    esp_batch all, one;
+    esp_rng r = { .key = 2 };
+
+    random_samples(&s, &r);
+    esp_batch_init(&all, MANY, s.start[s.n]);
+    esp_batch_init(&one, 1, s.start[s.n]);
+    for (size_t i = 0; i < MANY; i++) {
+        pick[i] = i;
+    }
+    esp_batch_fill(&all, &s, pick, MANY, 1);
+    for (size_t j = 0; j < MANY; j++) {
+        esp_batch_fill(&one, &s, &j, 1, 1);
+        for (size_t i = 0; i < one.n_blocks; i++, block++) {
+            CU_ASSERT_EQUAL(all.block[block], all.start[j] + one.block[i]);
+        }
+    }
+    CU_ASSERT_EQUAL(block, all.n_blocks);
+    esp_batch_free(&one);
+    esp_batch_free(&one);
+    esp_batch_free(&all);
+    esp_samples_free(&s);
+}
+
+ESP_TEST_MAIN("base", { "exit codes", test_exit_codes }, { "error slot", test_error_slot },
+              { "error longer than the slot", test_error_longer_than_the_slot },
+              { "ESP_TRY", test_try_leaves_at_the_first_failure }, { "calloc", test_calloc },
+              { "grow", test_grow_keeps }, { "strings", test_strings },
+              { "resident memory", test_resident }, { "rng values", test_rng_values },
+              { "rng keys", test_rng_keys_differ }, { "rng distributions", test_rng_distributions },
+              { "rng below", test_rng_below }, { "rng shuffle", test_rng_shuffle },
+              { "digest", test_digest }, { "write and read", test_write_and_read },
+              { "copy", test_copy }, { "unreadable input", test_what_cannot_be_read },
+              { "unwritable output", test_what_cannot_be_written }, { "map", test_map },
+              { "folders", test_mkdirs_and_remove },
+              { "remove follows no links", test_remove_follows_no_links },
+              { "commit a folder", test_commit_a_folder }, { "share", test_share },
+              { "samples", test_samples }, { "batch blocks", test_batch_blocks },
+              { "blocks within samples", test_blocks_within_samples })
