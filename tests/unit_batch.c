@@ -1,0 +1,155 @@
+/* unit_batch.c - samples, and the row blocks of batches. */
+#include "espalier/batch.h"
+#include "espalier/rng.h"
+#include "test.h"
+
+static void test_samples(void)
+{
+    const int32_t a[] = { 5, 6, 7, 8 }, b[] = { 9 };
+    const uint8_t counts[] = { 1, 0, 1, 0 };
+    const int32_t targets[] = { 6, 7, 8, -1, -1, 7, -1, -1, -1 };
+    esp_samples s = { 0 };
+
+    esp_samples_add(&s, a, NULL, 4);
+    esp_samples_add(&s, a, counts,
+                    4); /* of the positions 1 .. 3 only 2 counts: t = 1 predicts it */
+    esp_samples_add(&s, b, NULL, 1);
+    CU_ASSERT_EQUAL(s.n, 3);
+    CU_ASSERT(s.start[0] == 0 && s.start[1] == 4 && s.start[2] == 8 && s.start[3] == 9);
+    CU_ASSERT_EQUAL(memcmp(s.ids + 4, a, sizeof a), 0);
+    CU_ASSERT_EQUAL(memcmp(s.targets, targets, sizeof targets), 0);
+    CU_ASSERT_EQUAL(esp_samples_longest(&s), 4);
+    CU_ASSERT_EQUAL(esp_samples_targets(&s, 0), 3);
+    CU_ASSERT_EQUAL(esp_samples_targets(&s, 1), 1);
+    CU_ASSERT_EQUAL(esp_samples_targets(&s, 2), 0);
+    esp_samples_free(&s);
+    esp_samples_free(&s);
+}
+
+enum { MANY = 12 };
+
+/* Samples of random lengths, some longer than a row block; id t of sample j is 1000 j + t. */
+static void random_samples(esp_samples *s, esp_rng *r)
+{
+    int32_t ids[400];
+
+    for (int32_t j = 0; j < MANY; j++) {
+        size_t n = 1 + esp_rng_below(r, esp_rng_below(r, 4) == 0 ? 399 : 40);
+
+        for (size_t t = 0; t < n; t++) {
+            ids[t] = 1000 * j + (int32_t)t;
+        }
+        esp_samples_add(s, ids, NULL, n);
+    }
+}
+
+/* The rows of a batch are the picked samples one after another. */
+static bool batch_is_picked(const esp_batch *b, const esp_samples *s, const size_t *pick, size_t n)
+{
+    bool same = b->n_samples == n && b->start[0] == 0 && b->start[n] == b->n_tok;
+
+    for (size_t i = 0; i < n && same; i++) {
+        size_t from = s->start[pick[i]], len = s->start[pick[i] + 1] - from;
+
+        same = b->key[i] == pick[i] && b->start[i + 1] - b->start[i] == len &&
+               memcmp(b->ids + b->start[i], s->ids + from, len * sizeof *b->ids) == 0 &&
+               memcmp(b->targets + b->start[i], s->targets + from, len * sizeof *b->ids) == 0;
+    }
+    return same;
+}
+
+static bool ends_a_sample(const esp_batch *b, size_t row)
+{
+    for (size_t i = 1; i <= b->n_samples; i++) {
+        if (b->start[i] == row) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool lies_in_one_sample(const esp_batch *b, size_t begin, size_t end)
+{
+    size_t row = begin + 1;
+
+    while (row < end && !ends_a_sample(b, row)) {
+        row++;
+    }
+    return row == end;
+}
+
+/* Blocks cover the rows in order within the limit; one that ends inside a sample is full and all of that
+ * sample; one that ends with a sample holds min_rows rows unless the next sample did not fit or there was
+ * none. */
+static bool blocks_are_lawful(const esp_batch *b, size_t min_rows)
+{
+    bool good = b->block[0] == 0 && b->block[b->n_blocks] == b->n_tok;
+
+    for (size_t i = 0; i < b->n_blocks && good; i++) {
+        size_t begin = b->block[i], end = b->block[i + 1], next = end;
+
+        good = end > begin && end - begin <= ESP_ROW_BLOCK;
+        if (!ends_a_sample(b, end)) {
+            good = good && end - begin == ESP_ROW_BLOCK && lies_in_one_sample(b, begin, end);
+        } else if (end - begin < min_rows && end < b->n_tok) {
+            while (!ends_a_sample(b, ++next)) {
+            }
+            good = good && next - begin > ESP_ROW_BLOCK;
+        }
+    }
+    return good;
+}
+
+static void test_batch_blocks(void)
+{
+    esp_rng r = { .key = 1 };
+
+    for (size_t round = 0; round < 200; round++) {
+        size_t pick[MANY], min_rows = 1 + esp_rng_below(&r, 100), n = 1 + esp_rng_below(&r, MANY);
+        esp_samples s = { 0 };
+        esp_batch b;
+
+        random_samples(&s, &r);
+        for (size_t i = 0; i < MANY; i++) {
+            pick[i] = i;
+        }
+        esp_rng_shuffle(&r, pick, MANY);
+        esp_batch_init(&b, MANY, s.start[s.n]);
+        esp_batch_fill(&b, &s, pick, n, min_rows);
+        CU_ASSERT(batch_is_picked(&b, &s, pick, n));
+        CU_ASSERT(blocks_are_lawful(&b, min_rows));
+        esp_batch_free(&b);
+        esp_samples_free(&s);
+    }
+}
+
+/* min_rows = 1: a sample is cut alike whatever its neighbours are. */
+static void test_blocks_within_samples(void)
+{
+    size_t pick[MANY], block = 0;
+    esp_samples s = { 0 };
+    esp_batch all, one;
+    esp_rng r = { .key = 2 };
+
+    random_samples(&s, &r);
+    esp_batch_init(&all, MANY, s.start[s.n]);
+    esp_batch_init(&one, 1, s.start[s.n]);
+    for (size_t i = 0; i < MANY; i++) {
+        pick[i] = i;
+    }
+    esp_batch_fill(&all, &s, pick, MANY, 1);
+    for (size_t j = 0; j < MANY; j++) {
+        esp_batch_fill(&one, &s, &j, 1, 1);
+        for (size_t i = 0; i < one.n_blocks; i++, block++) {
+            CU_ASSERT_EQUAL(all.block[block], all.start[j] + one.block[i]);
+        }
+    }
+    CU_ASSERT_EQUAL(block, all.n_blocks);
+    esp_batch_free(&one);
+    esp_batch_free(&one);
+    esp_batch_free(&all);
+    esp_samples_free(&s);
+}
+
+ESP_TEST_MAIN("batch", { "samples", test_samples }, { "blocks", test_batch_blocks },
+              { "blocks within samples", test_blocks_within_samples })
