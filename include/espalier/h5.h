@@ -1,5 +1,5 @@
 /* h5.h - the few HDF5 calls this program makes, with its statuses. Names are HDF5 paths; groups on
- * the way are created. Errors name file and dataset (ESP_EFORMAT for content, ESP_EIO for the rest). */
+ * the way are created. Errors name file and object (ESP_EFORMAT for content, ESP_EIO for the rest). */
 #ifndef ESPALIER_H5_H
 #define ESPALIER_H5_H
 
@@ -9,26 +9,30 @@
 
 #include "espalier/status.h"
 
+#define ESP_H5_MAX_DIMS 4
+
 typedef struct esp_h5 {
     hid_t file; /* 0 when closed */
     char *path; /* of the finished file; owned */
-    bool writing, parallel;
-    MPI_Comm comm;
+    bool  writing, parallel;
+    MPI_Comm comm; /* borrowed; of a parallel file */
 } esp_h5;
 
 /* Creates path.part: by the calling process alone when comm is MPI_COMM_NULL (Local), else for
- * collective writes of all ranks through MPI-IO (Collective on comm). */
+ * collective writes of all ranks through MPI-IO (Collective on comm, agreed). On a failure *f is {0}. */
 esp_status esp_h5_create(esp_h5 *f, const char *path, MPI_Comm comm);
 
-/* Opens for reading; each process for itself. Local. */
+/* Opens for reading; each process for itself. ESP_EUSAGE when it is not there, ESP_EFORMAT when it is
+ * no HDF5 file; *f is {0} then. Local. */
 esp_status esp_h5_open(esp_h5 *f, const char *path);
 
 /* Closes; a file that was written is synced and renamed to path when st is ESP_OK (on all ranks), and
- * removed otherwise. Returns st or the failure. Safe twice and on {0}. Collective where create was. */
+ * removed otherwise. Returns st or the failure, agreed where the file is parallel. Safe twice and on {0}.
+ * Collective where create was. */
 esp_status esp_h5_close(esp_h5 *f, esp_status st);
 
-/* Whole arrays by one process: type is H5T_NATIVE_DOUBLE, _FLOAT, _INT32, _INT64 or _UINT8. Local, or
- * collective with the same data on all ranks where the file is parallel. */
+/* Whole arrays by one process: type is H5T_NATIVE_DOUBLE, _FLOAT, _INT32, _INT64 or _UINT8, n_dims 1 to
+ * ESP_H5_MAX_DIMS. Local, or collective where the file is parallel: rank 0's data is written then. */
 esp_status esp_h5_write(esp_h5 *f, const char *name, hid_t type, size_t n_dims, const size_t *shape,
                         const void *data);
 
@@ -37,15 +41,17 @@ esp_status esp_h5_write(esp_h5 *f, const char *name, hid_t type, size_t n_dims, 
 esp_status esp_h5_write_share(esp_h5 *f, const char *name, hid_t type, size_t n, size_t begin,
                               size_t end, const void *data);
 
-/* Elements of a dataset (product of its shape), 0 when absent; its shape in dims[<= 4]. Local. */
-size_t esp_h5_size(const esp_h5 *f, const char *name, size_t dims[4], size_t *n_dims);
+/* Elements of a dataset (product of its shape), 0 when absent or of more than ESP_H5_MAX_DIMS
+ * dimensions; its shape in dims. Local. */
+size_t esp_h5_size(const esp_h5 *f, const char *name, size_t dims[ESP_H5_MAX_DIMS], size_t *n_dims);
 
-/* Elements begin .. end of a dataset seen as a vector, converted to type. ESP_EFORMAT when it is
- * absent or shorter. Local. */
+/* Elements begin .. end, converted to type: any part of a vector, or the whole of a dataset of more
+ * dimensions. ESP_EFORMAT when it is absent, shorter or of another shape. Local. */
 esp_status esp_h5_read(const esp_h5 *f, const char *name, hid_t type, size_t begin, size_t end,
                        void *data);
 
-/* Scalar attributes of a group or dataset ("/" for the file). Strings read are freed by the caller. */
+/* Scalar attributes of a group or dataset that is there ("/" for the file); each is set once. Setting
+ * is collective, with the same value, where the file is parallel. Strings read are freed by the caller. */
 esp_status esp_h5_set_string(esp_h5 *f, const char *object, const char *name, const char *value);
 esp_status esp_h5_set_double(esp_h5 *f, const char *object, const char *name, double value);
 esp_status esp_h5_set_int(esp_h5 *f, const char *object, const char *name, int64_t value);

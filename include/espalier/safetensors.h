@@ -14,52 +14,57 @@
 #define ESP_MAX_RANK 4
 
 typedef struct esp_tensor_info {
-    char *name; /* owned by the file or writer */
-    esp_dtype dtype;
-    size_t n_dims;
-    size_t shape[ESP_MAX_RANK];
-    size_t n_bytes;
-    const void *data; /* into the mapping; may be unaligned; NULL in a writer */
-    size_t offset;    /* from the start of the file */
+    char       *name;  /* owned by the file or writer */
+    const char *type;  /* as the file spells it: "BF16", "I64"; static */
+    esp_dtype   dtype; /* ESP_N_DTYPES: a known type that this program does not compute with */
+    size_t      n_dims;
+    size_t      shape[ESP_MAX_RANK]; /* the first sizes where n_dims is larger */
+    size_t      n_bytes;
+    const void *data;   /* into the mapping; may be unaligned; NULL in a writer */
+    size_t      offset; /* from the start of the file */
 } esp_tensor_info;
 
 typedef struct esp_safetensors {
-    esp_map map;
+    esp_map          map;
     esp_tensor_info *tensors; /* [n] owned, in order of offset */
-    size_t n;
+    size_t           n;
 } esp_safetensors;
 
-/* Maps the file and checks the whole header: size within the file, JSON, known dtypes (others than
- * esp_dtype are refused), shape times size equal to the range, ranges that neither overlap nor leave
- * holes nor pass the end, unique names. ESP_EFORMAT, ESP_EUSAGE, ESP_EIO with file, tensor and value. Local. */
+/* Maps the file and checks the whole header: size within the file and 100 MB, JSON, types of the
+ * format, shape times size equal to the range, ranges that neither overlap nor leave holes nor pass the
+ * end, unique names. Buffers of types that nobody computes with (I64, BOOL, ...) are checked and listed
+ * too: whoever needs a tensor looks at its dtype. ESP_EFORMAT, ESP_EUSAGE, ESP_EIO with file, tensor and
+ * value; *f is {0} then. Local. */
 esp_status esp_safetensors_open(esp_safetensors *f, const char *path);
 void esp_safetensors_close(esp_safetensors *f); /* safe twice and on {0} */
 
 /* The tensor of that name, NULL when absent. Local. */
 const esp_tensor_info *esp_safetensors_find(const esp_safetensors *f, const char *name);
 
-/* Writing: all ranks plan the same tensors, then each writes some of them at their offsets. */
+/* Writing: all ranks plan the same tensors, then each writes some of them at their offsets. Start
+ * from {0}. */
 typedef struct esp_safetensors_writer {
-    char *path;               /* final name; data goes to path.part; owned */
-    esp_tensor_info *tensors; /* [n] owned */
-    size_t n;
-    int fd;
+    char            *path;    /* final name; data goes to path.part; owned */
+    esp_tensor_info *tensors; /* [n] owned; offsets are known after create */
+    size_t           n;
+    int              fd;
 } esp_safetensors_writer;
 
-/* Declares a tensor; offsets follow the order of declaration. Local, the same on all ranks. */
-void esp_safetensors_plan(esp_safetensors_writer *w, const char *name, esp_dtype dtype,
-                          size_t n_dims, const size_t *shape);
+/* Declares a tensor, number w->n. In the file the larger types come first, then the order of
+ * declaration counts: so each tensor is aligned to its type. Local, the same on all ranks. */
+void esp_safetensors_plan(esp_safetensors_writer *w, const char *name, esp_dtype dtype, size_t n_dims,
+                          const size_t *shape);
 
 /* Rank 0 creates path.part with the header ({"format": "pt"}) and its full size, the others open it.
- * Collective on comm. */
+ * On a failure path.part is removed and w is freed. Collective on comm. */
 esp_status esp_safetensors_create(esp_safetensors_writer *w, const char *path, MPI_Comm comm);
 
 /* Writes n_bytes of tensor i from byte `from` of the tensor. ESP_EIO. Local. */
 esp_status esp_safetensors_write(esp_safetensors_writer *w, size_t i, size_t from, const void *data,
                                  size_t n_bytes);
 
-/* All ranks sync and close; rank 0 commits path.part to path if st is ESP_OK on all ranks.
- * Frees w. Collective on comm. */
+/* All ranks sync and close; rank 0 commits path.part to path if st is ESP_OK on all ranks, else removes
+ * it. Frees w. Returns what all ranks agreed on. Collective on comm. */
 esp_status esp_safetensors_finish(esp_safetensors_writer *w, esp_status st, MPI_Comm comm);
 
 #endif
