@@ -1,39 +1,56 @@
 /* params.h - the trained numbers of a recovery as one flat vector: the LoRA matrices, or all weights.
  *
  * Everything after the backward (sum over ranks, clipping, AdamW, checkpoint) works on flat arrays and
- * knows no names; the table of entries says which part is which.
+ * knows no names; the table of entries says which part is which. The numbers lie in the order in which
+ * the backward finishes their gradients, so that the sum of a block over the ranks is one piece of the
+ * vector and starts while the blocks below it are still computed.
  */
 #ifndef ESPALIER_PARAMS_H
 #define ESPALIER_PARAMS_H
 
-#include "espalier/pass.h"
+#include "espalier/adapter.h"
+
+typedef enum esp_part { ESP_PART_WEIGHT, ESP_PART_BIAS, ESP_PART_A, ESP_PART_B } esp_part;
 
 typedef struct esp_entry {
-    char *name;   /* tensor name, owned: "model.layers.0.self_attn.q_proj.lora_A" or "...weight" */
-    size_t layer; /* ESP_NO_LAYER outside the blocks */
+    size_t layer; /* ESP_NO_LAYER outside the blocks                                   */
     int slot;
-    size_t begin, n; /* part of the vectors            */
-    size_t shape[2]; /* shape[1] = 0 for a vector      */
-    bool decays;     /* weight decay applies           */
+    esp_part part;
+    size_t begin, n;    /* numbers begin .. begin + n of the vectors: [rows, cols], or [rows] */
+    bool decays;        /* weight decay applies: matrices                                     */
+    esp_dtype original; /* type of the weight before it was trained; ESP_F32 for LoRA         */
 } esp_entry;
 
 typedef struct esp_params {
-    esp_entry *
-        entries; /* [n_entries] owned; by layer, so that a block's gradients lie together; then the rest */
+    esp_entry *entries; /* [n_entries] owned, in order of begin */
     size_t n_entries;
-    size_t n;                           /* numbers altogether */
-    float *value, *grad, *m, *v, *best; /* [n] each, owned: AdamW's moments, best values so far */
+    size_t n;        /* numbers altogether                                               */
+    float *value;    /* [n] owned                                                        */
+    float *grad;     /* [n] owned; this and the next three are NULL until esp_params_train */
+    float *m, *v;    /* [n] owned; moments of AdamW                                      */
+    float *best;     /* [n] owned; values of the best validation                         */
+    size_t *stage;   /* [n_stages + 1] owned; stage s of the backward completes the gradients of
+                        numbers stage[s] .. stage[s + 1] - 1. Stages: final norm and untied head,
+                        the layers from the last to the first, embedding */
+    size_t n_stages; /* n_layers + 2 */
 } esp_params;
 
-/* LoRA: A from a normal distribution of variance 1/n_in... as PEFT (Kaiming uniform, a = sqrt 5), B zero;
- * from the seed and the entry, the same on every rank. adapter points into the vectors afterwards.
- * targets: bit set of slots. Local. */
+/* LoRA as PEFT begins it (Kaiming uniform with a = sqrt 5: A uniform in +-1/sqrt(n_in), B zero), from the
+ * seed, layer and slot, the same on every rank. adapter (from esp_adapter_init) points into p->value
+ * afterwards. targets: bit set of slots; only matrices of blocks. Local. */
 void esp_params_lora(esp_params *p, esp_adapter *adapter, const esp_model *m, uint64_t targets,
                      uint64_t seed);
 
-/* All weights of m in f32; the model's weights point at p->value afterwards, which must outlive it. Local. */
+/* All weights of m in f32, a tied head once; the weights of m point into p->value afterwards, so p must
+ * outlive the use of m. Local. */
 void esp_params_full(esp_params *p, esp_model *m);
 
+/* Room for gradients, moments and best values, zeroed; adapter (NULL: none) points into p->grad. Local. */
+void esp_params_train(esp_params *p, esp_adapter *adapter);
+
 void esp_params_free(esp_params *p); /* safe twice and on {0} */
+
+/* The entry of a part of a weight, NULL when it is not trained. Borrowed. Local. */
+const esp_entry *esp_params_find(const esp_params *p, size_t layer, int slot, esp_part part);
 
 #endif

@@ -1,0 +1,13 @@
+/* merge.h - a recovered model as a model folder: trained numbers back in the types of the base. */
+#ifndef ESPALIER_MERGE_H
+#define ESPALIER_MERGE_H
+
+#include "espalier/params.h"
+
+/* Writes folder dir: W + scale B A where the adapter a (NULL or empty: none) has matrices, else the weight
+ * itself, in the type it has in m, or had before p (NULL: none) trained it; tokenizer copied from m's
+ * folder. ESP_EIO. Collective on comm. */
+esp_status esp_merge(const char *dir, const esp_model *m, const esp_params *p, const esp_adapter *a,
+                     MPI_Comm comm);
+
+#endif

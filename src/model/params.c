@@ -1,0 +1,199 @@
+/* params.c - which numbers are trained, laid out in the order of the backward. */
+#include "espalier/params.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/mem.h"
+#include "espalier/rng.h"
+
+/* ---- layout ---- */
+
+static void add_entry(esp_params *p, size_t layer, int slot, esp_part part, size_t rows,
+                      size_t cols, esp_dtype original)
+{
+    bool is_vector = part == ESP_PART_WEIGHT && cols == 1;
+
+    p->entries = esp_grow(p->entries, p->n_entries + 1, sizeof *p->entries);
+    p->entries[p->n_entries++] = (esp_entry){ .layer = layer,
+                                              .slot = slot,
+                                              .part = part,
+                                              .begin = p->n,
+                                              .n = rows * cols,
+                                              .decays = part != ESP_PART_BIAS && !is_vector,
+                                              .original = original };
+    p->n += rows * cols;
+}
+
+static void add_weight(esp_params *p, const esp_model *m, size_t layer, int slot)
+{
+    const esp_weight *w = esp_model_weight(m, layer, slot);
+
+    add_entry(p, layer, slot, ESP_PART_WEIGHT, w->rows, w->cols, w->dtype);
+    if (w->has_bias) {
+        add_entry(p, layer, slot, ESP_PART_BIAS, w->rows, 1, w->dtype);
+    }
+}
+
+static void add_matrices(esp_params *p, const esp_model *m, size_t layer, int slot, size_t rank)
+{
+    const esp_weight *w = esp_model_weight(m, layer, slot);
+
+    add_entry(p, layer, slot, ESP_PART_A, rank, w->cols, ESP_F32);
+    add_entry(p, layer, slot, ESP_PART_B, w->rows, rank, ESP_F32);
+}
+
+static void begin_stages(esp_params *p, const esp_model *m)
+{
+    *p = (esp_params){ .n_stages = 0 };
+    ESP_NEW(p->stage, m->dims.n_layers + 3);
+}
+
+static void end_stage(esp_params *p)
+{
+    p->stage[++p->n_stages] = p->n;
+}
+
+const esp_entry *esp_params_find(const esp_params *p, size_t layer, int slot, esp_part part)
+{
+    for (size_t i = 0; i < p->n_entries; i++) {
+        const esp_entry *e = &p->entries[i];
+
+        if (e->layer == layer && e->slot == slot && e->part == part) {
+            return e;
+        }
+    }
+    return NULL;
+}
+
+/* ---- LoRA ---- */
+
+static void init_a(float *a, size_t rank, size_t n_in, uint64_t key)
+{
+    esp_rng r = { .key = key };
+    double bound = 1.0 / sqrt((double)n_in);
+
+    for (size_t i = 0; i < rank * n_in; i++) {
+        a[i] = (float)(bound * (2.0 * esp_rng_uniform(&r) - 1.0));
+    }
+}
+
+/* Points the adapter at its values and, once there are some, its gradients. */
+static void point_adapter(const esp_params *p, esp_adapter *adapter)
+{
+    for (size_t i = 0; i < p->n_entries; i++) {
+        const esp_entry *e = &p->entries[i];
+        esp_lora *lora = &adapter->lora[e->layer * adapter->n_slots + (size_t)e->slot];
+        float *grad = p->grad ? p->grad + e->begin : NULL;
+
+        if (e->part == ESP_PART_A) {
+            lora->a = p->value + e->begin;
+            lora->da = grad;
+        } else {
+            lora->b = p->value + e->begin;
+            lora->db = grad;
+        }
+    }
+}
+
+void esp_params_lora(esp_params *p, esp_adapter *adapter, const esp_model *m, uint64_t targets,
+                     uint64_t seed)
+{
+    begin_stages(p, m);
+    end_stage(p);
+    for (size_t l = m->dims.n_layers; l-- > 0;) {
+        for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
+            if (targets >> slot & 1 && m->arch->slots[slot].cols != ESP_W_ONE) {
+                add_matrices(p, m, l, slot, adapter->rank);
+            }
+        }
+        end_stage(p);
+    }
+    end_stage(p);
+    ESP_NEW(p->value, p->n);
+    point_adapter(p, adapter);
+    for (size_t i = 0; i < p->n_entries; i++) {
+        const esp_entry *e = &p->entries[i];
+
+        if (e->part == ESP_PART_A) {
+            init_a(p->value + e->begin, adapter->rank, e->n / adapter->rank,
+                   esp_rng_key(seed, e->layer, (uint64_t)e->slot));
+        }
+    }
+}
+
+/* ---- all weights ---- */
+
+static esp_weight *weight_of(esp_model *m, const esp_entry *e)
+{
+    size_t n = m->arch->n_slots - ESP_SLOT_BLOCK;
+
+    return e->layer == ESP_NO_LAYER ? &m->outer[e->slot]
+                                    : &m->block[e->layer * n + (size_t)e->slot - ESP_SLOT_BLOCK];
+}
+
+/* All copied first: the type of a weight is that of its bias too. */
+static void take_over(esp_params *p, esp_model *m)
+{
+    for (size_t i = 0; i < p->n_entries; i++) {
+        const esp_entry *e = &p->entries[i];
+        const esp_weight *w = weight_of(m, e);
+        const void *from = e->part == ESP_PART_WEIGHT ? w->data : w->bias;
+
+        esp_to_f32(p->value + e->begin, from, e->original, e->n);
+    }
+    for (size_t i = 0; i < p->n_entries; i++) {
+        const esp_entry *e = &p->entries[i];
+        esp_weight *w = weight_of(m, e);
+
+        w->dtype = ESP_F32;
+        *(e->part == ESP_PART_WEIGHT ? &w->data : &w->bias) = p->value + e->begin;
+    }
+}
+
+void esp_params_full(esp_params *p, esp_model *m)
+{
+    begin_stages(p, m);
+    add_weight(p, m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM);
+    if (!m->tied) {
+        add_weight(p, m, ESP_NO_LAYER, ESP_SLOT_HEAD);
+    }
+    end_stage(p);
+    for (size_t l = m->dims.n_layers; l-- > 0;) {
+        for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
+            add_weight(p, m, l, slot);
+        }
+        end_stage(p);
+    }
+    add_weight(p, m, ESP_NO_LAYER, ESP_SLOT_EMBED);
+    end_stage(p);
+    ESP_NEW(p->value, p->n);
+    take_over(p, m);
+}
+
+/* ---- training ---- */
+
+void esp_params_train(esp_params *p, esp_adapter *adapter)
+{
+    ESP_REQUIRE(!p->grad);
+    ESP_NEW(p->grad, p->n);
+    ESP_NEW(p->m, p->n);
+    ESP_NEW(p->v, p->n);
+    ESP_NEW(p->best, p->n);
+    if (adapter) {
+        point_adapter(p, adapter);
+    }
+}
+
+void esp_params_free(esp_params *p)
+{
+    free(p->entries);
+    free(p->value);
+    free(p->grad);
+    free(p->m);
+    free(p->v);
+    free(p->best);
+    free(p->stage);
+    *p = (esp_params){ 0 };
+}
