@@ -9,7 +9,7 @@
 
 typedef struct esp_lora {
     float *a, *b;   /* [r, n_in], [n_out, r]; NULL: this weight has no adapter */
-    float *da, *db; /* gradients, accumulated; NULL when not trained          */
+    float *da, *db; /* gradients, accumulated; both NULL when not trained     */
 } esp_lora;
 
 typedef struct esp_adapter {
@@ -28,13 +28,15 @@ void esp_adapter_free(esp_adapter *a); /* safe twice and on {0} */
 /* The adapter of a weight; NULL where a is NULL or there is none. Borrowed. Local. */
 esp_lora *esp_adapter_at(const esp_adapter *a, size_t layer, int slot);
 
-/* y += scale * B u with u = A dropout(x).  x [n_tok, n_in]  u [n_tok, r] set  y [n_tok, n_out].
- * dropped [n_tok, n_in] is scratch for dropout(x), unused without dropout. Local. */
+/* y += B u with u = scale * A dropout(x).  x [n_tok, n_in]  u [n_tok, r]  y [n_tok, n_out]; n_in and
+ * n_out are the columns and rows of w. dropped [n_tok, n_in] is scratch for dropout(x), u too. What is
+ * dropped follows from (a->seed, layer, slot, sample key, token in the sample, column); what is kept is
+ * divided by 1 - a->dropout. Where the weight has no adapter nothing happens. Local. */
 void esp_lora_forward(float *y, float *u, float *dropped, const esp_adapter *a, size_t layer,
                       int slot, const float *x, const esp_weight *w, const esp_batch *batch);
 
-/* dx += gradient, da and db accumulated where not NULL. u, du [n_tok, r] and dropped are scratch: u and
- * dropout(x) are made again. Local. */
+/* dx += gradient, da and db accumulated unless they are NULL. u, du [n_tok, r] and dropped are scratch:
+ * u and dropout(x) are made again. Local. */
 void esp_lora_backward(float *dx, float *u, float *du, float *dropped, const esp_adapter *a,
                        size_t layer, int slot, const float *dy, const float *x, const esp_weight *w,
                        const esp_batch *batch);

@@ -53,4 +53,7 @@ void esp_batch_free(esp_batch *b);
 void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size_t n,
                     size_t min_rows);
 
+/* Tokens of the longest sample. Local. */
+size_t esp_batch_longest(const esp_batch *b);
+
 #endif

@@ -28,6 +28,10 @@ void esp_from_f32(void *dst, esp_dtype t, const float *src, size_t n);
 void esp_linear_forward(float *y, const float *x, const float *w, const float *b, size_t n_in,
                         size_t n_out, const esp_batch *batch);
 
+/* y += x W^T. Blocks as in esp_linear_forward. */
+void esp_linear_accumulate(float *y, const float *x, const float *w, size_t n_in, size_t n_out,
+                           const esp_batch *batch);
+
 /* dx += dy W. Blocks as in esp_linear_forward. */
 void esp_linear_backward_input(float *dx, const float *dy, const float *w, size_t n_in,
                                size_t n_out, const esp_batch *batch);
@@ -63,7 +67,7 @@ void esp_attention_backward(float *dq, float *dk, float *dv, const float *dout, 
                             float scale, const esp_batch *batch);
 
 /* The same for n_new queries at the end of a cache of n_all keys and values (decoding, one sample):
- * query i sees keys 0 .. n_all - n_new + i. k, v rows are kv_stride apart. */
+ * query i sees keys 0 .. n_all - n_new + i. q, out [n_new, H * d]  k, v [n_all, K * d]. */
 void esp_attention_cached(float *out, const float *q, const float *k, const float *v, size_t n_new,
                           size_t n_all, size_t H, size_t K, size_t d, float scale);
 

@@ -120,3 +120,15 @@ void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size
     b->position = 0;
     cut_blocks(b, min_rows);
 }
+
+size_t esp_batch_longest(const esp_batch *b)
+{
+    size_t longest = 0;
+
+    for (size_t j = 0; j < b->n_samples; j++) {
+        size_t n = b->start[j + 1] - b->start[j];
+
+        longest = n > longest ? n : longest;
+    }
+    return longest;
+}

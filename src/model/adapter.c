@@ -1,0 +1,129 @@
+/* adapter.c - the low-rank path beside a linear weight. */
+#include "espalier/adapter.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/mem.h"
+#include "espalier/rng.h"
+#include "espalier/tensor.h"
+
+void esp_adapter_init(esp_adapter *a, const esp_model *m, size_t rank, float alpha)
+{
+    *a = (esp_adapter){ .rank = rank, .scale = alpha / (float)rank, .n_slots = m->arch->n_slots };
+    ESP_NEW(a->lora, m->dims.n_layers * a->n_slots);
+}
+
+void esp_adapter_free(esp_adapter *a)
+{
+    free(a->lora);
+    *a = (esp_adapter){ 0 };
+}
+
+esp_lora *esp_adapter_at(const esp_adapter *a, size_t layer, int slot)
+{
+    esp_lora *lora =
+        a && layer != ESP_NO_LAYER ? &a->lora[layer * a->n_slots + (size_t)slot] : NULL;
+
+    return lora && lora->a ? lora : NULL;
+}
+
+/* The dropout of one input of a batch: number t * n_in + c of a sample's stream decides on column c of
+ * its token t, so a mask depends neither on the neighbours nor on the rank count. */
+typedef struct dropout {
+    uint64_t seed, stream;
+    uint64_t limit; /* numbers under it drop their element */
+    float keep;     /* what kept elements are multiplied by */
+} dropout;
+
+static dropout dropout_of(const esp_adapter *a, size_t layer, int slot)
+{
+    ESP_REQUIRE(a->dropout > 0 && a->dropout < 1);
+    return (dropout){ .seed = a->seed,
+                      .stream = layer * a->n_slots + (size_t)slot,
+                      .limit = (uint64_t)((double)a->dropout * 0x1p64),
+                      .keep = 1 / (1 - a->dropout) };
+}
+
+/* y = mask x or y += mask x, rows of n_in columns */
+static void drop(float *y, const float *x, bool add, dropout p, size_t n_in, const esp_batch *batch)
+{
+#pragma omp parallel
+    for (size_t j = 0; j < batch->n_samples; j++) {
+        uint64_t key = esp_rng_key(p.seed, p.stream, batch->key[j]);
+        size_t begin = batch->start[j] * n_in, end = batch->start[j + 1] * n_in;
+
+#pragma omp for simd nowait
+        for (size_t i = begin; i < end; i++) {
+            float kept = esp_rng_at(key, i - begin) < p.limit ? 0 : p.keep * x[i];
+
+            y[i] = add ? y[i] + kept : kept;
+        }
+    }
+}
+
+static void scale_by(float *u, float scale, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        u[i] *= scale;
+    }
+}
+
+/* u = scale * A dropout(x); returns dropout(x), which is x itself without dropout. */
+static const float *project(float *u, float *dropped, const esp_adapter *a, size_t layer, int slot,
+                            const float *x, size_t n_in, const esp_batch *batch)
+{
+    if (a->dropout > 0) {
+        drop(dropped, x, false, dropout_of(a, layer, slot), n_in, batch);
+        x = dropped;
+    }
+    esp_linear_forward(u, x, esp_adapter_at(a, layer, slot)->a, NULL, n_in, a->rank, batch);
+    scale_by(u, a->scale, batch->n_tok * a->rank);
+    return x;
+}
+
+void esp_lora_forward(float *y, float *u, float *dropped, const esp_adapter *a, size_t layer,
+                      int slot, const float *x, const esp_weight *w, const esp_batch *batch)
+{
+    const esp_lora *lora = esp_adapter_at(a, layer, slot);
+
+    if (lora) {
+        project(u, dropped, a, layer, slot, x, w->cols, batch);
+        esp_linear_accumulate(y, u, lora->b, a->rank, w->rows, batch);
+    }
+}
+
+/* dx += dropout(du A); dropped is scratch */
+static void backward_input(float *dx, float *dropped, const esp_adapter *a, size_t layer, int slot,
+                           const float *du, size_t n_in, const esp_batch *batch)
+{
+    const esp_lora *lora = esp_adapter_at(a, layer, slot);
+
+    if (a->dropout > 0) {
+        memset(dropped, 0, batch->n_tok * n_in * sizeof *dropped);
+        esp_linear_backward_input(dropped, du, lora->a, n_in, a->rank, batch);
+        drop(dx, dropped, true, dropout_of(a, layer, slot), n_in, batch);
+    } else {
+        esp_linear_backward_input(dx, du, lora->a, n_in, a->rank, batch);
+    }
+}
+
+void esp_lora_backward(float *dx, float *u, float *du, float *dropped, const esp_adapter *a,
+                       size_t layer, int slot, const float *dy, const float *x, const esp_weight *w,
+                       const esp_batch *batch)
+{
+    const esp_lora *lora = esp_adapter_at(a, layer, slot);
+
+    if (!lora) {
+        return;
+    }
+    memset(du, 0, batch->n_tok * a->rank * sizeof *du);
+    esp_linear_backward_input(du, dy, lora->b, a->rank, w->rows, batch);
+    scale_by(du, a->scale, batch->n_tok * a->rank);
+    if (lora->da) {
+        x = project(u, dropped, a, layer, slot, x, w->cols, batch);
+        esp_linear_backward_weight(lora->da, NULL, du, x, batch->n_tok, w->cols, a->rank);
+        esp_linear_backward_weight(lora->db, NULL, dy, u, batch->n_tok, a->rank, w->rows);
+    }
+    backward_input(dx, dropped, a, layer, slot, du, w->cols, batch);
+}

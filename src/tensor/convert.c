@@ -1,0 +1,149 @@
+/* convert.c - the types of weights on disk: F32, F16 and BF16, at any alignment. */
+#include <string.h>
+
+#include "espalier/tensor.h"
+#include "tensor/tile_impl.h"
+
+/* Elements that one thread converts at a time. */
+#define CHUNK ((size_t)1 << 16)
+
+static const struct {
+    size_t size;
+    const char *name;
+} types[ESP_N_DTYPES] = {
+    [ESP_F32] = { 4, "F32" },
+    [ESP_F16] = { 2, "F16" },
+    [ESP_BF16] = { 2, "BF16" },
+};
+
+size_t esp_dtype_size(esp_dtype t)
+{
+    return types[t].size;
+}
+
+const char *esp_dtype_name(esp_dtype t)
+{
+    return types[t].name;
+}
+
+static inline uint32_t bits_of(float f)
+{
+    uint32_t u;
+
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+static inline float float_of(uint32_t u)
+{
+    float f;
+
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static inline uint32_t load16(const unsigned char *p)
+{
+    uint16_t u;
+
+    memcpy(&u, p, sizeof u);
+    return u;
+}
+
+static inline void store16(unsigned char *p, uint32_t bits)
+{
+    uint16_t u = (uint16_t)bits;
+
+    memcpy(p, &u, sizeof u);
+}
+
+static inline float from_bf16(uint32_t h)
+{
+    return float_of(h << 16);
+}
+
+/* Moving the fields into place leaves the exponent 112 too small, which the product mends, also for
+ * subnormal numbers; infinity and NaN (then at 65536 and above) get the exponent of all ones. */
+static inline float from_f16(uint32_t h)
+{
+    uint32_t u = bits_of(float_of((h & 0x7fff) << 13) * 0x1p112f);
+
+    u |= u >= 0x47800000 ? 0x7f800000 : 0;
+    return float_of(u | (h & 0x8000) << 16);
+}
+
+/* Ties go to even: half of the last kept place, less one where that place is even. A NaN whose kept bits
+ * are zero gets the quiet bit, so that it does not become infinity. */
+static inline uint32_t to_bf16(float f)
+{
+    uint32_t u = bits_of(f), kept = u >> 16;
+    uint32_t rounded = (u + 0x7fff + (kept & 1)) >> 16;
+    uint32_t nan = kept | ((kept & 0x7f) ? 0 : 0x40);
+
+    return (u & 0x7fffffff) > 0x7f800000 ? nan : rounded;
+}
+
+/* Under 2^-14 the result is subnormal, a multiple of 2^-24: adding 0.5, whose last place is that, rounds.
+ * From 65520 on the rounding of normal numbers carries into the pattern of infinity. */
+static inline uint32_t to_f16(float f)
+{
+    uint32_t u = bits_of(f), a = u & 0x7fffffff, mantissa = (a >> 13) & 0x3ff;
+    uint32_t subnormal = bits_of(float_of(a < 0x38800000 ? a : 0) + 0.5f) - bits_of(0.5f);
+    uint32_t normal = (a + 0xfff + (mantissa & 1) - (112u << 23)) >> 13;
+    uint32_t nan = 0x7c00 | mantissa | (mantissa ? 0 : 0x200);
+    uint32_t h = a < 0x38800000 ? subnormal : normal;
+
+    h = a >= 0x47800000 ? 0x7c00 : h;
+    h = a > 0x7f800000 ? nan : h;
+    return h | (u >> 16 & 0x8000);
+}
+
+static void chunk_to_f32(float *dst, const unsigned char *src, esp_dtype t, size_t n)
+{
+    if (t == ESP_F32) {
+        memcpy(dst, src, n * sizeof *dst);
+    } else if (t == ESP_BF16) {
+        for (size_t i = 0; i < n; i++) {
+            dst[i] = from_bf16(load16(src + 2 * i));
+        }
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            dst[i] = from_f16(load16(src + 2 * i));
+        }
+    }
+}
+
+static void chunk_from_f32(unsigned char *dst, esp_dtype t, const float *src, size_t n)
+{
+    if (t == ESP_F32) {
+        memcpy(dst, src, n * sizeof *src);
+    } else if (t == ESP_BF16) {
+        for (size_t i = 0; i < n; i++) {
+            store16(dst + 2 * i, to_bf16(src[i]));
+        }
+    } else {
+        for (size_t i = 0; i < n; i++) {
+            store16(dst + 2 * i, to_f16(src[i]));
+        }
+    }
+}
+
+void esp_to_f32(float *dst, const void *src, esp_dtype t, size_t n)
+{
+    const unsigned char *from = src;
+
+#pragma omp parallel for if (n > CHUNK)
+    for (size_t i = 0; i < n; i += CHUNK) {
+        chunk_to_f32(dst + i, from + i * types[t].size, t, esp_tile(i, n, CHUNK));
+    }
+}
+
+void esp_from_f32(void *dst, esp_dtype t, const float *src, size_t n)
+{
+    unsigned char *to = dst;
+
+#pragma omp parallel for if (n > CHUNK)
+    for (size_t i = 0; i < n; i += CHUNK) {
+        chunk_from_f32(to + i * types[t].size, t, src + i, esp_tile(i, n, CHUNK));
+    }
+}

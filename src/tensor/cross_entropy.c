@@ -1,0 +1,69 @@
+/* cross_entropy.c - loss of the next token, rows on their own. */
+#include <math.h>
+#include <string.h>
+
+#include "espalier/tensor.h"
+#include "tensor/exp_impl.h"
+
+static float largest(const float *x, size_t n)
+{
+    float m = x[0];
+
+#pragma omp simd reduction(max : m)
+    for (size_t i = 0; i < n; i++) {
+        m = x[i] > m ? x[i] : m;
+    }
+    return m;
+}
+
+static double sum_of_exp(const float *x, float max, size_t n)
+{
+    double sum = 0;
+
+#pragma omp simd reduction(+ : sum)
+    for (size_t i = 0; i < n; i++) {
+        sum += (double)esp_expf(x[i] - max);
+    }
+    return sum;
+}
+
+/* Logits x of a row become scale * (softmax - onehot). */
+static void to_gradient(float *x, float max, double sum, size_t target, float scale, size_t n)
+{
+    float each = (float)((double)scale / sum);
+
+    for (size_t i = 0; i < n; i++) {
+        x[i] = each * esp_expf(x[i] - max);
+    }
+    x[target] -= scale;
+}
+
+void esp_cross_entropy(double *loss, uint8_t *hit, float *logits, const int32_t *targets,
+                       const float *scale, size_t n, size_t V)
+{
+#pragma omp parallel for schedule(dynamic)
+    for (size_t i = 0; i < n; i++) {
+        float *x = logits + i * V, max;
+        double sum;
+
+        loss[i] = 0;
+        if (hit) {
+            hit[i] = 0;
+        }
+        if (targets[i] == ESP_NO_TARGET) {
+            if (scale) {
+                memset(x, 0, V * sizeof *x);
+            }
+            continue;
+        }
+        max = largest(x, V);
+        sum = sum_of_exp(x, max, V);
+        loss[i] = log(sum) + (double)max - (double)x[targets[i]];
+        if (hit) {
+            hit[i] = x[targets[i]] >= max;
+        }
+        if (scale) {
+            to_gradient(x, max, sum, (size_t)targets[i], scale[i], V);
+        }
+    }
+}
