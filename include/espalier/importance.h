@@ -37,40 +37,52 @@ typedef struct esp_importance_options {
     unsigned aggregations; /* bit set of 1u << esp_aggregation     */
     unsigned units;        /* bit set of 1u << esp_unit_kind       */
     bool fisher_sum;       /* F = sum_j instead of mean_j          */
-    size_t max_tok;        /* tokens of one local batch at most    */
     uint64_t seed;         /* of criterion random                  */
 } esp_importance_options;
 
 typedef struct esp_scores {
     const esp_groups *groups; /* borrowed */
+    const esp_arch *arch;     /* borrowed; names the structures */
     unsigned criteria, aggregations, units;
     /* [n_units * ESP_N_CRITERIA * ESP_N_AGGREGATIONS] of [n_groups], and
      * [n_units * ESP_N_CRITERIA] of [n_structures * n_channels]; NULL where not asked for; owned */
     double **group;
     double **structure;
-    double loss; /* mean over samples of the mean cross-entropy */
-    size_t n_samples, n_tok;
+    double loss; /* mean over samples of the mean cross-entropy; NAN where no criterion needs it */
+    size_t n_samples, n_tok, sequence; /* sequence: tokens of the longest sample */
+    double flops; /* multiply-adds * 2 of the linear products, over all ranks */
 } esp_scores;
 
-/* Scores of all criteria in one pass over the samples (none for l1, l2, random). Needs memory for one
- * block and one panel. The same scores on all ranks afterwards. Collective on grid->world. */
+/* Scores of all criteria in one pass over the samples; l1 and l2 need the weights only, random the
+ * shapes only, and samples may be NULL then. A rank takes its samples as one batch, so that the
+ * gradient of a matrix is complete when backward comes by. Memory beside the pass: a panel of a
+ * matrix (8 MB), the sums over rows and columns, and for ESP_UNIT_HIDDEN the gradient of the logits,
+ * [n_tok, V] f32. ESP_EUSAGE for a sample that predicts nothing. The same scores on all ranks
+ * afterwards. Collective on grid->world. */
 esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_groups *g,
                                    const esp_samples *samples, const esp_importance_options *o,
                                    const esp_grid *grid);
 void esp_scores_free(esp_scores *s); /* safe twice and on {0} */
 
-/* Borrowed; NULL when not asked for. structure: [n_structures][n_groups * channels_per_group]. Local. */
+/* Borrowed; NULL when not asked for. structure: [n_structures][n_groups * channels_per_group], none
+ * for criterion random. Local. */
 const double *esp_scores_group(const esp_scores *s, const esp_unit *u, esp_criterion c,
                                esp_aggregation a);
 const double *esp_scores_structure(const esp_scores *s, const esp_unit *u, esp_criterion c);
 
+/* Score of a group under criterion random, uniform in [0, 1): a function of the seed and the place of
+ * the group. Local. */
+double esp_score_random(uint64_t seed, const esp_unit *u, size_t group);
+
 /* importance.h5: /layers/<l>/<unit>/<criterion>/<aggregation> f64 [groups],
  * /layers/<l>/<unit>/<criterion>/structures/<label> f64 [channels], /hidden/<criterion>/<aggregation>
- * f64 [hidden]; attributes of the file: model (digest), samples, sequence, seed, loss, fisher. Local. */
+ * f64 [hidden]; attributes of the file: model (digest), samples, tokens, sequence, seed, loss,
+ * fisher. Local. */
 esp_status esp_scores_save(const esp_scores *s, const char *path, const char *model_digest,
                            const esp_importance_options *o);
 
-/* Reads back what a plan needs; ESP_EFORMAT when sizes do not fit the groups or the digest differs. Local. */
+/* Reads back what a plan needs: the scores of groups of whatever units, criteria and aggregations
+ * there are. ESP_EFORMAT when sizes do not fit the groups or the digest differs. Local. */
 esp_status esp_scores_load(esp_scores *s, const esp_groups *g, const char *path,
                            const char *model_digest);
 
