@@ -1,0 +1,120 @@
+/* perplexity.c - loss, accuracy, cost and speed of a model over samples.
+ *
+ * A sample's loss does not depend on the other samples of its batch (row blocks within samples), and
+ * the losses are summed in the order of the samples: the result has the same bits on any rank count.
+ */
+#include "espalier/eval.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "espalier/log.h"
+#include "espalier/mem.h"
+
+enum { SUM, COUNT, HITS, N_NUMBERS }; /* of a sample */
+
+/* This rank's samples from *next on, as many as fit a batch. Moves *next past them. */
+static size_t pick_samples(size_t *pick, size_t *next, const esp_samples *s, size_t max_tok,
+                           const esp_grid *grid)
+{
+    size_t n = 0, n_tok = 0;
+
+    for (; *next < s->n; *next += (size_t)grid->n_data) {
+        size_t len = s->start[*next + 1] - s->start[*next];
+
+        if (n_tok + len > max_tok) {
+            break;
+        }
+        pick[n++] = *next;
+        n_tok += len;
+    }
+    return n;
+}
+
+/* numbers [samples->n, N_NUMBERS]: rows of this rank's samples are set. Returns the tokens processed. */
+static int64_t evaluate_local(double *numbers, const esp_model *m, const esp_adapter *adapter,
+                              const esp_samples *samples, size_t max_tok, const esp_grid *grid)
+{
+    size_t *pick, next = (size_t)grid->i_data, n;
+    esp_pass_options options = { .max_samples = samples->n, .max_tok = max_tok };
+    int64_t n_tok = 0;
+    esp_pass pass;
+    esp_batch batch;
+    esp_loss *loss;
+
+    ESP_NEW(pick, samples->n);
+    ESP_NEW(loss, samples->n);
+    esp_batch_init(&batch, samples->n, max_tok);
+    esp_pass_init(&pass, m, options);
+    pass.adapter = adapter;
+    while ((n = pick_samples(pick, &next, samples, max_tok, grid)) > 0) {
+        esp_batch_fill(&batch, samples, pick, n, 1);
+        esp_pass_forward(&pass, NULL, &batch);
+        esp_pass_loss(&pass, loss, NULL, NULL, &batch);
+        for (size_t i = 0; i < n; i++) {
+            double *row = numbers + pick[i] * N_NUMBERS;
+
+            row[SUM] = loss[i].sum;
+            row[COUNT] = (double)loss[i].count;
+            row[HITS] = (double)loss[i].hits;
+        }
+        n_tok += (int64_t)batch.n_tok;
+        esp_progress("eval", next < samples->n ? next : samples->n, samples->n);
+    }
+    esp_pass_free(&pass);
+    esp_batch_free(&batch);
+    free(loss);
+    free(pick);
+    return n_tok;
+}
+
+/* Sums over samples in their order. */
+static esp_status summarize(esp_eval *e, const double *numbers, size_t n_samples)
+{
+    double total[N_NUMBERS] = { 0 };
+
+    for (size_t i = 0; i < n_samples * N_NUMBERS; i++) {
+        total[i % N_NUMBERS] += numbers[i];
+    }
+    if (total[COUNT] == 0) {
+        return esp_fail(ESP_EUSAGE,
+                        "evaluation: %zu samples give no token to predict; "
+                        "samples need two tokens at least",
+                        n_samples);
+    }
+    e->loss = total[SUM] / total[COUNT];
+    e->perplexity = exp(e->loss);
+    e->accuracy = total[HITS] / total[COUNT];
+    e->tokens = (int64_t)total[COUNT];
+    return ESP_OK;
+}
+
+esp_status esp_evaluate(esp_eval *e, const esp_model *m, const esp_adapter *adapter,
+                        const esp_samples *samples, size_t max_tok, size_t macs_tokens,
+                        const esp_grid *grid)
+{
+    size_t n = samples->n * N_NUMBERS, longest = esp_samples_longest(samples);
+    double *numbers, began, largest[2];
+    int64_t n_tok;
+    esp_status st;
+
+    *e = (esp_eval){ .cost = esp_model_cost(m, macs_tokens) };
+    ESP_NEW(numbers, n);
+    ESP_MPI(MPI_Barrier(grid->world));
+    began = esp_now();
+    n_tok =
+        evaluate_local(numbers, m, adapter, samples, longest > max_tok ? longest : max_tok, grid);
+
+    /* a sample's numbers come from one rank; the others add zero */
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, numbers, esp_count(n), MPI_DOUBLE, MPI_SUM, grid->data));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &n_tok, 1, MPI_INT64_T, MPI_SUM, grid->data));
+    largest[0] = esp_now() - began;
+    largest[1] = (double)esp_peak_resident();
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, largest, 2, MPI_DOUBLE, MPI_MAX, grid->world));
+    e->seconds = largest[0];
+    e->tok_per_second = (double)n_tok / e->seconds;
+    e->peak_resident = (size_t)largest[1];
+    st = summarize(e, numbers, samples->n);
+    free(numbers);
+    return st;
+}
