@@ -1,0 +1,342 @@
+/* config_json.c - what the program takes from config.json, and what it writes back into it.
+ *
+ * Every refusal names the file, the key, its value and what it must be.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/mem.h"
+#include "model/model_impl.h"
+
+#define MAX_SIZE      ((size_t)1 << 28) /* of any width: products of two fit 64 bits with room */
+#define MAX_LAYERS    ((size_t)1 << 16)
+#define OWN_KEY       "espalier" /* object with the sizes of layers that differ */
+#define OLD_POSITIONS 2048       /* of LLaMA folders that do not say it */
+
+/* The sizes of a layer, by their keys. */
+static const struct layer_key {
+    const char *name;
+    size_t at; /* in esp_layer_dims */
+} layer_keys[] = {
+    { "num_attention_heads", offsetof(esp_layer_dims, heads) },
+    { "num_key_value_heads", offsetof(esp_layer_dims, kv_heads) },
+    { "intermediate_size", offsetof(esp_layer_dims, mlp) },
+};
+
+#define N_LAYER_KEYS (sizeof layer_keys / sizeof *layer_keys)
+
+static size_t *layer_size(const struct layer_key *key, esp_layer_dims *d)
+{
+    return (size_t *)(void *)((char *)d + key->at);
+}
+
+/* ---- values ------------------------------------------------------------------------------------ */
+
+const json_t *esp_config_get(const esp_config_part *c, const char *key)
+{
+    const json_t *v = json_object_get(c->json, key);
+
+    return json_is_null(v) ? NULL : v;
+}
+
+esp_status esp_config_refuse(const esp_config_part *c, const char *key, const char *must_be)
+{
+    const json_t *v = esp_config_get(c, key);
+    char *value = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+
+    esp_fail(ESP_EFORMAT, "%s: %s is %.200s, must be %s", c->where, key, value ? value : "missing",
+             must_be);
+    free(value);
+    return ESP_EFORMAT;
+}
+
+static bool is_size(const json_t *v, size_t max)
+{
+    return json_is_integer(v) && json_integer_value(v) >= 1 && (size_t)json_integer_value(v) <= max;
+}
+
+/* A count of at least 1; missing: fallback, refused where that is 0. */
+static esp_status get_size(size_t *size, const esp_config_part *c, const char *key, size_t max,
+                           size_t fallback)
+{
+    const json_t *v = esp_config_get(c, key);
+    char must_be[64];
+
+    if (!v && fallback) {
+        *size = fallback;
+        return ESP_OK;
+    }
+    if (!is_size(v, max)) {
+        snprintf(must_be, sizeof must_be, "a whole number from 1 to %zu", max);
+        return esp_config_refuse(c, key, must_be);
+    }
+    *size = (size_t)json_integer_value(v);
+    return ESP_OK;
+}
+
+esp_status esp_config_real(double *real, const esp_config_part *c, const char *key, double fallback)
+{
+    const json_t *v = esp_config_get(c, key);
+
+    *real = v ? json_number_value(v) : fallback;
+    if (!(*real > 0) || !isfinite(*real)) {
+        return esp_config_refuse(c, key, "a number above 0");
+    }
+    return ESP_OK;
+}
+
+/* Missing is false, as the family's reference implementations have it for every flag used here. */
+static esp_status get_flag(bool *flag, const esp_config_part *c, const char *key)
+{
+    const json_t *v = esp_config_get(c, key);
+
+    *flag = json_is_true(v);
+    return !v || json_is_boolean(v) ? ESP_OK : esp_config_refuse(c, key, "true or false");
+}
+
+/* A token id, or the first of several; -1 where there is none. */
+static esp_status get_token(int32_t *id, const esp_config_part *c, const char *key, size_t vocab)
+{
+    const json_t *v = esp_config_get(c, key);
+    const json_t *first = json_is_array(v) ? json_array_get(v, 0) : v;
+
+    *id = -1;
+    if (!first) {
+        return ESP_OK;
+    }
+    if (!json_is_integer(first) || json_integer_value(first) >= (json_int_t)vocab) {
+        return esp_config_refuse(c, key, "a token id below vocab_size, a list of them, or null");
+    }
+    if (json_integer_value(first) >= 0) {
+        *id = (int32_t)json_integer_value(first);
+    }
+    return ESP_OK;
+}
+
+/* ---- sizes ------------------------------------------------------------------------------------- */
+
+/* One size of every layer: from the list under "espalier" where there is one, else the plain key's. */
+static esp_status read_layer_sizes(esp_dims *d, const esp_config_part *c,
+                                   const struct layer_key *key, size_t plain)
+{
+    esp_config_part own = { c->where, esp_config_get(c, OWN_KEY) };
+    const json_t *list = esp_config_get(&own, key->name);
+
+    if (list && json_array_size(list) != d->n_layers) {
+        return esp_config_refuse(&own, key->name, "a list with one number a layer");
+    }
+    for (size_t l = 0; l < d->n_layers; l++) {
+        const json_t *v = json_array_get(list, l);
+
+        if (list && !is_size(v, MAX_SIZE)) {
+            return esp_config_refuse(&own, key->name, "a list of whole numbers from 1");
+        }
+        *layer_size(key, &d->layer[l]) = list ? (size_t)json_integer_value(v) : plain;
+    }
+    return ESP_OK;
+}
+
+static esp_status check_heads(const esp_dims *d, const esp_config_part *c)
+{
+    for (size_t l = 0; l < d->n_layers; l++) {
+        const esp_layer_dims *x = &d->layer[l];
+
+        if (x->heads % x->kv_heads != 0) {
+            return esp_fail(ESP_EFORMAT,
+                            "%s: layer %zu: num_attention_heads %zu is not a multiple of "
+                            "num_key_value_heads %zu",
+                            c->where, l, x->heads, x->kv_heads);
+        }
+        if (x->heads > MAX_SIZE / d->head_dim) {
+            return esp_fail(ESP_EFORMAT, "%s: layer %zu: %zu heads of %zu channels are too many",
+                            c->where, l, x->heads, d->head_dim);
+        }
+    }
+    return ESP_OK;
+}
+
+static esp_status read_head_dim(esp_dims *d, const esp_config_part *c, size_t heads)
+{
+    bool whole = d->hidden % heads == 0;
+
+    if (!esp_config_get(c, "head_dim") && !whole) {
+        return esp_config_refuse(c, "head_dim",
+                                 "given where num_attention_heads does not divide hidden_size");
+    }
+    ESP_TRY(get_size(&d->head_dim, c, "head_dim", MAX_SIZE, d->hidden / heads));
+    if (d->head_dim % 2 != 0) {
+        return esp_fail(ESP_EFORMAT, "%s: head_dim is %zu, must be even for rotary positions",
+                        c->where, d->head_dim);
+    }
+    return ESP_OK;
+}
+
+/* Within the window a model with sliding attention computes what full attention does: so the window
+ * bounds the positions. */
+static esp_status read_positions(esp_dims *d, const esp_config_part *c)
+{
+    size_t window;
+
+    ESP_TRY(get_size(&d->max_positions, c, "max_position_embeddings", MAX_SIZE, OLD_POSITIONS));
+    if (json_is_false(esp_config_get(c, "use_sliding_window"))) {
+        return ESP_OK;
+    }
+    ESP_TRY(get_size(&window, c, "sliding_window", MAX_SIZE, d->max_positions));
+    d->max_positions = window < d->max_positions ? window : d->max_positions;
+    return ESP_OK;
+}
+
+static esp_status read_dims(esp_dims *d, const esp_config_part *c)
+{
+    size_t heads, kv_heads, mlp;
+
+    ESP_TRY(get_size(&d->hidden, c, "hidden_size", MAX_SIZE, 0));
+    ESP_TRY(get_size(&d->vocab, c, "vocab_size", MAX_SIZE, 0));
+    ESP_TRY(get_size(&d->n_layers, c, "num_hidden_layers", MAX_LAYERS, 0));
+    ESP_TRY(get_size(&heads, c, "num_attention_heads", MAX_SIZE, 0));
+    ESP_TRY(get_size(&kv_heads, c, "num_key_value_heads", MAX_SIZE, heads));
+    ESP_TRY(get_size(&mlp, c, "intermediate_size", MAX_SIZE, 0));
+    ESP_TRY(read_head_dim(d, c, heads));
+    ESP_TRY(read_positions(d, c));
+    ESP_NEW(d->layer, d->n_layers);
+    for (size_t i = 0; i < N_LAYER_KEYS; i++) {
+        size_t plain[N_LAYER_KEYS] = { heads, kv_heads, mlp };
+
+        ESP_TRY(read_layer_sizes(d, c, &layer_keys[i], plain[i]));
+    }
+    return check_heads(d, c);
+}
+
+/* ---- the whole --------------------------------------------------------------------------------- */
+
+static esp_status read_arch(const esp_arch **arch, const esp_config_part *c)
+{
+    const char *type = json_string_value(esp_config_get(c, "model_type"));
+    char must_be[128];
+
+    *arch = type ? esp_arch_find(type) : NULL;
+    if (!*arch) {
+        snprintf(must_be, sizeof must_be, "one of %s", esp_arch_list());
+        return esp_config_refuse(c, "model_type", must_be);
+    }
+    return ESP_OK;
+}
+
+static esp_status check_activation(const esp_config_part *c)
+{
+    const json_t *v = esp_config_get(c, "hidden_act");
+    const char *name = json_string_value(v);
+
+    if (v && (!name || strcmp(name, "silu") != 0)) {
+        return esp_config_refuse(c, "hidden_act", "\"silu\"");
+    }
+    return ESP_OK;
+}
+
+/* The type of shapes without data; files bring their own. */
+static esp_dtype read_dtype(const esp_config_part *c)
+{
+    const char *name = json_string_value(esp_config_get(c, "torch_dtype"));
+
+    name = name ? name : json_string_value(esp_config_get(c, "dtype"));
+    if (name && strcmp(name, "float16") == 0) {
+        return ESP_F16;
+    }
+    return name && strcmp(name, "bfloat16") == 0 ? ESP_BF16 : ESP_F32;
+}
+
+/* Read again by esp_config_has_bias; here they are only checked. */
+static esp_status check_bias_flags(const esp_config_part *c)
+{
+    bool flag;
+
+    ESP_TRY(get_flag(&flag, c, "attention_bias"));
+    return get_flag(&flag, c, "mlp_bias");
+}
+
+esp_status esp_config_read(esp_model *m, const char *path)
+{
+    const esp_config_part c = { path, m->config };
+    double eps;
+
+    ESP_TRY(read_arch(&m->arch, &c));
+    ESP_TRY(check_activation(&c));
+    ESP_TRY(read_dims(&m->dims, &c));
+    ESP_TRY(get_flag(&m->tied, &c, "tie_word_embeddings"));
+    ESP_TRY(check_bias_flags(&c));
+    ESP_TRY(esp_config_real(&eps, &c, "rms_norm_eps", 1e-6));
+    ESP_TRY(get_token(&m->bos, &c, "bos_token_id", m->dims.vocab));
+    ESP_TRY(get_token(&m->eos, &c, "eos_token_id", m->dims.vocab));
+    m->norm_eps = (float)eps;
+    m->dtype = read_dtype(&c);
+    return esp_rope_read(&m->inv_freq, &c, m->dims.head_dim);
+}
+
+bool esp_config_has_bias(const esp_model *m, int slot)
+{
+    bool attention = json_is_true(json_object_get(m->config, "attention_bias"));
+
+    switch (m->arch->slots[slot].bias) {
+    case ESP_BIAS_NEVER:
+        return false;
+    case ESP_BIAS_QKV:
+        return m->arch->always_qkv_bias || attention;
+    case ESP_BIAS_ATTENTION:
+        return attention;
+    case ESP_BIAS_MLP:
+        return json_is_true(json_object_get(m->config, "mlp_bias"));
+    }
+    esp_bug(__FILE__, __LINE__, "bias of slot %d", slot);
+}
+
+/* ---- writing ----------------------------------------------------------------------------------- */
+
+static void put_size(json_t *object, const char *key, size_t v)
+{
+    json_object_set_new(object, key, json_integer((json_int_t)v));
+}
+
+/* Sets the plain key to the largest size; where layers differ, adds the list to own. */
+static void write_layer_sizes(json_t *config, json_t *own, const struct layer_key *key,
+                              const esp_dims *d)
+{
+    size_t first = *layer_size(key, &d->layer[0]), largest = first;
+    bool alike = true;
+    json_t *list = json_array();
+
+    for (size_t l = 0; l < d->n_layers; l++) {
+        size_t size = *layer_size(key, &d->layer[l]);
+
+        alike = alike && size == first;
+        largest = size > largest ? size : largest;
+        json_array_append_new(list, json_integer((json_int_t)size));
+    }
+    put_size(config, key->name, largest);
+    if (!alike) {
+        json_object_set(own, key->name, list);
+    }
+    json_decref(list);
+}
+
+void esp_config_write(json_t *config, const esp_dims *d)
+{
+    json_t *own = json_object();
+
+    put_size(config, "hidden_size", d->hidden);
+    put_size(config, "num_hidden_layers", d->n_layers);
+    put_size(config, "head_dim", d->head_dim);
+    put_size(config, "vocab_size", d->vocab);
+    for (size_t i = 0; i < N_LAYER_KEYS; i++) {
+        write_layer_sizes(config, own, &layer_keys[i], d);
+    }
+    if (json_object_size(own) > 0) {
+        json_object_set(config, OWN_KEY, own);
+    } else {
+        json_object_del(config, OWN_KEY);
+    }
+    json_decref(own);
+    if (json_array_size(json_object_get(config, "layer_types")) != d->n_layers) {
+        json_object_del(config, "layer_types"); /* one entry a layer; clients then make their own */
+    }
+}

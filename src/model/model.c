@@ -1,0 +1,208 @@
+/* model.c - the weights of a model as tables, and what names and sizes they have. */
+#include "espalier/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/file.h"
+#include "espalier/mem.h"
+#include "model/model_impl.h"
+
+static size_t block_slots(const esp_model *m)
+{
+    return m->arch->n_slots - ESP_SLOT_BLOCK;
+}
+
+static esp_status parse_config(json_t **config, const char *path)
+{
+    char *text;
+    size_t n;
+    json_error_t error;
+
+    ESP_TRY(esp_file_read(&text, &n, path));
+    *config = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
+    free(text);
+    if (!*config) {
+        return esp_fail(ESP_EFORMAT, "%s: line %d: %s", path, error.line, error.text);
+    }
+    return ESP_OK;
+}
+
+esp_status esp_model_from_config(esp_model *m, json_t *config, const char *dir)
+{
+    char *path = esp_path(dir, "config.json");
+    esp_status st;
+
+    *m = (esp_model){ .config = config, .dir = esp_strdup(dir) };
+    st = esp_config_read(m, path);
+    free(path);
+    if (st != ESP_OK) {
+        esp_model_free(m);
+        return st;
+    }
+    esp_model_make_weights(m);
+    return ESP_OK;
+}
+
+esp_status esp_model_shape(esp_model *m, const char *dir)
+{
+    char *path = esp_path(dir, "config.json");
+    json_t *config = NULL;
+    esp_status st = parse_config(&config, path);
+
+    *m = (esp_model){ 0 };
+    free(path);
+    return st == ESP_OK ? esp_model_from_config(m, config, dir) : st;
+}
+
+void esp_model_free(esp_model *m)
+{
+    for (size_t i = 0; i < m->n_files; i++) {
+        esp_safetensors_close(&m->files[i]);
+    }
+    free(m->files);
+    free(m->outer);
+    free(m->block);
+    free(m->inv_freq);
+    free(m->dims.layer);
+    free(m->dir);
+    json_decref(m->config);
+    *m = (esp_model){ 0 };
+}
+
+esp_weight *esp_model_weight_at(const esp_model *m, size_t layer, int slot)
+{
+    ESP_REQUIRE(slot >= 0 && (size_t)slot < m->arch->n_slots);
+    if (slot < ESP_SLOT_BLOCK) {
+        return &m->outer[slot == ESP_SLOT_HEAD && m->tied ? ESP_SLOT_EMBED : slot];
+    }
+    ESP_REQUIRE(layer < m->dims.n_layers);
+    return &m->block[layer * block_slots(m) + (size_t)slot - ESP_SLOT_BLOCK];
+}
+
+const esp_weight *esp_model_weight(const esp_model *m, size_t layer, int slot)
+{
+    return esp_model_weight_at(m, layer, slot);
+}
+
+char *esp_model_tensor_name(const esp_model *m, size_t layer, int slot)
+{
+    static const char place[] = "%zu";
+    const char *name = m->arch->slots[slot].name, *at = strstr(name, place);
+
+    return at ? esp_format("%.*s%zu%s", (int)(at - name), name, layer, at + strlen(place))
+              : esp_strdup(name);
+}
+
+size_t esp_model_width(const esp_model *m, size_t layer, esp_width w)
+{
+    const esp_dims *d = &m->dims;
+
+    switch (w) {
+    case ESP_W_ONE:
+        return 1;
+    case ESP_W_HIDDEN:
+        return d->hidden;
+    case ESP_W_VOCAB:
+        return d->vocab;
+    case ESP_W_QUERY:
+        return d->layer[layer].heads * d->head_dim;
+    case ESP_W_KV:
+        return d->layer[layer].kv_heads * d->head_dim;
+    case ESP_W_MLP:
+        return d->layer[layer].mlp;
+    }
+    esp_bug(__FILE__, __LINE__, "width %d", (int)w);
+}
+
+static void make_weight(const esp_model *m, size_t layer, int slot)
+{
+    const esp_slot *s = &m->arch->slots[slot];
+
+    *esp_model_weight_at(m, layer, slot) = (esp_weight){ .rows = esp_model_width(m, layer, s->rows),
+                                                         .cols = esp_model_width(m, layer, s->cols),
+                                                         .dtype = m->dtype,
+                                                         .has_bias = esp_config_has_bias(m, slot) };
+}
+
+void esp_model_make_weights(esp_model *m)
+{
+    ESP_NEW(m->outer, ESP_SLOT_BLOCK);
+    ESP_NEW(m->block, m->dims.n_layers * block_slots(m));
+    for (int slot = 0; slot < ESP_SLOT_BLOCK; slot++) {
+        make_weight(m, ESP_NO_LAYER, slot);
+    }
+    for (size_t layer = 0; layer < m->dims.n_layers; layer++) {
+        for (size_t i = 0; i < block_slots(m); i++) {
+            make_weight(m, layer, ESP_SLOT_BLOCK + (int)i);
+        }
+    }
+}
+
+void esp_model_visit(const esp_model *m, esp_weight_visitor visit, void *ctx)
+{
+    visit(ctx, ESP_NO_LAYER, ESP_SLOT_EMBED, &m->outer[ESP_SLOT_EMBED]);
+    for (size_t layer = 0; layer < m->dims.n_layers; layer++) {
+        for (size_t i = 0; i < block_slots(m); i++) {
+            int slot = ESP_SLOT_BLOCK + (int)i;
+
+            visit(ctx, layer, slot, esp_model_weight(m, layer, slot));
+        }
+    }
+    visit(ctx, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, &m->outer[ESP_SLOT_FINAL_NORM]);
+    if (!m->tied) {
+        visit(ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, &m->outer[ESP_SLOT_HEAD]);
+    }
+}
+
+/* ---- tensors of the files ---------------------------------------------------------------------- */
+
+typedef struct ref_list {
+    const esp_model *model;
+    esp_tensor_ref *refs;
+    size_t n;
+} ref_list;
+
+static void add_refs(void *ctx, size_t layer, int slot, const esp_weight *w)
+{
+    ref_list *list = ctx;
+    bool vector = list->model->arch->slots[slot].cols == ESP_W_ONE;
+
+    list->refs[list->n++] = (esp_tensor_ref){ .layer = layer,
+                                              .slot = slot,
+                                              .weight = w,
+                                              .n_dims = vector ? 1 : 2,
+                                              .shape = { w->rows, w->cols } };
+    if (w->has_bias) {
+        list->refs[list->n++] = (esp_tensor_ref){ .layer = layer,
+                                                  .slot = slot,
+                                                  .bias = true,
+                                                  .weight = w,
+                                                  .n_dims = 1,
+                                                  .shape = { w->rows, 1 } };
+    }
+}
+
+esp_tensor_ref *esp_model_tensors(size_t *n, const esp_model *m)
+{
+    ref_list list = { .model = m };
+
+    ESP_NEW(list.refs, 2 * (ESP_SLOT_BLOCK + m->dims.n_layers * block_slots(m)));
+    esp_model_visit(m, add_refs, &list);
+    *n = list.n;
+    return list.refs;
+}
+
+char *esp_tensor_ref_name(const esp_model *m, const esp_tensor_ref *t)
+{
+    char *stem = esp_model_tensor_name(m, t->layer, t->slot);
+    char *name = esp_format("%s.%s", stem, t->bias ? "bias" : "weight");
+
+    free(stem);
+    return name;
+}
+
+size_t esp_tensor_ref_row_bytes(const esp_tensor_ref *t)
+{
+    return t->shape[1] * esp_dtype_size(t->weight->dtype);
+}

@@ -1,0 +1,65 @@
+/* model_impl.h - what the files of src/model share about config.json and the tensors of a model. */
+#ifndef ESPALIER_MODEL_IMPL_H
+#define ESPALIER_MODEL_IMPL_H
+
+#include "espalier/model.h"
+
+/* Model from a parsed config.json: sizes and weight shapes, no data. Takes config; dir is where it
+ * stands or will stand. ESP_EFORMAT; *m is {0} then. Local. */
+esp_status esp_model_from_config(esp_model *m, json_t *config, const char *dir);
+
+/* Fills what config.json says (arch, dims, tied, norm_eps, inv_freq, bos, eos, dtype) from m->config.
+ * path names the file in messages. Local. */
+esp_status esp_config_read(esp_model *m, const char *path);
+
+/* Whether the family and config.json give the linear weight of a slot a bias. Local. */
+bool esp_config_has_bias(const esp_model *m, int slot);
+
+/* Changes config to say dims: plain keys where layers are alike, else their maxima and lists. Local. */
+void esp_config_write(json_t *config, const esp_dims *dims);
+
+/* A part of config.json, for reading values out of it. */
+typedef struct esp_config_part {
+    const char   *where; /* "DIR/config.json" or "DIR/config.json: rope_scaling", for messages */
+    const json_t *json;
+} esp_config_part;
+
+/* The value of a key, NULL when it is missing or null. Borrowed. Local. */
+const json_t *esp_config_get(const esp_config_part *c, const char *key);
+
+/* "WHERE: KEY is VALUE, must be WHAT"; ESP_EFORMAT. Local. */
+esp_status esp_config_refuse(const esp_config_part *c, const char *key, const char *must_be);
+
+/* A positive finite number; missing: fallback, refused where that is 0. Local. */
+esp_status esp_config_real(double *v, const esp_config_part *c, const char *key, double fallback);
+
+/* inv_freq [head_dim / 2] with theta and scaling as config.json has them, in the old spelling
+ * (rope_theta, rope_scaling) or the new one (rope_parameters); the caller frees. Local. */
+esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t head_dim);
+
+/* Arrays of weights with the shapes that arch, dims and config give; data NULL, all of m->dtype. Local. */
+void esp_model_make_weights(esp_model *m);
+
+/* The same as esp_model_weight, to be changed. Local. */
+esp_weight *esp_model_weight_at(const esp_model *m, size_t layer, int slot);
+
+/* One tensor of a model's files: a weight or its bias. */
+typedef struct esp_tensor_ref {
+    size_t            layer;
+    int               slot;
+    bool              bias;
+    const esp_weight *weight;   /* borrowed                            */
+    size_t            n_dims;   /* 2 for a matrix, 1 for all else      */
+    size_t            shape[2]; /* rows and columns; columns 1 without */
+} esp_tensor_ref;
+
+/* All tensors in file order, bias after weight; the caller frees the array. Local. */
+esp_tensor_ref *esp_model_tensors(size_t *n, const esp_model *m);
+
+/* Full name, ".weight" or ".bias" included; the caller frees. Local. */
+char *esp_tensor_ref_name(const esp_model *m, const esp_tensor_ref *t);
+
+/* Bytes of a row (of an element where there is one dimension). Local. */
+size_t esp_tensor_ref_row_bytes(const esp_tensor_ref *t);
+
+#endif
