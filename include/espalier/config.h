@@ -1,0 +1,144 @@
+/* config.h - the settings of a run: one table of options behind defaults, file, -s, help and reference.
+ *
+ * Flow: defaults -> libconfig file -> -s path=value -> checks -> esp_config, the same on all ranks.
+ * Paths of files are relative to the current directory, not to the configuration's.
+ */
+#ifndef ESPALIER_CONFIG_H
+#define ESPALIER_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "espalier/plan.h"
+
+/* Stages of a run, in order. A setting says which of them it changes. */
+typedef enum esp_stage {
+    ESP_STAGE_SCORE,
+    ESP_STAGE_PLAN,
+    ESP_STAGE_PRUNE,
+    ESP_STAGE_RECOVER,
+    ESP_STAGE_EVAL,
+    ESP_N_STAGES
+} esp_stage;
+
+typedef struct esp_strings {
+    char **item; /* [n] owned, each owned */
+    size_t n;
+} esp_strings;
+
+typedef struct esp_layer_ranges {
+    esp_layer_range *range; /* [n] owned; n = 0: all layers */
+    size_t n;
+} esp_layer_ranges;
+
+/* Strings are owned and "" where not set. Sets are bits in the order of the enumeration that they name. */
+typedef struct esp_config {
+    char *model, *run_dir;
+    size_t seed;
+    struct {
+        char *corpus, *tokens, *field;
+        size_t samples, sequence;
+    } calibration;
+    struct {
+        unsigned criteria, aggregations, units; /* after loading these hold what prune needs, too */
+        unsigned fisher;                        /* 0 mean, 1 sum                                  */
+    } importance;
+    struct {
+        unsigned mode, criterion, aggregation, scope; /* scope: 0 local, 1 global */
+        double ratio;                                 /* 0 where a target is set  */
+        struct {
+            double parameters, macs, bytes; /* one of them at most is not 0 */
+        } target;
+        esp_layer_ranges attention_layers, mlp_layers;
+        size_t round_to, min_keep, steps;
+    } prune;
+    struct {
+        unsigned method; /* an esp_method                         */
+        unsigned cut;    /* 0 a sample a document, 1 windows of cutoff tokens */
+        char *corpus, *field;
+        size_t rank;
+        double alpha, dropout;
+        esp_strings targets;
+        double learning_rate, min_learning_rate, warmup;
+        double beta1, beta2, epsilon, weight_decay, clip, epochs;
+        size_t steps, batch, micro_batch, cutoff;
+        bool answer_only;
+        double validation;
+        size_t validate_every, patience, save_every, keep;
+    } recover;
+    struct {
+        char *corpus, *field;
+        size_t window, stride, samples;
+    } eval;
+    struct {
+        char *prompt;
+        size_t tokens;
+        double temperature, top_p;
+    } generate;
+    struct {
+        char *corpus, *field, *output;
+    } tokenize;
+    struct {
+        char *model_type;
+        size_t layers, hidden, heads, kv_heads, head_dim, mlp, vocab, positions, shard_bytes;
+        bool tied;
+        unsigned dtype;
+    } synth;
+    struct {
+        size_t layers, threads, batch_tokens;
+    } parallel;
+} esp_config;
+
+typedef enum esp_option_type {
+    ESP_O_STRING, /* char *                                                           */
+    ESP_O_COUNT,  /* size_t                                                           */
+    ESP_O_NUMBER, /* double                                                           */
+    ESP_O_BOOL,   /* bool                                                             */
+    ESP_O_CHOICE, /* unsigned: index into choices                                     */
+    ESP_O_SET,    /* unsigned: bits of choices                                        */
+    ESP_O_LIST,   /* esp_strings                                                      */
+    ESP_O_LAYERS  /* esp_layer_ranges                                                 */
+} esp_option_type;
+
+typedef struct esp_option {
+    const char *path; /* "prune.ratio"                        */
+    esp_option_type type;
+    size_t offset;       /* of the value in esp_config           */
+    const char *preset;  /* default, as -s takes it              */
+    double min, max;     /* inclusive; of counts and numbers     */
+    const char *choices; /* of choices and sets: "block channel" */
+    unsigned stages;     /* bits of esp_stage: whose results it changes */
+    const char *help;
+} esp_option;
+
+extern const esp_option esp_options[]; /* [esp_n_options], settings of a group together */
+extern const size_t esp_n_options;
+
+/* Reads file (NULL: none) over the defaults, then each of sets ("path=value"), and checks the whole.
+ * ESP_EUSAGE naming file and line (or -s), the setting, its value, and the nearest known name or the
+ * range; *c is {0} then. Local. */
+esp_status esp_config_load(esp_config *c, const char *file, char *const *sets, size_t n_sets);
+void esp_config_free(esp_config *c); /* safe twice and on {0} */
+
+/* Rank 0's settings on all ranks; the others' must be {0}. Collective on comm. */
+void esp_config_share(esp_config *c, MPI_Comm comm);
+
+/* The option of that path, NULL when there is none. Local. */
+const esp_option *esp_option_find(const char *path);
+
+/* A value as -s takes it; the caller frees. Local. */
+char *esp_option_text(const esp_config *c, const esp_option *o);
+
+/* All settings as a libconfig file that gives them again; the caller frees. Local. */
+char *esp_config_text(const esp_config *c);
+
+/* Settings of the groups in sections ("prune recover", NULL: all) with range, default and help: as plain
+ * lines, and as Markdown for the README. Local. */
+void esp_config_help(FILE *to, const char *sections);
+void esp_config_reference(FILE *to);
+
+/* ESP_EUSAGE "NAME is not set" when a setting that a command needs is empty. Local. */
+esp_status esp_config_need(const esp_config *c, const char *path);
+
+#endif

@@ -1,0 +1,19 @@
+/* config_impl.h - what the files of the configuration share. */
+#ifndef ESPALIER_CONFIG_IMPL_H
+#define ESPALIER_CONFIG_IMPL_H
+
+#include "espalier/config.h"
+
+/* Replaces the value of an option by what text says. ESP_EUSAGE "path = text: must be ...". Local. */
+esp_status esp_option_set(esp_config *c, const esp_option *o, const char *text);
+
+/* Frees what the value of an option owns and zeroes it. Local. */
+void esp_option_clear(esp_config *c, const esp_option *o);
+
+/* What an option takes: "a number from 0 to 1"; the caller frees. Local. */
+char *esp_option_wants(const esp_option *o);
+
+/* The option whose path is nearest to what somebody wrote. Local. */
+const esp_option *esp_option_nearest(const char *path);
+
+#endif
