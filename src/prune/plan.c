@@ -1,0 +1,255 @@
+/* plan.c - the plan as data: sizes it leaves, digest, broadcast, composition. */
+#include "espalier/plan.h"
+
+#include <endian.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/mem.h"
+#include "plan_impl.h"
+
+static void keep_all(esp_kept *k, size_t total)
+{
+    k->n = k->total = total;
+    ESP_NEW(k->index, total);
+    for (size_t i = 0; i < total; i++) {
+        k->index[i] = (int32_t)i;
+    }
+}
+
+void esp_plan_whole(esp_plan *p, const esp_model *m)
+{
+    *p = (esp_plan){ .n_layers = m->dims.n_layers };
+    ESP_NEW(p->layers, p->n_layers);
+    for (size_t l = 0; l < p->n_layers; l++) {
+        p->layers[l].kept = true;
+        keep_all(&p->layers[l].attention, m->dims.layer[l].kv_heads);
+        keep_all(&p->layers[l].mlp, m->dims.layer[l].mlp);
+    }
+    keep_all(&p->hidden, m->dims.hidden);
+}
+
+void esp_plan_drop_layer(esp_layer_plan *l)
+{
+    l->kept = false;
+    l->attention.n = l->mlp.n = 0;
+}
+
+void esp_plan_free(esp_plan *p)
+{
+    for (size_t l = 0; l < p->n_layers; l++) {
+        free(p->layers[l].attention.index);
+        free(p->layers[l].mlp.index);
+    }
+    free(p->layers);
+    free(p->hidden.index);
+    *p = (esp_plan){ 0 };
+}
+
+/* ---- sizes ------------------------------------------------------------------------------------- */
+
+void esp_plan_dims(esp_dims *dims, const esp_plan *p, const esp_model *m)
+{
+    *dims = m->dims;
+    dims->hidden = p->hidden.n;
+    dims->n_layers = 0;
+    ESP_NEW(dims->layer, p->n_layers);
+    for (size_t l = 0; l < p->n_layers; l++) {
+        const esp_layer_plan *lp = &p->layers[l];
+        const esp_layer_dims *was = &m->dims.layer[l];
+
+        if (lp->kept) {
+            dims->layer[dims->n_layers++] = (esp_layer_dims){
+                .heads = lp->attention.n * (was->heads / was->kv_heads),
+                .kv_heads = lp->attention.n,
+                .mlp = lp->mlp.n,
+            };
+        }
+    }
+}
+
+static void resize(esp_weight *w, const esp_weight *from, const esp_model *to, size_t layer,
+                   int slot)
+{
+    *w = *from;
+    w->rows = esp_model_width(to, layer, to->arch->slots[slot].rows);
+    w->cols = esp_model_width(to, layer, to->arch->slots[slot].cols);
+}
+
+esp_cost esp_plan_cost(const esp_plan *p, const esp_model *m, size_t n_tok)
+{
+    size_t n_block = m->arch->n_slots - ESP_SLOT_BLOCK, at = 0;
+    esp_model to = *m; /* shapes alone; weights, and dims of the plan, are its own */
+    esp_cost cost;
+
+    esp_plan_dims(&to.dims, p, m);
+    ESP_NEW(to.outer, ESP_SLOT_BLOCK);
+    ESP_NEW(to.block, to.dims.n_layers * n_block);
+    for (int s = 0; s < ESP_SLOT_BLOCK; s++) {
+        resize(&to.outer[s], &m->outer[s], &to, ESP_NO_LAYER, s);
+    }
+    for (size_t l = 0; l < p->n_layers; l++) {
+        for (size_t s = 0; p->layers[l].kept && s < n_block; s++, at++) {
+            resize(&to.block[at], &m->block[l * n_block + s], &to, at / n_block,
+                   (int)s + ESP_SLOT_BLOCK);
+        }
+    }
+    cost = esp_model_cost(&to, n_tok);
+    free(to.dims.layer);
+    free(to.outer);
+    free(to.block);
+    return cost;
+}
+
+/* ---- one sequence of integers, for the digest and the broadcast --------------------------------- */
+
+static size_t flat_length(const esp_plan *p)
+{
+    size_t n = 1 + 2 + p->hidden.n;
+
+    for (size_t l = 0; l < p->n_layers; l++) {
+        n += 1 + 2 + p->layers[l].attention.n + 2 + p->layers[l].mlp.n;
+    }
+    return n;
+}
+
+static int32_t *flatten_kept(int32_t *at, const esp_kept *k)
+{
+    *at++ = (int32_t)k->total;
+    *at++ = (int32_t)k->n;
+    memcpy(at, k->index, k->n * sizeof *at);
+    return at + k->n;
+}
+
+static const int32_t *restore_kept(esp_kept *k, const int32_t *at)
+{
+    k->total = (size_t)*at++;
+    k->n = (size_t)*at++;
+    ESP_NEW(k->index, k->n);
+    memcpy(k->index, at, k->n * sizeof *at);
+    return at + k->n;
+}
+
+static void flatten(int32_t *at, const esp_plan *p)
+{
+    *at++ = (int32_t)p->n_layers;
+    at = flatten_kept(at, &p->hidden);
+    for (size_t l = 0; l < p->n_layers; l++) {
+        *at++ = p->layers[l].kept;
+        at = flatten_kept(at, &p->layers[l].attention);
+        at = flatten_kept(at, &p->layers[l].mlp);
+    }
+}
+
+static void restore(esp_plan *p, const int32_t *at)
+{
+    p->n_layers = (size_t)*at++;
+    ESP_NEW(p->layers, p->n_layers);
+    at = restore_kept(&p->hidden, at);
+    for (size_t l = 0; l < p->n_layers; l++) {
+        p->layers[l].kept = *at++ != 0;
+        at = restore_kept(&p->layers[l].attention, at);
+        at = restore_kept(&p->layers[l].mlp, at);
+    }
+}
+
+void esp_plan_seal(esp_plan *p)
+{
+    size_t n = flat_length(p);
+    int32_t *flat;
+
+    ESP_NEW(flat, n);
+    flatten(flat, p);
+    for (size_t i = 0; i < n; i++) {
+        flat[i] = (int32_t)htole32((uint32_t)flat[i]);
+    }
+    esp_digest_bytes(p->digest, flat, n * sizeof *flat);
+    free(flat);
+}
+
+/* What the sequence leaves out. */
+typedef struct header {
+    uint64_t n; /* integers of the sequence */
+    esp_cost dense, pruned;
+    char model[ESP_DIGEST_SIZE], digest[ESP_DIGEST_SIZE];
+} header;
+
+static void fill_header(header *h, const esp_plan *p)
+{
+    *h = (header){ .n = flat_length(p), .dense = p->dense, .pruned = p->pruned };
+    memcpy(h->model, p->model, sizeof h->model);
+    memcpy(h->digest, p->digest, sizeof h->digest);
+}
+
+static void restore_all(esp_plan *p, const header *h, const int32_t *flat)
+{
+    restore(p, flat);
+    p->dense = h->dense;
+    p->pruned = h->pruned;
+    memcpy(p->model, h->model, sizeof p->model);
+}
+
+esp_status esp_plan_share(esp_plan *p, MPI_Comm comm)
+{
+    esp_status st = ESP_OK;
+    header h = { 0 };
+    int32_t *flat;
+    int rank;
+
+    ESP_MPI(MPI_Comm_rank(comm, &rank));
+    if (rank == 0) {
+        fill_header(&h, p);
+    }
+    ESP_MPI(MPI_Bcast(&h, sizeof h, MPI_BYTE, 0, comm));
+    ESP_NEW(flat, h.n);
+    if (rank == 0) {
+        flatten(flat, p);
+    }
+    ESP_MPI(MPI_Bcast(flat, esp_count(h.n), MPI_INT32_T, 0, comm));
+    if (rank != 0) {
+        restore_all(p, &h, flat);
+    }
+    esp_plan_seal(p);
+    if (strcmp(p->digest, h.digest) != 0) {
+        st = esp_fail(ESP_EFAILED, "plan: rank 0 sent digest %s, rank %d has %s", h.digest, rank,
+                      p->digest);
+    }
+    free(flat);
+    return esp_agree(comm, st);
+}
+
+/* ---- composition ------------------------------------------------------------------------------- */
+
+static void compose_kept(esp_kept *outer, const esp_kept *inner)
+{
+    ESP_REQUIRE(inner->total == outer->n);
+    for (size_t i = 0; i < inner->n; i++) { /* in place: inner->index[i] >= i */
+        outer->index[i] = outer->index[inner->index[i]];
+    }
+    outer->n = inner->n;
+}
+
+void esp_plan_compose(esp_plan *outer, const esp_plan *inner)
+{
+    size_t at = 0;
+
+    compose_kept(&outer->hidden, &inner->hidden);
+    for (size_t l = 0; l < outer->n_layers; l++) {
+        esp_layer_plan *o = &outer->layers[l];
+
+        if (!o->kept) {
+            continue;
+        }
+        ESP_REQUIRE(at < inner->n_layers);
+        if (inner->layers[at].kept) {
+            compose_kept(&o->attention, &inner->layers[at].attention);
+            compose_kept(&o->mlp, &inner->layers[at].mlp);
+        } else {
+            esp_plan_drop_layer(o);
+        }
+        at++;
+    }
+    ESP_REQUIRE(at == inner->n_layers);
+    outer->pruned = inner->pruned;
+    esp_plan_seal(outer);
+}

@@ -1,0 +1,20 @@
+/* plan_impl.h - what the files of the plan share. */
+#ifndef ESPALIER_PLAN_IMPL_H
+#define ESPALIER_PLAN_IMPL_H
+
+#include "espalier/plan.h"
+
+/* A plan that keeps everything, without costs and digest. Local. */
+void esp_plan_whole(esp_plan *p, const esp_model *m);
+
+/* The layer goes as a whole. Local. */
+void esp_plan_drop_layer(esp_layer_plan *l);
+
+/* Cost of what a plan leaves of m. Local. */
+esp_cost esp_plan_cost(const esp_plan *p, const esp_model *m, size_t n_tok);
+
+/* Sets the digest: that of the little-endian int32 sequence n_layers, hidden, then per layer kept,
+ * attention, mlp; each of the three lists as total, n, indices. Local. */
+void esp_plan_seal(esp_plan *p);
+
+#endif

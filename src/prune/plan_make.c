@@ -1,0 +1,327 @@
+/* plan_make.c - how many groups go, and from where.
+ *
+ * Flow: pools of ranked candidates -> steps, the smallest cuts that round_to allows, each with a key ->
+ * all steps in ascending order of key, taken until the goal is reached. The key of a step is its score
+ * where one ranking goes over all pools, else the share of its pool that is gone after it.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/mem.h"
+#include "plan_impl.h"
+#include "pools_impl.h"
+
+typedef struct step {
+    double key;
+    size_t pool, n_cut; /* of the pool, after the step */
+} step;
+
+/* The measure is the number of groups, or the kind of cost of the target. */
+typedef struct cut {
+    const esp_model *model;
+    const esp_plan_options *o;
+    esp_pools pools;
+    size_t *n_cut; /* [pools.n] owned; candidates of each pool that go */
+    step *steps;   /* [n_steps] owned                                  */
+    size_t n_steps;
+    uint64_t left; /* measure of what stays */
+    double goal;   /* of the measure        */
+} cut;
+
+/* A ratio of each unit by itself is all in where a pool ends; there is no goal over all. */
+static bool each_alike(const esp_plan_options *o)
+{
+    return o->target_kind == ESP_TARGET_NONE && !o->global;
+}
+
+/* ---- measure and goal -------------------------------------------------------------------------- */
+
+static size_t after_ratio(double ratio, size_t n) /* 1e-9: 1 - ratio is not exact */
+{
+    return (size_t)floor((double)n * (1 - ratio) + 1e-9);
+}
+
+static uint64_t cost_of(const cut *c, const esp_plan *p)
+{
+    esp_cost cost = esp_plan_cost(p, c->model, c->o->target_tokens);
+
+    switch (c->o->target_kind) {
+    case ESP_TARGET_PARAMETERS:
+        return cost.parameters;
+    case ESP_TARGET_MACS:
+        return cost.macs;
+    default:
+        return cost.bytes;
+    }
+}
+
+/* The list that a pool of groups cuts from. */
+static esp_kept *kept_of(esp_plan *p, const esp_pool *from)
+{
+    switch (from->kind) {
+    case ESP_UNIT_ATTENTION:
+        return &p->layers[from->layer].attention;
+    case ESP_UNIT_MLP:
+        return &p->layers[from->layer].mlp;
+    default:
+        return &p->hidden;
+    }
+}
+
+/* What the dense model costs less without one candidate. Costs are linear in the groups of a mode:
+ * it does not matter which others go. */
+static uint64_t saving(const cut *c, esp_plan *whole, const esp_pool *from, size_t i)
+{
+    uint64_t without;
+
+    if (from->kind == ESP_UNIT_LAYER) {
+        whole->layers[from->c[i].index].kept = false;
+        without = cost_of(c, whole);
+        whole->layers[from->c[i].index].kept = true;
+    } else {
+        kept_of(whole, from)->n--;
+        without = cost_of(c, whole);
+        kept_of(whole, from)->n++;
+    }
+    return c->left - without;
+}
+
+static void set_savings(const cut *c, esp_plan *whole)
+{
+    for (size_t k = 0; k < c->pools.n; k++) {
+        const esp_pool *p = &c->pools.pools[k];
+
+        for (size_t i = 0; i < p->n; i++) { /* groups of one unit save alike */
+            p->c[i].saves =
+                i == 0 || p->kind == ESP_UNIT_LAYER ? saving(c, whole, p, i) : p->c[0].saves;
+        }
+    }
+}
+
+static void count_groups(cut *c)
+{
+    c->left = 0;
+    for (size_t k = 0; k < c->pools.n; k++) {
+        const esp_pool *p = &c->pools.pools[k];
+
+        c->left += p->n;
+        for (size_t i = 0; i < p->n; i++) {
+            p->c[i].saves = 1;
+        }
+    }
+}
+
+static void set_goal(cut *c, esp_plan *whole)
+{
+    if (c->o->target_kind == ESP_TARGET_NONE) {
+        count_groups(c);
+        c->goal = each_alike(c->o) ? 0 : (double)after_ratio(c->o->ratio, c->left);
+        return;
+    }
+    c->left = cost_of(c, whole);
+    c->goal = c->o->target <= 1 ? c->o->target * (double)c->left : c->o->target;
+    set_savings(c, whole);
+}
+
+/* ---- steps ------------------------------------------------------------------------------------- */
+
+static size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* Groups of a pool that stay. */
+static size_t least_of(const esp_pool *p, const esp_plan_options *o, size_t round_to)
+{
+    size_t least = each_alike(o) ? after_ratio(o->ratio, p->n) : 0;
+
+    least = least > o->min_keep ? least : o->min_keep;
+    least = round_up(least ? least : 1, round_to);
+    return least < p->n ? least : p->n;
+}
+
+static void add_steps(cut *c, size_t pool)
+{
+    const esp_pool *p = &c->pools.pools[pool];
+    size_t round_to = c->o->round_to ? c->o->round_to : 1;
+    size_t least = least_of(p, c->o, round_to);
+
+    for (size_t kept = p->n; kept > least;) {
+        size_t n_cut;
+
+        kept = (kept - 1) / round_to * round_to;
+        n_cut = p->n - kept;
+        c->steps[c->n_steps++] = (step){
+            .key = c->o->global ? p->c[n_cut - 1].score : (double)n_cut / (double)p->n,
+            .pool = pool,
+            .n_cut = n_cut,
+        };
+    }
+}
+
+static int compare(const void *a, const void *b)
+{
+    const step *x = a, *y = b;
+
+    if (x->key != y->key) {
+        return x->key < y->key ? -1 : 1;
+    }
+    if (x->pool != y->pool) {
+        return x->pool < y->pool ? -1 : 1;
+    }
+    return x->n_cut < y->n_cut ? -1 : x->n_cut > y->n_cut;
+}
+
+static void find_steps(cut *c)
+{
+    size_t room = 0;
+
+    for (size_t k = 0; k < c->pools.n; k++) {
+        room += c->pools.pools[k].n;
+    }
+    ESP_NEW(c->steps, room);
+    for (size_t k = 0; k < c->pools.n; k++) {
+        add_steps(c, k);
+    }
+    qsort(c->steps, c->n_steps, sizeof *c->steps, compare);
+}
+
+static void take_steps(cut *c)
+{
+    for (size_t i = 0; i < c->n_steps && (double)c->left > c->goal; i++) {
+        const step *s = &c->steps[i];
+
+        while (c->n_cut[s->pool] < s->n_cut) {
+            c->left -= c->pools.pools[s->pool].c[c->n_cut[s->pool]++].saves;
+        }
+    }
+}
+
+/* ---- the plan ---------------------------------------------------------------------------------- */
+
+static esp_status check_amount(const esp_plan_options *o)
+{
+    if (o->target_kind == ESP_TARGET_NONE && !(o->ratio >= 0 && o->ratio < 1)) {
+        return esp_fail(ESP_EUSAGE, "prune.ratio: %g is not in [0, 1)", o->ratio);
+    }
+    if (o->target_kind != ESP_TARGET_NONE && !(o->target > 0)) {
+        return esp_fail(ESP_EUSAGE, "prune.target: %g is not above 0", o->target);
+    }
+    return ESP_OK;
+}
+
+/* Groups of all pools, and those of them that go. */
+static void count_cut(const cut *c, size_t *n, size_t *n_cut)
+{
+    *n = *n_cut = 0;
+    for (size_t k = 0; k < c->pools.n; k++) {
+        *n += c->pools.pools[k].n;
+        *n_cut += c->n_cut[k];
+    }
+}
+
+static esp_status check_met(const cut *c)
+{
+    const esp_plan_options *o = c->o;
+    size_t n, n_cut;
+
+    count_cut(c, &n, &n_cut);
+    if (o->target_kind != ESP_TARGET_NONE && (double)c->left > c->goal) {
+        return esp_fail(
+            ESP_EUSAGE,
+            "prune.target: %.0f %s cannot be met; the least with these layers, min_keep "
+            "and round_to is %llu",
+            c->goal, esp_target_name(o->target_kind), (unsigned long long)c->left);
+    }
+    if (o->target_kind == ESP_TARGET_NONE && o->ratio > 0 &&
+        (each_alike(o) ? n_cut == 0 : (double)c->left > c->goal)) {
+        return esp_fail(
+            ESP_EUSAGE,
+            "prune.ratio: %g cannot be met; min_keep and round_to let %zu of %zu groups "
+            "go, a ratio of %.6f",
+            o->ratio, n_cut, n, n ? (double)n_cut / (double)n : 0);
+    }
+    return ESP_OK;
+}
+
+static void remove_groups(esp_kept *k, const esp_candidate *c, size_t n_cut)
+{
+    bool *gone;
+    size_t n = 0;
+
+    ESP_NEW(gone, k->total);
+    for (size_t i = 0; i < n_cut; i++) {
+        gone[c[i].index] = true;
+    }
+    for (size_t i = 0; i < k->total; i++) {
+        if (!gone[i]) {
+            k->index[n++] = (int32_t)i;
+        }
+    }
+    k->n = n;
+    free(gone);
+}
+
+static void apply(esp_plan *p, const cut *c)
+{
+    for (size_t k = 0; k < c->pools.n; k++) {
+        const esp_pool *from = &c->pools.pools[k];
+
+        if (from->kind != ESP_UNIT_LAYER) {
+            remove_groups(kept_of(p, from), from->c, c->n_cut[k]);
+            continue;
+        }
+        for (size_t i = 0; i < c->n_cut[k]; i++) {
+            esp_plan_drop_layer(&p->layers[from->c[i].index]);
+        }
+    }
+}
+
+/* Identity of a model by its configuration; who has the weights may put their digest instead. */
+static void set_model(esp_plan *p, const esp_model *m)
+{
+    char *text = json_dumps(m->config, JSON_COMPACT | JSON_SORT_KEYS);
+
+    ESP_REQUIRE(text);
+    esp_digest_bytes(p->model, text, strlen(text));
+    free(text);
+}
+
+static esp_status choose(esp_plan *p, cut *c)
+{
+    set_goal(c, p);
+    ESP_NEW(c->n_cut, c->pools.n);
+    find_steps(c);
+    take_steps(c);
+    ESP_TRY(check_met(c));
+    p->dense = esp_plan_cost(p, c->model, c->o->target_tokens);
+    apply(p, c);
+    p->pruned = esp_plan_cost(p, c->model, c->o->target_tokens);
+    ESP_REQUIRE(c->o->target_kind == ESP_TARGET_NONE || c->left == cost_of(c, p));
+    set_model(p, c->model);
+    esp_plan_seal(p);
+    return ESP_OK;
+}
+
+esp_status esp_plan_make(esp_plan *p, const esp_model *m, const esp_groups *g,
+                         const esp_scores *scores, const esp_plan_options *o)
+{
+    cut c = { .model = m, .o = o };
+    esp_status st;
+
+    *p = (esp_plan){ 0 };
+    ESP_TRY(check_amount(o));
+    st = esp_pools_find(&c.pools, m, g, scores, o);
+    if (st == ESP_OK) {
+        esp_plan_whole(p, m);
+        st = choose(p, &c);
+    }
+    if (st != ESP_OK) {
+        esp_plan_free(p);
+    }
+    esp_pools_free(&c.pools);
+    free(c.n_cut);
+    free(c.steps);
+    return st;
+}

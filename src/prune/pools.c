@@ -1,0 +1,209 @@
+/* pools.c - from units, protected layers and scores to ranked candidates. */
+#include "pools_impl.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "espalier/mem.h"
+#include "espalier/rng.h"
+
+/* ---- protected layers -------------------------------------------------------------------------- */
+
+static esp_status check_ranges(const char *key, const esp_layer_range *r, size_t n, size_t n_layers)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (r[i].first > r[i].last || r[i].last >= n_layers) {
+            return esp_fail(ESP_EUSAGE, "prune.%s: %zu-%zu is not a range of the layers 0-%zu", key,
+                            r[i].first, r[i].last, n_layers - 1);
+        }
+    }
+    return ESP_OK;
+}
+
+static bool listed(const esp_layer_range *r, size_t n, size_t layer)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (r[i].first <= layer && layer <= r[i].last) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool may_cut(const esp_plan_options *o, esp_unit_kind k, size_t layer)
+{
+    size_t n_attention = o->n_attention_layers, n_mlp = o->n_mlp_layers;
+    bool attention = listed(o->attention_layers, n_attention, layer);
+    bool mlp = listed(o->mlp_layers, n_mlp, layer);
+
+    switch (k) {
+    case ESP_UNIT_ATTENTION:
+        return attention || n_attention == 0;
+    case ESP_UNIT_MLP:
+        return mlp || n_mlp == 0;
+    default: /* a whole layer: one that a list names, or any where there is no list */
+        return attention || mlp || n_attention + n_mlp == 0;
+    }
+}
+
+static bool wanted(const esp_plan_options *o, const esp_unit *u)
+{
+    if (o->mode == ESP_PRUNE_CHANNEL) {
+        return u->kind == ESP_UNIT_HIDDEN;
+    }
+    return u->kind != ESP_UNIT_HIDDEN && may_cut(o, u->kind, u->layer);
+}
+
+/* ---- scores ------------------------------------------------------------------------------------ */
+
+/* Sums over another number of ranks differ in the last bits and are to rank alike: 24 bits count. The
+ * range stays that of f64, for products over many structures. */
+static double round_score(double x)
+{
+    int e;
+    double fraction = frexp(x, &e);
+
+    return ldexp(nearbyint(ldexp(fraction, 24)), e - 24);
+}
+
+static esp_status not_finite(const esp_unit *u, size_t group, double score)
+{
+    if (u->layer == ESP_NO_LAYER) {
+        return esp_fail(ESP_EFAILED, "importance of %s group %zu is %g", esp_unit_name(u->kind),
+                        group, score);
+    }
+    return esp_fail(ESP_EFAILED, "importance of layer %zu, %s group %zu is %g", u->layer,
+                    esp_unit_name(u->kind), group, score);
+}
+
+static esp_status unit_scores(const double **score, const esp_unit *u, const esp_scores *scores,
+                              const esp_plan_options *o)
+{
+    *score = scores ? esp_scores_group(scores, u, o->criterion, o->aggregation) : NULL;
+    if (!*score) {
+        return esp_fail(
+            ESP_EUSAGE,
+            "prune: there is no importance of %s groups by criterion %s, aggregation %s; "
+            "estimate it first",
+            esp_unit_name(u->kind), esp_criterion_name(o->criterion),
+            esp_aggregation_name(o->aggregation));
+    }
+    for (size_t i = 0; i < u->n_groups; i++) {
+        if (!isfinite((*score)[i])) {
+            return not_finite(u, i, (*score)[i]);
+        }
+    }
+    return ESP_OK;
+}
+
+/* A layer is worth the sum of its groups. */
+static esp_status score_layer(double *sum, size_t layer, const esp_groups *g,
+                              const esp_scores *scores, const esp_plan_options *o)
+{
+    esp_rng r = { .key = esp_rng_key(o->seed, layer, ESP_UNIT_LAYER) };
+
+    if (o->criterion == ESP_RANDOM) {
+        *sum = esp_rng_uniform(&r);
+        return ESP_OK;
+    }
+    *sum = 0;
+    for (esp_unit_kind k = ESP_UNIT_ATTENTION; k <= ESP_UNIT_MLP; k++) {
+        const esp_unit *u = esp_groups_unit(g, k, layer);
+        const double *score;
+
+        ESP_TRY(unit_scores(&score, u, scores, o));
+        for (size_t j = 0; j < u->n_groups; j++) {
+            *sum += score[j];
+        }
+    }
+    return ESP_OK;
+}
+
+/* ---- pools ------------------------------------------------------------------------------------- */
+
+static int compare(const void *a, const void *b)
+{
+    const esp_candidate *x = a, *y = b;
+
+    if (x->score != y->score) {
+        return x->score < y->score ? -1 : 1;
+    }
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static void add(esp_pool *p, size_t index, double score)
+{
+    p->c[p->n++] = (esp_candidate){ .index = index, .score = round_score(score) };
+}
+
+static esp_pool *add_pool(esp_pools *out, esp_unit_kind kind, size_t layer, size_t room)
+{
+    esp_pool *p = &out->pools[out->n++];
+
+    p->kind = kind;
+    p->layer = layer;
+    ESP_NEW(p->c, room);
+    return p;
+}
+
+static esp_status add_unit(esp_pools *out, const esp_unit *u, const esp_scores *scores,
+                           const esp_plan_options *o)
+{
+    esp_pool *p = add_pool(out, u->kind, u->layer, u->n_groups);
+    const double *score = NULL;
+
+    if (o->criterion != ESP_RANDOM) {
+        ESP_TRY(unit_scores(&score, u, scores, o));
+    }
+    for (size_t i = 0; i < u->n_groups; i++) {
+        add(p, i, score ? score[i] : esp_score_random(o->seed, u, i));
+    }
+    qsort(p->c, p->n, sizeof *p->c, compare);
+    return ESP_OK;
+}
+
+static esp_status add_layers(esp_pools *out, const esp_model *m, const esp_groups *g,
+                             const esp_scores *scores, const esp_plan_options *o)
+{
+    esp_pool *p = add_pool(out, ESP_UNIT_LAYER, ESP_NO_LAYER, m->dims.n_layers);
+
+    for (size_t l = 0; l < m->dims.n_layers; l++) {
+        double score;
+
+        if (may_cut(o, ESP_UNIT_LAYER, l)) {
+            ESP_TRY(score_layer(&score, l, g, scores, o));
+            add(p, l, score);
+        }
+    }
+    qsort(p->c, p->n, sizeof *p->c, compare);
+    return ESP_OK;
+}
+
+esp_status esp_pools_find(esp_pools *p, const esp_model *m, const esp_groups *g,
+                          const esp_scores *scores, const esp_plan_options *o)
+{
+    size_t n_layers = m->dims.n_layers;
+
+    *p = (esp_pools){ 0 };
+    ESP_TRY(check_ranges("attention_layers", o->attention_layers, o->n_attention_layers, n_layers));
+    ESP_TRY(check_ranges("mlp_layers", o->mlp_layers, o->n_mlp_layers, n_layers));
+    ESP_NEW(p->pools, g->n_units + 1);
+    if (o->mode == ESP_PRUNE_LAYER) {
+        return add_layers(p, m, g, scores, o);
+    }
+    for (size_t i = 0; i < g->n_units; i++) {
+        if (wanted(o, &g->units[i])) {
+            ESP_TRY(add_unit(p, &g->units[i], scores, o));
+        }
+    }
+    return ESP_OK;
+}
+
+void esp_pools_free(esp_pools *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        free(p->pools[i].c);
+    }
+    free(p->pools);
+    *p = (esp_pools){ 0 };
+}

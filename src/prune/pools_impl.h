@@ -1,0 +1,35 @@
+/* pools_impl.h - the groups that a plan may cut, ranked. */
+#ifndef ESPALIER_POOLS_IMPL_H
+#define ESPALIER_POOLS_IMPL_H
+
+#include "espalier/plan.h"
+
+#define ESP_UNIT_LAYER ESP_N_UNITS /* kind of the pool of whole layers */
+
+typedef struct esp_candidate {
+    double score;   /* rounded to the 24 bits of an f32 */
+    size_t index;   /* of the group in its unit; of the layer in a pool of layers */
+    uint64_t saves; /* left to who cuts */
+} esp_candidate;
+
+/* A unit, or all layers that may go. */
+typedef struct esp_pool {
+    esp_unit_kind kind;
+    size_t layer;     /* ESP_NO_LAYER for hidden and for layers */
+    esp_candidate *c; /* [n] owned, ascending: score, then index */
+    size_t n;
+} esp_pool;
+
+typedef struct esp_pools {
+    esp_pool *pools; /* [n] owned, by layer, attention before mlp */
+    size_t n;
+} esp_pools;
+
+/* Candidates of the mode outside protected layers, with the scores of the criterion. ESP_EUSAGE for
+ * ranges beyond the model and for a criterion without scores, ESP_EFAILED for a score that is no finite
+ * number; p is to be freed in any case. Local. */
+esp_status esp_pools_find(esp_pools *p, const esp_model *m, const esp_groups *g,
+                          const esp_scores *scores, const esp_plan_options *o);
+void esp_pools_free(esp_pools *p); /* safe twice and on {0} */
+
+#endif

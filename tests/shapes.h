@@ -1,0 +1,43 @@
+/* shapes.h - models without weights for tests: a config.json, read as the program reads it. */
+#ifndef ESPALIER_TEST_SHAPES_H
+#define ESPALIER_TEST_SHAPES_H
+
+#include "espalier/file.h"
+#include "espalier/model.h"
+#include "test.h"
+
+typedef struct shape {
+    const char *type;
+    size_t layers, hidden, heads, kv_heads, head_dim, mlp, vocab;
+    bool tied;
+    const char *more; /* further members of config.json, each after a comma; NULL: none */
+} shape;
+
+/* Every rank writes and reads a file of its own. */
+static inline void shape_model(esp_model *m, const shape *s)
+{
+    char *root = esp_test_dir("shape"), *dir, *path, *text;
+    int rank;
+
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    dir = esp_format("%s-%d", root, rank);
+    path = esp_path(dir, "config.json");
+    text = esp_format("{\"model_type\": \"%s\", \"num_hidden_layers\": %zu, \"hidden_size\": %zu, "
+                      "\"num_attention_heads\": %zu, \"num_key_value_heads\": %zu, "
+                      "\"head_dim\": %zu, \"intermediate_size\": %zu, \"vocab_size\": %zu, "
+                      "\"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, "
+                      "\"tie_word_embeddings\": %s, \"torch_dtype\": \"bfloat16\"%s}",
+                      s->type, s->layers, s->hidden, s->heads, s->kv_heads, s->head_dim, s->mlp,
+                      s->vocab, s->tied ? "true" : "false", s->more ? s->more : "");
+    ESP_REQUIRE(esp_mkdirs(dir) == ESP_OK);
+    ESP_REQUIRE(esp_file_write(path, text, strlen(text)) == ESP_OK);
+    if (esp_model_shape(m, dir) != ESP_OK) {
+        esp_bug(__FILE__, __LINE__, "%s", esp_error_message());
+    }
+    free(text);
+    free(path);
+    free(dir);
+    free(root);
+}
+
+#endif
