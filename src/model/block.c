@@ -113,10 +113,11 @@ void esp_block_init(esp_block *b, const esp_model *m, esp_pass_options o)
     int output = esp_block_output(a);
 
     *b = (esp_block){ .loaded = ESP_NO_LAYER };
+    b->n_weights = a->n_slots * (o.resident ? m->dims.n_layers : 1);
     ESP_NEW(b->value, a->n_values);
     ESP_NEW(b->grad, a->n_values);
     ESP_NEW(b->redo, a->n_ops);
-    ESP_NEW(b->weights, a->n_slots * (o.resident ? m->dims.n_layers : 1));
+    ESP_NEW(b->weights, b->n_weights);
     find_redo(b->redo, a);
     for (int v = 1; v < (int)a->n_values; v++) {
         size_t width = widest_in_model(m, a->values[v]);
@@ -135,7 +136,6 @@ void esp_block_init(esp_block *b, const esp_model *m, esp_pass_options o)
 void esp_block_free(esp_block *b, const esp_model *m)
 {
     const esp_arch *a = m->arch;
-    size_t n_weights = b->weights ? a->n_slots : 0;
     int output = esp_block_output(a);
 
     for (int v = 1; b->value && v < (int)a->n_values; v++) {
@@ -144,7 +144,7 @@ void esp_block_free(esp_block *b, const esp_model *m)
             free(b->grad[v]);
         }
     }
-    for (size_t i = 0; i < n_weights; i++) {
+    for (size_t i = 0; i < b->n_weights; i++) {
         esp_f32_free(&b->weights[i]);
     }
     free(b->value);

@@ -18,6 +18,7 @@ typedef struct esp_block {
     float **grad;      /* [n_values] likewise; owned but grad[0] and that of the output; backward */
     bool *redo;        /* [n_ops] backward needs what this operation makes                        */
     esp_f32 *weights;  /* [n_slots], or [n_layers * n_slots] when resident                        */
+    size_t n_weights;  /* of them                                                                 */
     size_t loaded;     /* layer in weights; ESP_NO_LAYER: none                                    */
     float *low, *dlow; /* [max_tok, rank] of an adapter; made when one is first met            */
     float *dropped;    /* [max_tok, widest input]                                              */
