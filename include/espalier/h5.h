@@ -14,7 +14,7 @@
 typedef struct esp_h5 {
     hid_t file; /* 0 when closed */
     char *path; /* of the finished file; owned */
-    bool  writing, parallel;
+    bool writing, parallel;
     MPI_Comm comm; /* borrowed; of a parallel file */
 } esp_h5;
 

@@ -6,20 +6,23 @@
 #include "espalier/model.h"
 
 /* Source of tensor data. Fills `out` with rows first .. first + n of a tensor in the dtype that the
- * target model gives it (bias: the bias vector, then a row is one element). */
+ * target model gives it (bias: the bias vector, then a row is one element). Which rank asks for which
+ * rows depends on the number of ranks, so each can give any. Local. */
 typedef esp_status (*esp_tensor_source)(void *ctx, void *out, size_t layer, int slot, bool bias,
                                         size_t first, size_t n);
 
 /* Shapes of a model that is to be written: config is changed to match dims where they differ
  * (uniform layers: the plain keys num_attention_heads, num_key_value_heads, intermediate_size,
  * hidden_size, num_hidden_layers, head_dim; else also per-layer lists under "espalier"), weights get the
- * new shapes with data = NULL. dims is copied. from is borrowed no longer than the call. Local. */
+ * new shapes with data = NULL. Layer l takes the dtypes of from's layer l; dims has no more layers than
+ * from, and its head_dim. dims is copied. from is borrowed no longer than the call. Local. */
 void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dims);
 
 /* Writes shape's config.json and tensors to dir.part and commits it to dir: files of at most
- * shard_bytes (0: 5 GB) with an index where there is more than one, tensors shared out over the ranks,
- * streamed through buffers of a few MB; tokenizer and generation files copied from files_from
- * (NULL: none). Collective on comm. */
+ * shard_bytes (0: 5 GB; one larger tensor is a file by itself) with an index where there is more than
+ * one, rows shared out over the ranks by bytes, streamed through a buffer of 8 MB; tokenizer and
+ * generation files copied from files_from (NULL: none). On a failure dir is as it was before.
+ * Collective on comm. */
 esp_status esp_model_save(const char *dir, const esp_model *shape, esp_tensor_source source,
                           void *ctx, const char *files_from, size_t shard_bytes, MPI_Comm comm);
 

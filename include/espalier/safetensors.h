@@ -14,20 +14,20 @@
 #define ESP_MAX_RANK 4
 
 typedef struct esp_tensor_info {
-    char       *name;  /* owned by the file or writer */
-    const char *type;  /* as the file spells it: "BF16", "I64"; static */
-    esp_dtype   dtype; /* ESP_N_DTYPES: a known type that this program does not compute with */
-    size_t      n_dims;
-    size_t      shape[ESP_MAX_RANK]; /* the first sizes where n_dims is larger */
-    size_t      n_bytes;
-    const void *data;   /* into the mapping; may be unaligned; NULL in a writer */
-    size_t      offset; /* from the start of the file */
+    char *name;       /* owned by the file or writer */
+    const char *type; /* as the file spells it: "BF16", "I64"; static */
+    esp_dtype dtype;  /* ESP_N_DTYPES: a known type that this program does not compute with */
+    size_t n_dims;
+    size_t shape[ESP_MAX_RANK]; /* the first sizes where n_dims is larger */
+    size_t n_bytes;
+    const void *data; /* into the mapping; may be unaligned; NULL in a writer */
+    size_t offset;    /* from the start of the file */
 } esp_tensor_info;
 
 typedef struct esp_safetensors {
-    esp_map          map;
+    esp_map map;
     esp_tensor_info *tensors; /* [n] owned, in order of offset */
-    size_t           n;
+    size_t n;
 } esp_safetensors;
 
 /* Maps the file and checks the whole header: size within the file and 100 MB, JSON, types of the
@@ -44,16 +44,16 @@ const esp_tensor_info *esp_safetensors_find(const esp_safetensors *f, const char
 /* Writing: all ranks plan the same tensors, then each writes some of them at their offsets. Start
  * from {0}. */
 typedef struct esp_safetensors_writer {
-    char            *path;    /* final name; data goes to path.part; owned */
+    char *path;               /* final name; data goes to path.part; owned */
     esp_tensor_info *tensors; /* [n] owned; offsets are known after create */
-    size_t           n;
-    int              fd;
+    size_t n;
+    int fd;
 } esp_safetensors_writer;
 
 /* Declares a tensor, number w->n. In the file the larger types come first, then the order of
  * declaration counts: so each tensor is aligned to its type. Local, the same on all ranks. */
-void esp_safetensors_plan(esp_safetensors_writer *w, const char *name, esp_dtype dtype, size_t n_dims,
-                          const size_t *shape);
+void esp_safetensors_plan(esp_safetensors_writer *w, const char *name, esp_dtype dtype,
+                          size_t n_dims, const size_t *shape);
 
 /* Rank 0 creates path.part with the header ({"format": "pt"}) and its full size, the others open it.
  * On a failure path.part is removed and w is freed. Collective on comm. */

@@ -20,7 +20,7 @@ void esp_config_write(json_t *config, const esp_dims *dims);
 
 /* A part of config.json, for reading values out of it. */
 typedef struct esp_config_part {
-    const char   *where; /* "DIR/config.json" or "DIR/config.json: rope_scaling", for messages */
+    const char *where; /* "DIR/config.json" or "DIR/config.json: rope_scaling", for messages */
     const json_t *json;
 } esp_config_part;
 
@@ -45,12 +45,12 @@ esp_weight *esp_model_weight_at(const esp_model *m, size_t layer, int slot);
 
 /* One tensor of a model's files: a weight or its bias. */
 typedef struct esp_tensor_ref {
-    size_t            layer;
-    int               slot;
-    bool              bias;
-    const esp_weight *weight;   /* borrowed                            */
-    size_t            n_dims;   /* 2 for a matrix, 1 for all else      */
-    size_t            shape[2]; /* rows and columns; columns 1 without */
+    size_t layer;
+    int slot;
+    bool bias;
+    const esp_weight *weight; /* borrowed                            */
+    size_t n_dims;            /* 2 for a matrix, 1 for all else      */
+    size_t shape[2];          /* rows and columns; columns 1 without */
 } esp_tensor_ref;
 
 /* All tensors in file order, bias after weight; the caller frees the array. Local. */

@@ -1,0 +1,26 @@
+/* synth.h - a model folder of any shape with random weights, for scale tests and training from scratch. */
+#ifndef ESPALIER_SYNTH_H
+#define ESPALIER_SYNTH_H
+
+#include "espalier/model.h"
+
+typedef struct esp_synth_options {
+    const char *model_type; /* "llama"; "qwen2" has biases on q, k and v */
+    size_t hidden, mlp, layers, heads;
+    size_t kv_heads; /* 0: heads          */
+    size_t head_dim; /* 0: hidden / heads */
+    size_t vocab, max_positions;
+    bool tied;
+    esp_dtype dtype;
+    double std; /* of matrices and biases, around 0; norms are 1 + 0.1 normal */
+    double rope_theta;
+    uint64_t seed;
+} esp_synth_options;
+
+/* Writes config.json and weights to dir, streamed: memory does not grow with the model. An element
+ * depends on the seed, its tensor and its index alone, not on the number of ranks. "Normal" is the sum
+ * of four 16-bit uniform numbers, made from one hash: it ends at 3.46 deviations. Sizes that are no
+ * model are refused (ESP_EFORMAT). Collective on comm. */
+esp_status esp_synth(const char *dir, const esp_synth_options *o, MPI_Comm comm);
+
+#endif
