@@ -40,6 +40,11 @@ void esp_linear_backward_input(float *dx, const float *dy, const float *w, size_
 void esp_linear_backward_weight(float *dw, float *db, const float *dy, const float *x, size_t n_tok,
                                 size_t n_in, size_t n_out);
 
+/* g = dy^T x, a tile of a weight's gradient, by the calling thread alone. g [n_rows, n_cols]; dy and x
+ * point at the tile's rows and columns in the first of n_tok tokens, which are n_out and n_in apart. */
+void esp_linear_gradient_tile(float *g, size_t n_rows, size_t n_cols, const float *dy,
+                              const float *x, size_t n_tok, size_t n_in, size_t n_out);
+
 /* RMS norm (Zhang and Sennrich 2019): y = x * r * w, r = 1 / sqrt(mean(x^2) + eps) a row.
  * x, y [n_tok, D]  w [D]. */
 void esp_rmsnorm_forward(float *y, const float *x, const float *w, size_t n_tok, size_t D,

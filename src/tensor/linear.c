@@ -92,3 +92,9 @@ void esp_linear_backward_weight(float *dw, float *db, const float *dy, const flo
         add_columns(db, dy, n_tok, n_out);
     }
 }
+
+void esp_linear_gradient_tile(float *g, size_t n_rows, size_t n_cols, const float *dy,
+                              const float *x, size_t n_tok, size_t n_in, size_t n_out)
+{
+    esp_gemm(ESP_T, ESP_N, n_rows, n_cols, n_tok, 1, dy, n_out, x, n_in, 0, g, n_cols);
+}

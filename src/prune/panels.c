@@ -1,0 +1,343 @@
+/* panels.c - per-sample gradients of a weight, tile by tile, summed over samples and ranks. */
+#include "panels_impl.h"
+
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/mem.h"
+
+/* A tile's G and F stay in the second-level cache while the samples go by, and its product is large
+ * enough for BLAS to run at nine tenths of its speed. A panel is small beside a model and gives every
+ * thread of a node something to do. */
+#define TILE_ROWS   ((size_t)64)
+#define TILE_COLS   ((size_t)256)
+#define TILE        (TILE_ROWS * TILE_COLS)
+#define PANEL_TILES ((size_t)64)
+
+typedef struct tile {
+    size_t row, col, n_rows, n_cols;
+} tile;
+
+static size_t min_of(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t n_tiles(const esp_weight *w)
+{
+    return ((w->rows + TILE_ROWS - 1) / TILE_ROWS) * ((w->cols + TILE_COLS - 1) / TILE_COLS);
+}
+
+static tile tile_at(const esp_weight *w, size_t i)
+{
+    size_t across = (w->cols + TILE_COLS - 1) / TILE_COLS;
+    size_t row = i / across * TILE_ROWS, col = i % across * TILE_COLS;
+
+    return (tile){ row, col, min_of(w->rows - row, TILE_ROWS), min_of(w->cols - col, TILE_COLS) };
+}
+
+static size_t longest_vector(const esp_model *m)
+{
+    size_t longest = m->dims.hidden;
+
+    for (size_t l = 0; l < m->dims.n_layers; l++) {
+        for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
+            size_t rows = esp_model_weight(m, l, slot)->rows;
+
+            longest = rows > longest ? rows : longest;
+        }
+    }
+    return longest;
+}
+
+void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const size_t *start,
+                     size_t n_samples, size_t all, bool fisher_sum, const esp_grid *grid)
+{
+    size_t longest = longest_vector(m);
+
+    *p = (esp_panels){ .sums = sums, .grid = grid, .n_samples = n_samples };
+    for (size_t i = 0; i < sums->criteria.n; i++) {
+        p->gradient |= (ESP_NEEDS_GRADIENT & 1u << sums->criteria.at[i]) != 0;
+        p->fisher |= (ESP_NEEDS_FISHER & 1u << sums->criteria.at[i]) != 0;
+    }
+    p->g_scale = all ? 1 / (double)all : 0;
+    p->f_scale = fisher_sum ? 1 : p->g_scale;
+    ESP_NEW(p->row, n_samples + 1);
+    for (size_t j = 0; j <= n_samples; j++) {
+        p->row[j] = j;
+    }
+    p->start = n_samples ? start : p->row;
+    ESP_NEW(p->counts, (size_t)grid->n_data);
+    ESP_NEW(p->panel, p->gradient ? PANEL_TILES * TILE * (p->fisher ? 2 : 1) : 0);
+    ESP_NEW(p->part, PANEL_TILES * sums->criteria.n * (TILE_ROWS + TILE_COLS));
+    ESP_NEW(p->scratch, (size_t)omp_get_max_threads() * TILE);
+    ESP_NEW(p->vector, 2 * longest);
+    ESP_NEW(p->vector_w, longest);
+}
+
+void esp_panels_free(esp_panels *p)
+{
+    free(p->row);
+    free(p->counts);
+    free(p->panel);
+    free(p->part);
+    free(p->scratch);
+    free(p->vector);
+    free(p->vector_w);
+    *p = (esp_panels){ 0 };
+}
+
+static float *scratch_of_thread(const esp_panels *p)
+{
+    return p->scratch + (size_t)omp_get_thread_num() * TILE;
+}
+
+/* ---- gradients of a tile -------------------------------------------------------------------------- */
+
+/* Gradient of one sample, tokens begin .. end. False when it is zero; g is not set then. */
+static bool sample_gradient(float *g, const tile *t, const esp_weight *w, const esp_gradient *d,
+                            size_t begin, size_t end)
+{
+    bool any = d->dy != NULL;
+
+    if (d->dy) {
+        esp_linear_gradient_tile(g, t->n_rows, t->n_cols, d->dy + begin * w->rows + t->row,
+                                 d->x + begin * w->cols + t->col, end - begin, w->cols, w->rows);
+    }
+    for (size_t i = begin; d->ids && i < end; i++) {
+        size_t row = (size_t)d->ids[i] - t->row; /* wraps where the row lies before the tile */
+
+        if (row >= t->n_rows) {
+            continue;
+        }
+        if (!any) {
+            memset(g, 0, t->n_rows * t->n_cols * sizeof *g);
+            any = true;
+        }
+        for (size_t k = 0; k < t->n_cols; k++) {
+            g[row * t->n_cols + k] += d->dx[i * w->cols + t->col + k];
+        }
+    }
+    return any;
+}
+
+/* G += g, F += g^2; F may be NULL. */
+static void accumulate(double *restrict G, double *restrict F, const float *restrict g, size_t n)
+{
+    if (!F) {
+#pragma omp simd
+        for (size_t k = 0; k < n; k++) {
+            G[k] += (double)g[k];
+        }
+        return;
+    }
+#pragma omp simd
+    for (size_t k = 0; k < n; k++) {
+        double v = (double)g[k];
+
+        G[k] += v;
+        F[k] += v * v;
+    }
+}
+
+/* G and F of tile number k of the panel; NULL where they are not asked for. */
+static double *g_of(const esp_panels *p, size_t k)
+{
+    return p->gradient ? p->panel + k * TILE * (p->fisher ? 2 : 1) : NULL;
+}
+
+static double *f_of(const esp_panels *p, size_t k)
+{
+    return p->fisher ? g_of(p, k) + TILE : NULL;
+}
+
+/* Sums over this rank's samples for tiles first .. first + n. */
+static void fill_panel(esp_panels *p, const esp_weight *w, const esp_gradient *d, size_t first,
+                       size_t n)
+{
+    memset(p->panel, 0, n * TILE * (p->fisher ? 2 : 1) * sizeof *p->panel);
+#pragma omp parallel for schedule(dynamic)
+    for (size_t k = 0; k < n; k++) {
+        tile t = tile_at(w, first + k);
+        float *g = scratch_of_thread(p);
+
+        for (size_t j = 0; j < p->n_samples; j++) {
+            if (sample_gradient(g, &t, w, d, p->start[j], p->start[j + 1])) {
+                accumulate(g_of(p, k), f_of(p, k), g, t.n_rows * t.n_cols);
+            }
+        }
+    }
+}
+
+/* Sums the panel over the data ranks: this one is left with tiles *begin .. *end, which move to the
+ * front of the panel. */
+static void share_panel(esp_panels *p, size_t *begin, size_t *end, size_t n)
+{
+    const esp_grid *grid = p->grid;
+
+    esp_share(begin, end, n, grid->i_data, grid->n_data);
+    if (!p->gradient || grid->n_data == 1) {
+        return;
+    }
+    for (int i = 0; i < grid->n_data; i++) {
+        size_t from, to;
+
+        esp_share(&from, &to, n, i, grid->n_data);
+        p->counts[i] = esp_count((to - from) * TILE * (p->fisher ? 2 : 1));
+    }
+    ESP_MPI(MPI_Reduce_scatter(MPI_IN_PLACE, p->panel, p->counts, MPI_DOUBLE, MPI_SUM, grid->data));
+}
+
+/* ---- salience of a tile --------------------------------------------------------------------------- */
+
+static void scale(double *v, double by, size_t n)
+{
+    for (size_t k = 0; v && k < n; k++) {
+        v[k] *= by;
+    }
+}
+
+static void load_tile(float *to, const tile *t, const esp_weight *w)
+{
+    size_t size = esp_dtype_size(w->dtype);
+
+    for (size_t r = 0; r < t->n_rows; r++) {
+        size_t at = (t->row + r) * w->cols + t->col;
+
+        esp_to_f32(to + r * t->n_cols, (const char *)w->data + at * size, w->dtype, t->n_cols);
+    }
+}
+
+static double *part_of(const esp_panels *p, size_t k)
+{
+    return p->part + k * p->sums->criteria.n * (TILE_ROWS + TILE_COLS);
+}
+
+/* Sums over the rows, then over the columns, of tile k of the panel, tile i of the weight. */
+static void weigh_tile(esp_panels *p, const esp_weight *w, size_t i, size_t k)
+{
+    const esp_criteria *c = &p->sums->criteria;
+    tile t = tile_at(w, i);
+    double *rows = part_of(p, k), *cols = rows + c->n * t.n_rows;
+    esp_elements e = { t.n_rows, t.n_cols, scratch_of_thread(p), g_of(p, k), f_of(p, k) };
+
+    load_tile(scratch_of_thread(p), &t, w);
+    scale(g_of(p, k), p->g_scale, t.n_rows * t.n_cols);
+    scale(f_of(p, k), p->f_scale, t.n_rows * t.n_cols);
+    memset(rows, 0, c->n * (t.n_rows + t.n_cols) * sizeof *rows);
+    esp_salience_add(rows, cols, c, &e);
+}
+
+/* to [n_criteria, length] from `at` on += part [n_criteria, n] */
+static void add_part(double *to, const double *part, size_t n_criteria, size_t length, size_t at,
+                     size_t n)
+{
+    for (size_t c = 0; to && c < n_criteria; c++) {
+        for (size_t k = 0; k < n; k++) {
+            to[c * length + at + k] += part[c * n + k];
+        }
+    }
+}
+
+/* Tiles begin .. end of the weight, whose gradients lie at the front of the panel. Their sums are
+ * added in the order of the tiles, whatever thread made them. */
+static void weigh_panel(esp_panels *p, double *rows, double *cols, const esp_weight *w,
+                        size_t begin, size_t end)
+{
+    size_t n = p->sums->criteria.n;
+
+#pragma omp parallel for schedule(dynamic)
+    for (size_t i = begin; i < end; i++) {
+        weigh_tile(p, w, i, i - begin);
+    }
+    for (size_t i = begin; i < end; i++) {
+        tile t = tile_at(w, i);
+        const double *part = part_of(p, i - begin);
+
+        add_part(rows, part, n, w->rows, t.row, t.n_rows);
+        add_part(cols, part + n * t.n_rows, n, w->cols, t.col, t.n_cols);
+    }
+}
+
+/* ---- biases and norms ----------------------------------------------------------------------------- */
+
+/* G and F of a vector from dy [start[n_samples], n], whose sums over a sample's rows are its gradients. */
+static void fill_vector(esp_panels *p, const float *dy, size_t n, const size_t *start)
+{
+    double *G = p->vector, *F = p->vector + n;
+
+    memset(p->vector, 0, 2 * n * sizeof *p->vector);
+#pragma omp parallel for
+    for (size_t at = 0; at < n; at += TILE_COLS) {
+        size_t width = min_of(n - at, TILE_COLS);
+
+        for (size_t j = 0; j < p->n_samples; j++) {
+            double v[TILE_COLS] = { 0 };
+
+            for (size_t t = start[j]; t < start[j + 1]; t++) {
+                for (size_t k = 0; k < width; k++) {
+                    v[k] += (double)dy[t * n + at + k];
+                }
+            }
+            for (size_t k = 0; k < width; k++) {
+                G[at + k] += v[k];
+                F[at + k] += v[k] * v[k];
+            }
+        }
+    }
+}
+
+/* Adds a vector to the sums over rows, as one more column; the first data rank does it for all. */
+static void add_vector(esp_panels *p, double *rows, const void *data, esp_dtype dtype,
+                       const float *dy, size_t n, const size_t *start)
+{
+    const esp_grid *grid = p->grid;
+    double cols[ESP_N_CRITERIA] = { 0 };
+    esp_elements e = { n, 1, p->vector_w, p->vector, p->vector + n };
+
+    if (p->gradient) {
+        fill_vector(p, dy, n, start);
+        ESP_MPI(MPI_Reduce(grid->i_data ? p->vector : MPI_IN_PLACE, grid->i_data ? NULL : p->vector,
+                           esp_count(2 * n), MPI_DOUBLE, MPI_SUM, 0, grid->data));
+    }
+    if (grid->i_data == 0) {
+        esp_to_f32(p->vector_w, data, dtype, n);
+        scale(p->vector, p->g_scale, n);
+        scale(p->vector + n, p->f_scale, n);
+        esp_salience_add(rows, cols, &p->sums->criteria, &e);
+    }
+}
+
+/* ---- a weight ------------------------------------------------------------------------------------- */
+
+void esp_panels_add(esp_panels *p, size_t layer, int slot, const esp_weight *w,
+                    const esp_gradient *gradient)
+{
+    double *rows = esp_sums_at(p->sums, layer, slot, ESP_ROWS);
+    double *cols = esp_sums_at(p->sums, layer, slot, ESP_COLS);
+    size_t all = rows || cols ? n_tiles(w) : 0;
+
+    for (size_t first = 0; first < all; first += PANEL_TILES) {
+        size_t n = min_of(all - first, PANEL_TILES), begin, end;
+
+        if (p->gradient) {
+            fill_panel(p, w, gradient, first, n);
+        }
+        share_panel(p, &begin, &end, n);
+        weigh_panel(p, rows, cols, w, first + begin, first + end);
+    }
+    if (rows && w->has_bias) {
+        add_vector(p, rows, w->bias, w->dtype, gradient->dy, w->rows, p->start);
+    }
+}
+
+void esp_panels_add_norm(esp_panels *p, size_t layer, int slot, const esp_weight *w,
+                         const float *dw)
+{
+    double *rows = esp_sums_at(p->sums, layer, slot, ESP_ROWS);
+
+    if (rows) {
+        add_vector(p, rows, w->data, w->dtype, dw, w->rows, p->row);
+    }
+}

@@ -1,0 +1,191 @@
+/* scores.c - the importance of structures, channels and groups. */
+#include "scores_impl.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "espalier/mem.h"
+#include "espalier/rng.h"
+
+static const char *const criterion_names[ESP_N_CRITERIA] = {
+    [ESP_VECTOR] = "vector",
+    [ESP_ELEMENT1] = "element1",
+    [ESP_ELEMENT2] = "element2",
+    [ESP_MIX] = "mix",
+    [ESP_L1] = "l1",
+    [ESP_L2] = "l2",
+    [ESP_RANDOM] = "random",
+};
+
+static const char *const aggregation_names[ESP_N_AGGREGATIONS] = {
+    [ESP_SUM] = "sum",
+    [ESP_PROD] = "prod",
+    [ESP_MAX] = "max",
+    [ESP_LAST] = "last",
+};
+
+const char *esp_criterion_name(esp_criterion c)
+{
+    return criterion_names[c];
+}
+
+const char *esp_aggregation_name(esp_aggregation a)
+{
+    return aggregation_names[a];
+}
+
+double esp_score_random(uint64_t seed, const esp_unit *u, size_t group)
+{
+    esp_rng r = { esp_rng_key(seed, u->layer, (uint64_t)u->kind), group };
+
+    return esp_rng_uniform(&r);
+}
+
+/* ---- room ----------------------------------------------------------------------------------------- */
+
+static size_t n_channels(const esp_unit *u)
+{
+    return u->n_groups * u->channels_per_group;
+}
+
+static size_t index_of(const esp_scores *s, const esp_unit *u, esp_criterion c)
+{
+    return (size_t)(u - s->groups->units) * ESP_N_CRITERIA + c;
+}
+
+double **esp_scores_place(const esp_scores *s, const esp_unit *u, esp_criterion c,
+                          esp_aggregation a)
+{
+    return &s->group[index_of(s, u, c) * ESP_N_AGGREGATIONS + a];
+}
+
+const double *esp_scores_group(const esp_scores *s, const esp_unit *u, esp_criterion c,
+                               esp_aggregation a)
+{
+    return *esp_scores_place(s, u, c, a);
+}
+
+const double *esp_scores_structure(const esp_scores *s, const esp_unit *u, esp_criterion c)
+{
+    return s->structure[index_of(s, u, c)];
+}
+
+static void make_room(esp_scores *s, const esp_unit *u, esp_criterion c)
+{
+    if (1u << c & ESP_NEEDS_WEIGHTS) {
+        ESP_NEW(s->structure[index_of(s, u, c)], u->n_structures * n_channels(u));
+    }
+    for (esp_aggregation a = 0; a < ESP_N_AGGREGATIONS; a++) {
+        if (s->aggregations & 1u << a) {
+            ESP_NEW(*esp_scores_place(s, u, c, a), u->n_groups);
+        }
+    }
+}
+
+void esp_scores_init(esp_scores *s, const esp_groups *g, unsigned criteria, unsigned aggregations,
+                     unsigned units)
+{
+    *s = (esp_scores){
+        .groups = g, .criteria = criteria, .aggregations = aggregations, .units = units
+    };
+    ESP_NEW(s->group, g->n_units * ESP_N_CRITERIA * ESP_N_AGGREGATIONS);
+    ESP_NEW(s->structure, g->n_units * ESP_N_CRITERIA);
+    for (size_t u = 0; u < g->n_units; u++) {
+        for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {
+            if (units & 1u << g->units[u].kind && criteria & 1u << c) {
+                make_room(s, &g->units[u], c);
+            }
+        }
+    }
+}
+
+void esp_scores_free(esp_scores *s)
+{
+    size_t n = s->groups ? s->groups->n_units * ESP_N_CRITERIA : 0;
+
+    for (size_t i = 0; i < n; i++) {
+        free(s->structure[i]);
+        for (size_t a = 0; a < ESP_N_AGGREGATIONS; a++) {
+            free(s->group[i * ESP_N_AGGREGATIONS + a]);
+        }
+    }
+    free(s->group);
+    free(s->structure);
+    *s = (esp_scores){ 0 };
+}
+
+/* ---- structures, channels, groups ----------------------------------------------------------------- */
+
+/* channel [n_channels] += magnitudes of the sums over the rows or columns that belong to each. */
+static void add_structure(double *channel, const esp_structure *part, const double *sum)
+{
+    for (size_t i = 0; i < part->length; i++) {
+        if (part->channel[i] >= 0) {
+            channel[part->channel[i]] += fabs(sum[i]);
+        }
+    }
+}
+
+/* One channel of [n_structures, n] over the structures. */
+static double aggregate(esp_aggregation a, const double *structure, size_t n_structures, size_t n,
+                        size_t channel)
+{
+    double v = structure[channel];
+
+    for (size_t i = 1; i < n_structures; i++) {
+        double next = structure[i * n + channel];
+
+        switch (a) {
+        case ESP_SUM:
+            v += next;
+            break;
+        case ESP_PROD:
+            v *= next;
+            break;
+        case ESP_MAX:
+            v = next > v ? next : v;
+            break;
+        default: /* ESP_LAST */
+            v = next;
+        }
+    }
+    return v;
+}
+
+static void fill_groups(double *score, esp_aggregation a, const esp_unit *u,
+                        const double *structure)
+{
+    for (size_t c = 0; c < n_channels(u); c++) {
+        score[c / u->channels_per_group] +=
+            aggregate(a, structure, u->n_structures, n_channels(u), c);
+    }
+}
+
+static void fill_unit(esp_scores *s, const esp_unit *u, const esp_sums *sums, size_t i)
+{
+    esp_criterion c = sums->criteria.at[i];
+    double *structure = s->structure[index_of(s, u, c)];
+
+    for (size_t k = 0; k < u->n_structures; k++) {
+        const esp_structure *part = &u->structures[k];
+        const double *sum = esp_sums_at(sums, part->layer, part->slot, part->side);
+
+        add_structure(structure + k * n_channels(u), part, sum + i * part->length);
+    }
+    for (esp_aggregation a = 0; a < ESP_N_AGGREGATIONS; a++) {
+        if (s->aggregations & 1u << a) {
+            fill_groups(*esp_scores_place(s, u, c, a), a, u, structure);
+        }
+    }
+}
+
+void esp_scores_fill(esp_scores *s, const esp_sums *sums)
+{
+    for (size_t u = 0; u < s->groups->n_units; u++) {
+        const esp_unit *unit = &s->groups->units[u];
+
+        for (size_t i = 0; s->units & 1u << unit->kind && i < sums->criteria.n; i++) {
+            fill_unit(s, unit, sums, i);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+/* scores_impl.h - from sums over rows and columns to scores. */
+#ifndef ESPALIER_SCORES_IMPL_H
+#define ESPALIER_SCORES_IMPL_H
+
+#include "sums_impl.h"
+
+/* Sets s->groups and makes room for what has been asked for, zeros. Local. */
+void esp_scores_init(esp_scores *s, const esp_groups *g, unsigned criteria, unsigned aggregations,
+                     unsigned units);
+
+/* Scores of all units from complete sums. Local. */
+void esp_scores_fill(esp_scores *s, const esp_sums *sums);
+
+/* Where the scores of a unit lie; as esp_scores_group, to be written. Local. */
+double **esp_scores_place(const esp_scores *s, const esp_unit *u, esp_criterion c,
+                          esp_aggregation a);
+
+#endif

@@ -1,0 +1,66 @@
+/* sums.c - one array for the sums of all sides, and where each side lies in it. */
+#include "sums_impl.h"
+
+#include <stdlib.h>
+
+#include "espalier/mem.h"
+
+/* Slots outside the blocks come before those of the blocks in every family, so that the first of
+ * these indices are free for them. */
+static size_t index_of(const esp_sums *s, size_t layer, int slot)
+{
+    return (layer == ESP_NO_LAYER ? 0 : layer * s->n_slots) + (size_t)slot;
+}
+
+/* Visits each side of a weight that a unit of the set has, once: lengths first (all is NULL), then
+ * pointers. */
+static size_t place_sides(esp_sums *s, const esp_groups *g, unsigned units)
+{
+    size_t at = 0;
+
+    for (size_t u = 0; u < g->n_units; u++) {
+        const esp_unit *unit = &g->units[u];
+
+        for (size_t i = 0; units & 1u << unit->kind && i < unit->n_structures; i++) {
+            const esp_structure *part = &unit->structures[i];
+            double **place = &s->side[part->side][index_of(s, part->layer, part->slot)];
+
+            if (s->all && !*place) {
+                *place = s->all + at;
+            }
+            at += s->criteria.n * part->length;
+        }
+    }
+    return at;
+}
+
+void esp_sums_init(esp_sums *s, const esp_model *m, const esp_groups *g, unsigned units,
+                   unsigned criteria)
+{
+    size_t n_weights = m->dims.n_layers * m->arch->n_slots;
+
+    *s = (esp_sums){ .criteria = esp_criteria_list(criteria), .n_slots = m->arch->n_slots };
+    ESP_NEW(s->side[ESP_ROWS], n_weights);
+    ESP_NEW(s->side[ESP_COLS], n_weights);
+    s->n = place_sides(s, g, units);
+    ESP_NEW(s->all, s->n);
+    place_sides(s, g, units);
+}
+
+void esp_sums_free(esp_sums *s)
+{
+    free(s->side[ESP_ROWS]);
+    free(s->side[ESP_COLS]);
+    free(s->all);
+    *s = (esp_sums){ 0 };
+}
+
+double *esp_sums_at(const esp_sums *s, size_t layer, int slot, esp_side side)
+{
+    return s->side[side][index_of(s, layer, slot)];
+}
+
+void esp_sums_reduce(esp_sums *s, MPI_Comm comm)
+{
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, s->all, esp_count(s->n), MPI_DOUBLE, MPI_SUM, comm));
+}

@@ -1,0 +1,31 @@
+/* sums_impl.h - sums of salience over every row and every column that a unit needs.
+ *
+ * For ESP_VECTOR they are signed until the structures take their magnitude: a row is complete only when
+ * all its columns, its bias and all ranks have been added.
+ */
+#ifndef ESPALIER_SUMS_IMPL_H
+#define ESPALIER_SUMS_IMPL_H
+
+#include "salience_impl.h"
+
+typedef struct esp_sums {
+    esp_criteria criteria;
+    size_t n_slots;
+    double *
+        *side[2]; /* [ESP_ROWS, ESP_COLS] of [n_layers * n_slots] of [criteria.n, length]; owned */
+    double *all;  /* [n] owned; what they point into */
+    size_t n;
+} esp_sums;
+
+/* Zeros for the sides of weights that the units of the set have. Local. */
+void esp_sums_init(esp_sums *s, const esp_model *m, const esp_groups *g, unsigned units,
+                   unsigned criteria);
+void esp_sums_free(esp_sums *s); /* safe twice and on {0} */
+
+/* [criteria.n, length] of a side of a weight; NULL where no unit needs it. Borrowed. Local. */
+double *esp_sums_at(const esp_sums *s, size_t layer, int slot, esp_side side);
+
+/* Sum over the ranks. Collective on comm. */
+void esp_sums_reduce(esp_sums *s, MPI_Comm comm);
+
+#endif

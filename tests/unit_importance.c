@@ -1,0 +1,320 @@
+/* Importance against float64 values of an independent program (tests/golden/README.md), and what must
+ * hold whatever the values are. */
+#include "espalier/h5.h"
+#include "espalier/importance.h"
+#include "test.h"
+
+#include <omp.h>
+
+#define TOLERANCE 1e-4 /* of F32 arithmetic, relative to the largest value of an array */
+#define ALL(n)    ((1u << (n)) - 1)
+
+typedef struct fixture {
+    esp_model model;
+    esp_groups groups;
+    esp_samples samples;
+    esp_grid grid;
+    esp_h5 golden;
+} fixture;
+
+static const esp_importance_options everything = { .criteria = ALL(ESP_N_CRITERIA),
+                                                   .aggregations = ALL(ESP_N_AGGREGATIONS),
+                                                   .units = ALL(ESP_N_UNITS),
+                                                   .seed = 1 };
+
+static void read_samples(esp_samples *s, const esp_h5 *f)
+{
+    size_t dims[ESP_H5_MAX_DIMS], n_dims, n = esp_h5_size(f, "/tokens", dims, &n_dims);
+    int32_t *ids;
+
+    CU_ASSERT_EQUAL(n_dims, 2);
+    ESP_NEW(ids, n);
+    CU_ASSERT_EQUAL(esp_h5_read(f, "/tokens", H5T_NATIVE_INT32, 0, n, ids), ESP_OK);
+    for (size_t j = 0; j < dims[0]; j++) {
+        esp_samples_add(s, ids + j * dims[1], NULL, dims[1]);
+    }
+    free(ids);
+}
+
+static fixture *fixture_of(const char *dir)
+{
+    char *golden = esp_path(dir, "golden.h5");
+    fixture *t;
+
+    ESP_NEW(t, 1);
+    CU_ASSERT_EQUAL(esp_h5_open(&t->golden, golden), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_load(&t->model, dir, MPI_COMM_SELF), ESP_OK);
+    read_samples(&t->samples, &t->golden);
+    esp_groups_find(&t->groups, &t->model);
+    esp_grid_init(&t->grid, 0, MPI_COMM_SELF);
+    free(golden);
+    return t;
+}
+
+static void fixture_free(fixture *t)
+{
+    esp_grid_free(&t->grid);
+    esp_samples_free(&t->samples);
+    esp_groups_free(&t->groups);
+    esp_model_free(&t->model);
+    esp_h5_close(&t->golden, ESP_OK);
+    free(t);
+}
+
+static esp_scores estimate(const fixture *t, const esp_importance_options *o)
+{
+    esp_scores s;
+
+    CU_ASSERT_EQUAL(esp_importance_estimate(&s, &t->model, &t->groups, &t->samples, o, &t->grid),
+                    ESP_OK);
+    return s;
+}
+
+/* ---- golden values -------------------------------------------------------------------------------- */
+
+static void check_array(const fixture *t, const char *path, const double *found, size_t n)
+{
+    double *wanted, largest = 0;
+
+    ESP_NEW(wanted, n);
+    CU_ASSERT_EQUAL(esp_h5_read(&t->golden, path, H5T_NATIVE_DOUBLE, 0, n, wanted), ESP_OK);
+    for (size_t i = 0; i < n; i++) {
+        largest = fmax(largest, fabs(wanted[i]));
+    }
+    if (!esp_test_close(found, wanted, n, largest, TOLERANCE)) {
+        printf("  %s/golden.h5: %s\n", t->model.dir, path);
+        CU_FAIL("an array is not the golden one");
+    }
+    free(wanted);
+}
+
+static void check_unit(const fixture *t, const esp_scores *s, const esp_unit *u, esp_criterion c)
+{
+    bool in_layer = u->layer != ESP_NO_LAYER;
+    char *base = in_layer ? esp_format("/layers/%zu/%s/%s", u->layer, esp_unit_name(u->kind),
+                                       esp_criterion_name(c))
+                          : esp_format("/hidden/%s", esp_criterion_name(c));
+    size_t n = u->n_groups * u->channels_per_group;
+
+    for (esp_aggregation a = 0; a < ESP_N_AGGREGATIONS; a++) {
+        char *path = esp_path(base, esp_aggregation_name(a));
+
+        check_array(t, path, esp_scores_group(s, u, c, a), u->n_groups);
+        free(path);
+    }
+    for (size_t i = 0; in_layer && i < u->n_structures; i++) {
+        const char *label = t->model.arch->slots[u->structures[i].slot].label;
+        char *path = esp_format("%s/structures/%s", base, label);
+
+        check_array(t, path, esp_scores_structure(s, u, c) + i * n, n);
+        free(path);
+    }
+    free(base);
+}
+
+static void check_golden(const char *dir)
+{
+    fixture *t = fixture_of(dir);
+    esp_scores s = estimate(t, &everything);
+    double loss = 0;
+
+    CU_ASSERT_EQUAL(esp_h5_get_double(&t->golden, "/", "loss", &loss), ESP_OK);
+    CU_ASSERT_DOUBLE_EQUAL(s.loss, loss, 1e-5 * loss);
+    CU_ASSERT(s.flops > 0);
+    for (size_t u = 0; u < t->groups.n_units; u++) {
+        for (esp_criterion c = 0; c < ESP_RANDOM; c++) {
+            check_unit(t, &s, &t->groups.units[u], c);
+        }
+    }
+    esp_scores_free(&s);
+    fixture_free(t);
+}
+
+static void test_golden(void)
+{
+    check_golden("tests/golden");
+}
+
+static void test_golden_shared(void)
+{
+    static const char *const names[] = { "stories260K", "tinystories656k-bf16", "tiny-gqa-bf16",
+                                         "tiny-mha-f16", "tiny-qwen2-f32" };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *below = esp_format("models/%s", names[i]), *dir = esp_test_shared(below);
+
+        if (dir) {
+            check_golden(dir);
+        }
+        free(dir);
+        free(below);
+    }
+}
+
+/* ---- what must hold whatever the values are ------------------------------------------------------- */
+
+/* All scores of b are f times those of a; f = 1: to the bit. */
+static void check_same(const fixture *t, const esp_scores *a, const esp_scores *b, esp_criterion c,
+                       double factor)
+{
+    for (size_t u = 0; u < t->groups.n_units; u++) {
+        const esp_unit *unit = &t->groups.units[u];
+        size_t n = unit->n_structures * unit->n_groups * unit->channels_per_group;
+        const double *x = esp_scores_structure(a, unit, c), *y = esp_scores_structure(b, unit, c);
+
+        for (size_t i = 0; i < n; i++) {
+            CU_ASSERT(factor == 1 ? x[i] == y[i] : fabs(factor * x[i] - y[i]) <= 1e-13 * y[i]);
+        }
+        for (esp_aggregation k = 0; factor == 1 && k < ESP_N_AGGREGATIONS; k++) {
+            CU_ASSERT_EQUAL(memcmp(esp_scores_group(a, unit, c, k), esp_scores_group(b, unit, c, k),
+                                   unit->n_groups * sizeof(double)),
+                            0);
+        }
+    }
+}
+
+static void test_threads(void)
+{
+    fixture *t = fixture_of("tests/golden");
+    esp_scores one, two;
+
+    omp_set_num_threads(1);
+    one = estimate(t, &everything);
+    omp_set_num_threads(2);
+    two = estimate(t, &everything);
+    omp_set_num_threads(t->grid.n_threads);
+    CU_ASSERT_EQUAL(one.loss, two.loss);
+    for (esp_criterion c = 0; c < ESP_RANDOM; c++) {
+        check_same(t, &one, &two, c, 1);
+    }
+    esp_scores_free(&one);
+    esp_scores_free(&two);
+    fixture_free(t);
+}
+
+/* Each criterion alone gives what all together give; those of the weights need no samples. */
+static void test_alone(void)
+{
+    fixture *t = fixture_of("tests/golden");
+    esp_scores all = estimate(t, &everything);
+
+    for (esp_criterion c = 0; c < ESP_RANDOM; c++) {
+        esp_importance_options o = everything;
+        bool needs_samples = c != ESP_L1 && c != ESP_L2;
+        esp_scores s;
+
+        o.criteria = 1u << c;
+        CU_ASSERT_EQUAL(esp_importance_estimate(&s, &t->model, &t->groups,
+                                                needs_samples ? &t->samples : NULL, &o, &t->grid),
+                        ESP_OK);
+        check_same(t, &all, &s, c, 1);
+        CU_ASSERT(needs_samples ? s.loss == all.loss : isnan(s.loss));
+        CU_ASSERT_PTR_NULL(esp_scores_group(&s, &t->groups.units[0], ESP_RANDOM, ESP_SUM));
+        esp_scores_free(&s);
+    }
+    esp_scores_free(&all);
+    fixture_free(t);
+}
+
+static void test_fisher_sum(void)
+{
+    fixture *t = fixture_of("tests/golden");
+    esp_importance_options o = everything;
+    esp_scores mean = estimate(t, &o), sum;
+
+    o.fisher_sum = true;
+    sum = estimate(t, &o);
+    check_same(t, &mean, &sum, ESP_ELEMENT1, 1);
+    check_same(t, &mean, &sum, ESP_ELEMENT2, (double)t->samples.n);
+    esp_scores_free(&mean);
+    esp_scores_free(&sum);
+    fixture_free(t);
+}
+
+static void test_random(void)
+{
+    fixture *t = fixture_of("tests/golden");
+    esp_importance_options o = everything;
+    const esp_unit *mlp = esp_groups_unit(&t->groups, ESP_UNIT_MLP, 1);
+    esp_scores s;
+    const double *score;
+
+    o.criteria = 1u << ESP_RANDOM;
+    CU_ASSERT_EQUAL(esp_importance_estimate(&s, &t->model, &t->groups, NULL, &o, &t->grid), ESP_OK);
+    score = esp_scores_group(&s, mlp, ESP_RANDOM, ESP_LAST);
+    CU_ASSERT_PTR_NULL(esp_scores_structure(&s, mlp, ESP_RANDOM));
+    for (size_t g = 0; g < mlp->n_groups; g++) {
+        CU_ASSERT_EQUAL(score[g], esp_score_random(o.seed, mlp, g));
+        CU_ASSERT(score[g] >= 0 && score[g] < 1);
+        CU_ASSERT(g == 0 || score[g] != score[g - 1]);
+    }
+    CU_ASSERT_NOT_EQUAL(score[0], esp_score_random(o.seed + 1, mlp, 0));
+    CU_ASSERT_NOT_EQUAL(score[0], esp_score_random(o.seed, mlp - 1, 0));
+    esp_scores_free(&s);
+    fixture_free(t);
+}
+
+static void test_refused(void)
+{
+    fixture *t = fixture_of("tests/golden");
+    esp_samples none = { 0 };
+    esp_scores s = { 0 };
+    int32_t id = 3;
+
+    CU_ASSERT_EQUAL(
+        esp_importance_estimate(&s, &t->model, &t->groups, &none, &everything, &t->grid),
+        ESP_EUSAGE);
+    esp_samples_add(&t->samples, &id, NULL, 1);
+    CU_ASSERT_EQUAL(
+        esp_importance_estimate(&s, &t->model, &t->groups, &t->samples, &everything, &t->grid),
+        ESP_EUSAGE);
+    esp_scores_free(&s);
+    fixture_free(t);
+}
+
+/* ---- importance.h5 -------------------------------------------------------------------------------- */
+
+static void test_file(void)
+{
+    fixture *t = fixture_of("tests/golden"), *other = fixture_of("tests/golden");
+    esp_scores s = estimate(t, &everything), back;
+    char *dir = esp_test_dir("importance"), *path = esp_path(dir, "importance.h5");
+
+    CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_scores_save(&s, path, "0123", &everything), ESP_OK);
+    CU_ASSERT_EQUAL(esp_scores_load(&back, &t->groups, path, "0124"), ESP_EFORMAT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "0123"));
+    CU_ASSERT_EQUAL(esp_scores_load(&back, &t->groups, path, "0123"), ESP_OK);
+    CU_ASSERT_EQUAL(back.criteria, s.criteria);
+    CU_ASSERT_EQUAL(back.aggregations, s.aggregations);
+    CU_ASSERT_EQUAL(back.units, s.units);
+    CU_ASSERT_EQUAL(back.loss, s.loss);
+    CU_ASSERT_EQUAL(back.n_samples, t->samples.n);
+    for (size_t u = 0; u < t->groups.n_units; u++) {
+        const esp_unit *unit = &t->groups.units[u];
+
+        for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {
+            CU_ASSERT_EQUAL(memcmp(esp_scores_group(&s, unit, c, ESP_PROD),
+                                   esp_scores_group(&back, unit, c, ESP_PROD),
+                                   unit->n_groups * sizeof(double)),
+                            0);
+        }
+    }
+    esp_scores_free(&back);
+    other->groups.units[0].n_groups++;
+    CU_ASSERT_EQUAL(esp_scores_load(&back, &other->groups, path, "0123"), ESP_EFORMAT);
+    esp_scores_free(&back);
+    esp_scores_free(&s);
+    fixture_free(other);
+    fixture_free(t);
+    free(path);
+    free(dir);
+}
+
+ESP_TEST_MAIN("importance", { "golden values of the repository", test_golden },
+              { "golden values of the shared models", test_golden_shared },
+              { "the same bits on 1 and 2 threads", test_threads },
+              { "a criterion alone gives the same", test_alone },
+              { "fisher = sum", test_fisher_sum }, { "criterion random", test_random },
+              { "samples that predict nothing are refused", test_refused },
+              { "importance.h5 is written and read", test_file })
