@@ -5,6 +5,7 @@
 #include <cblas.h>
 #include <omp.h>
 
+#include "espalier/par.h"
 #include "espalier/tensor.h"
 
 enum { H = 30, K = 10, D = 10, WIDTH = H * D, KV = K * D, OUT = 600 }; /* several tiles wide */
@@ -85,10 +86,19 @@ static void run_rows(results *r, const esp_batch *b)
     free(scale);
 }
 
+static void set_threads(int n)
+{
+    esp_grid g;
+
+    esp_grid_init(&g, n, MPI_COMM_SELF);
+    CU_ASSERT_EQUAL(omp_get_max_threads(), n);
+    CU_ASSERT_EQUAL(openblas_get_num_threads(), 1);
+    esp_grid_free(&g);
+}
+
 static void results_make(results *r, const esp_batch *b, int n_threads)
 {
-    omp_set_num_threads(n_threads);
-    openblas_set_num_threads(1);
+    set_threads(n_threads);
     for (int i = 0; i < N_RESULTS; i++) {
         ESP_NEW(r->row[i], b->n_tok * width[i]);
     }

@@ -15,11 +15,9 @@ void esp_grid_init(esp_grid *g, int n_threads, MPI_Comm comm)
     ESP_MPI(MPI_Comm_size(g->world, &g->size));
     g->i_data = g->rank;
     g->n_data = g->size;
-    if (n_threads > 0) {
-        omp_set_num_threads(n_threads);
-    }
-    g->n_threads = omp_get_max_threads();
-    openblas_set_num_threads(1);
+    g->n_threads = n_threads > 0 ? n_threads : omp_get_max_threads();
+    openblas_set_num_threads(1); /* the openmp flavour sets OpenMP's number too: this call first */
+    omp_set_num_threads(g->n_threads);
 }
 
 void esp_grid_free(esp_grid *g)
