@@ -1,0 +1,73 @@
+/* mpi_eval.c - the same bits from one rank and from all of them, also where some have no sample. */
+#include "espalier/eval.h"
+#include "golden.h"
+
+static void evaluate(esp_eval *e, const golden *g, const esp_samples *s, MPI_Comm comm)
+{
+    esp_grid grid;
+
+    esp_grid_init(&grid, 1, comm);
+    CU_ASSERT_EQUAL(esp_evaluate(e, &g->model, NULL, s, 200, 64, &grid), ESP_OK);
+    esp_grid_free(&grid);
+}
+
+/* The first n samples, and a short one. */
+static void check_samples(const golden *g, size_t n)
+{
+    esp_samples s = { 0 };
+    esp_eval alone, together;
+    double seconds[2];
+
+    for (size_t j = 0; j < n; j++) {
+        size_t from = g->samples.start[j];
+
+        esp_samples_add(&s, g->samples.ids + from, NULL, g->samples.start[j + 1] - from);
+    }
+    esp_samples_add(&s, g->samples.ids, NULL, 5);
+    evaluate(&alone, g, &s, MPI_COMM_SELF);
+    evaluate(&together, g, &s, MPI_COMM_WORLD);
+    CU_ASSERT_EQUAL(together.loss, alone.loss);
+    CU_ASSERT_EQUAL(together.perplexity, alone.perplexity);
+    CU_ASSERT_EQUAL(together.accuracy, alone.accuracy);
+    CU_ASSERT_EQUAL(together.tokens, alone.tokens);
+
+    seconds[0] = together.seconds; /* also the figures of speed and memory are one for all ranks */
+    seconds[1] = -together.seconds;
+    MPI_Allreduce(MPI_IN_PLACE, seconds, 2, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+    CU_ASSERT_EQUAL(seconds[0], -seconds[1]);
+    CU_ASSERT(together.peak_resident >= alone.peak_resident);
+    esp_samples_free(&s);
+}
+
+static void test_ranks(void)
+{
+    for (size_t i = 0; i < GOLDEN_MODELS; i++) {
+        golden g;
+
+        if (golden_open(&g, golden_models[i])) {
+            check_samples(&g, g.samples.n);
+            check_samples(&g, 1); /* two samples: fewer than ranks */
+            golden_close(&g);
+        }
+    }
+}
+
+static void test_all_ranks_refuse(void)
+{
+    esp_samples none = { 0 };
+    esp_grid grid;
+    esp_eval e;
+    golden g;
+
+    if (!golden_open(&g, "models/stories260K")) {
+        return;
+    }
+    esp_grid_init(&grid, 1, MPI_COMM_WORLD);
+    CU_ASSERT_EQUAL(esp_evaluate(&e, &g.model, NULL, &none, 200, 64, &grid), ESP_EUSAGE);
+    esp_error_clear();
+    esp_grid_free(&grid);
+    golden_close(&g);
+}
+
+ESP_TEST_MAIN("eval, ranks together", { "the same bits on all ranks", test_ranks },
+              { "all ranks refuse", test_all_ranks_refuse })
