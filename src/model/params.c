@@ -133,22 +133,16 @@ static esp_weight *weight_of(esp_model *m, const esp_entry *e)
                                     : &m->block[e->layer * n + (size_t)e->slot - ESP_SLOT_BLOCK];
 }
 
-/* All copied first: the type of a weight is that of its bias too. */
 static void take_over(esp_params *p, esp_model *m)
 {
     for (size_t i = 0; i < p->n_entries; i++) {
         const esp_entry *e = &p->entries[i];
-        const esp_weight *w = weight_of(m, e);
-        const void *from = e->part == ESP_PART_WEIGHT ? w->data : w->bias;
-
-        esp_to_f32(p->value + e->begin, from, e->original, e->n);
-    }
-    for (size_t i = 0; i < p->n_entries; i++) {
-        const esp_entry *e = &p->entries[i];
         esp_weight *w = weight_of(m, e);
+        const void **data = e->part == ESP_PART_WEIGHT ? &w->data : &w->bias;
 
+        esp_to_f32(p->value + e->begin, *data, e->original, e->n);
+        *data = p->value + e->begin;
         w->dtype = ESP_F32;
-        *(e->part == ESP_PART_WEIGHT ? &w->data : &w->bias) = p->value + e->begin;
     }
 }
 

@@ -1,0 +1,135 @@
+/* gradient.c - the sink of the training, and sums over ranks that overlap the backward.
+ *
+ * Every rank starts the sums in the order of the stages, so they match whatever each has computed.
+ */
+#include "gradient_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/mem.h"
+
+#define COLUMNS ((size_t)64) /* of the embedding that one thread adds up at a time */
+
+static float *grad_of(const esp_gradient *g, size_t layer, int slot, esp_part part)
+{
+    const esp_entry *e = esp_params_find(g->params, layer, slot, part);
+
+    return e ? g->params->grad + e->begin : NULL;
+}
+
+/* ---- sink ---- */
+
+static void take_linear(void *ctx, size_t layer, int slot, const float *dy, const float *x,
+                        size_t n_tok)
+{
+    const esp_gradient *g = ctx;
+    const esp_weight *w = esp_model_weight(g->model, layer, slot);
+
+    if (slot == ESP_SLOT_HEAD && g->model->tied) {
+        slot = ESP_SLOT_EMBED;
+    }
+    esp_linear_backward_weight(grad_of(g, layer, slot, ESP_PART_WEIGHT),
+                               grad_of(g, layer, slot, ESP_PART_BIAS), dy, x, n_tok, w->cols,
+                               w->rows);
+}
+
+static void take_norm(void *ctx, size_t layer, int slot, const float *dw)
+{
+    const esp_gradient *g = ctx;
+    float *grad = grad_of(g, layer, slot, ESP_PART_WEIGHT);
+    size_t D = g->model->dims.hidden;
+
+    for (size_t j = 0; j < g->batch->n_samples; j++) {
+        for (size_t i = 0; i < D; i++) {
+            grad[i] += dw[j * D + i];
+        }
+    }
+}
+
+/* Tokens in order for every column, so the sums do not depend on the threads. */
+static void take_embed(void *ctx, const float *dx)
+{
+    const esp_gradient *g = ctx;
+    float *grad = grad_of(g, ESP_NO_LAYER, ESP_SLOT_EMBED, ESP_PART_WEIGHT);
+    size_t D = g->model->dims.hidden;
+
+#pragma omp parallel for schedule(static)
+    for (size_t first = 0; first < D; first += COLUMNS) {
+        size_t end = first + COLUMNS < D ? first + COLUMNS : D;
+
+        for (size_t t = 0; t < g->batch->n_tok; t++) {
+            float *row = grad + (size_t)g->batch->ids[t] * D;
+
+            for (size_t i = first; i < end; i++) {
+                row[i] += dx[t * D + i];
+            }
+        }
+    }
+}
+
+/* ---- sums over ranks ---- */
+
+static void start_stage(esp_gradient *g)
+{
+    const size_t *stage = g->params->stage + g->started;
+
+    ESP_MPI(MPI_Iallreduce(MPI_IN_PLACE, g->params->grad + stage[0], esp_count(stage[1] - stage[0]),
+                           MPI_FLOAT, MPI_SUM, g->comm, &g->requests[g->started]));
+    g->started++;
+}
+
+static void stage_done(void *ctx, size_t layer)
+{
+    esp_gradient *g = ctx;
+    size_t stage = layer == ESP_NO_LAYER ? 0 : g->model->dims.n_layers - layer;
+    int all;
+
+    if (!g->last) {
+        return;
+    }
+    while (g->started <= stage) {
+        start_stage(g);
+    }
+    ESP_MPI(
+        MPI_Testall(esp_count(g->started), g->requests, &all, MPI_STATUSES_IGNORE)); /* progress */
+}
+
+void esp_gradient_init(esp_gradient *g, esp_params *p, const esp_model *m, bool full, MPI_Comm comm)
+{
+    *g = (esp_gradient){ .params = p, .model = m, .comm = comm };
+    ESP_NEW(g->requests, p->n_stages);
+    g->sink = (esp_sink){ .ctx = g, .done = stage_done };
+    if (full) {
+        g->sink.linear = take_linear;
+        g->sink.norm = take_norm;
+        g->sink.embed = take_embed;
+    }
+}
+
+void esp_gradient_free(esp_gradient *g)
+{
+    free(g->requests);
+    *g = (esp_gradient){ 0 };
+}
+
+void esp_gradient_begin(esp_gradient *g)
+{
+    memset(g->params->grad, 0, g->params->n * sizeof *g->params->grad);
+    g->started = 0;
+    g->last = false;
+}
+
+void esp_gradient_take(esp_gradient *g, const esp_batch *batch, bool last)
+{
+    g->batch = batch;
+    g->last = last;
+}
+
+void esp_gradient_finish(esp_gradient *g)
+{
+    while (g->started < g->params->n_stages) {
+        start_stage(g);
+    }
+    ESP_MPI(MPI_Waitall(esp_count(g->started), g->requests, MPI_STATUSES_IGNORE));
+}

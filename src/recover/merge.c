@@ -1,0 +1,83 @@
+/* merge.c - rows of the recovered model, made as the writer asks for them. */
+#include "espalier/merge.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/mem.h"
+#include "espalier/model_save.h"
+
+typedef struct merge {
+    const esp_model *model;
+    const esp_adapter *adapter; /* NULL: none */
+    esp_model shape;            /* model as written: the types its weights had before training */
+    float *rows;                /* [n_rows] scratch */
+    size_t n_rows;
+} merge;
+
+/* rows += scale * B A for rows first .. first + n of a weight with `cols` columns. */
+static void add_product(float *rows, const esp_adapter *a, const esp_lora *lora, size_t first,
+                        size_t n, size_t cols)
+{
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < a->rank; k++) {
+            float b = a->scale * lora->b[(first + i) * a->rank + k];
+
+            for (size_t c = 0; c < cols; c++) {
+                rows[i * cols + c] += b * lora->a[k * cols + c];
+            }
+        }
+    }
+}
+
+static esp_status merged_rows(void *ctx, void *out, size_t layer, int slot, bool bias, size_t first,
+                              size_t n)
+{
+    merge *g = ctx;
+    const esp_weight *w = esp_model_weight(g->model, layer, slot);
+    const esp_lora *lora = bias ? NULL : esp_adapter_at(g->adapter, layer, slot);
+    size_t cols = bias ? 1 : w->cols, n_all = n * cols;
+    const char *from = bias ? w->bias : w->data;
+
+    from += first * cols * esp_dtype_size(w->dtype);
+    if (g->n_rows < n_all) {
+        g->rows = esp_grow(g->rows, n_all, sizeof *g->rows);
+        g->n_rows = n_all;
+    }
+    esp_to_f32(g->rows, from, w->dtype, n_all);
+    if (lora) {
+        add_product(g->rows, g->adapter, lora, first, n, cols);
+    }
+    esp_from_f32(out, esp_model_weight(&g->shape, layer, slot)->dtype, g->rows, n_all);
+    return ESP_OK;
+}
+
+static void restore_types(esp_model *shape, const esp_params *p)
+{
+    size_t n = shape->arch->n_slots - ESP_SLOT_BLOCK;
+
+    for (size_t i = 0; p && i < p->n_entries; i++) {
+        const esp_entry *e = &p->entries[i];
+
+        if (e->part == ESP_PART_WEIGHT && e->layer == ESP_NO_LAYER) {
+            shape->outer[e->slot].dtype = e->original;
+        } else if (e->part == ESP_PART_WEIGHT) {
+            shape->block[e->layer * n + (size_t)e->slot - ESP_SLOT_BLOCK].dtype = e->original;
+        }
+    }
+}
+
+esp_status esp_merge(const char *dir, const esp_model *m, const esp_params *p, const esp_adapter *a,
+                     MPI_Comm comm)
+{
+    merge g = { .model = m, .adapter = a && a->lora ? a : NULL };
+    esp_status st;
+
+    esp_model_reshape(&g.shape, m, &m->dims);
+    restore_types(&g.shape, p);
+    st = esp_model_save(dir, &g.shape, merged_rows, &g, m->dir, 0, comm);
+    esp_model_free(&g.shape);
+    free(g.rows);
+    return st;
+}

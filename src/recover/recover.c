@@ -1,0 +1,362 @@
+/* recover.c - the training loop: steps, validation, checkpoints. */
+#include "espalier/recover.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "adamw_impl.h"
+#include "data_impl.h"
+#include "espalier/checkpoint.h"
+#include "espalier/log.h"
+#include "espalier/mem.h"
+#include "espalier/pass.h"
+#include "espalier/rng.h"
+#include "gradient_impl.h"
+#include "schedule_impl.h"
+
+#define DROPOUT  UINT64_C(0x64726f70) /* names a random stream                              */
+#define MIN_ROWS (ESP_ROW_BLOCK / 2)  /* of a row block: short samples share one, for speed */
+
+typedef struct loop {
+    const esp_recover_options *options;
+    const esp_grid *grid;
+    const volatile int *stop;
+    esp_recover_report report;
+    void *report_ctx;
+    esp_params *params;
+    esp_adapter *adapter; /* NULL: all weights are trained */
+    esp_data data;
+    esp_pass pass;
+    esp_batch batch;
+    esp_gradient gradient;
+    esp_training at;
+    size_t steps;                  /* planned */
+    size_t *mine;                  /* samples of this rank: of the batch, or held out */
+    esp_loss *loss;                /* [micro_batch] */
+    float *scale;                  /* [micro_batch] */
+    double seconds, tokens, flops; /* of training steps; tokens of all ranks */
+} loop;
+
+void esp_recover_prepare(esp_params *p, esp_adapter *adapter, esp_model *m,
+                         const esp_recover_options *o)
+{
+    *adapter = (esp_adapter){ 0 };
+    if (o->method == ESP_METHOD_LORA) {
+        esp_adapter_init(adapter, m, o->rank, (float)o->alpha);
+        esp_params_lora(p, adapter, m, o->targets, o->seed);
+    } else {
+        esp_params_full(p, m);
+    }
+}
+
+/* ---- set-up ---- */
+
+static void loop_init(loop *r, const esp_model *m)
+{
+    const esp_recover_options *o = r->options;
+    size_t most = o->batch > r->data.n_valid ? o->batch : r->data.n_valid;
+    size_t max_tok = o->micro_batch * esp_samples_longest(r->data.samples);
+
+    r->steps = esp_schedule_steps(o, r->data.n_train);
+    ESP_NEW(r->mine, most);
+    ESP_NEW(r->loss, o->micro_batch);
+    ESP_NEW(r->scale, o->micro_batch);
+    esp_batch_init(&r->batch, o->micro_batch, max_tok);
+    esp_pass_init(
+        &r->pass, m,
+        (esp_pass_options){ .max_samples = o->micro_batch, .max_tok = max_tok, .backward = true });
+    r->pass.adapter = r->adapter;
+    esp_params_train(r->params, r->adapter);
+    esp_gradient_init(&r->gradient, r->params, m, !r->adapter, r->grid->data);
+}
+
+static void loop_free(loop *r)
+{
+    esp_data_free(&r->data);
+    esp_pass_free(&r->pass);
+    esp_batch_free(&r->batch);
+    esp_gradient_free(&r->gradient);
+    free(r->mine);
+    free(r->loss);
+    free(r->scale);
+}
+
+/* ---- one step ---- */
+
+/* The share of this rank in n samples: those whose number is i_data modulo n_data. */
+static size_t take_mine(loop *r, const size_t *pick, size_t n)
+{
+    size_t n_mine = 0;
+
+    for (size_t i = (size_t)r->grid->i_data; i < n; i += (size_t)r->grid->n_data) {
+        r->mine[n_mine++] = pick[i];
+    }
+    return n_mine;
+}
+
+/* Next micro-batch of mine, from number `first` on; how many samples it has. */
+static size_t fill_micro_batch(loop *r, size_t first, size_t n_mine)
+{
+    size_t most = r->options->micro_batch, n = n_mine - first < most ? n_mine - first : most;
+
+    esp_batch_fill(&r->batch, r->data.samples, r->mine + first, n, MIN_ROWS);
+    return n;
+}
+
+/* Loss and, with a weight of each target in the objective (0: none), gradients of a micro-batch. */
+static double run_micro_batch(loop *r, double weight)
+{
+    const esp_sink *sink = weight > 0 ? &r->gradient.sink : NULL;
+    double sum = 0;
+
+    for (size_t j = 0; j < r->batch.n_samples; j++) {
+        r->scale[j] = (float)weight;
+    }
+    esp_pass_forward(&r->pass, NULL, &r->batch);
+    esp_pass_loss(&r->pass, r->loss, sink ? r->scale : NULL, sink, &r->batch);
+    if (sink) {
+        esp_pass_backward(&r->pass, sink, &r->batch);
+    }
+    for (size_t j = 0; j < r->batch.n_samples; j++) {
+        sum += r->loss[j].sum;
+    }
+    return sum;
+}
+
+/* Gradient of the mean loss of n samples, summed over ranks. Sets the loss and whether to stop, both
+ * from one all-reduce. */
+static void compute_gradient(loop *r, double *loss, bool *stop, const size_t *pick, size_t n)
+{
+    double targets = (double)esp_data_targets(&r->data, pick, n);
+    double sums[2] = { 0, r->stop && *r->stop ? 1 : 0 };
+    size_t n_mine = take_mine(r, pick, n);
+
+    esp_gradient_begin(&r->gradient);
+    for (size_t first = 0; first < n_mine;) {
+        first += fill_micro_batch(r, first, n_mine);
+        esp_gradient_take(&r->gradient, &r->batch, first == n_mine);
+        sums[0] += run_micro_batch(r, 1 / targets);
+    }
+    esp_gradient_finish(&r->gradient);
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, sums, 2, MPI_DOUBLE, MPI_SUM, r->grid->data));
+    *loss = sums[0] / targets;
+    *stop = sums[1] > 0;
+}
+
+static void set_dropout(loop *r, double p)
+{
+    if (r->adapter) {
+        r->adapter->dropout = (float)p;
+        r->adapter->seed = esp_rng_key(r->options->seed, DROPOUT, r->at.step);
+    }
+}
+
+static void count_tokens(loop *r, const size_t *pick, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const size_t *start = r->data.samples->start + pick[i];
+
+        r->tokens += (double)(start[1] - start[0]);
+    }
+}
+
+static double clip_factor(double norm, double limit)
+{
+    return limit > 0 && norm > limit ? limit / norm : 1;
+}
+
+static void advance(loop *r, size_t n)
+{
+    r->at.step++;
+    r->at.position += n;
+    if (r->at.position == r->data.n_train) {
+        r->at.epoch++;
+        r->at.position = 0;
+    }
+}
+
+/* One optimiser step. The gradient's norm is for the report. */
+static esp_status train_step(loop *r, double *rate, double *norm, bool *stop)
+{
+    const esp_recover_options *o = r->options;
+    const size_t *pick = esp_data_order(&r->data, r->at.epoch) + r->at.position;
+    size_t left = r->data.n_train - r->at.position, n = o->batch < left ? o->batch : left;
+    double began = esp_now(), flops = r->pass.flops;
+
+    *rate = esp_schedule_rate(o, r->at.step, r->steps);
+    set_dropout(r, o->dropout);
+    compute_gradient(r, &r->at.train_loss, stop, pick, n);
+    *norm = esp_grad_norm(r->params);
+    if (!isfinite(r->at.train_loss) || !isfinite(*norm)) {
+        return esp_fail(
+            ESP_EFAILED,
+            "recovery: step %zu: loss %g, gradient norm %g at learning rate %.3g: lower "
+            "recover.learning_rate",
+            r->at.step + 1, r->at.train_loss, *norm, *rate);
+    }
+    esp_adamw_step(r->params, o, *rate, clip_factor(*norm, o->clip), r->at.step + 1);
+    count_tokens(r, pick, n);
+    advance(r, n);
+    r->seconds += esp_now() - began;
+    r->flops += r->pass.flops - flops;
+    return ESP_OK;
+}
+
+/* ---- validation ---- */
+
+/* Mean loss of the held-out samples' targets; -1 where none are held out. */
+static double validate(loop *r)
+{
+    size_t n_mine = take_mine(r, r->data.valid, r->data.n_valid);
+    double sum = 0;
+
+    if (r->data.n_valid == 0) {
+        return -1;
+    }
+    set_dropout(r, 0);
+    for (size_t first = 0; first < n_mine;) {
+        first += fill_micro_batch(r, first, n_mine);
+        sum += run_micro_batch(r, 0);
+    }
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_DOUBLE, MPI_SUM, r->grid->data));
+    return sum / (double)esp_data_targets(&r->data, r->data.valid, r->data.n_valid);
+}
+
+static bool is_finished(const loop *r)
+{
+    size_t patience = r->options->patience;
+
+    return r->at.step >= r->steps || (patience > 0 && r->at.bad_validations >= patience);
+}
+
+/* At the end always; without validation samples only there, to keep the last values. */
+static bool is_validation_due(const loop *r)
+{
+    size_t every = r->options->validate_every;
+
+    if (r->at.step == r->steps || r->data.n_valid == 0) {
+        return r->at.step == r->steps;
+    }
+    return every > 0 ? r->at.step % every == 0 : r->at.position == 0;
+}
+
+/* Keeps the values when they are the best so far; without validation the newest are. */
+static void keep_best(loop *r, double loss)
+{
+    if (r->data.n_valid > 0 && !(loss < r->at.best_loss)) {
+        r->at.bad_validations++;
+        return;
+    }
+    memcpy(r->params->best, r->params->value, r->params->n * sizeof *r->params->best);
+    r->at.best_loss = loss;
+    r->at.best_step = r->at.step;
+    r->at.bad_validations = 0;
+}
+
+/* ---- the whole training ---- */
+
+static esp_status begin(loop *r)
+{
+    const esp_recover_options *o = r->options;
+    bool found;
+
+    ESP_TRY(esp_checkpoint_load(&found, o->dir, r->params, &r->at, o->settings, r->grid));
+    if (found) {
+        esp_info("recovery goes on after step %zu of %zu", r->at.step, r->steps);
+        return ESP_OK;
+    }
+    r->at = (esp_training){ .first_loss = validate(r) };
+    if (!isfinite(r->at.first_loss)) {
+        return esp_fail(ESP_EFAILED,
+                        "recovery: the validation loss before the first step is %g: "
+                        "the model to recover is broken",
+                        r->at.first_loss);
+    }
+    r->at.best_loss = DBL_MAX;
+    keep_best(r, r->at.first_loss);
+    return ESP_OK;
+}
+
+static esp_status save(loop *r)
+{
+    const esp_recover_options *o = r->options;
+
+    return esp_checkpoint_save(o->dir, r->params, &r->at, o->settings, o->keep, r->grid);
+}
+
+/* A step with what may follow it: validation, report, checkpoint. */
+static esp_status go_on(loop *r)
+{
+    size_t every = r->options->save_every;
+    double rate, norm, validation = -1;
+    bool stop;
+
+    ESP_TRY(train_step(r, &rate, &norm, &stop));
+    if (is_validation_due(r)) {
+        validation = validate(r);
+        keep_best(r, validation);
+    }
+    if (r->report) {
+        r->report(r->report_ctx, r->at.step, r->steps, r->at.train_loss, rate, norm, validation);
+    }
+    if (stop || is_finished(r) || (every > 0 && r->at.step % every == 0)) {
+        ESP_TRY(save(r));
+    }
+    if (stop && !is_finished(r)) {
+        return esp_fail(ESP_ESTOPPED,
+                        "recovery: stopped after step %zu of %zu, saved in %s: the same command "
+                        "goes on from there",
+                        r->at.step, r->steps, r->options->dir);
+    }
+    return ESP_OK;
+}
+
+static void conclude(loop *r, esp_recover_result *result)
+{
+    double seconds = r->seconds, flops = r->flops;
+
+    set_dropout(r, 0);
+    memcpy(r->params->value, r->params->best, r->params->n * sizeof *r->params->value);
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &seconds, 1, MPI_DOUBLE, MPI_MAX, r->grid->data));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &flops, 1, MPI_DOUBLE, MPI_SUM, r->grid->data));
+    *result = (esp_recover_result){ .steps = r->at.step,
+                                    .train_loss = r->at.train_loss,
+                                    .first_validation_loss = r->at.first_loss,
+                                    .validation_loss = r->at.best_loss,
+                                    .best_step = r->at.best_step,
+                                    .seconds = seconds,
+                                    .tok_per_second = seconds > 0 ? r->tokens / seconds : 0,
+                                    .flops = flops };
+}
+
+esp_status esp_recover(esp_params *params, esp_recover_result *result, const esp_model *m,
+                       esp_adapter *adapter, const esp_samples *samples,
+                       const esp_recover_options *o, esp_recover_report report, void *ctx,
+                       const volatile int *stop, const esp_grid *grid)
+{
+    loop r = { .options = o,
+               .grid = grid,
+               .stop = stop,
+               .report = report,
+               .report_ctx = ctx,
+               .params = params,
+               .adapter = adapter && adapter->lora ? adapter : NULL };
+    esp_status st =
+        esp_agree(grid->world, esp_data_split(&r.data, samples, o->validation, o->seed));
+
+    if (st == ESP_OK) {
+        loop_init(&r, m);
+        st = begin(&r);
+        while (st == ESP_OK && !is_finished(&r)) {
+            st = go_on(&r);
+        }
+        st = esp_agree(grid->world, st);
+    }
+    if (st == ESP_OK) {
+        conclude(&r, result);
+    }
+    loop_free(&r);
+    return st;
+}

@@ -1,0 +1,24 @@
+/* schedule.c - warm-up and decay. */
+#include "schedule_impl.h"
+
+#include <math.h>
+
+size_t esp_schedule_steps(const esp_recover_options *o, size_t n)
+{
+    size_t an_epoch = (n + o->batch - 1) / o->batch;
+
+    return o->steps > 0 ? o->steps : (size_t)ceil(o->epochs * (double)an_epoch);
+}
+
+double esp_schedule_rate(const esp_recover_options *o, size_t s, size_t steps)
+{
+    double all = (double)steps, done = (double)s;
+    double warm = o->warmup < 1 ? ceil(o->warmup * all) : o->warmup;
+
+    warm = fmin(warm, all);
+    if (done < warm) {
+        return o->learning_rate * (done + 1) / warm;
+    }
+    return o->min_learning_rate +
+           (o->learning_rate - o->min_learning_rate) * (all - done) / (all - warm);
+}

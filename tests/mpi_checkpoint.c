@@ -1,0 +1,277 @@
+/* mpi_checkpoint.c - a training saved by all ranks comes back whole on any number, or not at all. */
+#include "espalier/checkpoint.h"
+
+#include <dirent.h>
+#include <unistd.h>
+
+#include "espalier/file.h"
+#include "espalier/rng.h"
+#include "test.h"
+
+#define SETTINGS "0123456789abcdef0123456789abcdef"
+
+enum { N = 5003, KEEP = 3 };
+
+static void make_params(esp_params *p, uint64_t seed)
+{
+    esp_rng r = { .key = esp_rng_key(seed, 0, 0) };
+
+    *p = (esp_params){ .n = N };
+    ESP_NEW(p->value, N);
+    esp_params_train(p, NULL);
+    for (size_t i = 0; i < N; i++) {
+        p->value[i] = (float)esp_rng_normal(&r);
+        p->m[i] = (float)esp_rng_normal(&r);
+        p->v[i] = (float)esp_rng_uniform(&r);
+        p->best[i] = (float)esp_rng_normal(&r);
+    }
+}
+
+static esp_training training_at(size_t step)
+{
+    return (esp_training){ .step = step,
+                           .epoch = 2,
+                           .position = 100 + step,
+                           .best_step = 3,
+                           .bad_validations = 1,
+                           .train_loss = 1.0 / 3,
+                           .first_loss = 4.25,
+                           .best_loss = 0.1 };
+}
+
+static char *fresh_dir(const char *name, const esp_grid *grid)
+{
+    char *root = esp_test_dir("checkpoint"), *dir = esp_format("%s-%s", root, name);
+
+    ESP_REQUIRE(esp_agree(grid->world, grid->rank == 0 ? esp_remove(dir) : ESP_OK) == ESP_OK);
+    free(root);
+    return dir;
+}
+
+static char *file_of(const char *dir, size_t step)
+{
+    return esp_format("%s/step-%06zu.h5", dir, step);
+}
+
+static void save(const char *dir, size_t step, size_t keep, const esp_grid *grid)
+{
+    esp_training t = training_at(step);
+    esp_params p;
+
+    make_params(&p, step);
+    CU_ASSERT_EQUAL(esp_checkpoint_save(dir, &p, &t, SETTINGS, keep, grid), ESP_OK);
+    esp_params_free(&p);
+}
+
+static bool is_zero(const float *x)
+{
+    for (size_t i = 0; i < N; i++) {
+        if (x[i] != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool are_equal(const float *a, const float *b)
+{
+    return memcmp(a, b, N * sizeof *a) == 0;
+}
+
+/* Loads and expects what save(step) wrote; step 0: nothing to be found. */
+static void expect(const char *dir, size_t step, const esp_grid *grid)
+{
+    esp_training t = { 0 }, want_t = training_at(step);
+    esp_params p, want;
+    bool found;
+
+    make_params(&p, 999);
+    make_params(&want, step ? step : 999);
+    CU_ASSERT_EQUAL(esp_checkpoint_load(&found, dir, &p, &t, SETTINGS, grid), ESP_OK);
+    CU_ASSERT_EQUAL(found, step > 0);
+    CU_ASSERT(are_equal(p.value, want.value));
+    CU_ASSERT(is_zero(p.grad));
+    if (step > 0) {
+        CU_ASSERT(are_equal(p.m, want.m) && are_equal(p.v, want.v) && are_equal(p.best, want.best));
+        CU_ASSERT(memcmp(&t, &want_t, sizeof t) == 0);
+    } else {
+        CU_ASSERT(is_zero(p.m) && is_zero(p.v) && is_zero(p.best));
+    }
+    esp_params_free(&p);
+    esp_params_free(&want);
+}
+
+static size_t files_in(const char *dir)
+{
+    DIR *d = opendir(dir);
+    size_t n = 0;
+
+    for (struct dirent *e; d && (e = readdir(d));) {
+        n += e->d_name[0] != '.';
+    }
+    if (d) {
+        closedir(d);
+    }
+    return n;
+}
+
+/* ---- tests ------------------------------------------------------------------------------------- */
+
+static void test_fewer_ranks(void)
+{
+    esp_grid all, some;
+    MPI_Comm fewer;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("fewer", &all);
+    save(dir, 7, KEEP, &all);
+    expect(dir, 7, &all);
+    for (int size = 1; size < all.size; size++) {
+        MPI_Comm_split(MPI_COMM_WORLD, all.rank < size ? 0 : MPI_UNDEFINED, 0, &fewer);
+        if (fewer != MPI_COMM_NULL) {
+            esp_grid_init(&some, 1, fewer);
+            expect(dir, 7, &some);
+            esp_grid_free(&some);
+            MPI_Comm_free(&fewer);
+        }
+    }
+    free(dir);
+    esp_grid_free(&all);
+}
+
+static void test_newest_stay(void)
+{
+    esp_grid all;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("newest", &all);
+    expect(dir, 0, &all); /* no folder */
+    for (size_t step = 8; step <= 12; step++) {
+        save(dir, step, KEEP, &all);
+    }
+    CU_ASSERT_EQUAL(files_in(dir), KEEP);
+    expect(dir, 12, &all);
+    free(dir);
+    esp_grid_free(&all);
+}
+
+/* Rank 0 puts bytes there, or cuts a file to half its size, or turns one bit in its middle. */
+static void put(const char *path, const char *text)
+{
+    ESP_REQUIRE(esp_file_write(path, text, strlen(text)) == ESP_OK);
+}
+
+static void cut(const char *path)
+{
+    char *bytes;
+    size_t n;
+
+    ESP_REQUIRE(esp_file_read(&bytes, &n, path) == ESP_OK);
+    ESP_REQUIRE(truncate(path, (off_t)(n / 2)) == 0);
+    free(bytes);
+}
+
+static void turn_bit(const char *path)
+{
+    char *bytes;
+    size_t n;
+
+    ESP_REQUIRE(esp_file_read(&bytes, &n, path) == ESP_OK);
+    bytes[n / 2] ^= 1;
+    ESP_REQUIRE(esp_file_write(path, bytes, n) == ESP_OK);
+    free(bytes);
+}
+
+/* What a run killed while it wrote, a full disk and a bad one leave. */
+static void damage(const char *dir)
+{
+    char *part = esp_format("%s/step-000099.h5.part", dir), *garbage = file_of(dir, 99);
+    char *truncated = file_of(dir, 6), *turned = file_of(dir, 5);
+
+    put(part, "half");
+    put(garbage, "garbage");
+    cut(truncated);
+    turn_bit(turned);
+    free(part);
+    free(garbage);
+    free(truncated);
+    free(turned);
+}
+
+static void test_damage(void)
+{
+    esp_grid all;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("damage", &all);
+    for (size_t step = 4; step <= 6; step++) {
+        save(dir, step, KEEP, &all);
+    }
+    if (all.rank == 0) {
+        damage(dir);
+    }
+    MPI_Barrier(all.world);
+    expect(dir, 4, &all);
+    save(dir, 5, KEEP, &all); /* over the damaged one; what claims to be newer goes */
+    CU_ASSERT_EQUAL(files_in(dir), 2);
+    expect(dir, 5, &all);
+    if (all.rank == 0) {
+        char *path = file_of(dir, 5), *old = file_of(dir, 4);
+
+        turn_bit(path);
+        turn_bit(old);
+        free(path);
+        free(old);
+    }
+    MPI_Barrier(all.world);
+    expect(dir, 0, &all);
+    free(dir);
+    esp_grid_free(&all);
+}
+
+static void test_settings(void)
+{
+    esp_params p;
+    esp_training t;
+    esp_grid all;
+    bool found;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("settings", &all);
+    save(dir, 3, KEEP, &all);
+    make_params(&p, 1);
+    CU_ASSERT_EQUAL(esp_checkpoint_load(&found, dir, &p, &t, "others", &all), ESP_EUSAGE);
+    CU_ASSERT(!found);
+    esp_params_free(&p);
+    free(dir);
+    esp_grid_free(&all);
+}
+
+static void test_no_folder(void)
+{
+    esp_training t = training_at(1);
+    esp_params p;
+    esp_grid all;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("no-folder", &all);
+    if (all.rank == 0) {
+        put(dir, "a file");
+    }
+    make_params(&p, 1);
+    CU_ASSERT_EQUAL(esp_checkpoint_save(dir, &p, &t, SETTINGS, KEEP, &all), ESP_EIO);
+    esp_params_free(&p);
+    free(dir);
+    esp_grid_free(&all);
+}
+
+ESP_TEST_MAIN("checkpoint", { "saved by all, loaded by fewer", test_fewer_ranks },
+              { "the newest stay", test_newest_stay },
+              { "damaged files are passed over", test_damage },
+              { "other settings are refused", test_settings },
+              { "no folder to write into", test_no_folder })

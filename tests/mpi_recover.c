@@ -1,0 +1,329 @@
+/* mpi_recover.c - the same training on any number of ranks, stopped and resumed or not. */
+#include "espalier/recover.h"
+
+#include "espalier/file.h"
+#include "small.h"
+
+enum { MAX_STEPS = 32 };
+
+static const shape shapes[] = { { .type = "llama",
+                                  .layers = 3,
+                                  .hidden = 24,
+                                  .heads = 4,
+                                  .kv_heads = 2,
+                                  .head_dim = 6,
+                                  .mlp = 32,
+                                  .vocab = 26,
+                                  .tied = true },
+                                { .type = "qwen2",
+                                  .layers = 2,
+                                  .hidden = 16,
+                                  .heads = 2,
+                                  .kv_heads = 2,
+                                  .head_dim = 8,
+                                  .mlp = 20,
+                                  .vocab = 26 } };
+
+/* One training and what it reported. */
+typedef struct training {
+    esp_recover_options options;
+    const shape *shape;
+    const esp_grid *grid;
+    size_t stop_after; /* the last rank asks to stop in this step; 0: never */
+    volatile int stop;
+    size_t first, last; /* steps reported */
+    double loss[MAX_STEPS + 1], validation[MAX_STEPS + 1];
+    esp_recover_result result;
+    float *value; /* [n] after the training; owned */
+    size_t n;
+} training;
+
+static void report(void *ctx, size_t step, size_t steps, double loss, double lr, double grad_norm,
+                   double validation_loss)
+{
+    training *t = ctx;
+
+    CU_ASSERT(step >= 1 && step <= steps && steps <= MAX_STEPS);
+    CU_ASSERT(lr != 0 && grad_norm > 0);
+    t->first = t->first ? t->first : step;
+    t->last = step;
+    t->loss[step] = loss;
+    t->validation[step] = validation_loss;
+    /* asked for between two steps, so seen in the next */
+    t->stop = step + 1 == t->stop_after && t->grid->rank == t->grid->size - 1;
+}
+
+static esp_recover_options options(esp_method method, const char *dir)
+{
+    return (esp_recover_options){ .method = method,
+                                  .rank = 4,
+                                  .alpha = 8,
+                                  .dropout = 0.1,
+                                  .targets = UINT64_MAX,
+                                  .learning_rate = method == ESP_METHOD_LORA ? 2e-2 : 5e-3,
+                                  .warmup = 3,
+                                  .beta1 = 0.9,
+                                  .beta2 = 0.999,
+                                  .epsilon = 1e-8,
+                                  .weight_decay = 0.01,
+                                  .clip = 1,
+                                  .steps = 12,
+                                  .batch = 9, /* 43 to train on: the last batch of an epoch has 7 */
+                                  .micro_batch = 2,
+                                  .validation = 0.1,
+                                  .validate_every = 4,
+                                  .save_every = 5,
+                                  .keep = 2,
+                                  .seed = 6,
+                                  .dir = dir,
+                                  .settings = "settings" };
+}
+
+/* Runs it from a fresh model, resuming where its folder says. */
+static esp_status train(training *t)
+{
+    esp_samples samples = small_samples(47, 30, t->shape->vocab);
+    esp_adapter adapter;
+    esp_params params;
+    esp_status st;
+    small s;
+
+    small_init(&s, t->shape, ESP_BF16);
+    esp_recover_prepare(&params, &adapter, &s.model, &t->options);
+    t->first = t->last = 0;
+    t->stop = 0;
+    st = esp_recover(&params, &t->result, &s.model, &adapter, &samples, &t->options, report, t,
+                     &t->stop, t->grid);
+    t->n = params.n;
+    t->value = params.value;
+    params.value = NULL;
+    esp_params_free(&params);
+    esp_adapter_free(&adapter);
+    small_free(&s);
+    esp_samples_free(&samples);
+    return st;
+}
+
+/* A folder of this name without files; own: one for each rank. */
+static char *fresh_dir(const char *name, bool own, const esp_grid *grid)
+{
+    char *root = esp_test_dir("recover"), *dir;
+    int rank;
+
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    dir = esp_format("%s-%s-%d", root, name, own ? rank : 0);
+    ESP_REQUIRE(esp_agree(grid->world, grid->rank == 0 ? esp_remove(dir) : ESP_OK) == ESP_OK);
+    free(root);
+    return dir;
+}
+
+static void make_training(training *t, esp_method method, const shape *of, const char *dir,
+                          const esp_grid *grid)
+{
+    *t = (training){ .options = options(method, dir), .shape = of, .grid = grid };
+}
+
+static void compare_losses(const training *a, const training *b, size_t from, double tol)
+{
+    for (size_t i = from; i <= a->last; i++) {
+        CU_ASSERT(esp_test_close(&a->loss[i], &b->loss[i], 1, b->loss[i], tol));
+        CU_ASSERT(
+            esp_test_close(&a->validation[i], &b->validation[i], 1, fabs(b->validation[i]), tol));
+    }
+}
+
+/* ---- tests ------------------------------------------------------------------------------------- */
+
+static void check_ranks(esp_method method, const shape *of)
+{
+    training alone, together;
+    esp_grid self, all;
+    char *own, *shared;
+
+    esp_grid_init(&self, 1, MPI_COMM_SELF);
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    own = fresh_dir("alone", true, &self);
+    shared = fresh_dir("together", false, &all);
+    make_training(&alone, method, of, own, &self);
+    make_training(&together, method, of, shared, &all);
+    CU_ASSERT_EQUAL(train(&alone), ESP_OK);
+    CU_ASSERT_EQUAL(train(&together), ESP_OK);
+    CU_ASSERT_EQUAL(together.last, 12);
+    compare_losses(&together, &alone, 1, 1e-5);
+    CU_ASSERT(alone.validation[12] < 0.9 * alone.result.first_validation_loss); /* it learns */
+    CU_ASSERT(alone.validation[4] > 0 && alone.validation[5] < 0);
+    CU_ASSERT_EQUAL(together.result.best_step, alone.result.best_step);
+    CU_ASSERT(together.result.tok_per_second > 0 && together.result.flops > 0);
+    free(alone.value);
+    free(together.value);
+    free(own);
+    free(shared);
+    esp_grid_free(&self);
+    esp_grid_free(&all);
+}
+
+static void test_ranks(void)
+{
+    for (int i = 0; i < 2; i++) {
+        check_ranks(ESP_METHOD_LORA, &shapes[i]);
+        check_ranks(ESP_METHOD_FULL, &shapes[i]);
+    }
+}
+
+/* Stopped in step 7 on all ranks, resumed on the first `size` of them. */
+static void check_resume(esp_method method, int size, const esp_grid *all, const training *whole)
+{
+    char *dir = fresh_dir("stopped", false, all);
+    training stopped, resumed;
+    esp_grid some;
+    MPI_Comm fewer;
+
+    make_training(&stopped, method, &shapes[0], dir, all);
+    stopped.stop_after = 7;
+    CU_ASSERT_EQUAL(train(&stopped), ESP_ESTOPPED);
+    CU_ASSERT_EQUAL(stopped.last, 7);
+    free(stopped.value);
+    MPI_Comm_split(MPI_COMM_WORLD, all->rank < size ? 0 : MPI_UNDEFINED, 0, &fewer);
+    if (fewer != MPI_COMM_NULL) {
+        esp_grid_init(&some, 1, fewer);
+        make_training(&resumed, method, &shapes[0], dir, &some);
+        CU_ASSERT_EQUAL(train(&resumed), ESP_OK);
+        CU_ASSERT_EQUAL(resumed.first, 8);
+        CU_ASSERT_EQUAL(resumed.last, 12);
+        compare_losses(&resumed, whole, 8, size == all->size ? 0 : 1e-5);
+        CU_ASSERT_EQUAL(resumed.result.best_step, whole->result.best_step);
+        if (size == all->size) {
+            CU_ASSERT(memcmp(resumed.value, whole->value, whole->n * sizeof(float)) == 0);
+        }
+        free(resumed.value);
+        esp_grid_free(&some);
+        MPI_Comm_free(&fewer);
+    }
+    free(dir);
+}
+
+static void test_resume(void)
+{
+    const esp_method methods[] = { ESP_METHOD_LORA, ESP_METHOD_FULL };
+    esp_grid all;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    for (int i = 0; i < 2; i++) {
+        char *dir = fresh_dir("whole", false, &all);
+        training whole;
+
+        make_training(&whole, methods[i], &shapes[0], dir, &all);
+        CU_ASSERT_EQUAL(train(&whole), ESP_OK);
+        check_resume(methods[i], all.size, &all, &whole);
+        check_resume(methods[i], all.size > 1 ? all.size - 1 : 1, &all, &whole);
+        free(whole.value);
+        free(dir);
+    }
+    esp_grid_free(&all);
+}
+
+/* A finished training has nothing to do but says the same. */
+static void test_finished(void)
+{
+    training first, again;
+    esp_grid all;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("finished", false, &all);
+    make_training(&first, ESP_METHOD_LORA, &shapes[0], dir, &all);
+    make_training(&again, ESP_METHOD_LORA, &shapes[0], dir, &all);
+    CU_ASSERT_EQUAL(train(&first), ESP_OK);
+    CU_ASSERT_EQUAL(train(&again), ESP_OK);
+    CU_ASSERT_EQUAL(again.last, 0);
+    CU_ASSERT_EQUAL(again.result.steps, 12);
+    CU_ASSERT_EQUAL(again.result.train_loss, first.result.train_loss);
+    CU_ASSERT_EQUAL(again.result.validation_loss, first.result.validation_loss);
+    CU_ASSERT(memcmp(again.value, first.value, first.n * sizeof(float)) == 0);
+    again.options.settings = "others";
+    free(again.value);
+    CU_ASSERT_EQUAL(train(&again), ESP_EUSAGE);
+    free(first.value);
+    free(again.value);
+    free(dir);
+    esp_grid_free(&all);
+}
+
+/* Uphill: the values from before the first step are the best, and it ends early. */
+static void test_early_stop(void)
+{
+    esp_params first;
+    esp_grid all;
+    training t;
+    small s;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("early", false, &all);
+    make_training(&t, ESP_METHOD_FULL, &shapes[1], dir, &all);
+    t.options.learning_rate = -1e-3;
+    t.options.validate_every = 1;
+    t.options.patience = 3;
+    CU_ASSERT_EQUAL(train(&t), ESP_OK);
+    CU_ASSERT_EQUAL(t.last, 3);
+    CU_ASSERT_EQUAL(t.result.best_step, 0);
+    CU_ASSERT_EQUAL(t.result.validation_loss, t.result.first_validation_loss);
+    small_init(&s, t.shape, ESP_BF16);
+    esp_params_full(&first, &s.model);
+    CU_ASSERT(memcmp(t.value, first.value, first.n * sizeof(float)) == 0);
+    esp_params_free(&first);
+    small_free(&s);
+    free(t.value);
+    free(dir);
+    esp_grid_free(&all);
+}
+
+static void test_epochs(void)
+{
+    esp_grid all;
+    training t;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("epochs", false, &all);
+    make_training(&t, ESP_METHOD_LORA, &shapes[1], dir, &all);
+    t.options.steps = 0;
+    t.options.epochs = 2;
+    t.options.batch = 16; /* 43 samples: 3 steps an epoch */
+    t.options.validate_every = 0;
+    CU_ASSERT_EQUAL(train(&t), ESP_OK);
+    CU_ASSERT_EQUAL(t.last, 6);
+    CU_ASSERT(t.validation[2] < 0 && t.validation[3] > 0 && t.validation[6] > 0);
+    free(t.value);
+    free(dir);
+    esp_grid_free(&all);
+}
+
+static void check_refused(esp_status want, double learning_rate, double validation)
+{
+    esp_grid all;
+    training t;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("refused", false, &all);
+    make_training(&t, ESP_METHOD_FULL, &shapes[1], dir, &all);
+    t.options.learning_rate = learning_rate;
+    t.options.validation = validation;
+    CU_ASSERT_EQUAL(train(&t), want);
+    CU_ASSERT(!esp_dir_exists(dir));
+    free(t.value);
+    free(dir);
+    esp_grid_free(&all);
+}
+
+static void test_refused(void)
+{
+    check_refused(ESP_EFAILED, 1e30, 0.1);
+    check_refused(ESP_EUSAGE, 1e-3, 47);
+}
+
+ESP_TEST_MAIN("recovery on ranks", { "losses on one rank and on all", test_ranks },
+              { "stopped and resumed", test_resume }, { "finished already", test_finished },
+              { "early stop keeps the best", test_early_stop }, { "epochs", test_epochs },
+              { "refused", test_refused })
