@@ -1,8 +1,21 @@
 /* tokenizer.h - text to ids and back, from the tokenizer files of a model folder.
  *
  * tokenizer.json (BPE: byte level with a split pattern, or metaspace with byte fallback) is preferred;
- * tokenizer.model (SentencePiece) is used where it is alone. Added tokens and the BOS/EOS rules of the
- * post-processor or of tokenizer_config.json apply.
+ * tokenizer.model (SentencePiece, BPE or unigram) is used where it is alone. Added tokens are found in
+ * text before anything else. BOS and EOS follow the template of the post-processor; where there is none,
+ * add_bos_token and add_eos_token of tokenizer_config.json (absent: BOS for tokenizer.model, neither for
+ * tokenizer.json). A truncation or padding that the file asks for is left out: the caller cuts.
+ *
+ * Text goes round: decode(encode(text, special = false), skip_special = false) gives the same bytes, a
+ * stretch of text at a time (the blank that a vocabulary puts before a stretch is taken away again), but
+ *   - for characters that become the unknown token, and U+2581 itself in a metaspace vocabulary;
+ *   - for a text that begins with a blank where the rule is "a blank before it unless one is there";
+ *   - for a pre-tokenizer that removes, a normalizer that rewrites, and added tokens that take the
+ *     white space around them;
+ *   - for a tokenizer.model whose own normalizer rewrites text or folds white space (LLaMA's does not).
+ * Bytes that are not UTF-8 go round through byte-level and byte-fallback vocabularies of tokenizer.json;
+ * tokenizer.model refuses them. NFC is taken as done: composed text gives the right ids, decomposed text
+ * keeps its bytes.
  */
 #ifndef ESPALIER_TOKENIZER_H
 #define ESPALIER_TOKENIZER_H
@@ -27,7 +40,11 @@ void esp_ids_free(esp_ids *ids); /* safe twice and on {0} */
 esp_status esp_tokenizer_open(esp_tokenizer **t, const char *model_dir);
 void esp_tokenizer_free(esp_tokenizer *t); /* NULL is fine */
 
-/* Largest id + 1, and the ids that begin and end a text (-1: none). Local. */
+/* Digest of the tokenizer's file. Owned by t. Local. */
+const char *esp_tokenizer_digest(const esp_tokenizer *t);
+
+/* Largest id + 1, and the tokens that are named BOS and EOS (-1: none), whether or not the rules add
+ * them. Local. */
 size_t esp_tokenizer_size(const esp_tokenizer *t);
 int32_t esp_tokenizer_bos(const esp_tokenizer *t);
 int32_t esp_tokenizer_eos(const esp_tokenizer *t);

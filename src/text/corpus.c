@@ -1,0 +1,280 @@
+/* corpus.c - documents from plain text, JSON lines and JSON arrays. */
+#include "espalier/corpus.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/file.h"
+#include "espalier/mem.h"
+#include "json_impl.h"
+#include "text_impl.h"
+
+#define SEPARATOR "<|endoftext|>"
+
+/* A corpus while it is read. */
+typedef struct reading {
+    esp_corpus *c;
+    const char *path, *field;
+    size_t room;
+} reading;
+
+static void add_document(reading *r, const esp_bytes *text, size_t n_prompt)
+{
+    esp_document *d;
+
+    r->c->documents = esp_room(r->c->documents, &r->room, r->c->n + 1, sizeof *d);
+    d = &r->c->documents[r->c->n++];
+    d->text = esp_calloc(text->n + 1, 1);
+    d->n = text->n;
+    d->n_prompt = n_prompt;
+    if (text->n > 0) {
+        memcpy(d->text, text->data, text->n);
+    }
+}
+
+void esp_corpus_free(esp_corpus *c)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        free(c->documents[i].text);
+    }
+    free(c->documents);
+    *c = (esp_corpus){ 0 };
+}
+
+/* ---- plain text ------------------------------------------------------------------------------------ */
+
+/* Where the next empty line ends, counted from s + at, which begins a line; n when there is none.
+ * *text_end is the end of the text before it. */
+static size_t past_empty_line(const char *s, size_t n, size_t at, size_t *text_end)
+{
+    while (at < n) {
+        const char *newline = memchr(s + at, '\n', n - at);
+        size_t next = newline ? (size_t)(newline - s) + 1 : n;
+        size_t length = newline ? (size_t)(newline - s) - at : n - at;
+
+        if (newline && (length == 0 || (length == 1 && s[at] == '\r'))) {
+            *text_end = at;
+            return next;
+        }
+        at = next;
+    }
+    *text_end = n;
+    return n;
+}
+
+static size_t past_separator(const char *s, size_t n, size_t at, size_t *text_end)
+{
+    const char *found = memmem(s + at, n - at, SEPARATOR, strlen(SEPARATOR));
+
+    *text_end = found ? (size_t)(found - s) : n;
+    return found ? *text_end + strlen(SEPARATOR) : n;
+}
+
+/* A document without the line ends around it; one of white space alone is none. */
+static void add_plain(reading *r, const char *s, size_t n)
+{
+    size_t blank = 0;
+
+    while (n > 0 && (*s == '\n' || *s == '\r')) {
+        s++;
+        n--;
+    }
+    while (n > 0 && (s[n - 1] == '\n' || s[n - 1] == '\r')) {
+        n--;
+    }
+    while (blank < n && isspace((unsigned char)s[blank])) {
+        blank++;
+    }
+    if (blank < n) {
+        esp_bytes text = { 0 };
+
+        esp_bytes_add(&text, s, n);
+        add_document(r, &text, 0);
+        esp_bytes_free(&text);
+    }
+}
+
+static esp_status read_plain(reading *r, const char *s, size_t n)
+{
+    bool marked = memmem(s, n, SEPARATOR, strlen(SEPARATOR)) != NULL;
+
+    for (size_t at = 0; at < n;) {
+        size_t end,
+            next = marked ? past_separator(s, n, at, &end) : past_empty_line(s, n, at, &end);
+
+        add_plain(r, s + at, end - at);
+        at = next;
+    }
+    return ESP_OK;
+}
+
+/* ---- objects --------------------------------------------------------------------------------------- */
+
+static void add_string(esp_bytes *b, const char *s)
+{
+    esp_bytes_add(b, s, strlen(s));
+}
+
+static void add_value(esp_bytes *b, const json_t *string)
+{
+    esp_bytes_add(b, json_string_value(string), json_string_length(string));
+}
+
+/* The prompt of Stanford Alpaca, which models tuned on such data know word for word. */
+static void add_instruction(reading *r, const json_t *instruction, const json_t *input,
+                            const json_t *output)
+{
+    bool has_input = json_string_length(input) > 0;
+    esp_bytes text = { 0 };
+    size_t n_prompt;
+
+    add_string(&text, "Below is an instruction that describes a task");
+    add_string(&text, has_input ? ", paired with an input that provides further context. " : ". ");
+    add_string(&text,
+               "Write a response that appropriately completes the request.\n\n### Instruction:\n");
+    add_value(&text, instruction);
+    if (has_input) {
+        add_string(&text, "\n\n### Input:\n");
+        add_value(&text, input);
+    }
+    add_string(&text, "\n\n### Response:\n");
+    n_prompt = text.n;
+    add_value(&text, output);
+    add_document(r, &text, n_prompt);
+    esp_bytes_free(&text);
+}
+
+static const json_t *find_text(const reading *r, const json_t *object)
+{
+    static const char *const usual[] = { "text", "story", "content" };
+
+    if (r->field) {
+        return json_object_get(object, r->field);
+    }
+    for (size_t i = 0; i < sizeof usual / sizeof *usual; i++) {
+        const json_t *text = json_object_get(object, usual[i]);
+
+        if (text) {
+            return text;
+        }
+    }
+    return NULL;
+}
+
+/* kind and number say where the object is: "line 3", "element 3". */
+static esp_status add_object(reading *r, const json_t *object, const char *kind, size_t number)
+{
+    const json_t *instruction = json_object_get(object, "instruction");
+    const json_t *input = json_object_get(object, "input"),
+                 *output = json_object_get(object, "output");
+    const json_t *text = find_text(r, object);
+    bool pair = !r->field && json_is_string(instruction) && json_is_string(output);
+
+    if (r->c->n > 0 && pair != r->c->instructions) {
+        return esp_fail(ESP_EFORMAT, "%s: %s %zu: instructions and plain texts in one file",
+                        r->path, kind, number);
+    }
+    r->c->instructions = pair;
+    if (pair) {
+        add_instruction(r, instruction, input, output);
+    } else if (json_is_string(text)) {
+        esp_bytes bytes = { 0 };
+
+        add_value(&bytes, text);
+        if (bytes.n > 0) {
+            add_document(r, &bytes, 0);
+        }
+        esp_bytes_free(&bytes);
+    } else {
+        return esp_fail(ESP_EFORMAT, "%s: %s %zu: no string \"%s\", nor instruction and output",
+                        r->path, kind, number, r->field ? r->field : "text");
+    }
+    return ESP_OK;
+}
+
+static esp_status read_lines(reading *r, const char *s, size_t n)
+{
+    size_t line = 0;
+
+    for (size_t at = 0; at < n;) {
+        const char *newline = memchr(s + at, '\n', n - at);
+        size_t end = newline ? (size_t)(newline - s) : n, first = at;
+        json_error_t error;
+        json_t *object;
+        esp_status st;
+
+        line++;
+        at = end + 1;
+        while (first < end && isspace((unsigned char)s[first])) {
+            first++;
+        }
+        if (first == end) {
+            continue;
+        }
+        object = json_loadb(s + first, end - first, JSON_ALLOW_NUL, &error);
+        st = object ? add_object(r, object, "line", line)
+                    : esp_fail(ESP_EFORMAT, "%s: line %zu: %s", r->path, line, error.text);
+        json_decref(object);
+        ESP_TRY(st);
+    }
+    return ESP_OK;
+}
+
+static esp_status read_array(reading *r, const char *s, size_t n)
+{
+    json_error_t error;
+    json_t *root = json_loadb(s, n, JSON_ALLOW_NUL, &error);
+    esp_status st = ESP_OK;
+
+    if (!root) {
+        return esp_fail(ESP_EFORMAT, "%s: line %d: %s", r->path, error.line, error.text);
+    }
+    for (size_t i = 0; i < json_array_size(root) && st == ESP_OK; i++) {
+        st = add_object(r, json_array_get(root, i), "element", i);
+    }
+    json_decref(root);
+    return st;
+}
+
+/* ---- the file -------------------------------------------------------------------------------------- */
+
+static bool has_ending(const char *path, const char *ending)
+{
+    size_t n = strlen(path), m = strlen(ending);
+
+    return n >= m && strcmp(path + n - m, ending) == 0;
+}
+
+static esp_status read_text(reading *r, const char *s, size_t n)
+{
+    size_t first = strspn(s, " \t\r\n");
+
+    if (has_ending(r->path, ".json") && s[first] == '[') {
+        return read_array(r, s, n);
+    }
+    if (has_ending(r->path, ".jsonl") || has_ending(r->path, ".json")) {
+        return read_lines(r, s, n);
+    }
+    return read_plain(r, s, n);
+}
+
+esp_status esp_corpus_read(esp_corpus *c, const char *path, const char *field)
+{
+    reading r = { .c = c, .path = path, .field = field };
+    char *text;
+    size_t n;
+    esp_status st;
+
+    *c = (esp_corpus){ 0 };
+    ESP_TRY(esp_file_read(&text, &n, path));
+    st = read_text(&r, text, n);
+    free(text);
+    if (st == ESP_OK && c->n == 0) {
+        st = esp_fail(ESP_EFORMAT, "%s: an empty corpus: no document in %zu bytes", path, n);
+    }
+    if (st != ESP_OK) {
+        esp_corpus_free(c);
+    }
+    return st;
+}

@@ -1,0 +1,49 @@
+/* json.c - reading JSON files and refusing values by name. */
+#include "json_impl.h"
+
+#include <stdlib.h>
+
+#include "espalier/file.h"
+
+esp_status esp_json_read(json_t **root, const char *path)
+{
+    char *text;
+    size_t n;
+    json_error_t error;
+
+    ESP_TRY(esp_file_read(&text, &n, path));
+    *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
+    free(text);
+    return *root ? ESP_OK : esp_fail(ESP_EFORMAT, "%s:%d: %s", path, error.line, error.text);
+}
+
+esp_status esp_json_refuse(const char *path, const char *field, const json_t *value,
+                           const char *what)
+{
+    char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
+
+    esp_fail(ESP_EFORMAT, "%s: %s: %.80s: %s", path, field, text ? text : "missing", what);
+    free(text);
+    return ESP_EFORMAT;
+}
+
+bool esp_json_bool(const json_t *object, const char *field, bool fallback)
+{
+    const json_t *value = json_object_get(object, field);
+
+    return json_is_boolean(value) ? json_is_true(value) : fallback;
+}
+
+const char *esp_json_string(const json_t *object, const char *field, const char *fallback)
+{
+    const char *value = json_string_value(json_object_get(object, field));
+
+    return value ? value : fallback;
+}
+
+int32_t esp_json_id(const json_t *value)
+{
+    double x = json_is_number(value) ? json_number_value(value) : -1;
+
+    return x >= 0 && x <= INT32_MAX && x == (int32_t)x ? (int32_t)x : -1;
+}

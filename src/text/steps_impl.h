@@ -1,0 +1,75 @@
+/* steps_impl.h - what happens to a text before its pieces are looked up: the normalizers and
+ * pre-tokenizers of tokenizer.json as one list of steps.
+ *
+ * Every step takes a list of pieces and makes another: it rewrites pieces, puts something before
+ * them, or splits them. A named pre-tokenizer is one or several steps (Metaspace: replace, prefix, split).
+ */
+#ifndef ESPALIER_STEPS_IMPL_H
+#define ESPALIER_STEPS_IMPL_H
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+#include "espalier/status.h"
+#include "text_impl.h"
+
+typedef enum esp_step_kind {
+    ESP_STEP_REPLACE, /* every match of pattern becomes text                   */
+    ESP_STEP_PREFIX,  /* text is put before a piece                            */
+    ESP_STEP_SPLIT,   /* a piece is cut around the matches of pattern          */
+    ESP_STEP_BYTES    /* every byte becomes its character of the byte alphabet */
+} esp_step_kind;
+
+/* Which pieces a prefix is put before; never an empty one. */
+typedef enum esp_prefix {
+    ESP_PREFIX_EVERY,
+    ESP_PREFIX_UNLESS_THERE, /* those that do not begin with it                              */
+    ESP_PREFIX_AT_START      /* the piece at the start of the text, unless it begins with it */
+} esp_prefix;
+
+/* What becomes of a match; the text between matches stays in any case. */
+typedef enum esp_split {
+    ESP_SPLIT_ISOLATED,   /* a piece                                                 */
+    ESP_SPLIT_REMOVED,    /* nothing                                                 */
+    ESP_SPLIT_PREVIOUS,   /* the end of the piece before it, unless that is a match  */
+    ESP_SPLIT_NEXT,       /* the start of the piece after it, unless that is a match */
+    ESP_SPLIT_CONTIGUOUS, /* adjacent matches are one piece                          */
+    ESP_N_SPLIT
+} esp_split;
+
+typedef struct esp_step {
+    esp_step_kind kind;
+    pcre2_code *pattern; /* owned; REPLACE and SPLIT                     */
+    char *text;          /* owned; REPLACE and PREFIX                    */
+    esp_prefix prefix;
+    esp_split split;
+    bool invert; /* SPLIT: matches and the text between them change roles */
+} esp_step;
+
+typedef struct esp_steps {
+    esp_step *step; /* [n] owned */
+    size_t n;
+} esp_steps;
+esp_step *esp_steps_add(esp_steps *s,
+                        esp_step_kind kind); /* zeroed but for kind; the list owns it */
+void esp_steps_free(esp_steps *s);           /* safe twice and on {0} */
+
+/* Compiles a pattern (UTF, Unicode properties) or a literal string. ESP_EFORMAT with PCRE2's message. */
+esp_status esp_pattern_compile(pcre2_code **p, const char *pattern, bool literal);
+
+/* Pieces of a text, one after another in one buffer. */
+typedef struct esp_pieces {
+    esp_bytes text;
+    size_t *end; /* [n] owned; piece i is text from end[i - 1] (0 for the first) to end[i] */
+    size_t n, room;
+} esp_pieces;
+void esp_pieces_clear(esp_pieces *p);
+void esp_pieces_add(esp_pieces *p, const char *s, size_t n); /* one more piece */
+const char *esp_pieces_at(const esp_pieces *p, size_t i, size_t *n);
+void esp_pieces_free(esp_pieces *p); /* safe twice and on {0} */
+
+/* Takes the pieces through all steps; spare is room to work in. at_start: the first piece begins the
+ * text. Bytes that are not UTF-8 match no pattern and pass. ESP_EFAILED when PCRE2 gives up. */
+esp_status esp_steps_run(const esp_steps *s, esp_pieces *p, esp_pieces *spare, bool at_start);
+
+#endif

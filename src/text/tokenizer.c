@@ -1,0 +1,318 @@
+/* tokenizer.c - text to ids and back, whichever file the tokenizer came from. */
+#include "espalier/tokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/file.h"
+#include "espalier/mem.h"
+#include "tokenizer_impl.h"
+
+#define MAX_TOKENS \
+    (1 << 24) /* an id beyond is a mistake in the file, not a reason to ask for memory */
+
+void esp_ids_add(esp_ids *ids, int32_t id)
+{
+    ids->id = esp_room(ids->id, &ids->room, ids->n + 1, sizeof *ids->id);
+    ids->id[ids->n++] = id;
+}
+
+void esp_ids_free(esp_ids *ids)
+{
+    free(ids->id);
+    *ids = (esp_ids){ 0 };
+}
+
+/* ---- opening --------------------------------------------------------------------------------------- */
+
+static esp_status digest_file(esp_tokenizer *t, const char *path)
+{
+    esp_map m;
+
+    ESP_TRY(esp_map_open(&m, path));
+    esp_digest_bytes(t->digest, m.data, m.n);
+    esp_map_close(&m);
+    return ESP_OK;
+}
+
+static esp_status read_folder(esp_tokenizer *t, const char *dir)
+{
+    static const struct {
+        const char *name;
+        esp_status (*read)(esp_tokenizer *t, const char *dir);
+    } kinds[] = { { "tokenizer.json", esp_tokenizer_read_json },
+                  { "tokenizer.model", esp_tokenizer_read_model } };
+
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        char *path = esp_path(dir, kinds[i].name);
+        bool there = esp_file_exists(path);
+        esp_status st = there ? digest_file(t, path) : ESP_OK;
+
+        free(path);
+        if (there) {
+            return st == ESP_OK ? kinds[i].read(t, dir) : st;
+        }
+    }
+    return esp_fail(ESP_EUSAGE, "%s: has neither tokenizer.json nor tokenizer.model", dir);
+}
+
+esp_status esp_tokenizer_open(esp_tokenizer **t, const char *model_dir)
+{
+    esp_tokenizer *made = esp_calloc(1, sizeof *made);
+    esp_status st;
+
+    made->bos = made->eos = -1;
+    st = read_folder(made, model_dir);
+    st = st == ESP_OK ? esp_tokenizer_settle(made) : st;
+    if (st != ESP_OK) {
+        esp_tokenizer_free(made);
+        made = NULL;
+    }
+    *t = made;
+    return st;
+}
+
+void esp_tokenizer_free(esp_tokenizer *t)
+{
+    if (!t) {
+        return;
+    }
+    for (size_t i = 0; i < t->n_pieces; i++) {
+        free(t->piece[i]);
+    }
+    for (size_t i = 0; i < t->n_tokens; i++) {
+        free(t->token[i].text);
+    }
+    free(t->piece);
+    free(t->token);
+    esp_bpe_free(&t->bpe);
+    esp_steps_free(&t->normalizer);
+    esp_steps_free(&t->pre_tokenizer);
+    esp_steps_free(&t->decoder.replace);
+    esp_added_free(&t->added);
+    esp_ids_free(&t->before);
+    esp_ids_free(&t->after);
+    esp_sp_close(t->sp);
+    free(t);
+}
+
+esp_status esp_tokenizer_set(esp_tokenizer *t, int32_t id, const char *text, size_t n)
+{
+    esp_token *token;
+
+    if (id < 0 || id >= MAX_TOKENS) {
+        return esp_fail(ESP_EFORMAT, "id %d is not within 0 .. %d", id, MAX_TOKENS - 1);
+    }
+    if ((size_t)id >= t->n_tokens) {
+        t->token = esp_grow(t->token, (size_t)id + 1, sizeof *t->token);
+        memset(t->token + t->n_tokens, 0, ((size_t)id + 1 - t->n_tokens) * sizeof *t->token);
+        t->n_tokens = (size_t)id + 1;
+    }
+    token = &t->token[id];
+    free(token->text);
+    token->text = esp_calloc(n + 1, 1);
+    token->n = n;
+    if (n > 0) {
+        memcpy(token->text, text, n);
+    }
+    return ESP_OK;
+}
+
+const char *esp_tokenizer_digest(const esp_tokenizer *t)
+{
+    return t->digest;
+}
+
+size_t esp_tokenizer_size(const esp_tokenizer *t)
+{
+    return t->n_tokens;
+}
+
+int32_t esp_tokenizer_bos(const esp_tokenizer *t)
+{
+    return t->bos;
+}
+
+int32_t esp_tokenizer_eos(const esp_tokenizer *t)
+{
+    return t->eos;
+}
+
+/* ---- text to ids ----------------------------------------------------------------------------------- */
+
+/* One call of encode: where the ids go, and room to work in. */
+typedef struct work {
+    const esp_tokenizer *t;
+    esp_ids *ids;
+    esp_pieces stretch, pieces, spare;
+    esp_bpe_work bpe;
+} work;
+
+static void add_id(void *to, int32_t id)
+{
+    esp_ids_add(to, id);
+}
+
+static esp_status encode_sentencepiece(work *w, const char *s, size_t n)
+{
+    size_t valid = esp_utf8_run(s, n);
+    char why[256];
+
+    if (valid < n) { /* the library would put U+FFFD in its place */
+        return esp_fail(ESP_EFORMAT,
+                        "byte 0x%02x is not UTF-8, and tokenizer.model has no token for it",
+                        (uint8_t)s[valid]);
+    }
+    if (esp_sp_encode(w->t->sp, s, n, add_id, w->ids, why, sizeof why) != 0) {
+        return esp_fail(ESP_EFORMAT, "SentencePiece: %s", why);
+    }
+    return ESP_OK;
+}
+
+/* Normalized text without added tokens. */
+static esp_status encode_pieces(work *w, const char *s, size_t n, bool at_start)
+{
+    esp_pieces_clear(&w->pieces);
+    esp_pieces_add(&w->pieces, s, n);
+    ESP_TRY(esp_steps_run(&w->t->pre_tokenizer, &w->pieces, &w->spare, at_start));
+    for (size_t i = 0; i < w->pieces.n; i++) {
+        size_t length;
+        const char *piece = esp_pieces_at(&w->pieces, i, &length);
+
+        if (length > 0) {
+            ESP_TRY(esp_bpe_encode(&w->t->bpe, &w->bpe, w->ids, piece, length));
+        }
+    }
+    return ESP_OK;
+}
+
+/* Calls plain for the text between the added tokens of one kind, and adds the ids of those. */
+static esp_status around_added(work *w, bool normalized, const char *s, size_t n, bool at_start,
+                               esp_status (*plain)(work *w, const char *s, size_t n, bool at_start))
+{
+    for (size_t at = 0; at < n;) {
+        size_t begin, end;
+        const esp_added *token = esp_added_find(&w->t->added, normalized, s, n, at, &begin, &end);
+
+        if (begin > at) {
+            ESP_TRY(plain(w, s + at, begin - at, at_start && at == 0));
+        }
+        if (token) {
+            esp_ids_add(w->ids, token->id);
+        }
+        at = end;
+    }
+    return ESP_OK;
+}
+
+/* Text between the added tokens that are sought in the text as it is. */
+static esp_status encode_stretch(work *w, const char *s, size_t n, bool at_start)
+{
+    if (w->t->sp) {
+        return encode_sentencepiece(w, s, n);
+    }
+    esp_pieces_clear(&w->stretch);
+    esp_pieces_add(&w->stretch, s, n);
+    ESP_TRY(esp_steps_run(&w->t->normalizer, &w->stretch, &w->spare, at_start));
+    s = esp_pieces_at(&w->stretch, 0, &n);
+    return around_added(w, true, s, n, at_start, encode_pieces);
+}
+
+static void add_all(esp_ids *to, const esp_ids *from)
+{
+    for (size_t i = 0; i < from->n; i++) {
+        esp_ids_add(to, from->id[i]);
+    }
+}
+
+esp_status esp_tokenizer_encode(const esp_tokenizer *t, esp_ids *ids, const char *text, size_t n,
+                                bool special)
+{
+    work w = { .t = t, .ids = ids };
+    size_t before = ids->n;
+    esp_status st;
+
+    if (special) {
+        add_all(ids, &t->before);
+    }
+    st = around_added(&w, false, text, n, true, encode_stretch);
+    if (st == ESP_OK && special) {
+        add_all(ids, &t->after);
+    }
+    if (st != ESP_OK) {
+        ids->n = before;
+    }
+    esp_pieces_free(&w.stretch);
+    esp_pieces_free(&w.pieces);
+    esp_pieces_free(&w.spare);
+    esp_bpe_work_free(&w.bpe);
+    return st;
+}
+
+/* ---- ids to text ----------------------------------------------------------------------------------- */
+
+esp_status esp_tokenizer_decode_piece(const esp_tokenizer *t, esp_pieces *out, const char *piece,
+                                      size_t n)
+{
+    esp_pieces spare = { 0 };
+    int byte = t->decoder.byte_fallback ? esp_byte_piece(piece, n) : -1;
+    char c = (char)byte;
+    esp_status st;
+
+    esp_pieces_clear(out);
+    if (byte >= 0) {
+        esp_pieces_add(out, &c, 1);
+        return ESP_OK;
+    }
+    esp_pieces_add(out, piece, n);
+    st = esp_steps_run(&t->decoder.replace, out, &spare, false);
+    if (t->decoder.byte_level) {
+        esp_bytes_free(&spare.text);
+        esp_alphabet_back(&spare.text, out->text.data, out->text.n);
+        out->text.n = 0;
+        esp_bytes_add(&out->text, spare.text.data, spare.text.n);
+    }
+    esp_pieces_free(&spare);
+    return st;
+}
+
+static bool is_leading(const esp_tokenizer *t, const int32_t *ids, size_t i)
+{
+    return i < t->before.n && ids[i] == t->before.id[i];
+}
+
+esp_status esp_tokenizer_decode(const esp_tokenizer *t, char **text, size_t *n_bytes,
+                                const int32_t *ids, size_t n, bool skip_special)
+{
+    esp_bytes out = { 0 };
+    bool strip = t->prefixed;
+
+    for (size_t i = 0; i < n; i++) {
+        const esp_token *token =
+            ids[i] >= 0 && (size_t)ids[i] < t->n_tokens ? &t->token[ids[i]] : NULL;
+        size_t from;
+        bool shown;
+
+        if (!token || !token->text) {
+            esp_bytes_free(&out);
+            return esp_fail(ESP_EFORMAT, "id %d at position %zu is no token of the vocabulary",
+                            ids[i], i);
+        }
+        shown = !(token->special && skip_special);
+        from = strip && !token->border && token->n > 0 && token->text[0] == ' ';
+        if (shown) {
+            esp_bytes_add(&out, token->text + from, token->n - from);
+        }
+        if (token->border) {
+            strip = t->prefixed_every || (strip && is_leading(t, ids, i));
+        } else if (shown) {
+            strip = strip && token->n == 0;
+        }
+    }
+    if (n_bytes) {
+        *n_bytes = out.n;
+    }
+    esp_bytes_add(&out, "", 1);
+    *text = out.data;
+    return ESP_OK;
+}

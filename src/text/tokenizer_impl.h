@@ -1,0 +1,82 @@
+/* tokenizer_impl.h - what a tokenizer is once its files are read. */
+#ifndef ESPALIER_TOKENIZER_IMPL_H
+#define ESPALIER_TOKENIZER_IMPL_H
+
+#include <jansson.h>
+
+#include "added_impl.h"
+#include "bpe_impl.h"
+#include "espalier/digest.h"
+#include "espalier/tokenizer.h"
+#include "sentencepiece_shim.h"
+#include "steps_impl.h"
+
+#define ESP_METASPACE "\xE2\x96\x81" /* U+2581, a blank in a metaspace vocabulary */
+
+/* A token in decoded text. */
+typedef struct esp_token {
+    char *text; /* [n] owned; NULL: no token has this id */
+    size_t n;
+    bool special;
+    bool
+        border; /* an added token that the steps never saw: a new stretch of text begins after it */
+} esp_token;
+
+/* How the text of a token follows from its piece: the decoders of tokenizer.json. */
+typedef struct esp_decoder {
+    esp_steps replace;
+    bool byte_level;    /* the characters are bytes in the byte alphabet */
+    bool byte_fallback; /* a piece "<0xNN>" is that byte                 */
+} esp_decoder;
+
+struct esp_tokenizer {
+    esp_sp *
+        sp; /* of tokenizer.model; NULL: tokenizer.json, that is normalizer, pre_tokenizer and bpe */
+    esp_steps normalizer, pre_tokenizer;
+    esp_bpe bpe;
+    char **piece; /* [n_pieces] owned; keys of bpe.ids */
+    size_t n_pieces;
+    esp_decoder decoder;
+
+    esp_added_set added;
+    esp_token *token; /* [n_tokens] owned */
+    size_t n_tokens;
+
+    bool prefixed; /* encoding puts a blank before a stretch of text, decoding takes it away ... */
+    bool
+        prefixed_every; /* ... before every stretch between added tokens, not the first alone         */
+
+    char digest[ESP_DIGEST_SIZE];
+    esp_ids before, after; /* added around a text by the model's own rules */
+    int32_t bos, eos;
+};
+
+/* Fill *t (zeroed but for bos and eos, -1) from the files of the folder; the caller frees t in any
+ * case. ESP_EFORMAT, ESP_EIO. Local. */
+esp_status esp_tokenizer_read_json(esp_tokenizer *t, const char *dir);
+esp_status esp_tokenizer_read_model(esp_tokenizer *t, const char *dir);
+
+/* Steps of tokenizer.json's normalizer and pre_tokenizer, and the decoder. Local. */
+esp_status esp_tokenizer_read_steps(esp_tokenizer *t, const json_t *root, const char *path);
+
+/* tokenizer_config.json and special_tokens_map.json, where they are: the ids of BOS and EOS, and
+ * unless has_template whether they are put around a text; add_bos is the rule where the file has none.
+ * ESP_EFORMAT for a name that is no token. Local. */
+esp_status esp_tokenizer_read_rules(esp_tokenizer *t, const char *dir, bool has_template,
+                                    bool add_bos);
+
+/* One added token from its JSON object; where is the field, for messages. Local. */
+esp_status esp_tokenizer_add_token(esp_tokenizer *t, const json_t *token, int32_t id,
+                                   const char *path, const char *where);
+
+/* Declares the text of a token. ESP_EFORMAT for an id out of bounds. Local. */
+esp_status esp_tokenizer_set(esp_tokenizer *t, int32_t id, const char *text, size_t n);
+
+/* Text of a piece by the decoder, replacing what out holds. Local. */
+esp_status esp_tokenizer_decode_piece(const esp_tokenizer *t, esp_pieces *out, const char *piece,
+                                      size_t n);
+
+/* Once steps and added tokens are known: how added tokens are sought and read back. Local. */
+esp_status esp_tokenizer_settle(esp_tokenizer *t);
+
+#endif
