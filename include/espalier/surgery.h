@@ -1,11 +1,15 @@
-/* surgery.h - the cut: kept rows and columns of the mapped tensors into a new model folder. */
+/* surgery.h - the cut: kept rows and columns of the mapped tensors into a new model folder.
+ *
+ * A row or column goes when the group it belongs to goes; what belongs to no group stays.
+ */
 #ifndef ESPALIER_SURGERY_H
 #define ESPALIER_SURGERY_H
 
 #include "espalier/plan.h"
 
-/* Writes the pruned model to dir (dir.part, committed at the end), same dtypes, tokenizer copied.
- * Collective on comm. */
+/* Writes what plan p leaves of m to dir (dir.part, committed at the end): the same dtypes, biases with
+ * their rows, layers that are left numbered from 0, tokenizer copied. g are the groups of m. The same
+ * bytes whatever the number of ranks. ESP_EIO. Collective on comm. */
 esp_status esp_surgery(const char *dir, const esp_model *m, const esp_groups *g, const esp_plan *p,
                        MPI_Comm comm);
 
