@@ -1,72 +1,36 @@
 /* Importance against float64 values of an independent program (tests/golden/README.md), and what must
  * hold whatever the values are. */
-#include "espalier/h5.h"
 #include "espalier/importance.h"
-#include "test.h"
+#include "fixture.h"
 
 #include <omp.h>
 
 #define TOLERANCE 1e-4 /* of F32 arithmetic, relative to the largest value of an array */
 #define ALL(n)    ((1u << (n)) - 1)
 
-typedef struct fixture {
-    esp_model model;
-    esp_groups groups;
-    esp_samples samples;
-    esp_grid grid;
-    esp_h5 golden;
-} fixture;
-
 static const esp_importance_options everything = { .criteria = ALL(ESP_N_CRITERIA),
                                                    .aggregations = ALL(ESP_N_AGGREGATIONS),
                                                    .units = ALL(ESP_N_UNITS),
                                                    .seed = 1 };
 
-static void read_samples(esp_samples *s, const esp_h5 *f)
+/* By this process alone. */
+static esp_status try_estimate(esp_scores *s, const fixture *t, const esp_samples *samples,
+                               const esp_importance_options *o)
 {
-    size_t dims[ESP_H5_MAX_DIMS], n_dims, n = esp_h5_size(f, "/tokens", dims, &n_dims);
-    int32_t *ids;
+    esp_grid grid;
+    esp_status st;
 
-    CU_ASSERT_EQUAL(n_dims, 2);
-    ESP_NEW(ids, n);
-    CU_ASSERT_EQUAL(esp_h5_read(f, "/tokens", H5T_NATIVE_INT32, 0, n, ids), ESP_OK);
-    for (size_t j = 0; j < dims[0]; j++) {
-        esp_samples_add(s, ids + j * dims[1], NULL, dims[1]);
-    }
-    free(ids);
-}
-
-static fixture *fixture_of(const char *dir)
-{
-    char *golden = esp_path(dir, "golden.h5");
-    fixture *t;
-
-    ESP_NEW(t, 1);
-    CU_ASSERT_EQUAL(esp_h5_open(&t->golden, golden), ESP_OK);
-    CU_ASSERT_EQUAL(esp_model_load(&t->model, dir, MPI_COMM_SELF), ESP_OK);
-    read_samples(&t->samples, &t->golden);
-    esp_groups_find(&t->groups, &t->model);
-    esp_grid_init(&t->grid, 0, MPI_COMM_SELF);
-    free(golden);
-    return t;
-}
-
-static void fixture_free(fixture *t)
-{
-    esp_grid_free(&t->grid);
-    esp_samples_free(&t->samples);
-    esp_groups_free(&t->groups);
-    esp_model_free(&t->model);
-    esp_h5_close(&t->golden, ESP_OK);
-    free(t);
+    esp_grid_init(&grid, 0, MPI_COMM_SELF);
+    st = esp_importance_estimate(s, &t->model, &t->groups, samples, o, &grid);
+    esp_grid_free(&grid);
+    return st;
 }
 
 static esp_scores estimate(const fixture *t, const esp_importance_options *o)
 {
     esp_scores s;
 
-    CU_ASSERT_EQUAL(esp_importance_estimate(&s, &t->model, &t->groups, &t->samples, o, &t->grid),
-                    ESP_OK);
+    CU_ASSERT_EQUAL(try_estimate(&s, t, &t->samples, o), ESP_OK);
     return s;
 }
 
@@ -132,23 +96,12 @@ static void check_golden(const char *dir)
 
 static void test_golden(void)
 {
-    check_golden("tests/golden");
+    check_golden(GOLDEN);
 }
 
 static void test_golden_shared(void)
 {
-    static const char *const names[] = { "stories260K", "tinystories656k-bf16", "tiny-gqa-bf16",
-                                         "tiny-mha-f16", "tiny-qwen2-f32" };
-
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char *below = esp_format("models/%s", names[i]), *dir = esp_test_shared(below);
-
-        if (dir) {
-            check_golden(dir);
-        }
-        free(dir);
-        free(below);
-    }
+    fixture_each_shared(check_golden);
 }
 
 /* ---- what must hold whatever the values are ------------------------------------------------------- */
@@ -175,14 +128,15 @@ static void check_same(const fixture *t, const esp_scores *a, const esp_scores *
 
 static void test_threads(void)
 {
-    fixture *t = fixture_of("tests/golden");
+    fixture *t = fixture_of(GOLDEN);
+    int threads = omp_get_max_threads();
     esp_scores one, two;
 
     omp_set_num_threads(1);
     one = estimate(t, &everything);
     omp_set_num_threads(2);
     two = estimate(t, &everything);
-    omp_set_num_threads(t->grid.n_threads);
+    omp_set_num_threads(threads);
     CU_ASSERT_EQUAL(one.loss, two.loss);
     for (esp_criterion c = 0; c < ESP_RANDOM; c++) {
         check_same(t, &one, &two, c, 1);
@@ -195,7 +149,7 @@ static void test_threads(void)
 /* Each criterion alone gives what all together give; those of the weights need no samples. */
 static void test_alone(void)
 {
-    fixture *t = fixture_of("tests/golden");
+    fixture *t = fixture_of(GOLDEN);
     esp_scores all = estimate(t, &everything);
 
     for (esp_criterion c = 0; c < ESP_RANDOM; c++) {
@@ -204,9 +158,7 @@ static void test_alone(void)
         esp_scores s;
 
         o.criteria = 1u << c;
-        CU_ASSERT_EQUAL(esp_importance_estimate(&s, &t->model, &t->groups,
-                                                needs_samples ? &t->samples : NULL, &o, &t->grid),
-                        ESP_OK);
+        CU_ASSERT_EQUAL(try_estimate(&s, t, needs_samples ? &t->samples : NULL, &o), ESP_OK);
         check_same(t, &all, &s, c, 1);
         CU_ASSERT(needs_samples ? s.loss == all.loss : isnan(s.loss));
         CU_ASSERT_PTR_NULL(esp_scores_group(&s, &t->groups.units[0], ESP_RANDOM, ESP_SUM));
@@ -218,7 +170,7 @@ static void test_alone(void)
 
 static void test_fisher_sum(void)
 {
-    fixture *t = fixture_of("tests/golden");
+    fixture *t = fixture_of(GOLDEN);
     esp_importance_options o = everything;
     esp_scores mean = estimate(t, &o), sum;
 
@@ -233,14 +185,14 @@ static void test_fisher_sum(void)
 
 static void test_random(void)
 {
-    fixture *t = fixture_of("tests/golden");
+    fixture *t = fixture_of(GOLDEN);
     esp_importance_options o = everything;
     const esp_unit *mlp = esp_groups_unit(&t->groups, ESP_UNIT_MLP, 1);
     esp_scores s;
     const double *score;
 
     o.criteria = 1u << ESP_RANDOM;
-    CU_ASSERT_EQUAL(esp_importance_estimate(&s, &t->model, &t->groups, NULL, &o, &t->grid), ESP_OK);
+    CU_ASSERT_EQUAL(try_estimate(&s, t, NULL, &o), ESP_OK);
     score = esp_scores_group(&s, mlp, ESP_RANDOM, ESP_LAST);
     CU_ASSERT_PTR_NULL(esp_scores_structure(&s, mlp, ESP_RANDOM));
     for (size_t g = 0; g < mlp->n_groups; g++) {
@@ -256,18 +208,14 @@ static void test_random(void)
 
 static void test_refused(void)
 {
-    fixture *t = fixture_of("tests/golden");
+    fixture *t = fixture_of(GOLDEN);
     esp_samples none = { 0 };
     esp_scores s = { 0 };
     int32_t id = 3;
 
-    CU_ASSERT_EQUAL(
-        esp_importance_estimate(&s, &t->model, &t->groups, &none, &everything, &t->grid),
-        ESP_EUSAGE);
+    CU_ASSERT_EQUAL(try_estimate(&s, t, &none, &everything), ESP_EUSAGE);
     esp_samples_add(&t->samples, &id, NULL, 1);
-    CU_ASSERT_EQUAL(
-        esp_importance_estimate(&s, &t->model, &t->groups, &t->samples, &everything, &t->grid),
-        ESP_EUSAGE);
+    CU_ASSERT_EQUAL(try_estimate(&s, t, &t->samples, &everything), ESP_EUSAGE);
     esp_scores_free(&s);
     fixture_free(t);
 }
@@ -276,7 +224,7 @@ static void test_refused(void)
 
 static void test_file(void)
 {
-    fixture *t = fixture_of("tests/golden"), *other = fixture_of("tests/golden");
+    fixture *t = fixture_of(GOLDEN), *other = fixture_of(GOLDEN);
     esp_scores s = estimate(t, &everything), back;
     char *dir = esp_test_dir("importance"), *path = esp_path(dir, "importance.h5");
 

@@ -1,0 +1,297 @@
+/* The pruned model computes what the dense one does without the groups that were cut. */
+#include "espalier/model_save.h"
+#include "espalier/surgery.h"
+#include "fixture.h"
+
+#define TOLERANCE 1e-5 /* of logits, relative to the largest */
+
+/* ---- a dense model with parts set to zero ------------------------------------------------------- */
+
+/* Gives a model weights of its own in f32, one array a tensor. */
+static float *own_f32(const void *data, esp_dtype dtype, size_t n)
+{
+    float *own;
+
+    ESP_NEW(own, n);
+    esp_to_f32(own, data, dtype, n);
+    return own;
+}
+
+static size_t n_block(const esp_model *m)
+{
+    return m->arch->n_slots - ESP_SLOT_BLOCK;
+}
+
+static void own_weight(esp_weight *w)
+{
+    w->data = own_f32(w->data, w->dtype, w->rows * w->cols);
+    w->bias = w->has_bias ? own_f32(w->bias, w->dtype, w->rows) : NULL;
+    w->dtype = ESP_F32;
+}
+
+/* A tied head is the embedding and has no data. */
+static void own_weights(esp_model *m)
+{
+    for (int slot = 0; slot < ESP_SLOT_BLOCK - (m->tied ? 1 : 0); slot++) {
+        own_weight(&m->outer[slot]);
+    }
+    for (size_t i = 0; i < m->dims.n_layers * n_block(m); i++) {
+        own_weight(&m->block[i]);
+    }
+}
+
+static void free_weights(esp_model *m)
+{
+    for (int slot = 0; slot < ESP_SLOT_BLOCK - (m->tied ? 1 : 0); slot++) {
+        free((void *)m->outer[slot].data);
+    }
+    for (size_t i = 0; i < m->dims.n_layers * n_block(m); i++) {
+        free((void *)m->block[i].data);
+        free((void *)m->block[i].bias);
+    }
+}
+
+static void zero(const esp_weight *w, esp_side side, size_t i)
+{
+    float *data = (float *)w->data, *bias = (float *)w->bias;
+    size_t n = side == ESP_ROWS ? w->cols : w->rows;
+
+    for (size_t k = 0; k < n; k++) {
+        data[side == ESP_ROWS ? i * w->cols + k : k * w->cols + i] = 0;
+    }
+    if (side == ESP_ROWS && bias) {
+        bias[i] = 0;
+    }
+}
+
+static bool is_kept(const esp_kept *kept, size_t group)
+{
+    for (size_t i = 0; i < kept->n; i++) {
+        if ((size_t)kept->index[i] == group) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void mask_unit(const esp_model *m, const esp_unit *u, const esp_kept *kept)
+{
+    for (size_t s = 0; s < u->n_structures; s++) {
+        const esp_structure *part = &u->structures[s];
+
+        for (size_t i = 0; i < part->length; i++) {
+            int32_t c = part->channel[i];
+
+            if (c >= 0 && !is_kept(kept, (size_t)c / u->channels_per_group)) {
+                zero(esp_model_weight(m, part->layer, part->slot), part->side, i);
+            }
+        }
+    }
+}
+
+/* A norm over D channels of which D' are left and the others 0 is the norm over the D' with
+ * w sqrt(D'/D) and eps D'/D in place of w and eps. */
+static void stretch_norms(esp_model *m, size_t left)
+{
+    float share = (float)left / (float)m->dims.hidden;
+    esp_weight *last = &m->outer[ESP_SLOT_FINAL_NORM];
+
+    m->norm_eps *= share;
+    for (size_t k = 0; k < last->rows; k++) {
+        ((float *)last->data)[k] *= sqrtf(share);
+    }
+    for (size_t i = 0; i < m->dims.n_layers * n_block(m); i++) {
+        for (size_t k = 0; m->block[i].cols == 1 && k < m->block[i].rows; k++) {
+            ((float *)m->block[i].data)[k] *= sqrtf(share);
+        }
+    }
+}
+
+static void mask(esp_model *m, const esp_groups *g, const esp_plan *p)
+{
+    for (size_t u = 0; u < g->n_units; u++) {
+        const esp_unit *unit = &g->units[u];
+        const esp_layer_plan *l = &p->layers[unit->layer == ESP_NO_LAYER ? 0 : unit->layer];
+
+        mask_unit(m, unit,
+                  unit->kind == ESP_UNIT_HIDDEN      ? &p->hidden
+                  : unit->kind == ESP_UNIT_ATTENTION ? &l->attention
+                                                     : &l->mlp);
+    }
+    for (size_t l = 0; l < p->n_layers; l++) {
+        for (size_t i = 0; !p->layers[l].kept && i < n_block(m); i++) {
+            const esp_weight *w = &m->block[l * n_block(m) + i];
+
+            for (size_t r = 0; r < w->rows; r++) {
+                zero(w, ESP_ROWS, r);
+            }
+        }
+    }
+    stretch_norms(m, p->hidden.n);
+}
+
+/* ---- comparison --------------------------------------------------------------------------------- */
+
+/* [n_tok, V] of all samples, f64; the caller frees. */
+static double *logits_of(size_t *n, const esp_model *m, const esp_samples *samples)
+{
+    size_t n_tok = samples->start[samples->n], *pick;
+    esp_batch batch;
+    esp_pass pass;
+    float *logits;
+    double *wide;
+
+    *n = n_tok * m->dims.vocab;
+    ESP_NEW(pick, samples->n);
+    ESP_NEW(logits, *n);
+    ESP_NEW(wide, *n);
+    for (size_t j = 0; j < samples->n; j++) {
+        pick[j] = j;
+    }
+    esp_batch_init(&batch, samples->n, n_tok);
+    esp_batch_fill(&batch, samples, pick, samples->n, 1);
+    esp_pass_init(&pass, m, (esp_pass_options){ .max_samples = samples->n, .max_tok = n_tok });
+    esp_pass_forward(&pass, NULL, &batch);
+    esp_pass_logits(logits, &pass, 0, n_tok);
+    for (size_t i = 0; i < *n; i++) {
+        wide[i] = (double)logits[i];
+    }
+    esp_pass_free(&pass);
+    esp_batch_free(&batch);
+    free(logits);
+    free(pick);
+    return wide;
+}
+
+/* Cuts by the plan, loads what was written, and compares with the dense model of dir masked. */
+static void check_cut(const fixture *t, const esp_plan *p, const char *what)
+{
+    char *root = esp_test_dir("surgery"), *dir = esp_path(root, "pruned");
+    esp_model pruned, masked;
+    double *found, *wanted, largest = 0;
+    size_t n, n_wanted;
+
+    CU_ASSERT_EQUAL(esp_mkdirs(root), ESP_OK);
+    CU_ASSERT_EQUAL(esp_surgery(dir, &t->model, &t->groups, p, MPI_COMM_SELF), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_load(&pruned, dir, MPI_COMM_SELF), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_load(&masked, t->model.dir, MPI_COMM_SELF), ESP_OK);
+    own_weights(&masked);
+    mask(&masked, &t->groups, p);
+    found = logits_of(&n, &pruned, &t->samples);
+    wanted = logits_of(&n_wanted, &masked, &t->samples);
+    CU_ASSERT_EQUAL(n, n_wanted);
+    for (size_t i = 0; i < n; i++) {
+        largest = fmax(largest, fabs(wanted[i]));
+    }
+    if (!esp_test_close(found, wanted, n, largest, TOLERANCE)) {
+        printf("  %s, %s\n", t->model.dir, what);
+        CU_FAIL("the pruned model is not the dense one with the groups masked");
+    }
+    CU_ASSERT_EQUAL(esp_model_cost(&pruned, 64).parameters, p->pruned.parameters);
+    CU_ASSERT_EQUAL(pruned.outer[ESP_SLOT_EMBED].dtype, t->model.outer[ESP_SLOT_EMBED].dtype);
+    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    free(found);
+    free(wanted);
+    free_weights(&masked);
+    esp_model_free(&masked);
+    esp_model_free(&pruned);
+    free(dir);
+    free(root);
+}
+
+static void make_plan(esp_plan *p, const fixture *t, esp_plan_options o)
+{
+    o.criterion = ESP_RANDOM;
+    o.round_to = o.min_keep = 1;
+    o.target_tokens = 64;
+    o.seed = 3;
+    CU_ASSERT_EQUAL(esp_plan_make(p, &t->model, &t->groups, NULL, &o), ESP_OK);
+}
+
+static void check_mode(const fixture *t, esp_plan_options o, const char *what)
+{
+    esp_plan p;
+
+    make_plan(&p, t, o);
+    CU_ASSERT(p.pruned.parameters < p.dense.parameters);
+    check_cut(t, &p, what);
+    esp_plan_free(&p);
+}
+
+/* Heads, neurons, channels and the first layer, all in one plan. */
+static void check_all_at_once(const fixture *t)
+{
+    esp_plan block, channel;
+    esp_kept hidden;
+    esp_model left;
+    esp_dims dims;
+
+    make_plan(&block, t,
+              (esp_plan_options){ .mode = ESP_PRUNE_BLOCK, .ratio = 0.3, .global = true });
+    make_plan(&channel, t, (esp_plan_options){ .mode = ESP_PRUNE_CHANNEL, .ratio = 0.25 });
+    hidden = block.hidden;
+    block.hidden = channel.hidden;
+    channel.hidden = hidden;
+    block.layers[0].kept = false;
+    block.layers[0].attention.n = block.layers[0].mlp.n = 0;
+    esp_plan_dims(&dims, &block, &t->model);
+    esp_model_reshape(&left, &t->model, &dims);
+    block.pruned = esp_model_cost(&left, 64);
+    check_cut(t, &block, "all at once");
+    free(dims.layer);
+    esp_model_free(&left);
+    esp_plan_free(&block);
+    esp_plan_free(&channel);
+}
+
+static void check_model(const char *dir)
+{
+    fixture *t = fixture_of(dir);
+
+    check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_BLOCK, .ratio = 0.5 }, "block, local");
+    check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_BLOCK, .ratio = 0.4, .global = true },
+               "block, global");
+    check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_CHANNEL, .ratio = 0.3 }, "channel");
+    check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_LAYER, .ratio = 0.5 }, "layer");
+    check_all_at_once(t);
+    fixture_free(t);
+}
+
+static void test_repository(void)
+{
+    check_model(GOLDEN);
+}
+
+static void test_shared(void)
+{
+    fixture_each_shared(check_model);
+}
+
+/* A plan that keeps everything gives the same tensors. */
+static void test_nothing_cut(void)
+{
+    fixture *t = fixture_of(GOLDEN);
+    char *root = esp_test_dir("surgery"), *dir = esp_path(root, "whole");
+    esp_plan p;
+    esp_model copy;
+
+    make_plan(&p, t, (esp_plan_options){ .mode = ESP_PRUNE_BLOCK, .ratio = 0 });
+    CU_ASSERT_EQUAL(esp_mkdirs(root), ESP_OK);
+    CU_ASSERT_EQUAL(esp_surgery(dir, &t->model, &t->groups, &p, MPI_COMM_SELF), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_load(&copy, dir, MPI_COMM_SELF), ESP_OK);
+    for (size_t i = 0; i < t->model.dims.n_layers * n_block(&t->model); i++) {
+        const esp_weight *a = &t->model.block[i], *b = &copy.block[i];
+
+        CU_ASSERT_EQUAL(memcmp(a->data, b->data, a->rows * a->cols * esp_dtype_size(a->dtype)), 0);
+        CU_ASSERT_EQUAL(a->has_bias, b->has_bias);
+    }
+    esp_model_free(&copy);
+    esp_plan_free(&p);
+    fixture_free(t);
+    free(dir);
+    free(root);
+}
+
+ESP_TEST_MAIN("surgery", { "pruned = masked dense, repository's model", test_repository },
+              { "pruned = masked dense, shared models", test_shared },
+              { "a plan that keeps everything", test_nothing_cut })
