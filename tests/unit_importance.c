@@ -21,7 +21,7 @@ static esp_status try_estimate(esp_scores *s, const fixture *t, const esp_sample
     esp_status st;
 
     esp_grid_init(&grid, 0, MPI_COMM_SELF);
-    st = esp_importance_estimate(s, &t->model, &t->groups, samples, o, &grid);
+    st = esp_importance_estimate(s, &t->golden.model, &t->groups, samples, o, &grid);
     esp_grid_free(&grid);
     return st;
 }
@@ -30,7 +30,7 @@ static esp_scores estimate(const fixture *t, const esp_importance_options *o)
 {
     esp_scores s;
 
-    CU_ASSERT_EQUAL(try_estimate(&s, t, &t->samples, o), ESP_OK);
+    CU_ASSERT_EQUAL(try_estimate(&s, t, &t->golden.samples, o), ESP_OK);
     return s;
 }
 
@@ -38,15 +38,12 @@ static esp_scores estimate(const fixture *t, const esp_importance_options *o)
 
 static void check_array(const fixture *t, const char *path, const double *found, size_t n)
 {
-    double *wanted, largest = 0;
+    size_t n_wanted;
+    double *wanted = golden_read(&n_wanted, &t->golden, path);
 
-    ESP_NEW(wanted, n);
-    CU_ASSERT_EQUAL(esp_h5_read(&t->golden, path, H5T_NATIVE_DOUBLE, 0, n, wanted), ESP_OK);
-    for (size_t i = 0; i < n; i++) {
-        largest = fmax(largest, fabs(wanted[i]));
-    }
-    if (!esp_test_close(found, wanted, n, largest, TOLERANCE)) {
-        printf("  %s/golden.h5: %s\n", t->model.dir, path);
+    CU_ASSERT_EQUAL(n, n_wanted);
+    if (!esp_test_close(found, wanted, n, golden_largest(wanted, n), TOLERANCE)) {
+        printf("  %s/golden.h5: %s\n", t->golden.model.dir, path);
         CU_FAIL("an array is not the golden one");
     }
     free(wanted);
@@ -67,7 +64,7 @@ static void check_unit(const fixture *t, const esp_scores *s, const esp_unit *u,
         free(path);
     }
     for (size_t i = 0; in_layer && i < u->n_structures; i++) {
-        const char *label = t->model.arch->slots[u->structures[i].slot].label;
+        const char *label = t->golden.model.arch->slots[u->structures[i].slot].label;
         char *path = esp_format("%s/structures/%s", base, label);
 
         check_array(t, path, esp_scores_structure(s, u, c) + i * n, n);
@@ -76,13 +73,12 @@ static void check_unit(const fixture *t, const esp_scores *s, const esp_unit *u,
     free(base);
 }
 
-static void check_golden(const char *dir)
+static void check_golden(const fixture *t)
 {
-    fixture *t = fixture_of(dir);
     esp_scores s = estimate(t, &everything);
     double loss = 0;
 
-    CU_ASSERT_EQUAL(esp_h5_get_double(&t->golden, "/", "loss", &loss), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_get_double(&t->golden.file, "/", "loss", &loss), ESP_OK);
     CU_ASSERT_DOUBLE_EQUAL(s.loss, loss, 1e-5 * loss);
     CU_ASSERT(s.flops > 0);
     for (size_t u = 0; u < t->groups.n_units; u++) {
@@ -91,17 +87,16 @@ static void check_golden(const char *dir)
         }
     }
     esp_scores_free(&s);
-    fixture_free(t);
 }
 
 static void test_golden(void)
 {
-    check_golden(GOLDEN);
+    fixture_each(false, check_golden);
 }
 
 static void test_golden_shared(void)
 {
-    fixture_each_shared(check_golden);
+    fixture_each(true, check_golden);
 }
 
 /* ---- what must hold whatever the values are ------------------------------------------------------- */
@@ -128,7 +123,7 @@ static void check_same(const fixture *t, const esp_scores *a, const esp_scores *
 
 static void test_threads(void)
 {
-    fixture *t = fixture_of(GOLDEN);
+    fixture *t = fixture_of(OWN_MODEL);
     int threads = omp_get_max_threads();
     esp_scores one, two;
 
@@ -149,7 +144,7 @@ static void test_threads(void)
 /* Each criterion alone gives what all together give; those of the weights need no samples. */
 static void test_alone(void)
 {
-    fixture *t = fixture_of(GOLDEN);
+    fixture *t = fixture_of(OWN_MODEL);
     esp_scores all = estimate(t, &everything);
 
     for (esp_criterion c = 0; c < ESP_RANDOM; c++) {
@@ -158,7 +153,7 @@ static void test_alone(void)
         esp_scores s;
 
         o.criteria = 1u << c;
-        CU_ASSERT_EQUAL(try_estimate(&s, t, needs_samples ? &t->samples : NULL, &o), ESP_OK);
+        CU_ASSERT_EQUAL(try_estimate(&s, t, needs_samples ? &t->golden.samples : NULL, &o), ESP_OK);
         check_same(t, &all, &s, c, 1);
         CU_ASSERT(needs_samples ? s.loss == all.loss : isnan(s.loss));
         CU_ASSERT_PTR_NULL(esp_scores_group(&s, &t->groups.units[0], ESP_RANDOM, ESP_SUM));
@@ -170,14 +165,14 @@ static void test_alone(void)
 
 static void test_fisher_sum(void)
 {
-    fixture *t = fixture_of(GOLDEN);
+    fixture *t = fixture_of(OWN_MODEL);
     esp_importance_options o = everything;
     esp_scores mean = estimate(t, &o), sum;
 
     o.fisher_sum = true;
     sum = estimate(t, &o);
     check_same(t, &mean, &sum, ESP_ELEMENT1, 1);
-    check_same(t, &mean, &sum, ESP_ELEMENT2, (double)t->samples.n);
+    check_same(t, &mean, &sum, ESP_ELEMENT2, (double)t->golden.samples.n);
     esp_scores_free(&mean);
     esp_scores_free(&sum);
     fixture_free(t);
@@ -185,7 +180,7 @@ static void test_fisher_sum(void)
 
 static void test_random(void)
 {
-    fixture *t = fixture_of(GOLDEN);
+    fixture *t = fixture_of(OWN_MODEL);
     esp_importance_options o = everything;
     const esp_unit *mlp = esp_groups_unit(&t->groups, ESP_UNIT_MLP, 1);
     esp_scores s;
@@ -208,14 +203,14 @@ static void test_random(void)
 
 static void test_refused(void)
 {
-    fixture *t = fixture_of(GOLDEN);
+    fixture *t = fixture_of(OWN_MODEL);
     esp_samples none = { 0 };
     esp_scores s = { 0 };
     int32_t id = 3;
 
     CU_ASSERT_EQUAL(try_estimate(&s, t, &none, &everything), ESP_EUSAGE);
-    esp_samples_add(&t->samples, &id, NULL, 1);
-    CU_ASSERT_EQUAL(try_estimate(&s, t, &t->samples, &everything), ESP_EUSAGE);
+    esp_samples_add(&t->golden.samples, &id, NULL, 1);
+    CU_ASSERT_EQUAL(try_estimate(&s, t, &t->golden.samples, &everything), ESP_EUSAGE);
     esp_scores_free(&s);
     fixture_free(t);
 }
@@ -224,7 +219,7 @@ static void test_refused(void)
 
 static void test_file(void)
 {
-    fixture *t = fixture_of(GOLDEN), *other = fixture_of(GOLDEN);
+    fixture *t = fixture_of(OWN_MODEL), *other = fixture_of(OWN_MODEL);
     esp_scores s = estimate(t, &everything), back;
     char *dir = esp_test_dir("importance"), *path = esp_path(dir, "importance.h5");
 
@@ -237,7 +232,7 @@ static void test_file(void)
     CU_ASSERT_EQUAL(back.aggregations, s.aggregations);
     CU_ASSERT_EQUAL(back.units, s.units);
     CU_ASSERT_EQUAL(back.loss, s.loss);
-    CU_ASSERT_EQUAL(back.n_samples, t->samples.n);
+    CU_ASSERT_EQUAL(back.n_samples, t->golden.samples.n);
     for (size_t u = 0; u < t->groups.n_units; u++) {
         const esp_unit *unit = &t->groups.units[u];
 

@@ -1,5 +1,6 @@
 /* The pruned model computes what the dense one does without the groups that were cut. */
 #include "espalier/model_save.h"
+#include "espalier/pass.h"
 #include "espalier/surgery.h"
 #include "fixture.h"
 
@@ -168,27 +169,25 @@ static void check_cut(const fixture *t, const esp_plan *p, const char *what)
 {
     char *root = esp_test_dir("surgery"), *dir = esp_path(root, "pruned");
     esp_model pruned, masked;
-    double *found, *wanted, largest = 0;
+    double *found, *wanted;
     size_t n, n_wanted;
 
     CU_ASSERT_EQUAL(esp_mkdirs(root), ESP_OK);
-    CU_ASSERT_EQUAL(esp_surgery(dir, &t->model, &t->groups, p, MPI_COMM_SELF), ESP_OK);
+    CU_ASSERT_EQUAL(esp_surgery(dir, &t->golden.model, &t->groups, p, MPI_COMM_SELF), ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&pruned, dir, MPI_COMM_SELF), ESP_OK);
-    CU_ASSERT_EQUAL(esp_model_load(&masked, t->model.dir, MPI_COMM_SELF), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_load(&masked, t->golden.model.dir, MPI_COMM_SELF), ESP_OK);
     own_weights(&masked);
     mask(&masked, &t->groups, p);
-    found = logits_of(&n, &pruned, &t->samples);
-    wanted = logits_of(&n_wanted, &masked, &t->samples);
+    found = logits_of(&n, &pruned, &t->golden.samples);
+    wanted = logits_of(&n_wanted, &masked, &t->golden.samples);
     CU_ASSERT_EQUAL(n, n_wanted);
-    for (size_t i = 0; i < n; i++) {
-        largest = fmax(largest, fabs(wanted[i]));
-    }
-    if (!esp_test_close(found, wanted, n, largest, TOLERANCE)) {
-        printf("  %s, %s\n", t->model.dir, what);
+    if (!esp_test_close(found, wanted, n, golden_largest(wanted, n), TOLERANCE)) {
+        printf("  %s, %s\n", t->golden.model.dir, what);
         CU_FAIL("the pruned model is not the dense one with the groups masked");
     }
     CU_ASSERT_EQUAL(esp_model_cost(&pruned, 64).parameters, p->pruned.parameters);
-    CU_ASSERT_EQUAL(pruned.outer[ESP_SLOT_EMBED].dtype, t->model.outer[ESP_SLOT_EMBED].dtype);
+    CU_ASSERT_EQUAL(pruned.outer[ESP_SLOT_EMBED].dtype,
+                    t->golden.model.outer[ESP_SLOT_EMBED].dtype);
     CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
     free(found);
     free(wanted);
@@ -205,7 +204,7 @@ static void make_plan(esp_plan *p, const fixture *t, esp_plan_options o)
     o.round_to = o.min_keep = 1;
     o.target_tokens = 64;
     o.seed = 3;
-    CU_ASSERT_EQUAL(esp_plan_make(p, &t->model, &t->groups, NULL, &o), ESP_OK);
+    CU_ASSERT_EQUAL(esp_plan_make(p, &t->golden.model, &t->groups, NULL, &o), ESP_OK);
 }
 
 static void check_mode(const fixture *t, esp_plan_options o, const char *what)
@@ -234,8 +233,8 @@ static void check_all_at_once(const fixture *t)
     channel.hidden = hidden;
     block.layers[0].kept = false;
     block.layers[0].attention.n = block.layers[0].mlp.n = 0;
-    esp_plan_dims(&dims, &block, &t->model);
-    esp_model_reshape(&left, &t->model, &dims);
+    esp_plan_dims(&dims, &block, &t->golden.model);
+    esp_model_reshape(&left, &t->golden.model, &dims);
     block.pruned = esp_model_cost(&left, 64);
     check_cut(t, &block, "all at once");
     free(dims.layer);
@@ -244,43 +243,40 @@ static void check_all_at_once(const fixture *t)
     esp_plan_free(&channel);
 }
 
-static void check_model(const char *dir)
+static void check_model(const fixture *t)
 {
-    fixture *t = fixture_of(dir);
-
     check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_BLOCK, .ratio = 0.5 }, "block, local");
     check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_BLOCK, .ratio = 0.4, .global = true },
                "block, global");
     check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_CHANNEL, .ratio = 0.3 }, "channel");
     check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_LAYER, .ratio = 0.5 }, "layer");
     check_all_at_once(t);
-    fixture_free(t);
 }
 
 static void test_repository(void)
 {
-    check_model(GOLDEN);
+    fixture_each(false, check_model);
 }
 
 static void test_shared(void)
 {
-    fixture_each_shared(check_model);
+    fixture_each(true, check_model);
 }
 
 /* A plan that keeps everything gives the same tensors. */
 static void test_nothing_cut(void)
 {
-    fixture *t = fixture_of(GOLDEN);
+    fixture *t = fixture_of(OWN_MODEL);
     char *root = esp_test_dir("surgery"), *dir = esp_path(root, "whole");
     esp_plan p;
     esp_model copy;
 
     make_plan(&p, t, (esp_plan_options){ .mode = ESP_PRUNE_BLOCK, .ratio = 0 });
     CU_ASSERT_EQUAL(esp_mkdirs(root), ESP_OK);
-    CU_ASSERT_EQUAL(esp_surgery(dir, &t->model, &t->groups, &p, MPI_COMM_SELF), ESP_OK);
+    CU_ASSERT_EQUAL(esp_surgery(dir, &t->golden.model, &t->groups, &p, MPI_COMM_SELF), ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&copy, dir, MPI_COMM_SELF), ESP_OK);
-    for (size_t i = 0; i < t->model.dims.n_layers * n_block(&t->model); i++) {
-        const esp_weight *a = &t->model.block[i], *b = &copy.block[i];
+    for (size_t i = 0; i < t->golden.model.dims.n_layers * n_block(&t->golden.model); i++) {
+        const esp_weight *a = &t->golden.model.block[i], *b = &copy.block[i];
 
         CU_ASSERT_EQUAL(memcmp(a->data, b->data, a->rows * a->cols * esp_dtype_size(a->dtype)), 0);
         CU_ASSERT_EQUAL(a->has_bias, b->has_bias);
