@@ -1,0 +1,419 @@
+/* unit_config.c - config.json: what is taken from it, what is refused, and what models then cost. */
+#include "espalier/file.h"
+#include "espalier/model_save.h"
+
+#include "test.h"
+
+static const char *const base =
+    "{\"model_type\": \"llama\", \"hidden_size\": 64, \"intermediate_size\": 96,"
+    " \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2,"
+    " \"vocab_size\": 100, \"max_position_embeddings\": 512, \"rms_norm_eps\": 1e-05,"
+    " \"rope_theta\": 500000.0, \"tie_word_embeddings\": true, \"hidden_act\": \"silu\","
+    " \"bos_token_id\": 1, \"eos_token_id\": 2, \"torch_dtype\": \"bfloat16\"}";
+
+/* Writes the base configuration with the keys of patch in it (null deletes) to a folder of its own. */
+static char *put(const char *patch)
+{
+    json_t *config = json_loads(base, 0, NULL), *changes = json_loads(patch, 0, NULL), *value;
+    char *dir = esp_test_dir("config"), *path = esp_path(dir, "config.json"), *text;
+    const char *key;
+
+    CU_ASSERT_PTR_NOT_NULL_FATAL(changes);
+    json_object_foreach(changes, key, value)
+    {
+        json_object_set(config, key, value);
+    }
+    text = json_dumps(config, 0);
+    CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_file_write(path, text, strlen(text)), ESP_OK);
+    free(text);
+    free(path);
+    json_decref(config);
+    json_decref(changes);
+    return dir;
+}
+
+static esp_model shape_of(const char *patch)
+{
+    char *dir = put(patch);
+    esp_model m;
+
+    esp_error_clear();
+    CU_ASSERT_EQUAL_FATAL(esp_model_shape(&m, dir), ESP_OK);
+    free(dir);
+    return m;
+}
+
+static void check_refused(const char *patch, const char *says)
+{
+    char *dir = put(patch);
+    esp_model m;
+
+    esp_error_clear();
+    CU_ASSERT_EQUAL(esp_model_shape(&m, dir), ESP_EFORMAT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "/config.json: "));
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), says));
+    if (!strstr(esp_error_message(), says)) {
+        printf("  said: %s\n  not:  %s\n", esp_error_message(), says);
+    }
+    CU_ASSERT_PTR_NULL(m.dir);
+    esp_model_free(&m);
+    free(dir);
+}
+
+/* ---- values -------------------------------------------------------------------------------------- */
+
+static void test_plain_values(void)
+{
+    esp_model m = shape_of("{}");
+
+    CU_ASSERT_STRING_EQUAL(m.arch->model_type, "llama");
+    CU_ASSERT_EQUAL(m.dims.n_layers, 2);
+    CU_ASSERT_EQUAL(m.dims.hidden, 64);
+    CU_ASSERT_EQUAL(m.dims.head_dim, 16); /* 64 / 4 */
+    CU_ASSERT_EQUAL(m.dims.vocab, 100);
+    CU_ASSERT_EQUAL(m.dims.max_positions, 512);
+    CU_ASSERT_EQUAL(m.dims.layer[1].heads, 4);
+    CU_ASSERT_EQUAL(m.dims.layer[1].kv_heads, 2);
+    CU_ASSERT_EQUAL(m.dims.layer[1].mlp, 96);
+    CU_ASSERT_TRUE(m.tied);
+    CU_ASSERT_EQUAL(m.norm_eps, 1e-5f);
+    CU_ASSERT_EQUAL(m.bos, 1);
+    CU_ASSERT_EQUAL(m.eos, 2);
+    CU_ASSERT_EQUAL(m.dtype, ESP_BF16);
+    esp_model_free(&m);
+    esp_model_free(&m);
+}
+
+static void test_defaults(void)
+{
+    esp_model m =
+        shape_of("{\"num_key_value_heads\": null, \"head_dim\": null, \"hidden_act\": null,"
+                 "\"max_position_embeddings\": null, \"rms_norm_eps\": null,"
+                 "\"tie_word_embeddings\": null, \"bos_token_id\": null,"
+                 "\"eos_token_id\": [7, 8], \"torch_dtype\": null, \"dtype\": \"float16\"}");
+
+    CU_ASSERT_EQUAL(m.dims.layer[0].kv_heads, 4);
+    CU_ASSERT_EQUAL(m.dims.max_positions, 2048);
+    CU_ASSERT_EQUAL(m.norm_eps, 1e-6f);
+    CU_ASSERT_FALSE(m.tied);
+    CU_ASSERT_EQUAL(m.bos, -1);
+    CU_ASSERT_EQUAL(m.eos, 7);
+    CU_ASSERT_EQUAL(m.dtype, ESP_F16);
+    esp_model_free(&m);
+}
+
+static size_t positions(const char *patch)
+{
+    esp_model m = shape_of(patch);
+    size_t n = m.dims.max_positions;
+
+    esp_model_free(&m);
+    return n;
+}
+
+static void test_sliding_window_bounds_the_positions(void)
+{
+    CU_ASSERT_EQUAL(positions("{\"model_type\": \"mistral\", \"sliding_window\": 128}"), 128);
+    CU_ASSERT_EQUAL(positions("{\"model_type\": \"mistral\", \"sliding_window\": 4096}"), 512);
+    CU_ASSERT_EQUAL(positions("{\"model_type\": \"mistral\", \"sliding_window\": null}"), 512);
+    CU_ASSERT_EQUAL(positions("{\"sliding_window\": 128, \"use_sliding_window\": false}"), 512);
+    CU_ASSERT_EQUAL(positions("{\"sliding_window\": 128, \"use_sliding_window\": true}"), 128);
+}
+
+static bool has_bias(const char *patch, const char *role)
+{
+    esp_model m = shape_of(patch);
+    bool has = esp_model_weight(&m, 1, esp_arch_slot(m.arch, role))->has_bias;
+
+    esp_model_free(&m);
+    return has;
+}
+
+static void test_biases(void)
+{
+    CU_ASSERT_FALSE(has_bias("{}", "q_proj"));
+    CU_ASSERT_TRUE(has_bias("{\"model_type\": \"qwen2\"}", "v_proj"));
+    CU_ASSERT_FALSE(has_bias("{\"model_type\": \"qwen2\"}", "o_proj"));
+    CU_ASSERT_TRUE(has_bias("{\"attention_bias\": true}", "k_proj"));
+    CU_ASSERT_TRUE(has_bias("{\"attention_bias\": true}", "o_proj"));
+    CU_ASSERT_FALSE(has_bias("{\"attention_bias\": true}", "up_proj"));
+    CU_ASSERT_TRUE(has_bias("{\"mlp_bias\": true}", "down_proj"));
+    CU_ASSERT_FALSE(has_bias("{\"mlp_bias\": true}", "q_proj"));
+}
+
+/* ---- rotary angles ------------------------------------------------------------------------------- */
+
+static void check_angles(const char *patch, const double *wanted)
+{
+    esp_model m = shape_of(patch);
+
+    for (size_t i = 0; i < 8; i++) {
+        CU_ASSERT_DOUBLE_EQUAL(m.inv_freq[i] / wanted[i], 1, 1e-14);
+    }
+    esp_model_free(&m);
+}
+
+/* For theta 500000 and 16 channels, and the same by the formulas of llama3, from another program. */
+static void test_rotary_angles(void)
+{
+    const double plain[] = { 1,
+                             0.19392274474868576,
+                             0.037606030930863933,
+                             0.0072926647372171093,
+                             0.001414213562373095,
+                             0.0002742481756762073,
+                             5.3182958969449883e-05,
+                             1.031338537721246e-05 };
+    const double llama3[] = { 1,
+                              0.19392274474868576,
+                              0.010538232746455323,
+                              0.00091158309215213867,
+                              0.00017677669529663688,
+                              3.4281021959525912e-05,
+                              6.6478698711812354e-06,
+                              1.2891731721515574e-06 };
+    double linear[8];
+
+    for (size_t i = 0; i < 8; i++) {
+        linear[i] = plain[i] / 4;
+    }
+    check_angles("{}", plain);
+    check_angles("{\"rope_scaling\": null}", plain);
+    check_angles("{\"rope_scaling\": {\"rope_type\": \"default\"}}", plain);
+    check_angles("{\"rope_theta\": null, \"rope_parameters\": {\"rope_theta\": 500000.0}}", plain);
+    check_angles("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}}", linear);
+    check_angles("{\"rope_theta\": null, \"rope_parameters\": {\"rope_theta\": 500000.0,"
+                 "\"rope_type\": \"linear\", \"factor\": 4.0}}",
+                 linear);
+#define LLAMA3                                                                                     \
+    "\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": " \
+    "4.0,"                                                                                         \
+    "\"original_max_position_embeddings\": 256"
+    check_angles("{\"rope_scaling\": {" LLAMA3 "}}", llama3);
+    check_angles("{\"rope_theta\": null, \"rope_parameters\": {\"rope_theta\": 500000, " LLAMA3
+                 "}}",
+                 llama3);
+#undef LLAMA3
+}
+
+static void test_rotary_angles_that_are_refused(void)
+{
+    check_refused("{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}}",
+                  "rope_scaling: rope_type is \"yarn\", must be one of default, linear, llama3");
+    check_refused("{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 4}}",
+                  "type is \"dynamic\"");
+    check_refused("{\"rope_parameters\": {\"rope_type\": \"longrope\"}}",
+                  "rope_parameters: rope_type is \"longrope\"");
+    check_refused("{\"rope_scaling\": {\"type\": \"linear\"}}", "factor is missing");
+    check_refused("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0}}", "factor is 0");
+    check_refused("{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}}",
+                  "low_freq_factor is missing");
+    check_refused(
+        "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4,"
+        "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 256}}",
+        "high_freq_factor is 4, must be above low_freq_factor");
+    check_refused("{\"rope_scaling\": \"linear\"}",
+                  "rope_scaling is \"linear\", must be an object");
+    check_refused("{\"rope_theta\": -1}", "rope_theta is -1");
+    check_refused("{\"head_dim\": 15}", "head_dim is 15, must be even");
+}
+
+/* ---- refusals ------------------------------------------------------------------------------------ */
+
+static void test_values_that_are_refused(void)
+{
+    check_refused("{\"model_type\": \"gpt2\"}",
+                  "model_type is \"gpt2\", must be one of llama, mistral, qwen2");
+    check_refused("{\"model_type\": null}", "model_type is missing");
+    check_refused("{\"hidden_act\": \"gelu\"}", "hidden_act is \"gelu\", must be \"silu\"");
+    check_refused("{\"hidden_size\": null}", "hidden_size is missing, must be a whole number");
+    check_refused("{\"hidden_size\": 64.0}", "hidden_size is 64.0");
+    check_refused("{\"hidden_size\": \"64\"}", "hidden_size is \"64\"");
+    check_refused("{\"intermediate_size\": 0}", "intermediate_size is 0");
+    check_refused("{\"vocab_size\": -5}", "vocab_size is -5");
+    check_refused("{\"vocab_size\": 9999999999}", "vocab_size is 9999999999");
+    check_refused("{\"num_hidden_layers\": 1000000}", "num_hidden_layers is 1000000");
+    check_refused("{\"max_position_embeddings\": 0}", "max_position_embeddings is 0");
+    check_refused("{\"num_attention_heads\": 5}", "head_dim is missing, must be given where");
+    check_refused("{\"num_key_value_heads\": 3}",
+                  "num_attention_heads 4 is not a multiple of num_key_value_heads 3");
+    check_refused("{\"num_attention_heads\": 65536, \"head_dim\": 65536}", "are too many");
+    check_refused("{\"tie_word_embeddings\": 1}",
+                  "tie_word_embeddings is 1, must be true or false");
+    check_refused("{\"attention_bias\": \"no\"}", "attention_bias is \"no\"");
+    check_refused("{\"mlp_bias\": \"no\"}", "mlp_bias is \"no\"");
+    check_refused("{\"rms_norm_eps\": -1e-5}", "rms_norm_eps is");
+    check_refused("{\"bos_token_id\": 100}", "bos_token_id is 100, must be a token id below");
+    check_refused("{\"eos_token_id\": [\"a\"]}", "eos_token_id is [\"a\"]");
+}
+
+static void test_files_that_are_refused(void)
+{
+    char *dir = put("{}"), *path = esp_path(dir, "config.json");
+    esp_model m;
+
+    CU_ASSERT_EQUAL(esp_file_write(path, "{\"a\": 1,\n \"a\": 2}", 17), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_shape(&m, dir), ESP_EFORMAT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "config.json: line 2: duplicate"));
+    CU_ASSERT_EQUAL(esp_file_write(path, "[]", 2), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_shape(&m, dir), ESP_EFORMAT);
+    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_shape(&m, dir), ESP_EUSAGE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), path));
+    esp_model_free(&m);
+    esp_error_clear();
+    free(path);
+    free(dir);
+}
+
+/* ---- layers that differ -------------------------------------------------------------------------- */
+
+static void test_sizes_of_each_layer(void)
+{
+    esp_model m = shape_of("{\"head_dim\": 16, \"espalier\": {\"num_attention_heads\": [4, 2],"
+                           "\"num_key_value_heads\": [2, 1], \"intermediate_size\": [96, 33]}}");
+    const esp_weight *down = esp_model_weight(&m, 1, esp_arch_slot(m.arch, "down_proj"));
+    const esp_weight *k = esp_model_weight(&m, 1, esp_arch_slot(m.arch, "k_proj"));
+
+    CU_ASSERT_EQUAL(m.dims.layer[0].heads, 4);
+    CU_ASSERT_EQUAL(m.dims.layer[1].heads, 2);
+    CU_ASSERT_EQUAL(down->rows, 64);
+    CU_ASSERT_EQUAL(down->cols, 33);
+    CU_ASSERT_EQUAL(k->rows, 16);
+    CU_ASSERT_EQUAL(esp_model_width(&m, 1, ESP_W_QUERY), 32);
+    CU_ASSERT_EQUAL(esp_model_width(&m, 0, ESP_W_QUERY), 64);
+    esp_model_free(&m);
+}
+
+static void test_lists_that_are_refused(void)
+{
+    check_refused("{\"espalier\": {\"intermediate_size\": [96]}}",
+                  "intermediate_size is [96], must be a list with one number a layer");
+    check_refused("{\"espalier\": {\"intermediate_size\": [96, 0]}}",
+                  "intermediate_size is [96,0]");
+    check_refused("{\"espalier\": {\"num_attention_heads\": \"all\"}}",
+                  "num_attention_heads is \"all\"");
+    check_refused("{\"espalier\": {\"num_attention_heads\": [4, 3]}}",
+                  "layer 1: num_attention_heads 3 is not a multiple of num_key_value_heads 2");
+}
+
+static json_int_t number(const esp_model *m, const char *key)
+{
+    return json_integer_value(json_object_get(m->config, key));
+}
+
+static void test_reshape_to_equal_layers(void)
+{
+    esp_model m = shape_of(
+        "{\"espalier\": {\"intermediate_size\": [96, 95]}, \"layer_types\": [\"a\", \"b\"]}");
+    esp_layer_dims layer = { 2, 1, 40 };
+    esp_dims dims = m.dims;
+    esp_model to;
+
+    dims.n_layers = 1;
+    dims.hidden = 48;
+    dims.layer = &layer;
+    esp_model_reshape(&to, &m, &dims);
+    CU_ASSERT_EQUAL(number(&to, "hidden_size"), 48);
+    CU_ASSERT_EQUAL(number(&to, "num_hidden_layers"), 1);
+    CU_ASSERT_EQUAL(number(&to, "head_dim"), 16);
+    CU_ASSERT_EQUAL(number(&to, "num_attention_heads"), 2);
+    CU_ASSERT_EQUAL(number(&to, "num_key_value_heads"), 1);
+    CU_ASSERT_EQUAL(number(&to, "intermediate_size"), 40);
+    CU_ASSERT_PTR_NULL(json_object_get(to.config, "espalier"));
+    CU_ASSERT_PTR_NULL(json_object_get(to.config, "layer_types"));
+    CU_ASSERT_EQUAL(number(&m, "hidden_size"), 64); /* the old one is as it was */
+    CU_ASSERT_PTR_NOT_NULL(json_object_get(m.config, "espalier"));
+    CU_ASSERT_EQUAL(to.block[0].rows, 48);
+    CU_ASSERT_EQUAL(to.dtype, ESP_BF16);
+    CU_ASSERT_PTR_NULL(to.block[0].data);
+    esp_model_free(&to);
+    esp_model_free(&m);
+}
+
+static void test_reshape_to_layers_that_differ(void)
+{
+    esp_model m = shape_of("{}"), to;
+    esp_layer_dims layers[] = { { 4, 2, 96 }, { 2, 1, 96 } };
+    esp_dims dims = m.dims;
+    json_t *own;
+
+    dims.layer = layers;
+    esp_model_reshape(&to, &m, &dims);
+    own = json_object_get(to.config, "espalier");
+    CU_ASSERT_EQUAL(number(&to, "num_attention_heads"), 4);
+    CU_ASSERT_EQUAL(json_array_size(json_object_get(own, "num_key_value_heads")), 2);
+    CU_ASSERT_EQUAL(
+        json_integer_value(json_array_get(json_object_get(own, "num_attention_heads"), 1)), 2);
+    CU_ASSERT_PTR_NULL(json_object_get(own, "intermediate_size")); /* the same in both */
+    CU_ASSERT_EQUAL(esp_model_weight(&to, 1, esp_arch_slot(to.arch, "o_proj"))->cols, 32);
+    esp_model_free(&to);
+    esp_model_free(&m);
+}
+
+/* ---- cost ---------------------------------------------------------------------------------------- */
+
+static void test_parameters_of_known_models(void)
+{
+    static const struct {
+        const char *patch;
+        uint64_t parameters;
+    } known[] = {
+        { "{\"hidden_size\": 4096, \"intermediate_size\": 11008, \"num_hidden_layers\": 32,"
+          "\"num_attention_heads\": 32, \"num_key_value_heads\": null, \"vocab_size\": 32000,"
+          "\"tie_word_embeddings\": false}",
+          UINT64_C(6738415616) },
+        { "{\"hidden_size\": 4096, \"intermediate_size\": 14336, \"num_hidden_layers\": 32,"
+          "\"num_attention_heads\": 32, \"num_key_value_heads\": 8, \"vocab_size\": 128256,"
+          "\"tie_word_embeddings\": false}",
+          UINT64_C(8030261248) },
+        { "{\"hidden_size\": 2048, \"intermediate_size\": 5632, \"num_hidden_layers\": 22,"
+          "\"num_attention_heads\": 32, \"num_key_value_heads\": 4, \"vocab_size\": 32000,"
+          "\"tie_word_embeddings\": false}",
+          UINT64_C(1100048384) },
+    };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        esp_model m = shape_of(known[i].patch);
+        esp_cost c = esp_model_cost(&m, 64);
+
+        CU_ASSERT_EQUAL(c.parameters, known[i].parameters);
+        CU_ASSERT_EQUAL(c.bytes, 2 * known[i].parameters);
+        esp_model_free(&m);
+    }
+}
+
+/* Everything by hand for the small base: widths 64, 64 (queries), 32 (keys), 96, vocabulary 100. */
+static void test_cost_by_hand(void)
+{
+    const uint64_t linear = 2 * 64 * 64 + 2 * 32 * 64 + 3 * 96 * 64, norms = 2 * 64,
+                   embed = 100 * 64;
+    const uint64_t T = 10, attention = 2 * T * T * 64;
+    esp_model m = shape_of("{\"torch_dtype\": \"float32\"}");
+    esp_cost c = esp_model_cost(&m, T);
+
+    CU_ASSERT_EQUAL(c.parameters, 2 * (linear + norms) + 64 + embed); /* tied: once */
+    CU_ASSERT_EQUAL(c.bytes, 4 * c.parameters);
+    CU_ASSERT_EQUAL(c.macs, T * (2 * linear + embed) + 2 * attention);
+    esp_model_free(&m);
+
+    m = shape_of("{\"tie_word_embeddings\": false, \"model_type\": \"qwen2\"}");
+    CU_ASSERT_EQUAL(esp_model_cost(&m, T).parameters,
+                    c.parameters + embed + 2 * (64 + 32 + 32)); /* head and biases */
+    CU_ASSERT_EQUAL(esp_model_cost(&m, T).macs, c.macs);
+    esp_model_free(&m);
+}
+
+ESP_TEST_MAIN("config.json", { "plain values", test_plain_values }, { "defaults", test_defaults },
+              { "sliding window bounds the positions", test_sliding_window_bounds_the_positions },
+              { "biases", test_biases }, { "rotary angles", test_rotary_angles },
+              { "rotary angles that are refused", test_rotary_angles_that_are_refused },
+              { "values that are refused", test_values_that_are_refused },
+              { "files that are refused", test_files_that_are_refused },
+              { "sizes of each layer", test_sizes_of_each_layer },
+              { "lists that are refused", test_lists_that_are_refused },
+              { "reshape to equal layers", test_reshape_to_equal_layers },
+              { "reshape to layers that differ", test_reshape_to_layers_that_differ },
+              { "parameters of known models", test_parameters_of_known_models },
+              { "cost by hand", test_cost_by_hand })

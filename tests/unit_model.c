@@ -1,0 +1,392 @@
+/* unit_model.c - model folders: what loads, and what is refused with which line. */
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "espalier/model.h"
+#include "espalier/model_save.h"
+#include "espalier/synth.h"
+#include "test.h"
+
+static char *dir;  /* of the model under test */
+static char *said; /* by the last load, on stderr */
+
+static const esp_synth_options tiny = {
+    .model_type = "qwen2",
+    .hidden = 32,
+    .mlp = 48,
+    .layers = 2,
+    .heads = 4,
+    .kv_heads = 2,
+    .vocab = 40,
+    .max_positions = 64,
+    .dtype = ESP_F32,
+    .std = 0.1,
+    .rope_theta = 10000,
+    .seed = 5,
+};
+
+/* A fresh folder with the tiny model. */
+static void fresh(const esp_synth_options *o)
+{
+    free(dir);
+    dir = esp_test_dir("model");
+    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_synth(dir, o, MPI_COMM_WORLD), ESP_OK);
+}
+
+/* The same text of equal length everywhere in a file, so that nothing moves. */
+static void substitute(const char *file, const char *from, const char *to)
+{
+    char *path = esp_path(dir, file), *text;
+    size_t n, found = 0, len = strlen(from);
+
+    CU_ASSERT_EQUAL(strlen(to), len);
+    CU_ASSERT_EQUAL_FATAL(esp_file_read(&text, &n, path), ESP_OK);
+    for (size_t i = 0; i + len <= n; i++) {
+        if (memcmp(text + i, from, len) == 0) {
+            memcpy(text + i, to, len);
+            found++;
+        }
+    }
+    CU_ASSERT(found > 0);
+    CU_ASSERT_EQUAL(esp_file_write(path, text, n), ESP_OK);
+    free(text);
+    free(path);
+}
+
+static void set_config(const char *key, json_t *value)
+{
+    char *path = esp_path(dir, "config.json");
+    json_t *config = json_load_file(path, 0, NULL);
+
+    json_object_set_new(config, key, value);
+    CU_ASSERT_EQUAL(json_dump_file(config, path, 0), 0);
+    json_decref(config);
+    free(path);
+}
+
+/* Loads with stderr in a file, for the one line that is printed there. */
+static esp_status load(esp_model *m)
+{
+    char *path = esp_test_dir("stderr");
+    int out = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600), kept = dup(2);
+    esp_status st;
+    size_t n;
+
+    esp_error_clear();
+    dup2(out, 2);
+    st = esp_model_load(m, dir, MPI_COMM_WORLD);
+    dup2(kept, 2);
+    close(kept);
+    close(out);
+    free(said);
+    CU_ASSERT_EQUAL(esp_file_read(&said, &n, path), ESP_OK);
+    free(path);
+    return st;
+}
+
+static void check_refused(esp_status wanted, const char *says)
+{
+    esp_model m;
+
+    CU_ASSERT_EQUAL(load(&m), wanted);
+    CU_ASSERT_PTR_NOT_NULL(strstr(said, dir));
+    CU_ASSERT_PTR_NOT_NULL(strstr(said, says));
+    CU_ASSERT_PTR_EQUAL(strchr(said, '\n'), said + strlen(said) - 1); /* one line */
+    if (!strstr(said, says)) {
+        printf("  said: %s  not:  %s\n", said, says);
+    }
+    CU_ASSERT_PTR_NULL(m.files);
+    esp_model_free(&m);
+}
+
+static void check_loads(void)
+{
+    esp_model m;
+
+    CU_ASSERT_EQUAL(load(&m), ESP_OK);
+    esp_model_free(&m);
+}
+
+/* ---- what loads ---------------------------------------------------------------------------------- */
+
+static void test_weights_and_names(void)
+{
+    esp_model m;
+    const esp_weight *q;
+    char *name;
+
+    fresh(&tiny);
+    CU_ASSERT_EQUAL_FATAL(load(&m), ESP_OK);
+    q = esp_model_weight(&m, 1, esp_arch_slot(m.arch, "q_proj"));
+    CU_ASSERT_EQUAL(q->rows, 32);
+    CU_ASSERT_EQUAL(q->cols, 32);
+    CU_ASSERT_TRUE(q->has_bias);
+    CU_ASSERT_PTR_EQUAL(
+        q->data, esp_safetensors_find(&m.files[0], "model.layers.1.self_attn.q_proj.weight")->data);
+    CU_ASSERT_PTR_EQUAL(
+        q->bias, esp_safetensors_find(&m.files[0], "model.layers.1.self_attn.q_proj.bias")->data);
+    CU_ASSERT_PTR_NOT_NULL(esp_model_weight(&m, ESP_NO_LAYER, ESP_SLOT_HEAD)->data);
+    CU_ASSERT_PTR_NOT_EQUAL(esp_model_weight(&m, ESP_NO_LAYER, ESP_SLOT_HEAD),
+                            esp_model_weight(&m, ESP_NO_LAYER, ESP_SLOT_EMBED));
+    name = esp_model_tensor_name(&m, 1, esp_arch_slot(m.arch, "q_proj"));
+    CU_ASSERT_STRING_EQUAL(name, "model.layers.1.self_attn.q_proj");
+    free(name);
+    name = esp_model_tensor_name(&m, ESP_NO_LAYER, ESP_SLOT_HEAD);
+    CU_ASSERT_STRING_EQUAL(name, "lm_head");
+    free(name);
+    esp_model_free(&m);
+}
+
+static void test_random_weights(void)
+{
+    esp_model m;
+    const float *w;
+    double sum = 0, squares = 0, norms = 0;
+
+    fresh(&tiny);
+    CU_ASSERT_EQUAL_FATAL(load(&m), ESP_OK);
+    w = esp_model_weight(&m, 0, esp_arch_slot(m.arch, "up_proj"))->data;
+    for (size_t i = 0; i < 48 * 32; i++) {
+        sum += (double)w[i];
+        squares += (double)w[i] * (double)w[i];
+    }
+    CU_ASSERT_DOUBLE_EQUAL(sum / (48 * 32), 0, 0.01);
+    CU_ASSERT_DOUBLE_EQUAL(sqrt(squares / (48 * 32)), 0.1, 0.005);
+    w = m.outer[ESP_SLOT_FINAL_NORM].data;
+    for (size_t i = 0; i < 32; i++) {
+        norms += (double)w[i] / 32;
+    }
+    CU_ASSERT_DOUBLE_EQUAL(norms, 1, 0.1);
+    esp_model_free(&m);
+}
+
+static void test_tied_head(void)
+{
+    esp_synth_options o = tiny;
+    esp_model m;
+
+    o.tied = true;
+    fresh(&o);
+    CU_ASSERT_EQUAL_FATAL(load(&m), ESP_OK);
+    CU_ASSERT_PTR_EQUAL(esp_model_weight(&m, ESP_NO_LAYER, ESP_SLOT_HEAD),
+                        esp_model_weight(&m, ESP_NO_LAYER, ESP_SLOT_EMBED));
+    CU_ASSERT_PTR_NULL(esp_safetensors_find(&m.files[0], "lm_head.weight"));
+    esp_model_free(&m);
+
+    fresh(&tiny); /* a head that is in the file is not used where config.json ties it */
+    set_config("tie_word_embeddings", json_true());
+    CU_ASSERT_EQUAL_FATAL(load(&m), ESP_OK);
+    CU_ASSERT_PTR_EQUAL(esp_model_weight(&m, ESP_NO_LAYER, ESP_SLOT_HEAD)->data,
+                        esp_safetensors_find(&m.files[0], "model.embed_tokens.weight")->data);
+    CU_ASSERT_STRING_EQUAL(said, "");
+    esp_model_free(&m);
+}
+
+/* Layers that config.json does not ask for are told, whatever type they have. */
+static void test_tensors_of_no_use(void)
+{
+    fresh(&tiny);
+    set_config("num_hidden_layers", json_integer(1));
+    substitute("model.safetensors", "\"model.layers.1.mlp.up_proj.weight\":{\"dtype\":\"F32\"",
+               "\"model.layers.1.mlp.up_proj.weight\":{\"dtype\":\"U32\"");
+    esp_log_init(ESP_LOG_NORMAL, true);
+    check_loads();
+    CU_ASSERT_PTR_NOT_NULL(strstr(said, "12 tensors are not part of a qwen2 model"));
+    substitute("model.safetensors", "model.layers.1.input_layernorm.weight",
+               "model.layers.1.aaaaa.rotary_emb.inv_freq" + 3);
+    check_loads();
+    CU_ASSERT_PTR_NOT_NULL(strstr(said, "11 tensors are not part of a qwen2 model"));
+    esp_log_init(ESP_LOG_QUIET, true);
+}
+
+static void test_models_that_others_wrote(void)
+{
+    static const struct {
+        const char *name;
+        size_t layers, hidden, head_dim, heads, kv_heads, mlp, vocab;
+        bool tied;
+        esp_dtype dtype;
+        uint64_t parameters;
+    } known[] = {
+        { "stories260K", 5, 64, 8, 8, 4, 172, 512, true, ESP_F32, 260032 },
+        { "tinystories656k-bf16", 2, 128, 16, 8, 4, 384, 2048, true, ESP_BF16, 656000 },
+        { "tiny-gqa-bf16", 3, 64, 8, 8, 2, 176, 320, true, ESP_BF16, 153024 },
+        { "tiny-mha-f16", 4, 64, 8, 8, 8, 176, 320, false, ESP_F16, 242240 },
+        { "tiny-qwen2-f32", 3, 64, 16, 8, 4, 176, 320, false, ESP_F32, 217280 },
+    };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        char *below = esp_format("models/%s", known[i].name), *path = esp_test_shared(below);
+        esp_model m;
+
+        free(below);
+        if (!path) {
+            continue;
+        }
+        CU_ASSERT_EQUAL_FATAL(esp_model_load(&m, path, MPI_COMM_WORLD), ESP_OK);
+        CU_ASSERT_EQUAL(m.dims.n_layers, known[i].layers);
+        CU_ASSERT_EQUAL(m.dims.hidden, known[i].hidden);
+        CU_ASSERT_EQUAL(m.dims.head_dim, known[i].head_dim);
+        CU_ASSERT_EQUAL(m.dims.layer[0].heads, known[i].heads);
+        CU_ASSERT_EQUAL(m.dims.layer[0].kv_heads, known[i].kv_heads);
+        CU_ASSERT_EQUAL(m.dims.layer[0].mlp, known[i].mlp);
+        CU_ASSERT_EQUAL(m.dims.vocab, known[i].vocab);
+        CU_ASSERT_EQUAL(m.tied, known[i].tied);
+        CU_ASSERT_EQUAL(m.dtype, known[i].dtype);
+        CU_ASSERT_EQUAL(esp_model_cost(&m, 1).parameters, known[i].parameters);
+        CU_ASSERT_EQUAL(esp_model_weight(&m, 1, esp_arch_slot(m.arch, "q_proj"))->has_bias, i == 4);
+        esp_model_free(&m);
+        free(path);
+    }
+}
+
+/* ---- what is refused ----------------------------------------------------------------------------- */
+
+static void test_missing_tensors(void)
+{
+    fresh(&tiny);
+    substitute("model.safetensors", "model.norm.weight", "model.gone.weight");
+    check_refused(ESP_EFORMAT, "model.safetensors: tensor model.norm.weight is missing");
+    fresh(&tiny);
+    substitute("model.safetensors", "lm_head.weight", "my_head.weight");
+    check_refused(ESP_EFORMAT, "lm_head.weight is missing; if the head is the embedding");
+    fresh(&tiny);
+    substitute("model.safetensors", "1.self_attn.v_proj.bias", "1.self_attn.v_proj.bear");
+    check_refused(ESP_EFORMAT, "v_proj.bias is missing; this model_type has biases");
+    fresh(&tiny);
+    set_config("num_hidden_layers", json_integer(3));
+    check_refused(ESP_EFORMAT, "tensor model.layers.2.input_layernorm.weight is missing");
+}
+
+static void test_shapes_that_do_not_fit(void)
+{
+    esp_synth_options o = tiny;
+
+    fresh(&tiny);
+    set_config("vocab_size", json_integer(41));
+    check_refused(
+        ESP_EFORMAT,
+        "tensor model.embed_tokens.weight has shape [40, 32], config.json asks for [41, 32]");
+    fresh(&tiny);
+    set_config("intermediate_size", json_integer(32));
+    check_refused(ESP_EFORMAT,
+                  "gate_proj.weight has shape [48, 32], config.json asks for [32, 32]");
+    o.dtype = ESP_BF16; /* a matrix where a vector belongs */
+    fresh(&o);
+    substitute("model.safetensors", "\"model.norm.weight\":{\"dtype\":\"BF16\",\"shape\":[32]",
+               "\"model.norm.weight\":{\"dtype\":\"F16\",\"shape\":[8,4]");
+    check_refused(ESP_EFORMAT, "model.norm.weight has shape [8, 4], config.json asks for [32]");
+}
+
+static void test_types_that_do_not_fit(void)
+{
+    esp_synth_options o = tiny;
+
+    fresh(&tiny);
+    substitute("model.safetensors", "\"lm_head.weight\":{\"dtype\":\"F32\"",
+               "\"lm_head.weight\":{\"dtype\":\"I32\"");
+    check_refused(ESP_EFORMAT, "tensor lm_head.weight is of type I32, a weight must be");
+    o.dtype = ESP_BF16;
+    fresh(&o);
+    substitute("model.safetensors", "0.self_attn.k_proj.bias\":{\"dtype\":\"BF16\"",
+               "0.self_attn.k_proj.bias\":{\"dtype\": \"F16\"");
+    check_refused(ESP_EFORMAT, "k_proj.bias is of type F16, its weight of type BF16");
+}
+
+static void test_damaged_files(void)
+{
+    char *path;
+
+    fresh(&tiny);
+    path = esp_path(dir, "model.safetensors");
+    CU_ASSERT_EQUAL(truncate(path, 9000), 0);
+    check_refused(ESP_EFORMAT, "it is truncated");
+    CU_ASSERT_EQUAL(esp_remove(path), ESP_OK);
+    check_refused(ESP_EUSAGE, "holds neither model.safetensors nor model.safetensors.index.json");
+    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    check_refused(ESP_EUSAGE, "config.json: cannot open");
+    free(path);
+}
+
+/* The tiny model in several files. */
+static esp_status copy_rows(void *from, void *out, size_t layer, int slot, bool bias, size_t first,
+                            size_t n)
+{
+    const esp_weight *w = esp_model_weight(from, layer, slot);
+    size_t row = (bias ? 1 : w->cols) * esp_dtype_size(w->dtype);
+
+    memcpy(out, (const char *)(bias ? w->bias : w->data) + first * row, n * row);
+    return ESP_OK;
+}
+
+static void fresh_shards(void)
+{
+    esp_model m;
+
+    fresh(&tiny);
+    CU_ASSERT_EQUAL_FATAL(load(&m), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_save(dir, &m, copy_rows, &m, NULL, 18000, MPI_COMM_WORLD), ESP_OK);
+    esp_model_free(&m);
+}
+
+static void test_damaged_shards(void)
+{
+    static const char index[] = "model.safetensors.index.json",
+                      second[] = "model-00002-of-00005.safetensors";
+    char *path;
+
+    fresh_shards();
+    check_loads();
+    substitute(index, "\"model.norm.weight\"", "\"model.gone.weight\"");
+    check_refused(ESP_EFORMAT, "tensor model.norm.weight is missing");
+    fresh_shards();
+    substitute(index, "\"lm_head.weight\": \"model-00005", "\"lm_head.weight\": \"model-00001");
+    check_refused(ESP_EFORMAT,
+                  "model-00001-of-00005.safetensors: tensor lm_head.weight is missing");
+    fresh_shards();
+    path = esp_path(dir, second);
+    CU_ASSERT_EQUAL(truncate(path, 500), 0);
+    check_refused(ESP_EFORMAT, second);
+    CU_ASSERT_EQUAL(esp_remove(path), ESP_OK);
+    check_refused(ESP_EUSAGE, second);
+    CU_ASSERT_PTR_NOT_NULL(strstr(said, "index.json: shard: "));
+    free(path);
+    fresh_shards();
+    substitute(index, "model-00005-of", "../mo-00005-of");
+    check_refused(ESP_EFORMAT, "has no file name in this folder");
+    fresh_shards();
+    substitute(index, "weight_map", "weight_lap");
+    check_refused(ESP_EFORMAT, "has no object weight_map");
+    substitute(index, "{", "[");
+    check_refused(ESP_EFORMAT, "index.json: line ");
+}
+
+static void test_random_models_that_cannot_be(void)
+{
+    esp_synth_options o = tiny;
+
+    esp_error_clear();
+    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    o.heads = 5;
+    CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EFORMAT);
+    o = tiny;
+    o.model_type = "gpt2";
+    CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EFORMAT);
+    o = tiny;
+    o.heads = 0;
+    CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EFORMAT);
+    CU_ASSERT_FALSE(esp_dir_exists(dir));
+    free(dir);
+    free(said);
+}
+
+ESP_TEST_MAIN("model", { "weights and names", test_weights_and_names },
+              { "random weights", test_random_weights }, { "tied head", test_tied_head },
+              { "tensors of no use", test_tensors_of_no_use },
+              { "models that others wrote", test_models_that_others_wrote },
+              { "missing tensors", test_missing_tensors },
+              { "shapes that do not fit", test_shapes_that_do_not_fit },
+              { "types that do not fit", test_types_that_do_not_fit },
+              { "damaged files", test_damaged_files }, { "damaged shards", test_damaged_shards },
+              { "random models that cannot be", test_random_models_that_cannot_be })
