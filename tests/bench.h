@@ -1,0 +1,161 @@
+/* bench.h - a model of 110 M parameters, what cblas_sgemm gives on its shapes, and the row of a table.
+ *
+ * Letters: D model width, F MLP width, V vocabulary, n_tok rows of a batch.
+ */
+#ifndef ESPALIER_BENCH_H
+#define ESPALIER_BENCH_H
+
+#include <cblas.h>
+#include <omp.h>
+
+#include "espalier/file.h"
+#include "espalier/rng.h"
+#include "espalier/synth.h"
+#include "test.h"
+
+enum { BENCH_REPEATS = 3 };
+
+/* The model, written once in the folder of the bench. Collective on grid->world. */
+static inline void bench_model(esp_model *m, const esp_grid *grid)
+{
+    const esp_synth_options o = { .model_type = "llama",
+                                  .hidden = 768,
+                                  .mlp = 2048,
+                                  .layers = 12,
+                                  .heads = 12,
+                                  .vocab = 16000,
+                                  .max_positions = 512,
+                                  .dtype = ESP_BF16,
+                                  .std = 0.02,
+                                  .rope_theta = 10000 };
+    char *dir = esp_test_dir("model");
+    int there = esp_dir_exists(dir);
+
+    ESP_MPI(MPI_Bcast(&there, 1, MPI_INT, 0, grid->world));
+    ESP_REQUIRE(there || esp_synth(dir, &o, grid->world) == ESP_OK);
+    ESP_REQUIRE(esp_model_load(m, dir, grid->world) == ESP_OK);
+    free(dir);
+}
+
+/* n samples of random ids. */
+static inline void bench_samples(esp_samples *s, const esp_model *m, size_t n, size_t length)
+{
+    esp_rng r = { .key = 1 };
+    int32_t *ids;
+
+    ESP_NEW(ids, length);
+    for (size_t j = 0; j < n; j++) {
+        for (size_t t = 0; t < length; t++) {
+            ids[t] = (int32_t)esp_rng_below(&r, m->dims.vocab);
+        }
+        esp_samples_add(s, ids, NULL, length);
+    }
+    free(ids);
+}
+
+/* How often the three products of a linear weight are executed for a batch. */
+typedef struct bench_mix {
+    int forward, input, weight; /* x W^T;  dy W;  dy^T x */
+} bench_mix;
+
+static inline int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static inline double bench_median(double *values, size_t n)
+{
+    qsort(values, n, sizeof *values, by_value);
+    return values[n / 2];
+}
+
+/* Median seconds of C [m, n] = op(A) op(B), k products an element. */
+static inline double time_product(bool turn_a, bool turn_b, size_t m, size_t n, size_t k)
+{
+    double seconds[BENCH_REPEATS];
+    float *a, *b, *c;
+
+    ESP_NEW(a, m * k);
+    ESP_NEW(b, n * k);
+    ESP_NEW(c, m * n);
+    for (size_t i = 0; i < m * k || i < n * k; i++) {
+        a[i % (m * k)] = b[i % (n * k)] = (float)(i % 17) - 8;
+    }
+    for (int i = 0; i < BENCH_REPEATS; i++) {
+        double began = esp_now();
+
+        cblas_sgemm(CblasRowMajor, turn_a ? CblasTrans : CblasNoTrans,
+                    turn_b ? CblasTrans : CblasNoTrans, esp_count(m), esp_count(n), esp_count(k), 1,
+                    a, esp_count(turn_a ? m : k), b, esp_count(turn_b ? k : n), 0, c, esp_count(n));
+        seconds[i] = esp_now() - began;
+    }
+    free(a);
+    free(b);
+    free(c);
+    return bench_median(seconds, BENCH_REPEATS);
+}
+
+static inline double time_weight(size_t rows, size_t cols, size_t n_tok, bench_mix mix)
+{
+    return mix.forward * time_product(false, true, n_tok, rows, cols) +
+           mix.input * time_product(false, false, n_tok, cols, rows) +
+           mix.weight * time_product(true, false, rows, cols, n_tok);
+}
+
+/* FLOP/s of cblas_sgemm with the rank's threads, summed over ranks that work at the same time: the
+ * linear weights of a block, each as often as in the model, and the head. Collective on grid->world. */
+static inline double bench_sgemm(const esp_model *m, size_t n_tok, bench_mix mix,
+                                 const esp_grid *grid)
+{
+    double D = (double)m->dims.hidden, F = (double)m->dims.layer[0].mlp, V = (double)m->dims.vocab;
+    double layers = (double)m->dims.n_layers, seconds, rate;
+    size_t d = m->dims.hidden, f = m->dims.layer[0].mlp;
+
+    openblas_set_num_threads(grid->n_threads);
+    ESP_MPI(MPI_Barrier(grid->world));
+    seconds = layers * (4 * time_weight(d, d, n_tok, mix) + 2 * time_weight(f, d, n_tok, mix) +
+                        time_weight(d, f, n_tok, mix)) +
+              time_weight(m->dims.vocab, d, n_tok, mix);
+    openblas_set_num_threads(1);
+    omp_set_num_threads(grid->n_threads);
+    rate = 2.0 * (double)n_tok * (layers * (4 * D * D + 3 * D * F) + D * V) *
+           (mix.forward + mix.input + mix.weight) / seconds;
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &rate, 1, MPI_DOUBLE, MPI_SUM, grid->world));
+    return rate;
+}
+
+/* Largest over ranks, bytes. Collective on grid->world. */
+static inline double bench_peak(const esp_grid *grid)
+{
+    double peak = (double)esp_peak_resident();
+
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &peak, 1, MPI_DOUBLE, MPI_MAX, grid->world));
+    return peak;
+}
+
+typedef struct bench_run {
+    double tok_per_second, flops_per_second, sgemm; /* sgemm: FLOP/s */
+} bench_run;
+
+/* One line, fields as tests/bench.sh names them: medians over the runs. */
+static inline void bench_print(const char *what, const bench_run *runs, size_t n, double peak,
+                               const esp_grid *grid)
+{
+    double tok[BENCH_REPEATS], rate[BENCH_REPEATS], sgemm[BENCH_REPEATS], share[BENCH_REPEATS];
+
+    for (size_t i = 0; i < n; i++) {
+        tok[i] = runs[i].tok_per_second;
+        rate[i] = runs[i].flops_per_second / 1e9;
+        sgemm[i] = runs[i].sgemm / 1e9;
+        share[i] = runs[i].flops_per_second / runs[i].sgemm;
+    }
+    if (grid->rank == 0) {
+        printf("%s\t%d\t%d\t%.0f\t%.1f\t%.1f\t%.2f\t%.0f\n", what, grid->size, grid->n_threads,
+               bench_median(tok, n), bench_median(rate, n), bench_median(sgemm, n),
+               bench_median(share, n), peak / 1e6);
+    }
+}
+
+#endif

@@ -1,0 +1,48 @@
+#!/bin/sh
+# Runs bench programs on 1 rank with 2 threads and on 2 ranks with 1 thread (LAYOUTS: ranks x threads),
+# prints one table and writes build/bench.json. A program prints lines of fields between tabs, see below.
+: "${BUILD:=build}" "${LAYOUTS:=1x2 2x1}" "${BENCH_TIMEOUT:=300}"
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
+export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT INT TERM
+ESPALIER_TEST_DIR=$work # one model for all programs
+export ESPALIER_TEST_DIR
+tab=$(printf '\t')
+failed=0
+
+header="bench${tab}ranks${tab}threads${tab}tokens/s${tab}GFLOP/s${tab}sgemm GFLOP/s${tab}fraction${tab}peak MB"
+row() {
+    awk -F '\t' '{ printf "%-30s %5s %7s %10s %9s %14s %9s %8s\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
+}
+
+echo "$header" | row
+for program; do
+    for layout in $LAYOUTS; do
+        ranks=${layout%x*}
+        if ! OMP_NUM_THREADS=${layout#*x} timeout "$BENCH_TIMEOUT" mpirun -n "$ranks" "$program" \
+            > "$work/out" 2> "$work/err" < /dev/null; then
+            echo "$(basename "$program") failed on $ranks ranks:"
+            cat "$work/out" "$work/err"
+            failed=1
+            continue
+        fi
+        row < "$work/out"
+        cat "$work/out" >> "$work/rows"
+    done
+done
+
+if [ -s "$work/rows" ]; then
+    awk -F '\t' '
+        BEGIN { print "[" }
+        {
+            printf "%s  {\"bench\": \"%s\", \"ranks\": %s, \"threads\": %s, \"tokens_per_second\": %s, ", \
+                (NR > 1 ? ",\n" : ""), $1, $2, $3, $4
+            printf "\"gflops\": %s, \"sgemm_gflops\": %s, \"fraction\": %s, \"peak_megabytes\": %s}", \
+                $5, $6, $7, $8
+        }
+        END { print "\n]" }' "$work/rows" > "$BUILD/bench.json"
+    echo "written: $BUILD/bench.json"
+fi
+exit $failed
