@@ -200,6 +200,17 @@ static herr_t transfer(hid_t set, hid_t type, size_t begin, size_t end, const vo
     return code;
 }
 
+static size_t count_elements(size_t n_dims, const size_t *shape)
+{
+    size_t n = 1;
+
+    for (size_t i = 0; i < n_dims; i++) {
+        n *= shape[i];
+    }
+    return n;
+}
+
+/* A dataset without elements has no place to write to, which a collective transfer minds. */
 static esp_status write_range(esp_h5 *f, const char *name, hid_t type, size_t n_dims,
                               const size_t *shape, size_t begin, size_t end, const void *data)
 {
@@ -209,7 +220,8 @@ static esp_status write_range(esp_h5 *f, const char *name, hid_t type, size_t n_
     if (set < 0) {
         return h5_fail(ESP_EIO, f, name, "cannot create the dataset");
     }
-    if (transfer(set, type, begin, end, data, f->parallel) < 0) {
+    if (count_elements(n_dims, shape) > 0 &&
+        transfer(set, type, begin, end, data, f->parallel) < 0) {
         st = h5_fail(ESP_EIO, f, name, "cannot write");
     }
     H5Dclose(set);
@@ -219,12 +231,9 @@ static esp_status write_range(esp_h5 *f, const char *name, hid_t type, size_t n_
 esp_status esp_h5_write(esp_h5 *f, const char *name, hid_t type, size_t n_dims, const size_t *shape,
                         const void *data)
 {
-    size_t n = 1;
+    size_t n = is_first(f) ? count_elements(n_dims, shape) : 0;
 
-    for (size_t i = 0; i < n_dims; i++) {
-        n *= shape[i];
-    }
-    return write_range(f, name, type, n_dims, shape, 0, is_first(f) ? n : 0, data);
+    return write_range(f, name, type, n_dims, shape, 0, n, data);
 }
 
 esp_status esp_h5_write_share(esp_h5 *f, const char *name, hid_t type, size_t n, size_t begin,

@@ -1,0 +1,217 @@
+/* unit_h5.c - HDF5 files of one process: what is written reads back, what is wrong is named. */
+#include "espalier/h5.h"
+
+#include "espalier/file.h"
+#include "test.h"
+
+static char *file_path(const char *name)
+{
+    char *dir = esp_test_dir("h5"), *path = esp_path(dir, name);
+
+    CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);
+    free(dir);
+    return path;
+}
+
+static void check_says(const char *path, const char *says)
+{
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), path));
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), says));
+    if (!strstr(esp_error_message(), says)) {
+        printf("  said: %s\n  not:  %s\n", esp_error_message(), says);
+    }
+    esp_error_clear();
+}
+
+/* A file with a matrix of doubles, a vector of integers, an empty one, and attributes. */
+static char *write_file(void)
+{
+    const size_t matrix[] = { 2, 3 }, four = 4, none = 0;
+    const double values[] = { 1, 2, 3, 4, 5, 6.5 };
+    const int32_t ids[] = { 7, -8, 9, 10 };
+    char *path = file_path("a.h5");
+    esp_h5 f;
+
+    CU_ASSERT_EQUAL(esp_remove(path), ESP_OK);
+    CU_ASSERT_EQUAL_FATAL(esp_h5_create(&f, path, MPI_COMM_NULL), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_write(&f, "/layers/0/x", H5T_NATIVE_DOUBLE, 2, matrix, values), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_write(&f, "/layers/1/ids", H5T_NATIVE_INT32, 1, &four, ids), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_write(&f, "none", H5T_NATIVE_FLOAT, 1, &none, NULL), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_set_string(&f, "/", "model", "abc \xc3\xa9"), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_set_string(&f, "/", "empty", ""), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_set_double(&f, "/layers/0", "loss", 0.1), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_set_int(&f, "/layers/0/x", "seed", INT64_MIN), ESP_OK);
+    CU_ASSERT_FALSE(esp_file_exists(path)); /* not before it is whole */
+    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+    CU_ASSERT_TRUE(esp_file_exists(path));
+    return path;
+}
+
+static void test_datasets(void)
+{
+    char *path = write_file();
+    size_t dims[ESP_H5_MAX_DIMS], n_dims;
+    double x[6];
+    float as_float[6];
+    int64_t ids[2];
+    esp_h5 f;
+
+    CU_ASSERT_EQUAL_FATAL(esp_h5_open(&f, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_size(&f, "/layers/0/x", dims, &n_dims), 6);
+    CU_ASSERT_EQUAL(n_dims, 2);
+    CU_ASSERT_EQUAL(dims[0], 2);
+    CU_ASSERT_EQUAL(dims[1], 3);
+    CU_ASSERT_EQUAL(esp_h5_size(&f, "none", dims, &n_dims), 0);
+    CU_ASSERT_EQUAL(n_dims, 1);
+    CU_ASSERT_EQUAL(esp_h5_size(&f, "/no/such", dims, &n_dims), 0);
+    CU_ASSERT_EQUAL(n_dims, 0);
+    CU_ASSERT_EQUAL(esp_h5_size(&f, "/layers", dims, &n_dims), 0);
+    CU_ASSERT_EQUAL(esp_h5_read(&f, "/layers/0/x", H5T_NATIVE_DOUBLE, 0, 6, x), ESP_OK);
+    CU_ASSERT_EQUAL(x[5], 6.5);
+    CU_ASSERT_EQUAL(esp_h5_read(&f, "/layers/0/x", H5T_NATIVE_FLOAT, 0, 6, as_float), ESP_OK);
+    CU_ASSERT_EQUAL(as_float[3], 4);
+    CU_ASSERT_EQUAL(esp_h5_read(&f, "/layers/1/ids", H5T_NATIVE_INT64, 1, 3, ids), ESP_OK);
+    CU_ASSERT_EQUAL(ids[0], -8);
+    CU_ASSERT_EQUAL(ids[1], 9);
+    CU_ASSERT_EQUAL(esp_h5_read(&f, "none", H5T_NATIVE_FLOAT, 0, 0, NULL), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+    free(path);
+}
+
+static void test_attributes(void)
+{
+    char *path = write_file(), *text = NULL;
+    double loss = 0;
+    int64_t seed = 0;
+    esp_h5 f;
+
+    CU_ASSERT_EQUAL_FATAL(esp_h5_open(&f, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_get_string(&f, "/", "model", &text), ESP_OK);
+    CU_ASSERT_STRING_EQUAL(text, "abc \xc3\xa9");
+    free(text);
+    CU_ASSERT_EQUAL(esp_h5_get_string(&f, "/", "empty", &text), ESP_OK);
+    CU_ASSERT_STRING_EQUAL(text, "");
+    free(text);
+    CU_ASSERT_EQUAL(esp_h5_get_double(&f, "/layers/0", "loss", &loss), ESP_OK);
+    CU_ASSERT_EQUAL(loss, 0.1);
+    CU_ASSERT_EQUAL(esp_h5_get_int(&f, "/layers/0/x", "seed", &seed), ESP_OK);
+    CU_ASSERT_EQUAL(seed, INT64_MIN);
+
+    CU_ASSERT_EQUAL(esp_h5_get_int(&f, "/", "seed", &seed), ESP_EFORMAT);
+    check_says(path, "/: cannot read attribute seed");
+    CU_ASSERT_EQUAL(esp_h5_get_double(&f, "/nowhere", "loss", &loss), ESP_EFORMAT);
+    check_says(path, "/nowhere: cannot read attribute loss");
+    CU_ASSERT_EQUAL(esp_h5_get_string(&f, "/layers/0", "loss", &text), ESP_EFORMAT);
+    CU_ASSERT_PTR_NULL(text);
+    CU_ASSERT_EQUAL(esp_h5_get_int(&f, "/", "model", &seed), ESP_EFORMAT);
+    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+    free(path);
+}
+
+static void test_reads_that_are_refused(void)
+{
+    char *path = write_file();
+    double x[8];
+    esp_h5 f;
+
+    CU_ASSERT_EQUAL_FATAL(esp_h5_open(&f, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_read(&f, "/layers/7/x", H5T_NATIVE_DOUBLE, 0, 6, x), ESP_EFORMAT);
+    check_says(path, "/layers/7/x: there is no such dataset");
+    CU_ASSERT_EQUAL(esp_h5_read(&f, "/layers", H5T_NATIVE_DOUBLE, 0, 6, x), ESP_EFORMAT);
+    CU_ASSERT_EQUAL(esp_h5_read(&f, "/layers/1/ids", H5T_NATIVE_DOUBLE, 2, 5, x), ESP_EFORMAT);
+    check_says(path, "/layers/1/ids: elements 2 to 5 are wanted, it has 4 in 1 dimensions");
+    CU_ASSERT_EQUAL(esp_h5_read(&f, "/layers/0/x", H5T_NATIVE_DOUBLE, 0, 3, x), ESP_EFORMAT);
+    check_says(path, "/layers/0/x: elements 0 to 3 are wanted, it has 6 in 2 dimensions");
+    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+    free(path);
+}
+
+static void test_files_that_are_refused(void)
+{
+    char *path = write_file(), *text;
+    size_t n;
+    esp_h5 f;
+
+    CU_ASSERT_EQUAL(esp_file_read(&text, &n, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_file_write(path, text, n / 2), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_open(&f, path), ESP_EFORMAT);
+    check_says(path, "cannot open as HDF5; it is damaged or something else (HDF5: ");
+    CU_ASSERT_PTR_NULL(f.path);
+    CU_ASSERT_EQUAL(esp_file_write(path, "no HDF5", 7), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_open(&f, path), ESP_EFORMAT);
+    check_says(path, "file signature not found");
+    CU_ASSERT_EQUAL(esp_remove(path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_open(&f, path), ESP_EUSAGE);
+    check_says(path, "no such file");
+    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+    free(text);
+    free(path);
+}
+
+static void test_writes_that_are_refused(void)
+{
+    const size_t one = 1;
+    const double x = 1;
+    char *path = file_path("b.h5");
+    esp_h5 f;
+
+    CU_ASSERT_EQUAL_FATAL(esp_h5_create(&f, path, MPI_COMM_NULL), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_write(&f, "/x", H5T_NATIVE_DOUBLE, 1, &one, &x), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_write(&f, "/x", H5T_NATIVE_DOUBLE, 1, &one, &x), ESP_EIO);
+    check_says(path, "/x: cannot create the dataset (HDF5: ");
+    CU_ASSERT_EQUAL(esp_h5_set_int(&f, "/y", "a", 1), ESP_EIO);
+    check_says(path, "/y: cannot write attribute a (HDF5: ");
+    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+    free(path);
+}
+
+static void test_failed_stage_leaves_the_old_file(void)
+{
+    char *path = write_file(), *part = esp_format("%s.part", path);
+    size_t dims[ESP_H5_MAX_DIMS], n_dims;
+    esp_h5 f;
+
+    CU_ASSERT_EQUAL_FATAL(esp_h5_create(&f, path, MPI_COMM_NULL), ESP_OK);
+    CU_ASSERT_TRUE(esp_file_exists(part));
+    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_EFAILED), ESP_EFAILED);
+    CU_ASSERT_FALSE(esp_file_exists(part));
+    CU_ASSERT_EQUAL_FATAL(esp_h5_open(&f, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_size(&f, "/layers/1/ids", dims, &n_dims), 4);
+    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_create(&f, "/nowhere/c.h5", MPI_COMM_NULL), ESP_EIO);
+    check_says("/nowhere/c.h5.part", "cannot create: No such file or directory");
+    CU_ASSERT_PTR_NULL(f.path);
+    free(part);
+    free(path);
+}
+
+static void test_file_of_another_program(void)
+{
+    char *path = esp_test_shared("models/stories260K/golden.h5");
+    size_t dims[ESP_H5_MAX_DIMS], n_dims, n;
+    double *logits, loss;
+    esp_h5 f;
+
+    if (!path) {
+        return;
+    }
+    CU_ASSERT_EQUAL_FATAL(esp_h5_open(&f, path), ESP_OK);
+    n = esp_h5_size(&f, "logits", dims, &n_dims);
+    CU_ASSERT_EQUAL(n_dims, 3);
+    CU_ASSERT_EQUAL(dims[2], 512);
+    ESP_NEW(logits, n);
+    CU_ASSERT_EQUAL(esp_h5_read(&f, "logits", H5T_NATIVE_DOUBLE, 0, n, logits), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_get_double(&f, "/", "loss", &loss), ESP_OK);
+    CU_ASSERT(loss > 0 && loss < 10);
+    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+    free(logits);
+    free(path);
+}
+
+ESP_TEST_MAIN("h5", { "datasets", test_datasets }, { "attributes", test_attributes },
+              { "reads that are refused", test_reads_that_are_refused },
+              { "files that are refused", test_files_that_are_refused },
+              { "writes that are refused", test_writes_that_are_refused },
+              { "failed stage leaves the old file", test_failed_stage_leaves_the_old_file },
+              { "file of another program", test_file_of_another_program })
