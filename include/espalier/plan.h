@@ -20,19 +20,18 @@ typedef struct esp_plan_options {
     esp_prune_mode mode; /* block: attention and mlp groups; channel: hidden; layer: whole layers */
     esp_criterion criterion;
     esp_aggregation aggregation;
-    double ratio; /* of the groups of each unit (local) or of all (global) to cut, [0, 1) */
-    esp_target_kind
-        target_kind;      /* instead of ratio                                                    */
-    double target;        /* <= 1: fraction of the dense model to keep; else a count             */
-    size_t target_tokens; /* tokens of a forward for macs                                        */
-    bool global;          /* one ranking over all layers, else each unit alike                   */
-    const esp_layer_range
-        *attention_layers;             /* prunable; borrowed; n = 0: all layers. Whole layers: */
-    const esp_layer_range *mlp_layers; /* those in either list, all when both are empty       */
+    bool global;  /* one ranking over all layers, else each unit alike            */
+    double ratio; /* of the groups of each unit (local) or of all (global) to cut */
+    /* Instead of the ratio. target <= 1: fraction of the dense model to keep; else a count. */
+    esp_target_kind target_kind;
+    double target;
+    size_t target_tokens; /* tokens of a forward for macs */
+    /* Prunable layers, borrowed; n = 0: all. Whole layers: those in either list, all where both are empty. */
+    const esp_layer_range *attention_layers, *mlp_layers;
     size_t n_attention_layers, n_mlp_layers;
     size_t round_to; /* kept groups of a unit that is cut are a multiple of it; 0 is 1 */
-    size_t min_keep; /* groups that stay in each unit at least; 0 is 1                */
-    uint64_t seed;   /* of criterion random                                           */
+    size_t min_keep; /* groups that stay in each unit at least; 0 is 1                 */
+    uint64_t seed;   /* of criterion random                                            */
 } esp_plan_options;
 
 typedef struct esp_kept {
@@ -76,9 +75,9 @@ esp_status esp_plan_share(esp_plan *p, MPI_Comm comm);
 /* inner is a plan for what outer leaves: outer becomes the plan that does both. Local. */
 void esp_plan_compose(esp_plan *outer, const esp_plan *inner);
 
-/* plan.json, a line a key and a line a layer: {"digest", "model", "mode", "criterion", "aggregation", "scope",
- * "ratio" or "target": {kind: n}, "tokens" (of macs), "dense", "pruned", "saves": {"parameters", "macs",
- * "bytes"}, "layers": [{"layer", "kept", "attention": [indices], "attention_of": n, "mlp": [indices],
+/* plan.json, a line a key and a line a layer: {"digest", "model", "mode", "criterion", "aggregation",
+ * "scope", "ratio" or "target": {kind: n}, "tokens" (of macs), "dense", "pruned", "saves": {"parameters",
+ * "macs", "bytes"}, "layers": [{"layer", "kept", "attention": [indices], "attention_of": n, "mlp": [indices],
  * "mlp_of": n}], "hidden": [indices], "hidden_of": n}. A layer that goes has empty lists. Local. */
 esp_status esp_plan_save(const esp_plan *p, const esp_plan_options *o, const char *path);
 /* ESP_EFORMAT with file and place when it is malformed, its digest does not fit, or it is for other
