@@ -1,6 +1,8 @@
 /* Importance against float64 values of an independent program (tests/golden/README.md), and what must
  * hold whatever the values are. */
 #include "espalier/importance.h"
+#include "espalier/rng.h"
+#include "espalier/synth.h"
 #include "fixture.h"
 
 #include <omp.h>
@@ -215,6 +217,205 @@ static void test_refused(void)
     fixture_free(t);
 }
 
+/* ---- weights of several panels, against sums written down directly ------------------------------- */
+
+/* G and F of every linear weight outside and inside the only block, in f64. */
+typedef struct direct {
+    const esp_model *model;
+    const esp_batch *batch; /* one sample */
+    double n;               /* samples    */
+    double **g, **f;        /* [n_slots] of [rows, cols] */
+} direct;
+
+static void add_direct(direct *d, int slot, const float *dy, const float *x, size_t n_tok)
+{
+    const esp_weight *w =
+        esp_model_weight(d->model, slot < ESP_SLOT_BLOCK ? ESP_NO_LAYER : 0, slot);
+
+    for (size_t r = 0; r < w->rows; r++) {
+        for (size_t c = 0; c < w->cols; c++) {
+            double v = 0;
+
+            for (size_t t = 0; t < n_tok; t++) {
+                v += (double)dy[t * w->rows + r] * (double)x[t * w->cols + c];
+            }
+            d->g[slot][r * w->cols + c] += v / d->n;
+            d->f[slot][r * w->cols + c] += v * v / d->n;
+        }
+    }
+}
+
+static void direct_linear(void *ctx, size_t layer, int slot, const float *dy, const float *x,
+                          size_t n_tok)
+{
+    (void)layer;
+    add_direct(ctx, slot, dy, x, n_tok);
+}
+
+/* The product of one-hot rows and dx. */
+static void direct_embed(void *ctx, const float *dx)
+{
+    direct *d = ctx;
+    size_t V = d->model->dims.vocab, n_tok = d->batch->n_tok;
+    float *one_hot;
+
+    ESP_NEW(one_hot, n_tok * V);
+    for (size_t t = 0; t < n_tok; t++) {
+        one_hot[t * V + (size_t)d->batch->ids[t]] = 1;
+    }
+    add_direct(d, ESP_SLOT_EMBED, one_hot, dx, n_tok);
+    free(one_hot);
+}
+
+static void run_direct(direct *d, const esp_samples *samples)
+{
+    esp_sink sink = { .ctx = d, .linear = direct_linear, .embed = direct_embed };
+    size_t longest = esp_samples_longest(samples);
+    esp_batch batch;
+    esp_pass pass;
+    esp_loss loss;
+
+    esp_batch_init(&batch, 1, longest);
+    esp_pass_init(&pass, d->model,
+                  (esp_pass_options){ .max_samples = 1, .max_tok = longest, .backward = true });
+    d->batch = &batch;
+    for (size_t j = 0; j < samples->n; j++) {
+        float scale = 1 / (float)esp_samples_targets(samples, j);
+
+        esp_batch_fill(&batch, samples, &j, 1, 1);
+        esp_pass_forward(&pass, NULL, &batch);
+        esp_pass_loss(&pass, &loss, &scale, &sink, &batch);
+        esp_pass_backward(&pass, &sink, &batch);
+    }
+    esp_pass_free(&pass);
+    esp_batch_free(&batch);
+}
+
+/* Channels of a structure by eq. 3-5; a row's bias is none here. */
+static double *direct_structure(const direct *d, const esp_unit *u, const esp_structure *part,
+                                esp_criterion c)
+{
+    const esp_weight *w = esp_model_weight(d->model, part->layer, part->slot);
+    double *channel, *sum;
+    float *data;
+
+    ESP_NEW(channel, u->n_groups * u->channels_per_group);
+    ESP_NEW(sum, part->length);
+    ESP_NEW(data, w->rows * w->cols);
+    esp_to_f32(data, w->data, w->dtype, w->rows * w->cols);
+    for (size_t k = 0; k < w->rows * w->cols; k++) {
+        double wk = (double)data[k], gw = d->g[part->slot][k] * wk;
+
+        sum[part->side == ESP_ROWS ? k / w->cols : k % w->cols] +=
+            c == ESP_VECTOR ? gw : fabs(gw - d->f[part->slot][k] * wk * wk / 2);
+    }
+    for (size_t i = 0; i < part->length; i++) {
+        channel[part->channel[i]] += fabs(sum[i]);
+    }
+    free(sum);
+    free(data);
+    return channel;
+}
+
+static void check_direct(const direct *d, const esp_scores *s, const esp_unit *u, esp_criterion c)
+{
+    size_t n = u->n_groups * u->channels_per_group;
+
+    for (size_t i = 0; i < u->n_structures; i++) {
+        const esp_structure *part = &u->structures[i];
+
+        if (esp_model_weight(d->model, part->layer, part->slot)->cols > 1) {
+            double *wanted = direct_structure(d, u, part, c);
+
+            CU_ASSERT(esp_test_close(esp_scores_structure(s, u, c) + i * n, wanted, n,
+                                     golden_largest(wanted, n), TOLERANCE));
+            free(wanted);
+        }
+    }
+}
+
+static void make_room(direct *d, const esp_model *m, size_t n_samples)
+{
+    *d = (direct){ .model = m, .n = (double)n_samples };
+    ESP_NEW(d->g, m->arch->n_slots);
+    ESP_NEW(d->f, m->arch->n_slots);
+    for (int slot = 0; slot < (int)m->arch->n_slots; slot++) {
+        const esp_weight *w = esp_model_weight(m, slot < ESP_SLOT_BLOCK ? ESP_NO_LAYER : 0, slot);
+
+        ESP_NEW(d->g[slot], w->rows * w->cols);
+        ESP_NEW(d->f[slot], w->rows * w->cols);
+    }
+}
+
+static void free_room(direct *d)
+{
+    for (size_t slot = 0; slot < d->model->arch->n_slots; slot++) {
+        free(d->g[slot]);
+        free(d->f[slot]);
+    }
+    free(d->g);
+    free(d->f);
+}
+
+/* Samples of several lengths, one of them longer than a row block. */
+static void make_samples(esp_samples *s, size_t vocab)
+{
+    static const size_t lengths[] = { 7, 2, 150 };
+    esp_rng r = { esp_rng_key(11, 0, 0), 0 };
+
+    for (size_t j = 0; j < sizeof lengths / sizeof *lengths; j++) {
+        int32_t ids[150];
+
+        for (size_t t = 0; t < lengths[j]; t++) {
+            ids[t] = (int32_t)esp_rng_below(&r, vocab);
+        }
+        esp_samples_add(s, ids, NULL, lengths[j]);
+    }
+}
+
+/* Sizes that are no multiples of a tile, and a vocabulary of three panels. */
+static void test_panels(void)
+{
+    static const esp_synth_options shape = { .model_type = "llama",
+                                             .hidden = 300,
+                                             .mlp = 530,
+                                             .layers = 1,
+                                             .heads = 6,
+                                             .kv_heads = 2,
+                                             .head_dim = 32,
+                                             .vocab = 4500,
+                                             .max_positions = 256,
+                                             .dtype = ESP_BF16,
+                                             .std = 0.05,
+                                             .rope_theta = 1e4,
+                                             .seed = 2 };
+    char *root = esp_test_dir("importance"), *dir = esp_path(root, "panels");
+    fixture t = { 0 };
+    esp_scores s;
+    direct d;
+
+    CU_ASSERT_EQUAL(esp_mkdirs(root), ESP_OK);
+    CU_ASSERT_EQUAL(esp_synth(dir, &shape, MPI_COMM_SELF), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_load(&t.golden.model, dir, MPI_COMM_SELF), ESP_OK);
+    esp_groups_find(&t.groups, &t.golden.model);
+    make_samples(&t.golden.samples, shape.vocab);
+    s = estimate(&t, &everything);
+    make_room(&d, &t.golden.model, t.golden.samples.n);
+    run_direct(&d, &t.golden.samples);
+    for (size_t u = 0; u < t.groups.n_units; u++) {
+        check_direct(&d, &s, &t.groups.units[u], ESP_VECTOR);
+        check_direct(&d, &s, &t.groups.units[u], ESP_MIX);
+    }
+    free_room(&d);
+    esp_scores_free(&s);
+    esp_samples_free(&t.golden.samples);
+    esp_groups_free(&t.groups);
+    esp_model_free(&t.golden.model);
+    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    free(dir);
+    free(root);
+}
+
 /* ---- importance.h5 -------------------------------------------------------------------------------- */
 
 static void test_file(void)
@@ -258,6 +459,7 @@ ESP_TEST_MAIN("importance", { "golden values of the repository", test_golden },
               { "golden values of the shared models", test_golden_shared },
               { "the same bits on 1 and 2 threads", test_threads },
               { "a criterion alone gives the same", test_alone },
-              { "fisher = sum", test_fisher_sum }, { "criterion random", test_random },
+              { "weights of several panels", test_panels }, { "fisher = sum", test_fisher_sum },
+              { "criterion random", test_random },
               { "samples that predict nothing are refused", test_refused },
               { "importance.h5 is written and read", test_file })

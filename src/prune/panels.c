@@ -37,6 +37,12 @@ static tile tile_at(const esp_weight *w, size_t i)
     return (tile){ row, col, min_of(w->rows - row, TILE_ROWS), min_of(w->cols - col, TILE_COLS) };
 }
 
+/* Numbers of G, and of F, that a panel holds for a tile: less than TILE for a small weight. */
+static size_t tile_room(const esp_weight *w)
+{
+    return min_of(w->rows, TILE_ROWS) * min_of(w->cols, TILE_COLS);
+}
+
 static size_t longest_vector(const esp_model *m)
 {
     size_t longest = m->dims.hidden;
@@ -141,22 +147,22 @@ static void accumulate(double *restrict G, double *restrict F, const float *rest
     }
 }
 
-/* G and F of tile number k of the panel; NULL where they are not asked for. */
-static double *g_of(const esp_panels *p, size_t k)
+/* G and F of tile number k of a panel of w; NULL where they are not asked for. */
+static double *g_of(const esp_panels *p, const esp_weight *w, size_t k)
 {
-    return p->gradient ? p->panel + k * TILE * (p->fisher ? 2 : 1) : NULL;
+    return p->gradient ? p->panel + k * tile_room(w) * (p->fisher ? 2 : 1) : NULL;
 }
 
-static double *f_of(const esp_panels *p, size_t k)
+static double *f_of(const esp_panels *p, const esp_weight *w, size_t k)
 {
-    return p->fisher ? g_of(p, k) + TILE : NULL;
+    return p->fisher ? g_of(p, w, k) + tile_room(w) : NULL;
 }
 
 /* Sums over this rank's samples for tiles first .. first + n. */
 static void fill_panel(esp_panels *p, const esp_weight *w, const esp_gradient *d, size_t first,
                        size_t n)
 {
-    memset(p->panel, 0, n * TILE * (p->fisher ? 2 : 1) * sizeof *p->panel);
+    memset(p->panel, 0, n * tile_room(w) * (p->fisher ? 2 : 1) * sizeof *p->panel);
 #pragma omp parallel for schedule(dynamic)
     for (size_t k = 0; k < n; k++) {
         tile t = tile_at(w, first + k);
@@ -164,7 +170,7 @@ static void fill_panel(esp_panels *p, const esp_weight *w, const esp_gradient *d
 
         for (size_t j = 0; j < p->n_samples; j++) {
             if (sample_gradient(g, &t, w, d, p->start[j], p->start[j + 1])) {
-                accumulate(g_of(p, k), f_of(p, k), g, t.n_rows * t.n_cols);
+                accumulate(g_of(p, w, k), f_of(p, w, k), g, t.n_rows * t.n_cols);
             }
         }
     }
@@ -172,7 +178,7 @@ static void fill_panel(esp_panels *p, const esp_weight *w, const esp_gradient *d
 
 /* Sums the panel over the data ranks: this one is left with tiles *begin .. *end, which move to the
  * front of the panel. */
-static void share_panel(esp_panels *p, size_t *begin, size_t *end, size_t n)
+static void share_panel(esp_panels *p, size_t *begin, size_t *end, const esp_weight *w, size_t n)
 {
     const esp_grid *grid = p->grid;
 
@@ -184,7 +190,7 @@ static void share_panel(esp_panels *p, size_t *begin, size_t *end, size_t n)
         size_t from, to;
 
         esp_share(&from, &to, n, i, grid->n_data);
-        p->counts[i] = esp_count((to - from) * TILE * (p->fisher ? 2 : 1));
+        p->counts[i] = esp_count((to - from) * tile_room(w) * (p->fisher ? 2 : 1));
     }
     ESP_MPI(MPI_Reduce_scatter(MPI_IN_PLACE, p->panel, p->counts, MPI_DOUBLE, MPI_SUM, grid->data));
 }
@@ -220,11 +226,11 @@ static void weigh_tile(esp_panels *p, const esp_weight *w, size_t i, size_t k)
     const esp_criteria *c = &p->sums->criteria;
     tile t = tile_at(w, i);
     double *rows = part_of(p, k), *cols = rows + c->n * t.n_rows;
-    esp_elements e = { t.n_rows, t.n_cols, scratch_of_thread(p), g_of(p, k), f_of(p, k) };
+    esp_elements e = { t.n_rows, t.n_cols, scratch_of_thread(p), g_of(p, w, k), f_of(p, w, k) };
 
     load_tile(scratch_of_thread(p), &t, w);
-    scale(g_of(p, k), p->g_scale, t.n_rows * t.n_cols);
-    scale(f_of(p, k), p->f_scale, t.n_rows * t.n_cols);
+    scale(g_of(p, w, k), p->g_scale, t.n_rows * t.n_cols);
+    scale(f_of(p, w, k), p->f_scale, t.n_rows * t.n_cols);
     memset(rows, 0, c->n * (t.n_rows + t.n_cols) * sizeof *rows);
     esp_salience_add(rows, cols, c, &e);
 }
@@ -324,7 +330,7 @@ void esp_panels_add(esp_panels *p, size_t layer, int slot, const esp_weight *w,
         if (p->gradient) {
             fill_panel(p, w, gradient, first, n);
         }
-        share_panel(p, &begin, &end, n);
+        share_panel(p, &begin, &end, w, n);
         weigh_panel(p, rows, cols, w, first + begin, first + end);
     }
     if (rows && w->has_bias) {
