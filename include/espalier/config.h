@@ -69,7 +69,7 @@ typedef struct esp_config {
     } recover;
     struct {
         char *corpus, *field;
-        size_t window, stride, samples;
+        size_t window, stride, samples, batch_tokens;
     } eval;
     struct {
         char *prompt;
@@ -80,13 +80,14 @@ typedef struct esp_config {
         char *corpus, *field, *output;
     } tokenize;
     struct {
-        char *model_type;
-        size_t layers, hidden, heads, kv_heads, head_dim, mlp, vocab, positions, shard_bytes;
+        char *output, *model_type;
+        size_t layers, hidden, heads, kv_heads, head_dim, mlp, vocab, positions;
         bool tied;
         unsigned dtype;
+        double std, rope_theta;
     } synth;
     struct {
-        size_t layers, threads, batch_tokens;
+        size_t layers, threads;
     } parallel;
 } esp_config;
 

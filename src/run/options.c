@@ -136,6 +136,8 @@ const esp_option esp_options[] = {
       "distance of window starts; 0: as long as the window, none overlap" },
     { "eval.samples", ESP_O_COUNT, AT(eval.samples), "0", 0, ANY, NULL, EVAL,
       "windows at most, the first ones; 0: all" },
+    { "eval.batch_tokens", ESP_O_COUNT, AT(eval.batch_tokens), "2048", 1, ANY, NULL, 0,
+      "tokens that a rank computes at a time, never less than one window" },
 
     { "generate.prompt", ESP_O_STRING, AT(generate.prompt), "", 0, 0, NULL, 0, "text to go on from" },
     { "generate.tokens", ESP_O_COUNT, AT(generate.tokens), "64", 1, ANY, NULL, 0,
@@ -152,6 +154,7 @@ const esp_option esp_options[] = {
     { "tokenize.output", ESP_O_STRING, AT(tokenize.output), "", 0, 0, NULL, 0,
       "token file to write; empty: tokens.h5 in run_dir" },
 
+    { "synth.output", ESP_O_STRING, AT(synth.output), "", 0, 0, NULL, 0, "model folder to write" },
     { "synth.model_type", ESP_O_STRING, AT(synth.model_type), "llama", 0, 0, NULL, 0,
       "family of the model to write" },
     { "synth.layers", ESP_O_COUNT, AT(synth.layers), "4", 1, ANY, NULL, 0, "blocks" },
@@ -169,15 +172,15 @@ const esp_option esp_options[] = {
     { "synth.tied", ESP_O_BOOL, AT(synth.tied), "false", 0, 0, NULL, 0, "head and embedding are one" },
     { "synth.dtype", ESP_O_CHOICE, AT(synth.dtype), "BF16", 0, 0, "F32 F16 BF16", 0,
       "type of the weights" },
-    { "synth.shard_bytes", ESP_O_COUNT, AT(synth.shard_bytes), "0", 0, ANY, NULL, 0,
-      "bytes of a weight file at most; 0: 5 GB" },
+    { "synth.std", ESP_O_NUMBER, AT(synth.std), "0.02", 0, ANY, NULL, 0,
+      "standard deviation of the weights" },
+    { "synth.rope_theta", ESP_O_NUMBER, AT(synth.rope_theta), "10000", 1, ANY, NULL, 0,
+      "base of the rotary positions" },
 
     { "parallel.layers", ESP_O_COUNT, AT(parallel.layers), "1", 1, 1, NULL, 0,
       "ranks that share the layers of one copy of the model; this version has data parallelism alone" },
     { "parallel.threads", ESP_O_COUNT, AT(parallel.threads), "0", 0, 4096, NULL, 0,
       "OpenMP threads of a rank; 0: as OMP_NUM_THREADS says" },
-    { "parallel.batch_tokens", ESP_O_COUNT, AT(parallel.batch_tokens), "2048", 1, ANY, NULL, 0,
-      "tokens that a rank computes at a time in score and eval, never less than one sample" },
 };
 /* clang-format on */
 

@@ -1,0 +1,24 @@
+/* run.h - the stages of a run over one run directory: score, plan, prune, recover, eval.
+ *
+ * Each stage reads the model, its corpus and what earlier stages left, writes its result as NAME.part
+ * and renames it, and is then recorded in manifest.json: the settings that shape its result and digests
+ * of what it read. A recorded stage is not done again. Called with other settings it is refused, unless
+ * it is forced: then it and all later ones are done anew. A job that dies is simply run again.
+ */
+#ifndef ESPALIER_RUN_H
+#define ESPALIER_RUN_H
+
+#include "espalier/config.h"
+#include "espalier/par.h"
+
+#define ESP_ALL_STAGES  ((1u << ESP_N_STAGES) - 1)
+#define ESP_MACS_TOKENS ((size_t)64) /* tokens of the forward whose MACs are reported and planned */
+
+/* Does those stages (bits of esp_stage) that are not done yet, in order. All inputs are read and checked
+ * before anything is written. stop: polled between stages and between steps of a recovery.
+ * ESP_EUSAGE for an input or setting refused, a stage that must come first, a run directory in use;
+ * ESP_ESTOPPED when stop was set: the same call goes on from there. Collective on grid->world. */
+esp_status esp_run_stages(const esp_config *c, unsigned stages, bool force,
+                          const volatile int *stop, const esp_grid *grid);
+
+#endif

@@ -1,0 +1,58 @@
+/* command_impl.h - the table of commands and what a command is given. */
+#ifndef ESPALIER_COMMAND_IMPL_H
+#define ESPALIER_COMMAND_IMPL_H
+
+#include "espalier/config.h"
+#include "espalier/par.h"
+
+typedef struct esp_invocation {
+    const esp_config *config; /* borrowed, as all of this */
+    const esp_grid *grid;
+    const volatile int *stop; /* not 0 once SIGTERM or SIGUSR1 came */
+    bool force;               /* -f */
+} esp_invocation;
+
+typedef struct esp_command {
+    const char *name, *summary;
+    esp_status (*run)(const esp_invocation *in); /* collective on in->grid->world */
+    const char *sections; /* groups of settings that matter to it, for its help */
+} esp_command;
+
+extern const esp_command esp_commands[]; /* [esp_n_commands] */
+extern const size_t esp_n_commands;
+
+/* NULL when there is none of that name. Local. */
+const esp_command *esp_command_find(const char *name);
+
+esp_status cmd_inspect(const esp_invocation *in);
+esp_status cmd_tokenize(const esp_invocation *in);
+esp_status cmd_score(const esp_invocation *in);
+esp_status cmd_plan(const esp_invocation *in);
+esp_status cmd_prune(const esp_invocation *in);
+esp_status cmd_recover(const esp_invocation *in);
+esp_status cmd_eval(const esp_invocation *in);
+esp_status cmd_generate(const esp_invocation *in);
+esp_status cmd_run(const esp_invocation *in);
+esp_status cmd_synth(const esp_invocation *in);
+
+/* What the command line asks for. Strings are borrowed from argv. */
+typedef struct esp_arguments {
+    const char *command; /* NULL: none */
+    const char *file;    /* -c, or config --check */
+    char **sets;         /* [n_sets] of -s; owned  */
+    size_t n_sets;
+    bool force, quiet, verbose;
+    bool help, version, check, show, reference;
+} esp_arguments;
+
+/* ESP_EUSAGE for what cannot be understood; *a is to be freed in any case. Local. */
+esp_status esp_arguments_read(esp_arguments *a, int argc, char **argv);
+void esp_arguments_free(esp_arguments *a);
+
+/* Prints what to know about the program or about one command. Local. */
+void esp_print_help(const char *command);
+
+/* `config --check | --show | --reference`: needs no MPI. Local. */
+esp_status cmd_config(const esp_arguments *a);
+
+#endif

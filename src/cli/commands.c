@@ -1,0 +1,34 @@
+/* commands.c - the table behind dispatch and help. */
+#include <string.h>
+
+#include "command_impl.h"
+
+#define COMMON "model run_dir seed parallel"
+
+const esp_command esp_commands[] = {
+    { "inspect", "print architecture, parameters, MACs and groups of a model", cmd_inspect,
+      "model" },
+    { "tokenize", "turn a corpus into a token file", cmd_tokenize, "model run_dir tokenize" },
+    { "score", "estimate the importance of all groups", cmd_score,
+      COMMON " calibration importance" },
+    { "plan", "decide which groups go", cmd_plan, COMMON " prune" },
+    { "prune", "cut the weights as planned", cmd_prune, COMMON },
+    { "recover", "train the pruned model", cmd_recover, COMMON " recover" },
+    { "eval", "measure the dense, the pruned and the recovered model", cmd_eval, COMMON " eval" },
+    { "generate", "continue a prompt", cmd_generate, "model seed parallel generate" },
+    { "run", "do all stages from score to eval that are not done yet", cmd_run,
+      COMMON " calibration importance prune recover eval" },
+    { "synth", "write a model of any shape with random weights", cmd_synth, "seed synth" },
+};
+
+const size_t esp_n_commands = sizeof esp_commands / sizeof *esp_commands;
+
+const esp_command *esp_command_find(const char *name)
+{
+    for (size_t i = 0; i < esp_n_commands; i++) {
+        if (strcmp(esp_commands[i].name, name) == 0) {
+            return &esp_commands[i];
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,49 @@
+/* help.c - usage, from the tables of commands and settings. */
+#include <stdio.h>
+#include <string.h>
+
+#include "command_impl.h"
+
+static void print_options(void)
+{
+    puts("options:\n"
+         "  -c, --config FILE      settings (libconfig); paths in it are relative to the current "
+         "folder\n"
+         "  -s, --set PATH=VALUE   a setting over those of the file; lists with commas between\n"
+         "  -f, --force            do stages anew that were done with other settings, and all "
+         "later ones\n"
+         "  -v, --verbose          say more;  -q, --quiet  say nothing but errors and results\n"
+         "  -h, --help             this, or with a command the settings that matter to it\n"
+         "      --version          what this build is");
+}
+
+static void print_program(void)
+{
+    puts("espalier COMMAND -c FILE [-s path=value]... [-f] [-v|-q]\n\n"
+         "Prunes large language models: what depends on each other goes together, what matters "
+         "least\n"
+         "goes, and training recovers the rest. Runs under mpirun or srun.\n\ncommands:");
+    for (size_t i = 0; i < esp_n_commands; i++) {
+        printf("  %-10s %s\n", esp_commands[i].name, esp_commands[i].summary);
+    }
+    puts("  config     --check FILE: are its settings right;  --show [-c FILE]: all settings in "
+         "effect;\n"
+         "             --reference: all settings as a Markdown table\n");
+    print_options();
+    puts("\nexit codes: 0 done, 1 failed, 2 input or settings refused, 75 stopped early on SIGTERM "
+         "or\n"
+         "SIGUSR1 with a good checkpoint: the same command goes on");
+}
+
+void esp_print_help(const char *name)
+{
+    const esp_command *command = name ? esp_command_find(name) : NULL;
+
+    if (!command) {
+        print_program();
+        return;
+    }
+    printf("espalier %s -c FILE [-s path=value]... : %s\n\nsettings:\n", command->name,
+           command->summary);
+    esp_config_help(stdout, command->sections);
+}

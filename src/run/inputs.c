@@ -1,0 +1,167 @@
+/* inputs.c - everything that the stages asked for read from outside, checked before they begin. */
+#include "run_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/corpus.h"
+#include "espalier/log.h"
+#include "espalier/mem.h"
+
+/* A plan by criterion random needs shapes; everything else needs weights. */
+static bool needs_weights(const esp_run *run, unsigned stages)
+{
+    return stages != 1u << ESP_STAGE_PLAN || run->config->prune.criterion != ESP_RANDOM;
+}
+
+static esp_status open_model(esp_run *run, unsigned stages)
+{
+    const char *dir = run->config->model;
+    MPI_Comm world = run->grid->world;
+
+    if (needs_weights(run, stages)) {
+        ESP_TRY(esp_model_load(&run->model, dir, world));
+        esp_model_digest(run->digest, &run->model, world);
+    } else {
+        ESP_TRY(esp_agree(world, esp_model_shape(&run->model, dir)));
+    }
+    esp_record_digest(run->shape, run->model.config);
+    return ESP_OK;
+}
+
+/* ---- samples ---------------------------------------------------------------------------------- */
+
+/* Token files need no tokenizer; anything else does. */
+static esp_status open_tokenizer(esp_tokenizer **t, const char *model, const char *corpus)
+{
+    size_t n = strlen(corpus);
+
+    if (*t || (n > 3 && strcmp(corpus + n - 3, ".h5") == 0)) {
+        return ESP_OK;
+    }
+    return esp_tokenizer_open(t, model);
+}
+
+static esp_status read_corpus(esp_samples *s, const esp_run *run, esp_tokenizer **t,
+                              const char *corpus, const char *field, esp_sampling how)
+{
+    const esp_dims *d = &run->model.dims;
+
+    ESP_TRY(open_tokenizer(t, run->config->model, corpus));
+    return esp_samples_load(s, corpus, *field ? field : NULL, *t, how, d->max_positions, d->vocab);
+}
+
+static esp_status read_calibration(esp_run *run, esp_tokenizer **t)
+{
+    const esp_config *c = run->config;
+    const esp_dims *d = &run->model.dims;
+    esp_sampling how = {
+        .cut = ESP_CUT_RANDOM,
+        .length = c->calibration.sequence,
+        .count = c->calibration.samples,
+        .seed = c->seed,
+    };
+
+    if (*c->calibration.tokens) {
+        return esp_samples_read_ids(&run->calibration, c->calibration.tokens, d->max_positions,
+                                    d->vocab);
+    }
+    if (!*c->calibration.corpus) {
+        return esp_fail(ESP_EUSAGE,
+                        "calibration: neither calibration.corpus nor calibration.tokens "
+                        "is set, and the criteria need samples");
+    }
+    return read_corpus(&run->calibration, run, t, c->calibration.corpus, c->calibration.field, how);
+}
+
+static esp_status read_training(esp_run *run, esp_tokenizer **t)
+{
+    const esp_config *c = run->config;
+    esp_sampling how = {
+        .cut = c->recover.cut ? ESP_CUT_WINDOWS : ESP_CUT_DOCUMENTS,
+        .length = c->recover.cutoff,
+        .seed = c->seed,
+        .answer_only = c->recover.answer_only,
+    };
+
+    ESP_TRY(esp_config_need(c, "recover.corpus"));
+    return read_corpus(&run->training, run, t, c->recover.corpus, c->recover.field, how);
+}
+
+static esp_status read_evaluation(esp_run *run, esp_tokenizer **t)
+{
+    const esp_config *c = run->config;
+    esp_sampling how = {
+        .cut = ESP_CUT_WINDOWS,
+        .length = c->eval.window,
+        .count = c->eval.samples,
+        .stride = c->eval.stride,
+    };
+
+    ESP_TRY(esp_config_need(c, "eval.corpus"));
+    return read_corpus(&run->evaluation, run, t, c->eval.corpus, c->eval.field, how);
+}
+
+/* recover.targets as slots of the architecture. */
+static esp_status find_targets(esp_run *run)
+{
+    const esp_strings *names = &run->config->recover.targets;
+    const esp_arch *arch = run->model.arch;
+
+    for (size_t i = 0; i < names->n; i++) {
+        int slot = esp_arch_slot(arch, names->item[i]);
+
+        if (slot < ESP_SLOT_BLOCK || arch->slots[slot].cols == ESP_W_ONE) {
+            return esp_fail(ESP_EUSAGE, "recover.targets: %s is no projection of a %s block",
+                            names->item[i], arch->model_type);
+        }
+        run->targets |= UINT64_C(1) << slot;
+    }
+    if (run->targets == 0) {
+        return esp_fail(ESP_EUSAGE, "recover.targets is empty: name a projection, such as q_proj");
+    }
+    return ESP_OK;
+}
+
+/* Whether calibration samples will be used: by score, and by a plan that estimates again. */
+static bool needs_calibration(const esp_config *c, unsigned stages)
+{
+    bool scores = stages & 1u << ESP_STAGE_SCORE;
+    bool again = stages & 1u << ESP_STAGE_PLAN && c->prune.steps > 1;
+
+    return (scores || again) && c->importance.criteria & ESP_CRITERIA_OF_SAMPLES;
+}
+
+static esp_status read_samples(esp_run *run, esp_tokenizer **t, unsigned stages)
+{
+    if (needs_calibration(run->config, stages)) {
+        ESP_TRY(read_calibration(run, t));
+    }
+    if (stages & 1u << ESP_STAGE_RECOVER) {
+        ESP_TRY(read_training(run, t));
+        ESP_TRY(find_targets(run));
+    }
+    if (stages & 1u << ESP_STAGE_EVAL) {
+        ESP_TRY(read_evaluation(run, t));
+    }
+    return ESP_OK;
+}
+
+esp_status esp_run_read_inputs(esp_run *run, unsigned stages)
+{
+    esp_tokenizer *t = NULL;
+    esp_status st;
+
+    ESP_TRY(open_model(run, stages));
+    st = read_samples(run, &t, stages);
+    esp_tokenizer_free(t);
+    return esp_agree(run->grid->world, st);
+}
+
+void esp_run_free_inputs(esp_run *run)
+{
+    esp_samples_free(&run->calibration);
+    esp_samples_free(&run->training);
+    esp_samples_free(&run->evaluation);
+    esp_model_free(&run->model);
+}

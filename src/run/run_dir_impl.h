@@ -1,0 +1,49 @@
+/* run_dir_impl.h - the folder of a run: its lock, what is recorded as done, and what happened.
+ *
+ * One process works on it, rank 0: nothing in here is collective.
+ */
+#ifndef ESPALIER_RUN_DIR_IMPL_H
+#define ESPALIER_RUN_DIR_IMPL_H
+
+#include <jansson.h>
+
+#include "espalier/config.h"
+
+#define ESP_TIME_SIZE 24
+
+typedef struct esp_run_dir {
+    char *path;       /* owned                                                     */
+    int lock;         /* descriptor of .lock while it is held, else -1             */
+    json_t *manifest; /* {"espalier", "model", "stages": {name: record}}; owned    */
+    FILE *events;     /* events.jsonl, appended to; NULL until the folder is made  */
+    double began;     /* esp_now() of the first event                              */
+} esp_run_dir;
+
+/* Takes the folder if it is there: locks it and reads manifest.json. ESP_EUSAGE when another process
+ * holds it, ESP_EFORMAT for a manifest that is none. Writes nothing but the lock. */
+esp_status esp_run_dir_open(esp_run_dir *d, const char *path);
+
+/* Makes the folder where it is not there yet, locks it, writes config.used and begins the events. */
+esp_status esp_run_dir_make(esp_run_dir *d, const esp_config *c);
+void esp_run_dir_close(esp_run_dir *d); /* safe twice and on {0} */
+
+/* Whether a file or folder of that name is in it. */
+bool esp_run_dir_has(const esp_run_dir *d, const char *name);
+
+/* Removes it, a file or a folder; nothing there is no error. */
+esp_status esp_run_dir_remove(const esp_run_dir *d, const char *name);
+
+/* The record of a stage, NULL when there is none. Borrowed. */
+json_t *esp_run_dir_record(const esp_run_dir *d, const char *stage);
+
+/* Replaces the record of a stage (NULL: forgets it; taken over) and writes manifest.json. */
+esp_status esp_run_dir_set_record(esp_run_dir *d, const char *stage, json_t *record);
+
+/* Appends a line {"time", "seconds", "event", "stage", fields...} to events.jsonl; fields (may be NULL)
+ * is taken over. */
+void esp_run_dir_event(esp_run_dir *d, const char *event, const char *stage, json_t *fields);
+
+/* The time now, as in 2026-01-31T12:00:00Z. */
+void esp_time_text(char text[ESP_TIME_SIZE]);
+
+#endif

@@ -1,0 +1,101 @@
+/* run_impl.h - what the stages of a run share. */
+#ifndef ESPALIER_RUN_IMPL_H
+#define ESPALIER_RUN_IMPL_H
+
+#include "espalier/model.h"
+#include "espalier/plan.h"
+#include "espalier/run.h"
+#include "run_dir_impl.h"
+
+typedef struct esp_run {
+    const esp_config *config; /* borrowed, as grid and stop */
+    const esp_grid *grid;
+    const volatile int *stop;
+    bool force;
+    esp_run_dir dir;              /* rank 0; the others have its path alone                      */
+    esp_model model;              /* the dense one; shapes only where no stage needs its weights */
+    char digest[ESP_DIGEST_SIZE]; /* of model, where its weights are here          */
+    char shape[ESP_DIGEST_SIZE];  /* of its config.json                            */
+    char settings[ESP_DIGEST_SIZE]; /* of the record of the stage under way          */
+    esp_samples calibration, training, evaluation; /* of the stages that were asked for */
+    uint64_t targets;                              /* of recover: bit set of slots      */
+} esp_run;
+
+/* What a stage reads: its record has a digest of each. */
+enum {
+    ESP_READS_MODEL = 1,
+    ESP_READS_SCORED = 2, /* the model that was scored, or its shapes for criterion random */
+    ESP_READS_PLAN = 4,
+    ESP_READS_RECOVERED = 8
+};
+
+#define ESP_MAX_OUTPUTS 4
+
+typedef struct esp_stage_info {
+    const char *name; /* of the stage and of its command */
+    esp_status (*work)(esp_run *run);
+    const char *outputs
+        [ESP_MAX_OUTPUTS]; /* in the run directory; once it has the first, the stage is done */
+    const char *partial;   /* unfinished work that a repeated call goes on with; NULL: none   */
+    const char *files[2];  /* settings that name a file it reads                              */
+    unsigned reads;        /* ESP_READS_...                                                   */
+    bool follows;          /* cheap: done again without asking when what it reads has changed */
+} esp_stage_info;
+
+extern const esp_stage_info esp_stages[ESP_N_STAGES];
+
+/* ---- inputs.c --------------------------------------------------------------------------------- */
+
+/* Bits of criteria that need samples. */
+#define ESP_CRITERIA_OF_SAMPLES \
+    (1u << ESP_VECTOR | 1u << ESP_ELEMENT1 | 1u << ESP_ELEMENT2 | 1u << ESP_MIX)
+
+/* Opens the model and reads the samples of these stages. Collective. */
+esp_status esp_run_read_inputs(esp_run *run, unsigned stages);
+void esp_run_free_inputs(esp_run *run);
+
+/* ---- stages.c --------------------------------------------------------------------------------- */
+
+/* Whether the run directory has that file or folder, as rank 0 sees it. Collective. */
+bool esp_run_has(const esp_run *run, const char *name);
+
+/* Path of a name in the run directory; the caller frees. Local. */
+char *esp_run_path(const esp_run *run, const char *name);
+
+/* ESP_ESTOPPED, the same on all ranks, when the run was asked to stop; at: what would be next. Collective. */
+esp_status esp_run_check_stop(const esp_run *run, const char *at);
+
+/* ---- records.c: {"settings": {path: text}, "inputs": {name: digest}, "finished": time, ...}; rank 0 --- */
+
+/* The settings that shape the result of a stage. New reference. */
+json_t *esp_record_settings(const esp_run *run, esp_stage s);
+
+/* What a stage would be recorded as if it was done now. *record is a new reference in any case. */
+esp_status esp_record_make(json_t **record, const esp_run *run, esp_stage s);
+
+/* ESP_EUSAGE, naming the first difference, when that part of a record of the stage is not what it would
+ * be now. part: "settings" or "inputs". */
+esp_status esp_record_compare(const esp_run *run, const esp_stage_info *stage, const char *part,
+                              json_t *now, json_t *then);
+
+void esp_record_digest(char hex[ESP_DIGEST_SIZE], const json_t *record);
+
+/* ---- the stages themselves, each in its file; collective --------------------------------------- */
+
+esp_status esp_stage_score(esp_run *run);
+esp_status esp_stage_plan(esp_run *run);
+esp_status esp_stage_prune(esp_run *run);
+esp_status esp_stage_recover(esp_run *run);
+esp_status esp_stage_eval(esp_run *run);
+
+/* Scores of a model by the settings. Collective. */
+esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run *run,
+                         const esp_model *m, const esp_groups *g);
+
+/* A plan in the run directory, on all ranks; *p is {0} before. Collective. */
+esp_status esp_run_load_plan(esp_plan *p, const esp_run *run, const char *name);
+
+/* eval.json as a table on stdout. Rank 0. */
+void esp_run_print_table(const esp_run *run);
+
+#endif

@@ -1,0 +1,245 @@
+/* stage_plan.c - which groups go, in one cut or in several with the importance estimated between them.
+ *
+ * Every step ranks the groups of the dense model: the scores come from the model that the step before
+ * left, and groups that are gone rank below all others. So a step's plan is a plan for the dense model
+ * by the goal up to there, and the last one is the plan of the run. steps/<k>.json is the plan of step
+ * k; steps/model the model it leaves, while the next one is made.
+ */
+#include "run_impl.h"
+
+#include <stdlib.h>
+
+#include "espalier/file.h"
+#include "espalier/log.h"
+#include "espalier/mem.h"
+#include "espalier/spread.h"
+#include "espalier/surgery.h"
+
+static void set_target(esp_plan_options *o, const esp_config *c)
+{
+    const double targets[] = {
+        [ESP_TARGET_PARAMETERS] = c->prune.target.parameters,
+        [ESP_TARGET_MACS] = c->prune.target.macs,
+        [ESP_TARGET_BYTES] = c->prune.target.bytes,
+    };
+
+    for (int k = ESP_TARGET_PARAMETERS; k <= ESP_TARGET_BYTES; k++) {
+        if (targets[k] > 0) {
+            o->target_kind = (esp_target_kind)k;
+            o->target = targets[k];
+        }
+    }
+}
+
+static esp_plan_options plan_options(const esp_config *c)
+{
+    esp_plan_options o = {
+        .mode = (esp_prune_mode)c->prune.mode,
+        .criterion = (esp_criterion)c->prune.criterion,
+        .aggregation = (esp_aggregation)c->prune.aggregation,
+        .ratio = c->prune.ratio,
+        .target_tokens = ESP_MACS_TOKENS,
+        .global = c->prune.scope == 1,
+        .attention_layers = c->prune.attention_layers.range,
+        .n_attention_layers = c->prune.attention_layers.n,
+        .mlp_layers = c->prune.mlp_layers.range,
+        .n_mlp_layers = c->prune.mlp_layers.n,
+        .round_to = c->prune.round_to,
+        .min_keep = c->prune.min_keep,
+        .seed = c->seed,
+    };
+
+    set_target(&o, c);
+    return o;
+}
+
+static double dense_cost(const esp_model *m, esp_target_kind kind)
+{
+    esp_cost cost = esp_model_cost(m, ESP_MACS_TOKENS);
+
+    switch (kind) {
+    case ESP_TARGET_PARAMETERS:
+        return (double)cost.parameters;
+    case ESP_TARGET_MACS:
+        return (double)cost.macs;
+    default:
+        return (double)cost.bytes;
+    }
+}
+
+/* The goal of step k of n: that share of what is to go has gone by then. */
+static esp_plan_options step_options(const esp_plan_options *last, const esp_model *m, size_t k,
+                                     size_t n)
+{
+    double share = (double)k / (double)n;
+    esp_plan_options o = *last;
+
+    if (k == n) {
+        return o;
+    }
+    o.ratio *= share;
+    if (o.target_kind != ESP_TARGET_NONE) {
+        double dense = dense_cost(m, o.target_kind);
+        double target = o.target <= 1 ? o.target * dense : o.target;
+
+        o.target = dense - (dense - target) * share;
+    }
+    return o;
+}
+
+/* ---- steps ------------------------------------------------------------------------------------ */
+
+/* Scores of the dense groups from the model that a plan leaves. Collective. */
+static esp_status score_left(esp_scores *s, const esp_run *run, const esp_groups *dense,
+                             const esp_plan *p)
+{
+    char *dir = esp_run_path(run, "steps/model");
+    esp_model left = { 0 };
+    esp_groups groups = { 0 };
+    esp_scores scores = { 0 };
+    esp_importance_options o;
+    esp_status st = esp_surgery(dir, &run->model, dense, p, run->grid->world);
+
+    if (st == ESP_OK) {
+        st = esp_model_load(&left, dir, run->grid->world);
+    }
+    if (st == ESP_OK) {
+        esp_groups_find(&groups, &left);
+        st = esp_run_score(&scores, &o, run, &left, &groups);
+    }
+    if (st == ESP_OK) {
+        esp_scores_spread(s, dense, &scores, p);
+    }
+    esp_scores_free(&scores);
+    esp_groups_free(&groups);
+    esp_model_free(&left);
+    free(dir);
+    return st;
+}
+
+/* Scores of the dense model, from importance.h5; none for criterion random. Rank 0. */
+static esp_status score_dense(esp_scores *s, const esp_run *run, const esp_groups *dense)
+{
+    char *path;
+    esp_status st;
+
+    if (run->config->prune.criterion == ESP_RANDOM) {
+        return ESP_OK;
+    }
+    path = esp_run_path(run, "importance.h5");
+    st = esp_scores_load(s, dense, path, run->digest);
+    free(path);
+    return st;
+}
+
+/* From the plan of the step before ({0}: none) to the next one, on all ranks. Collective. */
+static esp_status next_plan(esp_plan *p, const esp_run *run, const esp_groups *dense,
+                            const esp_plan_options *o)
+{
+    MPI_Comm world = run->grid->world;
+    bool first = run->grid->rank == 0;
+    esp_scores scores = { 0 };
+    esp_status st = p->n_layers ? score_left(&scores, run, dense, p)
+                                : (first ? score_dense(&scores, run, dense) : ESP_OK);
+
+    st = esp_agree(world, st);
+    esp_plan_free(p);
+    if (st == ESP_OK && first) {
+        st = esp_plan_make(p, &run->model, dense, scores.groups ? &scores : NULL, o);
+    }
+    esp_scores_free(&scores);
+    ESP_TRY(esp_agree(world, st));
+    return esp_plan_share(p, world);
+}
+
+static esp_status save(const esp_run *run, const esp_plan *p, const esp_plan_options *o,
+                       const char *name)
+{
+    char *path = esp_run_path(run, name);
+    esp_status st = run->grid->rank == 0 ? esp_plan_save(p, o, path) : ESP_OK;
+
+    free(path);
+    return esp_agree(run->grid->world, st);
+}
+
+esp_status esp_run_load_plan(esp_plan *p, const esp_run *run, const char *name)
+{
+    char *path = esp_run_path(run, name);
+    esp_status st = run->grid->rank == 0 ? esp_plan_load(p, &run->model, path) : ESP_OK;
+
+    free(path);
+    ESP_TRY(esp_agree(run->grid->world, st));
+    return esp_plan_share(p, run->grid->world);
+}
+
+/* Step k of n, read where an earlier call got that far. Collective. */
+static esp_status intermediate_step(esp_plan *p, const esp_run *run, const esp_groups *dense,
+                                    const esp_plan_options *o, size_t k, size_t n)
+{
+    esp_plan_options part = step_options(o, &run->model, k, n);
+    char *name = esp_format("steps/%zu.json", k);
+    esp_status st;
+
+    if (esp_run_has(run, name)) {
+        esp_plan_free(p);
+        st = esp_run_load_plan(p, run, name);
+    } else {
+        st = next_plan(p, run, dense, &part);
+        if (st == ESP_OK) {
+            esp_info("plan: step %zu of %zu leaves %llu parameters", k, n,
+                     (unsigned long long)p->pruned.parameters);
+            st = save(run, p, &part, name);
+        }
+    }
+    free(name);
+    return st == ESP_OK ? esp_run_check_stop(run, "the next step of the plan") : st;
+}
+
+static esp_status make_folder(const esp_run *run)
+{
+    char *path = esp_run_path(run, "steps");
+    esp_status st = run->grid->rank == 0 ? esp_mkdirs(path) : ESP_OK;
+
+    free(path);
+    return esp_agree(run->grid->world, st);
+}
+
+static esp_status make_plan(esp_plan *p, const esp_run *run, const esp_groups *dense,
+                            const esp_plan_options *o)
+{
+    size_t n = o->criterion == ESP_RANDOM ? 1 : run->config->prune.steps; /* nothing to estimate */
+
+    if (n > 1) {
+        ESP_TRY(make_folder(run));
+    }
+    for (size_t k = 1; k < n; k++) {
+        ESP_TRY(intermediate_step(p, run, dense, o, k, n));
+    }
+    ESP_TRY(next_plan(p, run, dense, o));
+    ESP_TRY(save(run, p, o, "plan.json"));
+    return run->grid->rank == 0 ? esp_run_dir_remove(&run->dir, "steps/model") : ESP_OK;
+}
+
+static void tell(const esp_plan *p)
+{
+    esp_info("plan: %llu of %llu parameters stay (%.2f %%), digest %s",
+             (unsigned long long)p->pruned.parameters, (unsigned long long)p->dense.parameters,
+             100.0 * (double)p->pruned.parameters / (double)p->dense.parameters, p->digest);
+}
+
+esp_status esp_stage_plan(esp_run *run)
+{
+    esp_plan_options o = plan_options(run->config);
+    esp_plan plan = { 0 };
+    esp_groups dense;
+    esp_status st;
+
+    esp_groups_find(&dense, &run->model);
+    st = make_plan(&plan, run, &dense, &o);
+    if (st == ESP_OK) {
+        tell(&plan);
+    }
+    esp_plan_free(&plan);
+    esp_groups_free(&dense);
+    return st;
+}

@@ -1,0 +1,141 @@
+/* stage_recover.c - training of the pruned model, or of the model itself where nothing was pruned:
+ * adapter/ (LoRA) and recovered/. */
+#include "run_impl.h"
+
+#include <stdlib.h>
+
+#include "espalier/log.h"
+#include "espalier/mem.h"
+#include "espalier/merge.h"
+#include "espalier/peft.h"
+#include "espalier/recover.h"
+
+/* One line an event; the first validation comes before the first step. Called on every rank. */
+static void report(void *ctx, size_t step, size_t steps, double loss, double lr, double grad_norm,
+                   double validation_loss)
+{
+    esp_run *run = ctx;
+
+    esp_progress("recover", step, steps);
+    if (run->grid->rank != 0) {
+        return;
+    }
+    esp_run_dir_event(&run->dir, "step", "recover",
+                      json_pack("{s:I, s:I, s:f, s:f, s:f}", "step", (json_int_t)step, "steps",
+                                (json_int_t)steps, "loss", loss, "lr", lr, "grad_norm", grad_norm));
+    if (validation_loss >= 0) {
+        esp_info("recover: step %zu of %zu, loss %.4f, validation %.4f", step, steps, loss,
+                 validation_loss);
+        esp_run_dir_event(
+            &run->dir, "validation", "recover",
+            json_pack("{s:I, s:f}", "step", (json_int_t)step, "loss", validation_loss));
+    }
+}
+
+static esp_recover_options recover_options(const esp_run *run, const char *checkpoints)
+{
+    const esp_config *c = run->config;
+
+    return (esp_recover_options){
+        .method = (esp_method)c->recover.method,
+        .rank = c->recover.rank,
+        .alpha = c->recover.alpha,
+        .dropout = c->recover.dropout,
+        .targets = run->targets,
+        .learning_rate = c->recover.learning_rate,
+        .min_learning_rate = c->recover.min_learning_rate,
+        .warmup = c->recover.warmup,
+        .beta1 = c->recover.beta1,
+        .beta2 = c->recover.beta2,
+        .epsilon = c->recover.epsilon,
+        .weight_decay = c->recover.weight_decay,
+        .clip = c->recover.clip,
+        .epochs = c->recover.epochs,
+        .steps = c->recover.steps,
+        .batch = c->recover.batch,
+        .micro_batch = c->recover.micro_batch,
+        .validation = c->recover.validation,
+        .validate_every = c->recover.validate_every,
+        .patience = c->recover.patience,
+        .save_every = c->recover.save_every,
+        .keep = c->recover.keep,
+        .seed = c->seed,
+        .dir = checkpoints,
+        .settings = run->settings,
+    };
+}
+
+static void tell(esp_run *run, const esp_recover_result *r)
+{
+    esp_info("recover: %zu steps, best validation %.4f at step %zu, was %.4f", r->steps,
+             r->validation_loss, r->best_step, r->first_validation_loss);
+    if (run->grid->rank == 0) {
+        esp_run_dir_event(&run->dir, "trained", "recover",
+                          json_pack("{s:I, s:f, s:f, s:f, s:I, s:f}", "steps", (json_int_t)r->steps,
+                                    "train_loss", r->train_loss, "first_validation_loss",
+                                    r->first_validation_loss, "validation_loss", r->validation_loss,
+                                    "best_step", (json_int_t)r->best_step, "tokens_per_second",
+                                    r->tok_per_second));
+    }
+}
+
+/* What the training gave: the adapter by itself, and the model with it. */
+static esp_status write_results(const esp_run *run, const esp_model *m, const esp_params *p,
+                                const esp_adapter *a)
+{
+    bool lora = run->config->recover.method == ESP_METHOD_LORA;
+    char *adapter = esp_run_path(run, "adapter"), *recovered = esp_run_path(run, "recovered");
+    esp_status st = ESP_OK;
+
+    if (lora) {
+        st = esp_peft_save(adapter, a, m, run->config->recover.dropout, m->dir, run->grid->world);
+    }
+    if (st == ESP_OK) {
+        st = esp_merge(recovered, m, lora ? NULL : p, a, run->grid->world);
+    }
+    free(adapter);
+    free(recovered);
+    return st;
+}
+
+static esp_status train(esp_run *run, esp_model *m, const esp_recover_options *o)
+{
+    esp_params params = { 0 };
+    esp_adapter adapter = { 0 };
+    esp_recover_result result;
+    esp_status st;
+
+    esp_recover_prepare(&params, &adapter, m, o);
+    st = esp_recover(&params, &result, m, &adapter, &run->training, o, report, run, run->stop,
+                     run->grid);
+    if (st == ESP_OK) {
+        tell(run, &result);
+        st = write_results(run, m, &params, &adapter);
+    }
+    esp_adapter_free(&adapter);
+    esp_model_free(m); /* its weights may point into params */
+    esp_params_free(&params);
+    return st;
+}
+
+esp_status esp_stage_recover(esp_run *run)
+{
+    bool pruned = esp_run_has(run, "pruned");
+    char *base = pruned ? esp_run_path(run, "pruned") : esp_strdup(run->config->model);
+    char *checkpoints = esp_run_path(run, "recover");
+    esp_recover_options o = recover_options(run, checkpoints);
+    esp_model m = { 0 };
+    esp_status st;
+
+    if (!pruned) {
+        esp_info("recover: nothing was pruned in %s, the model itself is trained",
+                 run->config->run_dir);
+    }
+    st = esp_model_load(&m, base, run->grid->world);
+    if (st == ESP_OK) {
+        st = train(run, &m, &o);
+    }
+    free(checkpoints);
+    free(base);
+    return st;
+}

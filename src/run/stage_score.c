@@ -1,0 +1,43 @@
+/* stage_score.c - importance of all groups of the dense model: importance.h5. */
+#include "run_impl.h"
+
+#include <stdlib.h>
+
+#include "espalier/log.h"
+
+esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run *run,
+                         const esp_model *m, const esp_groups *g)
+{
+    const esp_config *c = run->config;
+
+    *o = (esp_importance_options){
+        .criteria = c->importance.criteria,
+        .aggregations = c->importance.aggregations,
+        .units = c->importance.units,
+        .fisher_sum = c->importance.fisher == 1,
+        .seed = c->seed,
+    };
+    return esp_importance_estimate(s, m, g, run->calibration.n ? &run->calibration : NULL, o,
+                                   run->grid);
+}
+
+esp_status esp_stage_score(esp_run *run)
+{
+    char *path = esp_run_path(run, "importance.h5");
+    esp_importance_options o;
+    esp_groups groups;
+    esp_scores scores = { 0 };
+    esp_status st;
+
+    esp_groups_find(&groups, &run->model);
+    st = esp_run_score(&scores, &o, run, &run->model, &groups);
+    if (st == ESP_OK && run->grid->rank == 0) {
+        esp_info("score: loss %.4f over %zu samples, %zu tokens", scores.loss, scores.n_samples,
+                 scores.n_tok);
+        st = esp_scores_save(&scores, path, run->digest, &o);
+    }
+    esp_scores_free(&scores);
+    esp_groups_free(&groups);
+    free(path);
+    return st;
+}

@@ -1,0 +1,239 @@
+/* stages.c - which stages are to be done, and what is recorded about them. */
+#include "run_impl.h"
+
+#include <stdlib.h>
+
+#include "espalier/file.h"
+#include "espalier/log.h"
+#include "espalier/mem.h"
+
+const esp_stage_info esp_stages[ESP_N_STAGES] = {
+    [ESP_STAGE_SCORE] = { .name = "score",
+                          .work = esp_stage_score,
+                          .outputs = { "importance.h5" },
+                          .files = { "calibration.corpus", "calibration.tokens" },
+                          .reads = ESP_READS_MODEL },
+    [ESP_STAGE_PLAN] = { .name = "plan",
+                         .work = esp_stage_plan,
+                         .outputs = { "plan.json", "steps" },
+                         .partial = "steps",
+                         .reads = ESP_READS_SCORED },
+    [ESP_STAGE_PRUNE] = { .name = "prune",
+                          .work = esp_stage_prune,
+                          .outputs = { "pruned" },
+                          .reads = ESP_READS_MODEL | ESP_READS_PLAN },
+    [ESP_STAGE_RECOVER] = { .name = "recover",
+                            .work = esp_stage_recover,
+                            .outputs = { "recovered", "adapter", "recover" },
+                            .partial = "recover",
+                            .files = { "recover.corpus" },
+                            .reads = ESP_READS_MODEL | ESP_READS_PLAN },
+    [ESP_STAGE_EVAL] = { .name = "eval",
+                         .work = esp_stage_eval,
+                         .outputs = { "eval.json" },
+                         .files = { "eval.corpus" },
+                         .reads = ESP_READS_MODEL | ESP_READS_PLAN | ESP_READS_RECOVERED,
+                         .follows = true },
+};
+
+char *esp_run_path(const esp_run *run, const char *name)
+{
+    return esp_path(run->config->run_dir, name);
+}
+
+bool esp_run_has(const esp_run *run, const char *name)
+{
+    int has = run->grid->rank == 0 && esp_run_dir_has(&run->dir, name);
+
+    ESP_MPI(MPI_Bcast(&has, 1, MPI_INT, 0, run->grid->world));
+    return has;
+}
+
+esp_status esp_run_check_stop(const esp_run *run, const char *at)
+{
+    int stop = run->stop && *run->stop;
+
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &stop, 1, MPI_INT, MPI_MAX, run->grid->world));
+    return stop ? esp_fail(ESP_ESTOPPED, "stopped on request before %s; the same command goes on",
+                           at)
+                : ESP_OK;
+}
+
+/* ---- doing ------------------------------------------------------------------------------------ */
+
+/* Whether there is something of the stage that other settings would spoil. */
+static bool worth_keeping(const esp_run *run, const esp_stage_info *stage, const json_t *then)
+{
+    return json_object_get(then, "finished") ||
+           (then && stage->partial && esp_run_dir_has(&run->dir, stage->partial));
+}
+
+/* Forgets a stage and all later ones. */
+static esp_status forget_from(esp_run *run, esp_stage first)
+{
+    for (int s = (int)first; s < ESP_N_STAGES; s++) {
+        if (esp_run_dir_record(&run->dir, esp_stages[s].name)) {
+            ESP_TRY(esp_run_dir_set_record(&run->dir, esp_stages[s].name, NULL));
+        }
+        for (size_t i = 0; i < ESP_MAX_OUTPUTS && esp_stages[s].outputs[i]; i++) {
+            ESP_TRY(esp_run_dir_remove(&run->dir, esp_stages[s].outputs[i]));
+        }
+    }
+    return ESP_OK;
+}
+
+/* Settings of what is recorded, up to the last stage asked for, before anything is done. */
+static esp_status check_settings(const esp_run *run, unsigned wanted)
+{
+    for (int s = 0; s < ESP_N_STAGES && wanted >> s; s++) {
+        json_t *then = esp_run_dir_record(&run->dir, esp_stages[s].name);
+        json_t *now = json_pack("{s:o}", "settings", esp_record_settings(run, (esp_stage)s));
+        esp_status st = ESP_OK;
+
+        if (worth_keeping(run, &esp_stages[s], then) && !(run->force && wanted >> s & 1)) {
+            st = esp_record_compare(run, &esp_stages[s], "settings", now, then);
+        }
+        json_decref(now);
+        ESP_TRY(st);
+    }
+    return ESP_OK;
+}
+
+/* Whether a stage is done already; what was done differently is refused, or forgotten when that is
+ * wanted. */
+static esp_status decide(bool *done, esp_run *run, esp_stage s, json_t *now)
+{
+    const esp_stage_info *stage = &esp_stages[s];
+    json_t *then = esp_run_dir_record(&run->dir, stage->name);
+    esp_status settings, inputs;
+
+    *done = false;
+    if (!worth_keeping(run, stage, then)) {
+        return ESP_OK;
+    }
+    settings = esp_record_compare(run, stage, "settings", now, then);
+    inputs = esp_record_compare(run, stage, "inputs", now, then);
+    if (settings == ESP_OK && inputs == ESP_OK) {
+        *done = json_object_get(then, "finished") && esp_run_dir_has(&run->dir, stage->outputs[0]);
+        return ESP_OK;
+    }
+    if (run->force || (settings == ESP_OK && stage->follows)) {
+        esp_error_clear();
+        return forget_from(run, s);
+    }
+    return settings != ESP_OK ? esp_record_compare(run, stage, "settings", now, then) : inputs;
+}
+
+/* Rank 0: decides, and records that the stage has begun. */
+static esp_status begin(bool *done, esp_run *run, esp_stage s)
+{
+    json_t *record = NULL;
+    esp_status st = esp_record_make(&record, run, s);
+
+    if (st == ESP_OK) {
+        st = decide(done, run, s, record);
+    }
+    if (st == ESP_OK && !*done) {
+        esp_record_digest(run->settings, record);
+        esp_run_dir_event(&run->dir, "start", esp_stages[s].name, NULL);
+        return esp_run_dir_set_record(&run->dir, esp_stages[s].name, record);
+    }
+    json_decref(record);
+    return st;
+}
+
+/* Rank 0: records how the stage ended. */
+static esp_status end(esp_run *run, const esp_stage_info *stage, esp_status st, double seconds)
+{
+    char now[ESP_TIME_SIZE];
+    json_t *record = json_deep_copy(esp_run_dir_record(&run->dir, stage->name));
+
+    if (st != ESP_OK) {
+        esp_run_dir_event(&run->dir, st == ESP_ESTOPPED ? "stopped" : "failed", stage->name, NULL);
+        json_decref(record);
+        return st;
+    }
+    esp_time_text(now);
+    json_object_set_new(record, "finished", json_string(now));
+    json_object_set_new(record, "duration", json_real(seconds));
+    esp_run_dir_event(&run->dir, "end", stage->name, json_pack("{s:f}", "duration", seconds));
+    return esp_run_dir_set_record(&run->dir, stage->name, record);
+}
+
+static esp_status do_stage(esp_run *run, esp_stage s)
+{
+    MPI_Comm world = run->grid->world;
+    bool first = run->grid->rank == 0, done = false;
+    double began = esp_now();
+    esp_status st;
+
+    ESP_TRY(esp_agree(world, esp_run_check_stop(run, esp_stages[s].name)));
+    ESP_TRY(esp_agree(world, first ? begin(&done, run, s) : ESP_OK));
+    ESP_MPI(MPI_Bcast(&done, 1, MPI_C_BOOL, 0, world));
+    ESP_MPI(MPI_Bcast(run->settings, sizeof run->settings, MPI_CHAR, 0, world));
+    if (done) {
+        esp_info("%s: done before, nothing has changed", esp_stages[s].name);
+        return ESP_OK;
+    }
+    esp_info("%s", esp_stages[s].name);
+    st = esp_agree(world, esp_stages[s].work(run));
+    return esp_agree(world, first ? end(run, &esp_stages[s], st, esp_now() - began) : st);
+}
+
+/* ESP_EUSAGE when a stage needs the result of one that is neither done nor asked for. */
+static esp_status check_before(const esp_run *run, unsigned wanted, esp_stage s, esp_stage before)
+{
+    const esp_stage_info *b = &esp_stages[before];
+
+    if (!(wanted >> s & 1) || wanted >> before & 1 ||
+        (json_object_get(esp_run_dir_record(&run->dir, b->name), "finished") &&
+         esp_run_dir_has(&run->dir, b->outputs[0]))) {
+        return ESP_OK;
+    }
+    return esp_fail(ESP_EUSAGE, "%s: %s needs %s, which is not there: espalier %s makes it",
+                    run->dir.path, esp_stages[s].name, b->outputs[0], b->name);
+}
+
+/* Rank 0: the run directory and what is recorded in it, before any work. */
+static esp_status open_dir(esp_run *run, unsigned wanted)
+{
+    ESP_TRY(esp_run_dir_open(&run->dir, run->config->run_dir));
+    ESP_TRY(check_settings(run, wanted));
+    if (run->config->prune.criterion != ESP_RANDOM) {
+        ESP_TRY(check_before(run, wanted, ESP_STAGE_PLAN, ESP_STAGE_SCORE));
+    }
+    return check_before(run, wanted, ESP_STAGE_PRUNE, ESP_STAGE_PLAN);
+}
+
+static esp_status work(esp_run *run, unsigned wanted)
+{
+    MPI_Comm world = run->grid->world;
+    bool first = run->grid->rank == 0;
+
+    ESP_TRY(esp_agree(world, first ? open_dir(run, wanted) : ESP_OK));
+    ESP_TRY(esp_run_read_inputs(run, wanted));
+    ESP_TRY(esp_agree(world, first ? esp_run_dir_make(&run->dir, run->config) : ESP_OK));
+    for (int s = 0; s < ESP_N_STAGES; s++) {
+        if (wanted >> s & 1) {
+            ESP_TRY(do_stage(run, (esp_stage)s));
+        }
+    }
+    if (first && wanted >> ESP_STAGE_EVAL & 1) {
+        esp_run_print_table(run);
+    }
+    return ESP_OK;
+}
+
+esp_status esp_run_stages(const esp_config *c, unsigned wanted, bool force,
+                          const volatile int *stop, const esp_grid *grid)
+{
+    esp_run run = { .config = c, .grid = grid, .stop = stop, .force = force };
+    esp_status st;
+
+    ESP_TRY(esp_agree(grid->world, esp_config_need(c, "model")));
+    ESP_TRY(esp_agree(grid->world, esp_config_need(c, "run_dir")));
+    st = work(&run, wanted);
+    esp_run_free_inputs(&run);
+    esp_run_dir_close(&run.dir);
+    return st;
+}

@@ -1,0 +1,225 @@
+/* unit_options.c - defaults, file, -s, refusals, and the text that gives the same settings again. */
+#include "test.h"
+
+#include "espalier/config.h"
+#include "espalier/file.h"
+
+static esp_status load_text(esp_config *c, const char *text)
+{
+    char *path = esp_test_dir("run.cfg");
+    esp_status st;
+
+    CU_ASSERT_EQUAL(esp_file_write(path, text, strlen(text)), ESP_OK);
+    st = esp_config_load(c, path, NULL, 0);
+    free(path);
+    return st;
+}
+
+/* The file is refused and the message has all of the blank separated parts. */
+static void refused(const char *text, const char *const *parts)
+{
+    esp_config c;
+
+    CU_ASSERT_EQUAL(load_text(&c, text), ESP_EUSAGE);
+    CU_ASSERT_PTR_NULL(c.model);
+    for (; *parts; parts++) {
+        if (!strstr(esp_error_message(), *parts)) {
+            printf("  \"%s\" is not in \"%s\"\n", *parts, esp_error_message());
+            CU_FAIL("message");
+        }
+    }
+}
+#define REFUSED(text, ...) refused(text, (const char *const[]){ __VA_ARGS__, NULL })
+
+static void test_defaults(void)
+{
+    esp_config c;
+
+    CU_ASSERT_EQUAL(esp_config_load(&c, NULL, NULL, 0), ESP_OK);
+    CU_ASSERT_STRING_EQUAL(c.model, "");
+    CU_ASSERT_EQUAL(c.calibration.samples, 10);
+    CU_ASSERT_EQUAL(c.calibration.sequence, 64);
+    CU_ASSERT_EQUAL(c.prune.ratio, 0.25);
+    CU_ASSERT_EQUAL(c.importance.criteria, 1u << ESP_ELEMENT1);
+    CU_ASSERT_EQUAL(c.importance.aggregations, 1u << ESP_SUM);
+    CU_ASSERT_EQUAL(c.importance.units, 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP);
+    CU_ASSERT_EQUAL(c.recover.rank, 8);
+    CU_ASSERT_EQUAL(c.recover.alpha, 16);
+    CU_ASSERT_EQUAL(c.recover.dropout, 0.05);
+    CU_ASSERT_EQUAL(c.recover.learning_rate, 1e-4);
+    CU_ASSERT_EQUAL(c.recover.batch, 64);
+    CU_ASSERT_EQUAL(c.recover.epochs, 2);
+    CU_ASSERT_EQUAL(c.recover.cutoff, 256);
+    CU_ASSERT_EQUAL(c.recover.targets.n, 7);
+    esp_config_free(&c);
+    esp_config_free(&c);
+}
+
+static void test_file(void)
+{
+    esp_config c;
+    const char *text = "# a comment with 99999999999\n"
+                       "model = \"m 99999999999\"; /* 99999999999 */\n"
+                       "importance = { criteria = [\"mix\", \"l2\"]; };\n"
+                       "prune: { criterion = \"vector\"; attention_layers = (\"1-3\", 7);\n"
+                       "         mlp_layers = \"2-4,6\"; target = { parameters = 5422977024; }; }\n"
+                       "recover = { answer_only = false; alpha = 32; targets = [\"q_proj\"]; }\n";
+
+    CU_ASSERT_EQUAL_FATAL(load_text(&c, text), ESP_OK);
+    CU_ASSERT_STRING_EQUAL(c.model, "m 99999999999");
+    CU_ASSERT_EQUAL(c.importance.criteria, 1u << ESP_MIX | 1u << ESP_L2 | 1u << ESP_VECTOR);
+    CU_ASSERT_EQUAL(c.prune.target.parameters, 5422977024.0);
+    CU_ASSERT_EQUAL(c.prune.ratio, 0);
+    CU_ASSERT_EQUAL_FATAL(c.prune.attention_layers.n, 2);
+    CU_ASSERT_EQUAL(c.prune.attention_layers.range[0].last, 3);
+    CU_ASSERT_EQUAL(c.prune.attention_layers.range[1].first, 7);
+    CU_ASSERT_EQUAL_FATAL(c.prune.mlp_layers.n, 2);
+    CU_ASSERT_EQUAL(c.prune.mlp_layers.range[0].first, 2);
+    CU_ASSERT_EQUAL(c.recover.answer_only, false);
+    CU_ASSERT_EQUAL(c.recover.alpha, 32);
+    CU_ASSERT_EQUAL_FATAL(c.recover.targets.n, 1);
+    CU_ASSERT_STRING_EQUAL(c.recover.targets.item[0], "q_proj");
+    esp_config_free(&c);
+}
+
+static void test_sets(void)
+{
+    esp_config c;
+    char *sets[] = { "prune.ratio=0.5",        "recover.targets=k_proj, v_proj",
+                     "importance.criteria=l1", "prune.attention_layers=4-29",
+                     "generate.prompt=a=b",    "prune.ratio=0.125" };
+
+    CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, sets, sizeof sets / sizeof *sets), ESP_OK);
+    CU_ASSERT_EQUAL(c.prune.ratio, 0.125);
+    CU_ASSERT_EQUAL_FATAL(c.recover.targets.n, 2);
+    CU_ASSERT_STRING_EQUAL(c.recover.targets.item[1], "v_proj");
+    CU_ASSERT_EQUAL(c.prune.attention_layers.range[0].first, 4);
+    CU_ASSERT_STRING_EQUAL(c.generate.prompt, "a=b");
+    esp_config_free(&c);
+}
+
+static void test_refused(void)
+{
+    REFUSED("\nprune = { rato = 0.5; }", "run.cfg:2", "prune.rato", "nearest is prune.ratio");
+    REFUSED("ratio = 0.5;", "run.cfg:1", "prune.ratio");
+    REFUSED("calibraton = { samples = 3; }", "nearest is calibration.samples");
+    REFUSED("prune = {\n\n ratio = 1.5; }", "run.cfg:3", "prune.ratio", "1.5", "from 0 to 1");
+    REFUSED("prune = { ratio = \"0.5\"; }", "prune.ratio is a string", "must be a number");
+    REFUSED("prune = { criterion = \"elment1\"; }", "elment1", "one of vector element1");
+    REFUSED("prune = { steps = 0; }", "run.cfg:1", "prune.steps = 0", "from 1 to");
+    REFUSED("prune = { steps = -1; }", "prune.steps = -1");
+    REFUSED("prun = {};", "prun", "no such setting");
+    REFUSED("model = { x = 1; };", "model is a group");
+    REFUSED("prune = 5;", "prune", "no such setting");
+    REFUSED("prune = { attention_layers = [\"9-4\"]; }", "9-4", "inclusive ranges");
+    REFUSED("prune = { attention_layers = [\"x\"]; }", "inclusive ranges");
+    REFUSED("model = {};", "model is a group");
+    REFUSED("prune = { target = { parameters = 0.5; macs = 0.5; }; }", "run.cfg", "only one of");
+    REFUSED("prune = { ratio = 0.3; target = { macs = 0.5; }; }", "prune.ratio", "prune.target");
+    REFUSED("parallel = { layers = 2; }", "parallel.layers = 2", "from 1 to 1");
+    REFUSED("eval = { window = 8; stride = 9; }", "eval.stride = 9", "eval.window = 8");
+    REFUSED("model = \"x\"\nrun_dir \"y\"", "run.cfg:2");
+    REFUSED("recover = { epochs = 1e999; }", "recover.epochs");
+}
+
+static void test_refused_sets(void)
+{
+    esp_config c;
+    char *unknown[] = { "prune.rato=1" }, *bad[] = { "recover.rank=0x8" }, *bare[] = { "seed" };
+    char *large[] = { "seed=99999999999999999999999" };
+
+    CU_ASSERT_EQUAL(esp_config_load(&c, NULL, unknown, 1), ESP_EUSAGE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "prune.ratio"));
+    CU_ASSERT_EQUAL(esp_config_load(&c, NULL, bad, 1), ESP_EUSAGE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "recover.rank = 0x8"));
+    CU_ASSERT_EQUAL(esp_config_load(&c, NULL, bare, 1), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_config_load(&c, NULL, large, 1), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_config_load(&c, "/nowhere/run.cfg", NULL, 0), ESP_EUSAGE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "/nowhere/run.cfg"));
+}
+
+/* Every setting, changed, survives its text. */
+static void test_text(void)
+{
+    char *sets[] = { "model=a \"b\" \\c\n\t\x01",
+                     "prune.target.bytes=13476831232",
+                     "prune.attention_layers=0-3,8",
+                     "recover.learning_rate=0.1",
+                     "recover.epochs=3",
+                     "importance.criteria=l1,mix",
+                     "recover.targets=",
+                     "recover.answer_only=false" };
+    esp_config c, again;
+    char *text, *second;
+
+    CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, sets, sizeof sets / sizeof *sets), ESP_OK);
+    text = esp_config_text(&c);
+    CU_ASSERT_EQUAL_FATAL(load_text(&again, text), ESP_OK);
+    second = esp_config_text(&again);
+    CU_ASSERT_STRING_EQUAL(text, second);
+    CU_ASSERT_STRING_EQUAL(again.model, c.model);
+    CU_ASSERT_EQUAL(again.prune.target.bytes, 13476831232.0);
+    CU_ASSERT_PTR_NOT_NULL(strstr(text, "learning_rate = 0.1;"));
+    CU_ASSERT_EQUAL(again.recover.targets.n, 0);
+    free(text);
+    free(second);
+    esp_config_free(&c);
+    esp_config_free(&again);
+}
+
+/* Sets and choices are stored by place, so the table must list the names in the enumerations' order. */
+static void test_choices(void)
+{
+    esp_config c;
+
+    for (unsigned i = 0; i < ESP_N_CRITERIA; i++) {
+        char *set = esp_format("prune.criterion=%s", esp_criterion_name((esp_criterion)i));
+
+        CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, &set, 1), ESP_OK);
+        CU_ASSERT_EQUAL(c.prune.criterion, i);
+        esp_config_free(&c);
+        free(set);
+    }
+    for (unsigned i = 0; i < ESP_N_AGGREGATIONS; i++) {
+        char *set = esp_format("prune.aggregation=%s", esp_aggregation_name((esp_aggregation)i));
+
+        CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, &set, 1), ESP_OK);
+        CU_ASSERT_EQUAL(c.prune.aggregation, i);
+        esp_config_free(&c);
+        free(set);
+    }
+    for (unsigned i = 0; i < ESP_N_UNITS; i++) {
+        char *sets[] = { esp_format("importance.units=%s", esp_unit_name((esp_unit_kind)i)),
+                         "prune.mode=channel" };
+
+        CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, sets, 2), ESP_OK);
+        CU_ASSERT_EQUAL(c.importance.units, 1u << i | 1u << ESP_UNIT_HIDDEN);
+        esp_config_free(&c);
+        free(sets[0]);
+    }
+    for (unsigned i = 0; i < ESP_N_DTYPES; i++) {
+        char *set = esp_format("synth.dtype=%s", esp_dtype_name((esp_dtype)i));
+
+        CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, &set, 1), ESP_OK);
+        CU_ASSERT_EQUAL(c.synth.dtype, i);
+        esp_config_free(&c);
+        free(set);
+    }
+}
+
+static void test_need(void)
+{
+    esp_config c;
+    char *set = "model=x";
+
+    CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, &set, 1), ESP_OK);
+    CU_ASSERT_EQUAL(esp_config_need(&c, "model"), ESP_OK);
+    CU_ASSERT_EQUAL(esp_config_need(&c, "run_dir"), ESP_EUSAGE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "run_dir is not set"));
+    esp_config_free(&c);
+}
+
+ESP_TEST_MAIN("options", { "defaults", test_defaults }, { "file", test_file }, { "-s", test_sets },
+              { "refused in a file", test_refused }, { "refused in -s", test_refused_sets },
+              { "text gives the same settings", test_text },
+              { "names fit enumerations", test_choices }, { "need", test_need })
