@@ -45,6 +45,9 @@ void esp_params_lora(esp_params *p, esp_adapter *adapter, const esp_model *m, ui
  * outlive the use of m. Local. */
 void esp_params_full(esp_params *p, esp_model *m);
 
+/* Gives the weights of a shape (from esp_model_reshape) the types they had before p trained them. Local. */
+void esp_params_restore_types(esp_model *shape, const esp_params *p);
+
 /* Room for gradients, moments and best values, zeroed; adapter (NULL: none) points into p->grad. Local. */
 void esp_params_train(esp_params *p, esp_adapter *adapter);
 

@@ -7,6 +7,7 @@
 
 #include "espalier/mem.h"
 #include "espalier/rng.h"
+#include "model/model_impl.h"
 
 /* ---- layout ---- */
 
@@ -125,19 +126,11 @@ void esp_params_lora(esp_params *p, esp_adapter *adapter, const esp_model *m, ui
 
 /* ---- all weights ---- */
 
-static esp_weight *weight_of(esp_model *m, const esp_entry *e)
-{
-    size_t n = m->arch->n_slots - ESP_SLOT_BLOCK;
-
-    return e->layer == ESP_NO_LAYER ? &m->outer[e->slot]
-                                    : &m->block[e->layer * n + (size_t)e->slot - ESP_SLOT_BLOCK];
-}
-
 static void take_over(esp_params *p, esp_model *m)
 {
     for (size_t i = 0; i < p->n_entries; i++) {
         const esp_entry *e = &p->entries[i];
-        esp_weight *w = weight_of(m, e);
+        esp_weight *w = esp_model_weight_at(m, e->layer, e->slot);
         const void **data = e->part == ESP_PART_WEIGHT ? &w->data : &w->bias;
 
         esp_to_f32(p->value + e->begin, *data, e->original, e->n);
@@ -164,6 +157,17 @@ void esp_params_full(esp_params *p, esp_model *m)
     end_stage(p);
     ESP_NEW(p->value, p->n);
     take_over(p, m);
+}
+
+void esp_params_restore_types(esp_model *shape, const esp_params *p)
+{
+    for (size_t i = 0; i < p->n_entries; i++) {
+        const esp_entry *e = &p->entries[i];
+
+        if (e->part == ESP_PART_WEIGHT) {
+            esp_model_weight_at(shape, e->layer, e->slot)->dtype = e->original;
+        }
+    }
 }
 
 /* ---- training ---- */

@@ -53,21 +53,6 @@ static esp_status merged_rows(void *ctx, void *out, size_t layer, int slot, bool
     return ESP_OK;
 }
 
-static void restore_types(esp_model *shape, const esp_params *p)
-{
-    size_t n = shape->arch->n_slots - ESP_SLOT_BLOCK;
-
-    for (size_t i = 0; p && i < p->n_entries; i++) {
-        const esp_entry *e = &p->entries[i];
-
-        if (e->part == ESP_PART_WEIGHT && e->layer == ESP_NO_LAYER) {
-            shape->outer[e->slot].dtype = e->original;
-        } else if (e->part == ESP_PART_WEIGHT) {
-            shape->block[e->layer * n + (size_t)e->slot - ESP_SLOT_BLOCK].dtype = e->original;
-        }
-    }
-}
-
 esp_status esp_merge(const char *dir, const esp_model *m, const esp_params *p, const esp_adapter *a,
                      MPI_Comm comm)
 {
@@ -75,7 +60,9 @@ esp_status esp_merge(const char *dir, const esp_model *m, const esp_params *p, c
     esp_status st;
 
     esp_model_reshape(&g.shape, m, &m->dims);
-    restore_types(&g.shape, p);
+    if (p) {
+        esp_params_restore_types(&g.shape, p);
+    }
     st = esp_model_save(dir, &g.shape, merged_rows, &g, m->dir, 0, comm);
     esp_model_free(&g.shape);
     free(g.rows);
