@@ -81,7 +81,7 @@ def main(base_dir, adapter_dir, merged_dir, ids=None, loss=None):
     moved = max(float((x - y).abs().max()) for x, y in zip(plain, with_adapter))
     error = max(float((x - y).abs().max()) for x, y in zip(with_adapter, merged))
     is_f32 = all(w.dtype == torch.float32 for w in base.values())
-    report("the adapter does nothing", moved == 0, 0)
+    report("adapter without effect", moved == 0, 0)
     report("logits, PEFT against merged", error / largest, 1e-4 if is_f32 else 3e-2)
     if loss is not None:
         nll = [
