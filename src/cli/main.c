@@ -1,4 +1,98 @@
-int main(void)
+/* main.c - from the command line to a command, and from its status to the exit code. */
+#include <signal.h>
+#include <string.h>
+
+#include "command_impl.h"
+#include "espalier/log.h"
+#include "espalier/version.h"
+
+static volatile sig_atomic_t stop_requested;
+
+static void request_stop(int signal_number)
 {
-    return 0;
+    (void)signal_number;
+    stop_requested = 1;
+}
+
+/* A batch system announces the end of the job's time with one of these. */
+static void catch_signals(void)
+{
+    struct sigaction action = { .sa_handler = request_stop, .sa_flags = SA_RESTART };
+
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+}
+
+/* What needs no MPI, so that it works on a login node; false when MPI is needed. */
+static bool answer_at_once(esp_status *st, const esp_arguments *a)
+{
+    if (a->help) {
+        esp_print_help(a->command);
+    } else if (a->version) {
+        printf("espalier %s\n", esp_version());
+    } else if (a->command && strcmp(a->command, "config") == 0) {
+        *st = cmd_config(a);
+    } else {
+        return false;
+    }
+    if (*st != ESP_OK) {
+        fprintf(stderr, "espalier: error: %s\n", esp_error_message());
+    }
+    return true;
+}
+
+/* Rank 0 reads the settings, all ranks get them. */
+static esp_status share_settings(esp_config *c, const esp_arguments *a, MPI_Comm comm)
+{
+    int rank;
+    esp_status st = ESP_OK;
+
+    ESP_MPI(MPI_Comm_rank(comm, &rank));
+    if (rank == 0) {
+        st = esp_config_load(c, a->file, a->sets, a->n_sets);
+    }
+    ESP_TRY(esp_agree(comm, st));
+    esp_config_share(c, comm);
+    return ESP_OK;
+}
+
+static esp_status run_command(const esp_arguments *a, MPI_Comm comm)
+{
+    esp_config config = { 0 };
+    esp_grid grid;
+    esp_status st;
+
+    ESP_TRY(share_settings(&config, a, comm));
+    esp_grid_init(&grid, (int)config.parallel.threads, comm);
+    st = esp_command_find(a->command)
+             ->run(&(esp_invocation){
+                 .config = &config, .grid = &grid, .stop = &stop_requested, .force = a->force });
+    st = esp_agree(grid.world, st);
+    esp_grid_free(&grid);
+    esp_config_free(&config);
+    return st;
+}
+
+int main(int argc, char **argv)
+{
+    esp_arguments a;
+    esp_status st = esp_arguments_read(&a, argc, argv);
+    int provided, rank;
+
+    if (st != ESP_OK || !answer_at_once(&st, &a)) {
+        catch_signals();
+        ESP_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided));
+        ESP_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
+        esp_log_init(a.quiet     ? ESP_LOG_QUIET
+                     : a.verbose ? ESP_LOG_DEBUG
+                                 : ESP_LOG_NORMAL,
+                     rank == 0);
+        st = esp_agree(MPI_COMM_WORLD, st); /* a wrong command line is told once */
+        if (st == ESP_OK) {
+            st = run_command(&a, MPI_COMM_WORLD);
+        }
+        MPI_Finalize();
+    }
+    esp_arguments_free(&a);
+    return esp_exit_code(st);
 }

@@ -34,7 +34,8 @@ static esp_status evaluate(json_t *results, esp_run *run, const esp_model *m, co
     esp_info("eval: %s: perplexity %.4f over %" PRId64 " tokens", kind, e.perplexity, e.tokens);
     if (run->grid->rank == 0) {
         json_object_set_new(results, kind, eval_json(&e));
-        esp_run_dir_event(&run->dir, kind, "eval", eval_json(&e));
+        esp_run_dir_event(&run->dir, "result", "eval",
+                          json_pack("{s:s, s:o}", "model", kind, "numbers", eval_json(&e)));
     }
     return ESP_OK;
 }
