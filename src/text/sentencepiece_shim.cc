@@ -2,7 +2,10 @@
 #include "sentencepiece_shim.h"
 
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <exception>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -37,11 +40,11 @@ template <typename Body> int guarded(Body body, char *why, size_t n_why)
     }
 }
 
-// The texts of a corpus as the trainer wants to see them.
-class Texts : public sentencepiece::SentenceIterator
+// The lines of a corpus as the trainer wants to see them.
+class Lines : public sentencepiece::SentenceIterator
 {
 public:
-    Texts(const char *const *texts, const size_t *n_bytes, size_t n) : texts_(texts), n_bytes_(n_bytes), n_(n)
+    Lines(const char *const *line, const size_t *length, size_t n) : line_(line), length_(length), n_(n)
     {
         load();
     }
@@ -67,11 +70,11 @@ private:
     void load()
     {
         if (at_ < n_) {
-            now_.assign(texts_[at_], n_bytes_[at_]);
+            now_.assign(line_[at_], length_[at_]);
         }
     }
-    const char *const *texts_;
-    const size_t *n_bytes_;
+    const char *const *line_;
+    const size_t *length_;
     size_t n_, at_ = 0;
     std::string now_;
 };
@@ -136,6 +139,42 @@ int esp_sp_encode(const esp_sp *sp, const char *text, size_t n, void (*add)(void
 
             for (int id : ids) {
                 add(to, id);
+            }
+            return st;
+        },
+        why, n_why);
+}
+
+int esp_sp_train(char **model, size_t *n_model, size_t vocab, const char *const *line, const size_t *length,
+                 size_t n, char *why, size_t n_why)
+{
+    *model = nullptr;
+    return guarded(
+        [&] {
+            const std::unordered_map<std::string, std::string> settings = {
+                { "model_type", "bpe" },
+                { "vocab_size", std::to_string(vocab) },
+                { "character_coverage", "1.0" },
+                { "byte_fallback", "true" },
+                { "normalization_rule_name", "identity" },
+                { "remove_extra_whitespaces", "false" },
+                { "allow_whitespace_only_pieces", "true" },
+                { "split_digits", "true" },
+                { "max_sentence_length", "1000000" },
+                { "num_threads", "1" },
+                { "minloglevel", "2" },
+            };
+            Lines lines(line, length, n);
+            std::string made;
+            auto st = sentencepiece::SentencePieceTrainer::Train(settings, &lines, &made);
+
+            if (st.ok()) {
+                *n_model = made.size();
+                *model = static_cast<char *>(std::malloc(made.size()));
+                if (!*model) {
+                    throw std::bad_alloc();
+                }
+                std::memcpy(*model, made.data(), made.size());
             }
             return st;
         },

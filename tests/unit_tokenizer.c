@@ -1,0 +1,677 @@
+/* unit_tokenizer.c - tokenizers against the ids that the Hugging Face library gives for the same files,
+ * and texts that go round. The small tokenizer files are written by the tests themselves; in their
+ * pieces ` stands for the double quote of JSON. */
+#include "test.h"
+
+#include <stdbool.h>
+
+#include "espalier/file.h"
+#include "espalier/tokenizer.h"
+
+/* ---- files ----------------------------------------------------------------------------------------- */
+
+/* Text that grows; ` becomes ". */
+typedef struct page {
+    char *text;
+    size_t n;
+} page;
+
+static void put(page *p, const char *s)
+{
+    size_t n = strlen(s);
+
+    p->text = esp_grow(p->text, p->n + n + 1, 1);
+    for (size_t i = 0; i <= n; i++) {
+        p->text[p->n + i] = s[i];
+        if (s[i] == '`') {
+            p->text[p->n + i] = '"';
+        }
+    }
+    p->n += n;
+}
+
+/* Writes a file of the folder and forgets the page. */
+static void write_page(const char *dir, const char *name, page *p)
+{
+    char *path = esp_path(dir, name);
+
+    CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_file_write(path, p->text, p->n), ESP_OK);
+    free(path);
+    free(p->text);
+    *p = (page){ 0 };
+}
+
+static void write_text(const char *dir, const char *name, const char *text)
+{
+    page p = { 0 };
+
+    put(&p, text);
+    write_page(dir, name, &p);
+}
+
+/* Entries of a byte-level vocabulary, ids from 0 in the order of the alphabet: the printable bytes as
+ * themselves, then the others as U+0100 and on. */
+static void put_alphabet(page *p)
+{
+    unsigned n = 0, other = 256;
+
+    for (int round = 0; round < 2; round++) {
+        for (unsigned b = 0; b < 256; b++) {
+            bool printable = (b >= '!' && b <= '~') || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
+
+            if (printable == (round == 0)) {
+                char *entry =
+                    esp_format("%s`\\u%04x`: %u", n ? ", " : "", printable ? b : other++, n);
+
+                put(p, entry);
+                free(entry);
+                n++;
+            }
+        }
+    }
+}
+
+/* A byte-level tokenizer; \u0120 is the blank. */
+static void write_byte_level(const char *dir, const char *pre_tokenizer, const char *merges)
+{
+    page p = { 0 };
+
+    put(&p, "{`added_tokens`: [{`id`: 270, `content`: `<|begin|>`, `special`: true, `normalized`: "
+            "false,"
+            " `single_word`: false, `lstrip`: false, `rstrip`: false}, {`id`: 271, `content`: "
+            "`<|end|>`,"
+            " `special`: true, `normalized`: true, `single_word`: false, `lstrip`: false, "
+            "`rstrip`: false}],"
+            " `normalizer`: null, `decoder`: {`type`: `ByteLevel`, `add_prefix_space`: true, "
+            "`trim_offsets`: true, `use_regex`: true}, `pre_tokenizer`: ");
+    put(&p, pre_tokenizer);
+    put(&p, ", `post_processor`: {`type`: `Sequence`, `processors`: [{`type`: `ByteLevel`,"
+            " `add_prefix_space`: true, `trim_offsets`: false, `use_regex`: true},"
+            " {`type`: `TemplateProcessing`, `single`: [{`SpecialToken`: {`id`: `<|begin|>`, "
+            "`type_id`: 0}},"
+            " {`Sequence`: {`id`: `A`, `type_id`: 0}}], `pair`: [{`Sequence`: {`id`: `A`, "
+            "`type_id`: 0}},"
+            " {`Sequence`: {`id`: `B`, `type_id`: 0}}],"
+            " `special_tokens`: {`<|begin|>`: {`id`: `<|begin|>`, `ids`: [270], `tokens`: "
+            "[`<|begin|>`]}}}]},"
+            " `model`: {`type`: `BPE`, ");
+    put(&p, merges);
+    put(&p, ", `vocab`: {");
+    put_alphabet(&p);
+    put(&p, ", `he`: 256, `ll`: 257, `hell`: 258, `hello`: 259, `\\u0120w`: 260, `or`: 261,"
+            " `\\u0120wor`: 262, `ld`: 263, `\\u0120world`: 264, `12`: 265, `123`: 266,"
+            " `\\u0120\\u0120`: 267, `\\u00c3\\u00a9`: 268, `'s`: 269}}}");
+    write_page(dir, "tokenizer.json", &p);
+}
+
+#define MERGES                                                                              \
+    "`merges`: [`h e`, `l l`, `he ll`, `hell o`, `\\u0120 w`, `o r`, `\\u0120w or`, `l d`," \
+    " `\\u0120wor ld`, `1 2`, `12 3`, `\\u0120 \\u0120`, `\\u00c3 \\u00a9`, `' s`]"
+#define MERGE_PAIRS                                                                            \
+    "`merges`: [[`h`, `e`], [`l`, `l`], [`he`, `ll`], [`hell`, `o`], [`\\u0120`, `w`], [`o`, " \
+    "`r`],"                                                                                    \
+    " [`\\u0120w`, `or`], [`l`, `d`], [`\\u0120wor`, `ld`], [`1`, `2`], [`12`, `3`],"          \
+    " [`\\u0120`, `\\u0120`], [`\\u00c3`, `\\u00a9`], [`'`, `s`]]"
+#define LLAMA3                                                                                  \
+    "{`type`: `Sequence`, `pretokenizers`: [{`type`: `Split`, `behavior`: `Isolated`,"          \
+    " `invert`: false, `pattern`: {`Regex`: `(?i:'s|'t|'re|'ve|'m|'ll|'d)|"                     \
+    "[^\\\\r\\\\n\\\\p{L}\\\\p{N}]?\\\\p{L}+|\\\\p{N}{1,3}| "                                   \
+    "?[^\\\\s\\\\p{L}\\\\p{N}]+[\\\\r\\\\n]*|"                                                  \
+    "\\\\s*[\\\\r\\\\n]+|\\\\s+(?!\\\\S)|\\\\s+`}}, {`type`: `ByteLevel`, `add_prefix_space`: " \
+    "false,"                                                                                    \
+    " `trim_offsets`: true, `use_regex`: false}]}"
+#define GPT2(prefix)                                                                            \
+    "{`type`: `ByteLevel`, `add_prefix_space`: " prefix ", `trim_offsets`: true, `use_regex`: " \
+    "true}"
+
+/* A metaspace tokenizer: ids 0 .. 2 special, 3 .. 258 bytes, then pieces. */
+static void write_metaspace(const char *dir, const char *normalizer, const char *pre_tokenizer,
+                            const char *post_processor)
+{
+    page p = { 0 };
+
+    put(&p,
+        "{`added_tokens`: [{`id`: 0, `content`: `<unk>`, `special`: true, `normalized`: false,"
+        " `single_word`: false, `lstrip`: false, `rstrip`: false}, {`id`: 1, `content`: `<s>`,"
+        " `special`: true, `normalized`: false, `single_word`: false, `lstrip`: false, `rstrip`: "
+        "false},"
+        " {`id`: 2, `content`: `</s>`, `special`: true, `normalized`: false, `single_word`: false,"
+        " `lstrip`: false, `rstrip`: false}, {`id`: 276, `content`: `<extra>`, `special`: false,"
+        " `normalized`: true, `single_word`: false, `lstrip`: false, `rstrip`: false}], "
+        "`normalizer`: ");
+    put(&p, normalizer);
+    put(&p, ", `pre_tokenizer`: ");
+    put(&p, pre_tokenizer);
+    put(&p, ", `post_processor`: ");
+    put(&p, post_processor);
+    put(&p,
+        ", `decoder`: {`type`: `Sequence`, `decoders`: [{`type`: `Replace`, `pattern`: {`String`:"
+        " `\\u2581`}, `content`: ` `}, {`type`: `ByteFallback`}, {`type`: `Fuse`}, {`type`: "
+        "`Strip`,"
+        " `content`: ` `, `start`: 1, `stop`: 0}]}, `model`: {`type`: `BPE`, `unk_token`: `<unk>`,"
+        " `fuse_unk`: true, `byte_fallback`: true, `vocab`: {`<unk>`: 0, `<s>`: 1, `</s>`: 2");
+    for (unsigned b = 0; b < 256; b++) {
+        char *entry = esp_format(", `<0x%02X>`: %u", b, 3 + b);
+
+        put(&p, entry);
+        free(entry);
+    }
+    put(&p,
+        ", `\\u2581`: 259, `a`: 260, `b`: 261, `c`: 262, `\\u2581a`: 263, `ab`: 264, `\\u2581ab`: "
+        "265,"
+        " `abc`: 266, `\\u2581abc`: 267, `\\u2581\\u2581`: 268, `bc`: 269, `aa`: 270, `aaaa`: 271,"
+        " `<`: 272, `>`: 273, `e`: 274, `x`: 275}, `merges`: [`a b`, `\\u2581 a`, `\\u2581 ab`, "
+        "`ab c`,"
+        " `\\u2581ab c`, `\\u2581 \\u2581`, `b c`, `a a`, `aa aa`]}}");
+    write_page(dir, "tokenizer.json", &p);
+}
+
+#define LLAMA2                                                                        \
+    "{`type`: `Sequence`, `normalizers`: [{`type`: `Prepend`, `prepend`: `\\u2581`}," \
+    " {`type`: `Replace`, `pattern`: {`String`: ` `}, `content`: `\\u2581`}]}"
+
+/* ---- checks ---------------------------------------------------------------------------------------- */
+
+static esp_tokenizer *open_dir(const char *dir)
+{
+    esp_tokenizer *t = NULL;
+
+    if (esp_tokenizer_open(&t, dir) != ESP_OK) {
+        printf("  %s\n", esp_error_message());
+        CU_FAIL("the tokenizer does not open");
+    }
+    return t;
+}
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+#define LIST(...)    ((const int32_t[]){ __VA_ARGS__ })
+#define IDS(...)     LIST(__VA_ARGS__), COUNT(LIST(__VA_ARGS__))
+
+static int gives(const esp_tokenizer *t, const char *text, bool special, const int32_t *want,
+                 size_t n)
+{
+    esp_ids ids = { 0 };
+    int same = t && esp_tokenizer_encode(t, &ids, text, strlen(text), special) == ESP_OK &&
+               ids.n == n && memcmp(ids.id, want, n * sizeof *want) == 0;
+
+    for (size_t i = 0; !same && i < ids.n; i++) {
+        printf("%s%d%s", i ? ", " : "  got ", ids.id[i], i + 1 < ids.n ? "" : "\n");
+    }
+    esp_ids_free(&ids);
+    return same;
+}
+#define GIVES(t, text, special, ...) CU_ASSERT(gives(t, text, special, IDS(__VA_ARGS__)))
+
+static int goes_round(const esp_tokenizer *t, const char *text, size_t n)
+{
+    esp_ids ids = { 0 };
+    char *back = NULL;
+    size_t n_back = 0;
+    int same = t && esp_tokenizer_encode(t, &ids, text, n, false) == ESP_OK &&
+               esp_tokenizer_decode(t, &back, &n_back, ids.id, ids.n, false) == ESP_OK &&
+               n_back == n && memcmp(back, text, n) == 0;
+
+    if (!same) {
+        printf("  %zu bytes became %zu ids and %zu bytes\n", n, ids.n, n_back);
+    }
+    free(back);
+    esp_ids_free(&ids);
+    return same;
+}
+#define GOES_ROUND(t, text) CU_ASSERT(goes_round(t, text, sizeof(text) - 1))
+
+static int reads(const esp_tokenizer *t, const char *want, bool skip_special, const int32_t *ids,
+                 size_t n)
+{
+    char *text = NULL;
+    int same = t && esp_tokenizer_decode(t, &text, NULL, ids, n, skip_special) == ESP_OK &&
+               strcmp(text, want) == 0;
+
+    if (!same) {
+        printf("  \"%s\"\n", text ? text : esp_error_message());
+    }
+    free(text);
+    return same;
+}
+#define READS(t, want, skip_special, ...) CU_ASSERT(reads(t, want, skip_special, IDS(__VA_ARGS__)))
+
+/* ---- byte level ------------------------------------------------------------------------------------ */
+
+static void byte_level(void)
+{
+    char *dir = esp_test_dir("llama3");
+    esp_tokenizer *t;
+
+    write_byte_level(dir, LLAMA3, MERGES);
+    t = open_dir(dir);
+    GIVES(t, "hello world", true, 270, 259, 264);
+    GIVES(t, "hello  WORLD'S 12345\n\n x", false, 259, 220, 220, 54, 46, 49, 43, 35, 6, 50, 220,
+          266, 19, 20, 198, 198, 220, 87);
+    GIVES(t, "caf\xC3\xA9 \xF0\x9F\x98\x80\t!", false, 66, 64, 69, 268, 220, 172, 253, 246, 222,
+          197, 0);
+    GIVES(t, "<|begin|>hello<|end|> world", true, 270, 270, 259, 271, 264);
+    READS(t, "hello world", true, 270, 259, 264, 271);
+    READS(t, "<|begin|>hello world<|end|>", false, 270, 259, 264, 271);
+    CU_ASSERT_EQUAL(esp_tokenizer_size(t), 272);
+    GOES_ROUND(t, " two  blanks\tand\r\n\r\n\n lines <|end|>\xC3\xA9 \xF0\x9F\x98\x80 12345 ");
+    GOES_ROUND(t, "not \xFF\xC3 UTF-8 \xE2\x82 \xF0\x9F\x98 \xED\xA0\x80 and\0nul");
+    GOES_ROUND(t, "");
+    esp_tokenizer_free(t);
+    free(dir);
+}
+
+static void byte_level_gpt2(void)
+{
+    char *dir = esp_test_dir("gpt2"), *prefixed = esp_test_dir("gpt2-prefixed"),
+         *whole = esp_test_dir("whole");
+    esp_tokenizer *t;
+
+    write_byte_level(dir, GPT2("false"), MERGE_PAIRS);
+    t = open_dir(dir);
+    GIVES(t, "hello  WORLD's 12345\n\n x", false, 259, 220, 220, 54, 46, 49, 43, 35, 269, 220, 266,
+          19, 20, 198, 198, 220, 87);
+    GOES_ROUND(t, " hello  world's 12345\n\n x\xFF ");
+    esp_tokenizer_free(t);
+
+    write_byte_level(prefixed, GPT2("true"), MERGES);
+    t = open_dir(prefixed);
+    GIVES(t, "world<|begin|>world", false, 264, 270, 264);
+    GOES_ROUND(t, "world <|begin|>world  \n");
+    esp_tokenizer_free(t);
+
+    write_byte_level(whole, GPT2("false"), "`ignore_merges`: true, `merges`: [`h e`]");
+    t = open_dir(whole);
+    GIVES(t, "hello he hell", false, 259, 220, 256, 220, 256, 75, 75);
+    esp_tokenizer_free(t);
+    free(dir);
+    free(prefixed);
+    free(whole);
+}
+
+static void splits(void)
+{
+    static const struct {
+        const char *behavior, *invert, *name;
+        int32_t want[16];
+        size_t n;
+    } cases[] = {
+        { "Isolated", "false", "split-0", { 258, 78, 220, 220, 86, 78, 81, 263, 220, 257 }, 10 },
+        { "Removed", "false", "split-1", { 258, 86, 81, 263, 257 }, 5 },
+        { "MergedWithPrevious",
+          "false",
+          "split-2",
+          { 259, 220, 220, 86, 78, 81, 263, 220, 257 },
+          9 },
+        { "MergedWithNext", "false", "split-3", { 258, 78, 220, 260, 261, 263, 220, 257 }, 8 },
+        { "Contiguous", "false", "split-4", { 258, 78, 267, 86, 78, 81, 263, 220, 257 }, 9 },
+        { "Removed", "true", "split-5", { 78, 220, 220, 78, 220 }, 5 },
+        { "MergedWithNext", "true", "split-6", { 259, 220, 220, 86, 78, 81, 263, 220, 257 }, 9 },
+    };
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *dir = esp_test_dir(cases[i].name);
+        char *pre =
+            esp_format("{`type`: `Sequence`, `pretokenizers`: [{`type`: `Split`, `pattern`:"
+                       " {`Regex`: `[ o]`}, `behavior`: `%s`, `invert`: %s}, {`type`: `ByteLevel`,"
+                       " `add_prefix_space`: false, `trim_offsets`: true, `use_regex`: false}]}",
+                       cases[i].behavior, cases[i].invert);
+        esp_tokenizer *t;
+
+        write_byte_level(dir, pre, MERGES);
+        t = open_dir(dir);
+        CU_ASSERT(gives(t, "hello  world ll", false, cases[i].want, cases[i].n));
+        esp_tokenizer_free(t);
+        free(pre);
+        free(dir);
+    }
+}
+
+/* ---- metaspace ------------------------------------------------------------------------------------- */
+
+static void metaspace(void)
+{
+    char *dir = esp_test_dir("llama2");
+    esp_tokenizer *t;
+
+    write_metaspace(dir, LLAMA2, "null", "null");
+    write_text(dir, "tokenizer_config.json",
+               "{`bos_token`: {`content`: `<s>`}, `eos_token`: `</s>`, `add_bos_token`: true,"
+               " `add_eos_token`: true, `model_max_length`: 1000000000000000019884624838656}");
+    t = open_dir(dir);
+    CU_ASSERT_EQUAL(esp_tokenizer_bos(t), 1);
+    CU_ASSERT_EQUAL(esp_tokenizer_eos(t), 2);
+    CU_ASSERT_EQUAL(esp_tokenizer_size(t), 277);
+    GIVES(t, "abc aaaaa  ab", false, 267, 263, 271, 259, 265);
+    GIVES(t, "abc", true, 1, 267, 2);
+    GIVES(t, " q\n\xC3\xA9", false, 268, 116, 13, 198, 172);
+    GIVES(t, "ab</s> abc<s>abc <extra> c<extra>", false, 265, 2, 259, 267, 1, 267, 276, 259, 262,
+          272, 274, 275, 119, 117, 260, 273);
+    READS(t, "abc abc", true, 1, 267, 267, 2);
+    READS(t, "<s>abc</s>abc", false, 1, 267, 2, 267);
+    GOES_ROUND(t, "  abc</s> abc<s>abc <extra> c<extra>\n\n\t\r\n \xF0\x9F\x98\x80 ");
+    GOES_ROUND(t, "<s>abc");
+    GOES_ROUND(t, "<extra> abc");
+    GOES_ROUND(t, "not \xFF\xC3 UTF-8 \xE2\x82 a\0b");
+    GOES_ROUND(t, " ");
+    esp_tokenizer_free(t);
+    free(dir);
+}
+
+static void metaspace_schemes(void)
+{
+    static const char *const schemes[] = { "always", "first", "never" };
+    static const int32_t want[3][7] = { { 267, 259, 265, 1, 267, 2, 263 },
+                                        { 267, 259, 265, 1, 266, 2, 263 },
+                                        { 266, 259, 265, 1, 266, 2, 263 } };
+
+    for (size_t i = 0; i < COUNT(schemes); i++) {
+        char *dir = esp_test_dir(schemes[i]);
+        char *pre =
+            esp_format("{`type`: `Metaspace`, `replacement`: `\\u2581`, `prepend_scheme`: `%s`,"
+                       " `split`: true}",
+                       schemes[i]);
+        esp_tokenizer *t;
+
+        write_metaspace(dir, "null", pre, "null");
+        t = open_dir(dir);
+        CU_ASSERT(gives(t, "abc  ab<s>abc</s> a", false, want[i], COUNT(want[i])));
+        GOES_ROUND(t, "abc  ab\n<s>abc\tx ");
+        CU_ASSERT_EQUAL(esp_tokenizer_bos(t), -1);
+        esp_tokenizer_free(t);
+        free(pre);
+        free(dir);
+    }
+}
+
+/* Without byte fallback: the unknown token where there is one, fused or not, else a refusal. */
+static void unknown(void)
+{
+    static const char *const fields[] = { "`unk_token`: `?`, `fuse_unk`: true",
+                                          "`unk_token`: `?`, `fuse_unk`: false",
+                                          "`unk_token`: null" };
+    char *dir = esp_test_dir("unknown");
+
+    for (size_t i = 0; i < COUNT(fields); i++) {
+        char *text = esp_format(
+            "{`decoder`: {`type`: `Fuse`}, `model`: {`type`: `BPE`, %s, `vocab`: {`?`: 0,"
+            " `a`: 1, `b`: 2, `ab`: 3}, `merges`: [`a b`]}}",
+            fields[i]);
+        esp_ids ids = { 0 };
+        esp_tokenizer *t;
+
+        write_text(dir, "tokenizer.json", text);
+        t = open_dir(dir);
+        if (i == 0) {
+            GIVES(t, "abxyzab\xC3\xA9", false, 3, 0, 3, 0);
+        } else if (i == 1) {
+            GIVES(t, "abxyzab\xC3\xA9", false, 3, 0, 0, 0, 3, 0);
+        } else {
+            esp_ids_add(&ids, 7);
+            CU_ASSERT_EQUAL(esp_tokenizer_encode(t, &ids, "ab?\xC3\xA9", 5, false), ESP_EFORMAT);
+            CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "0xc3"));
+            CU_ASSERT_EQUAL(ids.n, 1); /* as it was */
+        }
+        esp_ids_free(&ids);
+        esp_tokenizer_free(t);
+        free(text);
+    }
+    free(dir);
+}
+
+/* One piece of a million bytes: what would be quadratic does not end within the test's time limit. */
+static void long_piece(void)
+{
+    char *dir = esp_test_dir("long"), *text;
+    size_t n = 1000000;
+    esp_ids ids = { 0 };
+    esp_tokenizer *t;
+
+    write_metaspace(dir, LLAMA2, "null", "null");
+    t = open_dir(dir);
+    text = esp_calloc(n, 1);
+    memset(text, 'a', n);
+    CU_ASSERT(t && esp_tokenizer_encode(t, &ids, text, n, false) == ESP_OK);
+    CU_ASSERT_EQUAL(ids.n,
+                    1 + (n - 1) / 4 + 2); /* "_a", then fours, and 999 999 = 4 * 249 999 + 3 */
+    CU_ASSERT(goes_round(t, text, n));
+    for (size_t i = 0; i < n; i++) {
+        text[i] = "ab c\n"[i * i % 5];
+    }
+    CU_ASSERT(goes_round(t, text, n));
+    esp_ids_free(&ids);
+    esp_tokenizer_free(t);
+
+    write_byte_level(dir, LLAMA3, MERGES);
+    t = open_dir(dir);
+    memset(text, ' ', n);
+    CU_ASSERT(goes_round(t, text, n));
+    memset(text, '\xFF', n);
+    CU_ASSERT(goes_round(t, text, n));
+    esp_tokenizer_free(t);
+    free(text);
+    free(dir);
+}
+
+/* ---- what is refused ------------------------------------------------------------------------------- */
+
+#define MODEL   "`model`: {`type`: `BPE`, `vocab`: {`a`: 0, `b`: 1}, `merges`: []}"
+#define DECODER "`decoder`: {`type`: `Fuse`}"
+
+static void refusals(void)
+{
+    static const struct {
+        const char *file, *says[2];
+    } cases[] = {
+        { "{`model`: ", { "tokenizer.json:1" } },
+        { "{" MODEL "}", { "decoder", "missing" } },
+        { "{" DECODER ", `model`: {`type`: `WordPiece`, `vocab`: {}}}",
+          { "model.type", "WordPiece" } },
+        { "{" DECODER ", `model`: {`vocab`: {`a`: 0}, `merges`: [], `dropout`: 0.5}}",
+          { "model.dropout", "0.5" } },
+        { "{" DECODER ", `model`: {`vocab`: {`a`: 0}, `merges`: [`a b`]}}",
+          { "model.merges", "\"a b\"" } },
+        { "{" DECODER ", `model`: {`vocab`: {`a`: -1}, `merges`: []}}", { "model.vocab", "-1" } },
+        { "{" DECODER ", `model`: {`vocab`: {`a`: 99999999}, `merges`: []}}",
+          { "model.vocab", "99999999" } },
+        { "{" DECODER ", `model`: {`vocab`: {`a`: 0}, `merges`: [], `unk_token`: `u`}}",
+          { "unk_token", "\"u\"" } },
+        { "{" DECODER "," MODEL ", `normalizer`: {`type`: `NFKC`}}",
+          { "normalizer.type", "NFKC" } },
+        { "{" DECODER "," MODEL
+          ", `pre_tokenizer`: {`type`: `Sequence`, `pretokenizers`: [{`type`: `Digits`},"
+          " {`type`: `Whitespace`}]}}",
+          { "pre_tokenizer.pretokenizers[1].type", "Whitespace" } },
+        { "{" DECODER "," MODEL
+          ", `pre_tokenizer`: {`type`: `Split`, `pattern`: {`Regex`: `(a`}, `behavior`:"
+          " `Isolated`}}",
+          { "pre_tokenizer", "(a" } },
+        { "{" DECODER "," MODEL
+          ", `pre_tokenizer`: {`type`: `Split`, `pattern`: {`String`: `a`}, `behavior`:"
+          " `Odd`}}",
+          { "pre_tokenizer.behavior", "Odd" } },
+        { "{`decoder`: {`type`: `WordPiece`}, " MODEL "}", { "decoder.type", "WordPiece" } },
+        { "{`decoder`: {`type`: `Strip`, `content`: ` `, `start`: 2, `stop`: 0}, " MODEL "}",
+          { "decoder.start", "2" } },
+        { "{" DECODER "," MODEL ", `post_processor`: {`type`: `BertProcessing`}}",
+          { "post_processor", "BertProcessing" } },
+        { "{" DECODER "," MODEL
+          ", `added_tokens`: [{`id`: 2, `content`: `x`, `single_word`: true}]}",
+          { "added_tokens[0]", "single_word" } },
+        { "{" DECODER "," MODEL ", `added_tokens`: [{`content`: `x`}]}",
+          { "added_tokens[0]", "-1" } },
+    };
+    char *dir = esp_test_dir("refused"), *nothing = esp_test_dir("nothing");
+    esp_tokenizer *t;
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        write_text(dir, "tokenizer.json", cases[i].file);
+        CU_ASSERT_EQUAL(esp_tokenizer_open(&t, dir), ESP_EFORMAT);
+        CU_ASSERT_PTR_NULL(t);
+        for (size_t j = 0; j < 2 && cases[i].says[j]; j++) {
+            if (!strstr(esp_error_message(), cases[i].says[j]) ||
+                !strstr(esp_error_message(), "tokenizer.json")) {
+                printf("  case %zu: %s\n", i, esp_error_message());
+                CU_FAIL("the message does not say what is wrong");
+            }
+        }
+    }
+    CU_ASSERT_EQUAL(esp_tokenizer_open(&t, nothing), ESP_EUSAGE);
+    write_text(dir, "tokenizer.json", "{" DECODER "," MODEL "}");
+    write_text(dir, "tokenizer_config.json", "{`bos_token`: `<s>`}");
+    CU_ASSERT_EQUAL(esp_tokenizer_open(&t, dir), ESP_EFORMAT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "bos_token"));
+    write_text(nothing, "tokenizer.model", "no model");
+    CU_ASSERT_EQUAL(esp_tokenizer_open(&t, nothing), ESP_EFORMAT);
+    free(dir);
+    free(nothing);
+}
+
+static void bad_ids(void)
+{
+    char *dir = esp_test_dir("bad-ids"), *text;
+    esp_tokenizer *t;
+
+    write_text(dir, "tokenizer.json",
+               "{`decoder`: {`type`: `Fuse`}, `model`: {`vocab`: {`a`: 0, `b`: 3}, `merges`: []}}");
+    t = open_dir(dir);
+    CU_ASSERT_EQUAL(esp_tokenizer_size(t), 4);
+    READS(t, "aba", false, 0, 3, 0);
+    CU_ASSERT_EQUAL(esp_tokenizer_decode(t, &text, NULL, IDS(0, 4), false), ESP_EFORMAT);
+    CU_ASSERT_EQUAL(esp_tokenizer_decode(t, &text, NULL, IDS(-1), false), ESP_EFORMAT);
+    CU_ASSERT_EQUAL(esp_tokenizer_decode(t, &text, NULL, IDS(0, 1), false),
+                    ESP_EFORMAT); /* no piece has 1 */
+    esp_tokenizer_free(t);
+    free(dir);
+}
+
+/* ---- SentencePiece --------------------------------------------------------------------------------- */
+
+static void put_corpus(page *p)
+{
+    static const char *const words[] = { "red", "hen", "ran", "ten", "then",
+                                         "hat", "rat", "and", "17",  "42" };
+
+    for (unsigned i = 0; i < 4000; i++) {
+        put(p, words[(i * i + i / 7) % COUNT(words)]);
+        put(p, i % 11 == 10 ? ".\n" : i % 97 == 96 ? "!\n\n" : " ");
+    }
+}
+
+static void sentencepiece(void)
+{
+    char *dir = esp_test_dir("trained"), *again = esp_test_dir("trained-again");
+    char *corpus = esp_path(dir, "corpus.txt"), *a = NULL, *b = NULL;
+    char *model = esp_path(dir, "tokenizer.model"), *other = esp_path(again, "tokenizer.model");
+    size_t n_a = 0, n_b = 1;
+    esp_tokenizer *t;
+    page p = { 0 };
+
+    put_corpus(&p);
+    write_page(dir, "corpus.txt", &p);
+    CU_ASSERT_EQUAL(esp_tokenizer_train(dir, corpus, 300), ESP_OK);
+    CU_ASSERT_EQUAL(esp_tokenizer_train(again, corpus, 300), ESP_OK);
+    CU_ASSERT_EQUAL(esp_file_read(&a, &n_a, model), ESP_OK);
+    CU_ASSERT_EQUAL(esp_file_read(&b, &n_b, other), ESP_OK);
+    CU_ASSERT(n_a == n_b && memcmp(a, b, n_a) == 0); /* the same corpus, the same file */
+    CU_ASSERT_EQUAL(esp_tokenizer_train(again, corpus, 100), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_tokenizer_train(again, corpus, 100000), ESP_EUSAGE);
+
+    t = open_dir(dir);
+    CU_ASSERT_EQUAL(esp_tokenizer_size(t), 300);
+    CU_ASSERT_EQUAL(esp_tokenizer_bos(t), 1);
+    CU_ASSERT_EQUAL(esp_tokenizer_eos(t), 2);
+    GIVES(t, "\n", true, 1, 286, 13); /* BOS, the blank before a text, the byte */
+    GIVES(t, "<s></s><unk>", false, 1, 2, 0);
+    GOES_ROUND(t, "the red  hen ran\tto 1742\r\n\n \xF0\x9F\x98\x80 <s>ten</s> hats  ");
+    CU_ASSERT_EQUAL(esp_tokenizer_encode(t, &(esp_ids){ 0 }, "a\xFF", 2, false), ESP_EFORMAT);
+    esp_tokenizer_free(t);
+
+    write_text(dir, "added_tokens.json", "{`<pad>`: 300, `<mask>`: 302}");
+    t = open_dir(dir);
+    CU_ASSERT_EQUAL(esp_tokenizer_size(t), 303);
+    GIVES(t, "<pad><mask>", false, 300, 302);
+    GOES_ROUND(t, "ten<pad> hats <mask>");
+    esp_tokenizer_free(t);
+
+    free(a);
+    free(b);
+    free(model);
+    free(other);
+    free(corpus);
+    free(dir);
+    free(again);
+}
+
+/* ---- shared models --------------------------------------------------------------------------------- */
+
+static const char sentence[] = "Once upon a time, there was a little girl named Lily.";
+
+static void file_goes_round(const esp_tokenizer *t, const char *below)
+{
+    char *path = esp_test_shared(below), *text;
+    size_t n;
+
+    if (path && esp_file_read(&text, &n, path) == ESP_OK) {
+        CU_ASSERT(goes_round(t, text, n));
+        free(text);
+    }
+    free(path);
+}
+
+static void shared_json(void)
+{
+    char *dir = esp_test_shared("models/stories260K"),
+         *other = esp_test_shared("models/tinystories656k-bf16");
+    esp_tokenizer *t;
+
+    if (dir) {
+        t = open_dir(dir);
+        GIVES(t, sentence, true, 1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315, 421, 395,
+              317, 426);
+        file_goes_round(t, "text/stories-valid.jsonl");
+        file_goes_round(t, "text/wikitext2-test.txt");
+        file_goes_round(t, "text/alpaca_en_demo.json");
+        esp_tokenizer_free(t);
+    }
+    if (other) {
+        t = open_dir(other);
+        GIVES(t, sentence, true, 1, 80, 147, 201, 282, 215, 286, 598, 629, 10);
+        GIVES(t, "A <unk> cat<|end_story|>", false, 80, 26, 0, 80, 476, 208, 183, 209, 210);
+        GOES_ROUND(t, "One day, a <unk> <|end_story|> ran.");
+        esp_tokenizer_free(t);
+    }
+    free(dir);
+    free(other);
+}
+
+/* The same vocabulary by the other file. Its normalizer folds blanks, so only such text goes round. */
+static void shared_model(void)
+{
+    char *model = esp_test_shared("models/stories260K/tokenizer.model"),
+         *dir = esp_test_dir("stories");
+    char *copy = esp_path(dir, "tokenizer.model");
+    esp_tokenizer *t;
+
+    if (model) {
+        CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);
+        CU_ASSERT_EQUAL(esp_file_copy(copy, model), ESP_OK);
+        t = open_dir(dir);
+        GIVES(t, sentence, true, 1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315, 421, 395,
+              317, 426);
+        file_goes_round(t, "text/stories-valid.jsonl");
+        esp_tokenizer_free(t);
+    }
+    free(copy);
+    free(model);
+    free(dir);
+}
+
+ESP_TEST_MAIN("tokenizer", { "byte level, LLaMA-3's pattern", byte_level },
+              { "byte level, GPT-2's pattern", byte_level_gpt2 }, { "split behaviours", splits },
+              { "metaspace as in LLaMA-2", metaspace }, { "metaspace schemes", metaspace_schemes },
+              { "unknown characters", unknown }, { "pieces of a million bytes", long_piece },
+              { "refused files", refusals }, { "refused ids", bad_ids },
+              { "train and use tokenizer.model", sentencepiece },
+              { "tokenizer.json of shared models", shared_json },
+              { "tokenizer.model of a shared model", shared_model })
