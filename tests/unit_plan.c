@@ -52,10 +52,10 @@ static void test_local_counts(void)
 {
     static const struct count {
         double ratio;
-        size_t round_to, min_keep, attention, mlp; /* kept of 4 and 10 */
+        size_t round_to, min_keep, attention, mlp; /* kept of 4 heads of 2 channels and of 10 */
     } cases[] = {
         { 0.0, 0, 0, 4, 10 }, { 0.1, 1, 1, 3, 9 },   { 0.25, 1, 1, 3, 7 }, { 0.7, 1, 1, 1, 3 },
-        { 0.99, 1, 1, 1, 1 }, { 0.5, 4, 1, 4, 8 },   { 0.25, 2, 1, 4, 8 }, { 0.8, 2, 3, 4, 4 },
+        { 0.99, 1, 1, 1, 1 }, { 0.5, 4, 1, 2, 8 },   { 0.25, 2, 1, 3, 8 }, { 0.8, 2, 3, 3, 4 },
         { 0.5, 1, 3, 3, 5 },  { 0.05, 4, 1, 4, 10 }, /* 9 rounds up to 12, but there are 10 */
     };
     subject x;
@@ -117,13 +117,14 @@ static void test_global_rounding(void)
 {
     esp_plan_options o = { .criterion = ESP_RANDOM, .ratio = 0.5, .global = true, .round_to = 2 };
     subject x;
-    size_t least;
+    size_t least, kept;
 
     subject_init(&x, &small);
     CU_ASSERT_EQUAL(make(&x, &o), ESP_OK);
-    CU_ASSERT_EQUAL(count_kept(&least, &x.p), 28);
+    kept = count_kept(&least, &x.p);
+    CU_ASSERT_TRUE(kept == 28 || kept == 27); /* neurons go in pairs, heads one by one */
     for (size_t l = 0; l < x.p.n_layers; l++) {
-        CU_ASSERT_EQUAL(x.p.layers[l].attention.n % 2 + x.p.layers[l].mlp.n % 2, 0);
+        CU_ASSERT_EQUAL(x.p.layers[l].mlp.n % 2, 0);
     }
     subject_free(&x);
 }
@@ -216,7 +217,6 @@ static void test_local_target(void)
         size_t n = x.p.layers[l].mlp.n;
 
         CU_ASSERT_EQUAL(n % 2, 0);
-        CU_ASSERT_EQUAL(x.p.layers[l].attention.n % 2, 0);
         most = n > most ? n : most;
         least = n < least ? n : least;
     }

@@ -29,7 +29,7 @@ typedef struct esp_plan_options {
     /* Prunable layers, borrowed; n = 0: all. Whole layers: those in either list, all where both are empty. */
     const esp_layer_range *attention_layers, *mlp_layers;
     size_t n_attention_layers, n_mlp_layers;
-    size_t round_to; /* kept groups of a unit that is cut are a multiple of it; 0 is 1 */
+    size_t round_to; /* width of a unit that is cut (its channels) is a multiple of it; 0 is 1 */
     size_t min_keep; /* groups that stay in each unit at least; 0 is 1                 */
     uint64_t seed;   /* of criterion random                                            */
 } esp_plan_options;
@@ -61,7 +61,7 @@ const char *esp_target_name(esp_target_kind kind);
 /* Ranks groups by score (rounded to the 24 bits of an f32, ties by layer, unit and index) and cuts from
  * the lowest. A local ratio leaves floor(n (1 - ratio)) groups of each unit, rounded up to round_to, and
  * min_keep at least; a global ratio leaves floor(n (1 - ratio)) of all groups; a target is met within one
- * group (or round_to of them), local: with the same share cut from each unit. Criterion random needs
+ * group (or as many as round_to takes together), local: with the same share cut from each unit. Criterion random needs
  * no scores (NULL), shapes only. p->model is set to the digest of config.json. ESP_EUSAGE when an option
  * cannot be met, with the nearest that can; ESP_EFAILED for scores that are no finite numbers. Local. */
 esp_status esp_plan_make(esp_plan *p, const esp_model *m, const esp_groups *g,

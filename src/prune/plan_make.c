@@ -132,25 +132,24 @@ static size_t round_up(size_t n, size_t to)
 }
 
 /* Groups of a pool that stay. */
-static size_t least_of(const esp_pool *p, const esp_plan_options *o, size_t round_to)
+static size_t least_of(const esp_pool *p, const esp_plan_options *o)
 {
     size_t least = each_alike(o) ? after_ratio(o->ratio, p->n) : 0;
 
     least = least > o->min_keep ? least : o->min_keep;
-    least = round_up(least ? least : 1, round_to);
+    least = round_up(least ? least : 1, p->bundle);
     return least < p->n ? least : p->n;
 }
 
 static void add_steps(cut *c, size_t pool)
 {
     const esp_pool *p = &c->pools.pools[pool];
-    size_t round_to = c->o->round_to ? c->o->round_to : 1;
-    size_t least = least_of(p, c->o, round_to);
+    size_t least = least_of(p, c->o);
 
     for (size_t kept = p->n; kept > least;) {
         size_t n_cut;
 
-        kept = (kept - 1) / round_to * round_to;
+        kept = (kept - 1) / p->bundle * p->bundle;
         n_cut = p->n - kept;
         c->steps[c->n_steps++] = (step){
             .key = c->o->global ? p->c[n_cut - 1].score : (double)n_cut / (double)p->n,

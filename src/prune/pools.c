@@ -136,12 +136,28 @@ static void add(esp_pool *p, size_t index, double score)
     p->c[p->n++] = (esp_candidate){ .index = index, .score = round_score(score) };
 }
 
+/* Fewest groups of so many channels whose width is a multiple of round_to. */
+static size_t bundle_of(size_t channels_per_group, size_t round_to)
+{
+    size_t a = channels_per_group, b = round_to ? round_to : 1;
+    size_t round = b;
+
+    while (b) { /* Euclid */
+        size_t rest = a % b;
+
+        a = b;
+        b = rest;
+    }
+    return round / a;
+}
+
 static esp_pool *add_pool(esp_pools *out, esp_unit_kind kind, size_t layer, size_t room)
 {
     esp_pool *p = &out->pools[out->n++];
 
     p->kind = kind;
     p->layer = layer;
+    p->bundle = 1;
     ESP_NEW(p->c, room);
     return p;
 }
@@ -152,6 +168,7 @@ static esp_status add_unit(esp_pools *out, const esp_unit *u, const esp_scores *
     esp_pool *p = add_pool(out, u->kind, u->layer, u->n_groups);
     const double *score = NULL;
 
+    p->bundle = bundle_of(u->channels_per_group, o->round_to);
     if (o->criterion != ESP_RANDOM) {
         ESP_TRY(unit_scores(&score, u, scores, o));
     }

@@ -18,6 +18,7 @@ typedef struct esp_pool {
     size_t layer;     /* ESP_NO_LAYER for hidden and for layers */
     esp_candidate *c; /* [n] owned, ascending: score, then index */
     size_t n;
+    size_t bundle; /* kept groups are a multiple of it: as many as make round_to channels even */
 } esp_pool;
 
 typedef struct esp_pools {

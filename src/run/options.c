@@ -67,7 +67,7 @@ const esp_option esp_options[] = {
     { "prune.mlp_layers", ESP_O_LAYERS, AT(prune.mlp_layers), "", 0, 0, NULL, PLAN,
       "layers whose neurons may go; empty: all" },
     { "prune.round_to", ESP_O_COUNT, AT(prune.round_to), "1", 1, ANY, NULL, PLAN,
-      "kept groups of a unit are a multiple of this" },
+      "widths that are cut (neurons, channels of the kept heads) stay a multiple of this" },
     { "prune.min_keep", ESP_O_COUNT, AT(prune.min_keep), "1", 1, ANY, NULL, PLAN,
       "groups that stay in every unit at least" },
     { "prune.steps", ESP_O_COUNT, AT(prune.steps), "1", 1, 1000, NULL, PLAN,
