@@ -99,9 +99,11 @@ static inline double time_product(bool turn_a, bool turn_b, size_t m, size_t n, 
 
 static inline double time_weight(size_t rows, size_t cols, size_t n_tok, bench_mix mix)
 {
-    return mix.forward * time_product(false, true, n_tok, rows, cols) +
-           mix.input * time_product(false, false, n_tok, cols, rows) +
-           mix.weight * time_product(true, false, rows, cols, n_tok);
+    double seconds = mix.forward * time_product(false, true, n_tok, rows, cols) +
+                     mix.input * time_product(false, false, n_tok, cols, rows);
+
+    return mix.weight ? seconds + mix.weight * time_product(true, false, rows, cols, n_tok)
+                      : seconds;
 }
 
 /* FLOP/s of cblas_sgemm with the rank's threads, summed over ranks that work at the same time: the
