@@ -352,6 +352,31 @@ static void test_reshape_to_layers_that_differ(void)
     esp_model_free(&m);
 }
 
+static const char *reshaped_type(const char *patch, size_t heads)
+{
+    esp_model m = shape_of(patch), to;
+    esp_layer_dims layers[] = { { heads, 1, 96 }, { heads, 1, 96 } };
+    esp_dims dims = m.dims;
+    const char *type;
+
+    dims.layer = layers;
+    esp_model_reshape(&to, &m, &dims);
+    type = to.arch->model_type;
+    CU_ASSERT_STRING_EQUAL(json_string_value(json_object_get(to.config, "model_type")), type);
+    esp_model_free(&to);
+    esp_model_free(&m);
+    return type;
+}
+
+/* A name under which clients take the number of heads, where there is one. */
+static void test_reshape_to_heads_that_do_not_divide(void)
+{
+    CU_ASSERT_STRING_EQUAL(reshaped_type("{}", 2), "llama");
+    CU_ASSERT_STRING_EQUAL(reshaped_type("{}", 3), "mistral");
+    CU_ASSERT_STRING_EQUAL(reshaped_type("{\"attention_bias\": true}", 3), "llama");
+    CU_ASSERT_STRING_EQUAL(reshaped_type("{\"model_type\": \"qwen2\"}", 3), "qwen2");
+}
+
 /* ---- cost ---------------------------------------------------------------------------------------- */
 
 static void test_parameters_of_known_models(void)
@@ -415,5 +440,6 @@ ESP_TEST_MAIN("config.json", { "plain values", test_plain_values }, { "defaults"
               { "lists that are refused", test_lists_that_are_refused },
               { "reshape to equal layers", test_reshape_to_equal_layers },
               { "reshape to layers that differ", test_reshape_to_layers_that_differ },
+              { "reshape to heads that do not divide", test_reshape_to_heads_that_do_not_divide },
               { "parameters of known models", test_parameters_of_known_models },
               { "cost by hand", test_cost_by_hand })

@@ -319,6 +319,23 @@ static void write_layer_sizes(json_t *config, json_t *own, const struct layer_ke
     json_decref(list);
 }
 
+/* Clients refuse a LLaMA whose heads do not divide its width. A Mistral without a window is the same
+ * block and may have any number of heads, but no biases. */
+static void choose_type(json_t *config, const esp_dims *d)
+{
+    const char *type = json_string_value(json_object_get(config, "model_type"));
+
+    if (strcmp(type, "llama") != 0 || d->hidden % d->layer[0].heads == 0 ||
+        json_is_true(json_object_get(config, "attention_bias")) ||
+        json_is_true(json_object_get(config, "mlp_bias"))) {
+        return;
+    }
+    json_object_set_new(config, "model_type", json_string("mistral"));
+    json_object_set_new(config, "architectures",
+                        json_pack("[s]", esp_arch_find("mistral")->architecture));
+    json_object_set_new(config, "sliding_window", json_null());
+}
+
 void esp_config_write(json_t *config, const esp_dims *d)
 {
     json_t *own = json_object();
@@ -334,6 +351,7 @@ void esp_config_write(json_t *config, const esp_dims *d)
         json_object_set(config, OWN_KEY, own);
     } else {
         json_object_del(config, OWN_KEY);
+        choose_type(config, d);
     }
     json_decref(own);
     if (json_array_size(json_object_get(config, "layer_types")) != d->n_layers) {

@@ -37,8 +37,7 @@ void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dim
     esp_tensor_ref *refs;
 
     ESP_REQUIRE(dims->n_layers <= from->dims.n_layers && dims->head_dim == from->dims.head_dim);
-    *to = (esp_model){ .arch = from->arch,
-                       .dims = *dims,
+    *to = (esp_model){ .dims = *dims,
                        .tied = from->tied,
                        .norm_eps = from->norm_eps,
                        .bos = from->bos,
@@ -49,6 +48,7 @@ void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dim
     to->dims.layer = copy_of(dims->layer, dims->n_layers, sizeof *dims->layer);
     to->inv_freq = copy_of(from->inv_freq, dims->head_dim / 2, sizeof *from->inv_freq);
     esp_config_write(to->config, dims);
+    to->arch = esp_arch_find(json_string_value(json_object_get(to->config, "model_type")));
     esp_model_make_weights(to);
     refs = esp_model_tensors(&n, to);
     for (size_t i = 0; i < n; i++) {
