@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "espalier/tensor.h"
+#include "tensor/bits_impl.h"
 #include "tensor/tile_impl.h"
 
 /* Elements that one thread converts at a time. */
@@ -26,22 +27,6 @@ const char *esp_dtype_name(esp_dtype t)
     return types[t].name;
 }
 
-static inline uint32_t bits_of(float f)
-{
-    uint32_t u;
-
-    memcpy(&u, &f, sizeof u);
-    return u;
-}
-
-static inline float float_of(uint32_t u)
-{
-    float f;
-
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
-
 static inline uint32_t load16(const unsigned char *p)
 {
     uint16_t u;
@@ -59,24 +44,24 @@ static inline void store16(unsigned char *p, uint32_t bits)
 
 static inline float from_bf16(uint32_t h)
 {
-    return float_of(h << 16);
+    return esp_float(h << 16);
 }
 
 /* Moving the fields into place leaves the exponent 112 too small, which the product mends, also for
  * subnormal numbers; infinity and NaN (then at 65536 and above) get the exponent of all ones. */
 static inline float from_f16(uint32_t h)
 {
-    uint32_t u = bits_of(float_of((h & 0x7fff) << 13) * 0x1p112f);
+    uint32_t u = esp_bits(esp_float((h & 0x7fff) << 13) * 0x1p112f);
 
     u |= u >= 0x47800000 ? 0x7f800000 : 0;
-    return float_of(u | (h & 0x8000) << 16);
+    return esp_float(u | (h & 0x8000) << 16);
 }
 
 /* Ties go to even: half of the last kept place, less one where that place is even. A NaN whose kept bits
  * are zero gets the quiet bit, so that it does not become infinity. */
 static inline uint32_t to_bf16(float f)
 {
-    uint32_t u = bits_of(f), kept = u >> 16;
+    uint32_t u = esp_bits(f), kept = u >> 16;
     uint32_t rounded = (u + 0x7fff + (kept & 1)) >> 16;
     uint32_t nan = kept | ((kept & 0x7f) ? 0 : 0x40);
 
@@ -87,8 +72,8 @@ static inline uint32_t to_bf16(float f)
  * From 65520 on the rounding of normal numbers carries into the pattern of infinity. */
 static inline uint32_t to_f16(float f)
 {
-    uint32_t u = bits_of(f), a = u & 0x7fffffff, mantissa = (a >> 13) & 0x3ff;
-    uint32_t subnormal = bits_of(float_of(a < 0x38800000 ? a : 0) + 0.5f) - bits_of(0.5f);
+    uint32_t u = esp_bits(f), a = u & 0x7fffffff, mantissa = (a >> 13) & 0x3ff;
+    uint32_t subnormal = esp_bits(esp_float(a < 0x38800000 ? a : 0) + 0.5f) - esp_bits(0.5f);
     uint32_t normal = (a + 0xfff + (mantissa & 1) - (112u << 23)) >> 13;
     uint32_t nan = 0x7c00 | mantissa | (mantissa ? 0 : 0x200);
     uint32_t h = a < 0x38800000 ? subnormal : normal;

@@ -2,8 +2,16 @@
 #ifndef ESPALIER_EXP_IMPL_H
 #define ESPALIER_EXP_IMPL_H
 
-#include <stdint.h>
-#include <string.h>
+#include "tensor/bits_impl.h"
+
+/* yes where condition is 1, no where it is 0; by masks, as compilers may make ?: a branch and the loop
+ * around it scalar */
+static inline float esp_select(uint32_t condition, float yes, float no)
+{
+    uint32_t mask = 0 - condition;
+
+    return esp_float((esp_bits(yes) & mask) | (esp_bits(no) & ~mask));
+}
 
 /* exp(x), relative error under 2e-7. Beyond [-87.3, 88] the value at that end; NaN stays NaN.
  *
@@ -14,10 +22,9 @@ static inline float esp_expf(float x)
 {
     const float round = 0x1.8p23f, ln2_high = 0x1.62ep-1f, ln2_low = 0x1.0bfbe8p-15f;
     float shifted, n, r, power, series;
-    uint32_t bits;
 
-    x = x < -87.3f ? -87.3f : x;
-    x = x > 88.0f ? 88.0f : x;
+    x = esp_select(x < -87.3f, -87.3f, x);
+    x = esp_select(x > 88.0f, 88.0f, x);
     shifted = x * 0x1.715476p0f + round;
     n = shifted - round;
     r = (x - n * ln2_high) - n * ln2_low;
@@ -28,9 +35,7 @@ static inline float esp_expf(float x)
     series = series * r + 1.0f / 6;
     series = series * r + 0.5f;
     series = series * (r * r) + r;
-    memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits + 127) << 23; /* 2^n */
-    memcpy(&power, &bits, sizeof power);
+    power = esp_float((esp_bits(shifted) + 127) << 23); /* 2^n */
     return power + power * series;
 }
 
