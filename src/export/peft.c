@@ -244,8 +244,8 @@ static esp_status take_matrix(const matrix *x, const esp_safetensors *file, cons
                         x->key, x->shape[0], x->shape[1]);
     }
     if (t->dtype == ESP_N_DTYPES) {
-        return esp_fail(ESP_EFORMAT, "%s: %s: is of type %s, must be F32, F16 or BF16", path, x->key,
-                        t->type);
+        return esp_fail(ESP_EFORMAT, "%s: %s: is of type %s, must be F32, F16 or BF16", path,
+                        x->key, t->type);
     }
     esp_to_f32(x->data, t->data, t->dtype, x->shape[0] * x->shape[1]);
     return ESP_OK;
