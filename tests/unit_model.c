@@ -208,6 +208,22 @@ static void test_tied_head(void)
     esp_model_free(&m);
 }
 
+/* What the files hold counts, not what config.json says of types. */
+static void test_types_come_from_the_files(void)
+{
+    esp_synth_options o = tiny;
+    esp_model m;
+
+    o.dtype = ESP_BF16;
+    fresh(&o);
+    set_config("torch_dtype", json_string("float32"));
+    CU_ASSERT_EQUAL_FATAL(load(&m), ESP_OK);
+    CU_ASSERT_EQUAL(m.dtype, ESP_BF16);
+    CU_ASSERT_EQUAL(esp_model_weight(&m, 1, ESP_SLOT_BLOCK)->dtype, ESP_BF16);
+    CU_ASSERT_EQUAL(esp_model_cost(&m, 1).bytes, 2 * esp_model_cost(&m, 1).parameters);
+    esp_model_free(&m);
+}
+
 /* Layers that config.json does not ask for are told, whatever type they have. */
 static void test_tensors_of_no_use(void)
 {
@@ -408,6 +424,7 @@ static void test_random_models_that_cannot_be(void)
 
 ESP_TEST_MAIN("model", { "weights and names", test_weights_and_names },
               { "random weights", test_random_weights }, { "tied head", test_tied_head },
+              { "types come from the files", test_types_come_from_the_files },
               { "tensors of no use", test_tensors_of_no_use },
               { "models that others wrote", test_models_that_others_wrote },
               { "missing tensors", test_missing_tensors },

@@ -15,8 +15,9 @@ typedef esp_status (*esp_tensor_source)(void *ctx, void *out, size_t layer, int 
  * (uniform layers: the plain keys num_attention_heads, num_key_value_heads, intermediate_size,
  * hidden_size, num_hidden_layers, head_dim; else also per-layer lists under "espalier"). A uniform llama
  * whose heads no longer divide hidden_size becomes the mistral that computes the same: clients refuse it
- * under its old name. Weights get the new shapes with data = NULL. Layer l takes the dtypes of from's layer l; dims has no more layers than
- * from, and its head_dim. dims is copied. from is borrowed no longer than the call. Local. */
+ * under its old name. Weights get the new shapes with data = NULL. Layer l takes the dtypes of from's
+ * layer l; dims has no more layers than from, and its head_dim. dims is copied. from is borrowed no longer
+ * than the call. Local. */
 void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dims);
 
 /* Writes shape's config.json and tensors to dir.part and commits it to dir: files of at most
