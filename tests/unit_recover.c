@@ -3,6 +3,7 @@
 
 #include <omp.h>
 
+#include "espalier/corpus.h"
 #include "golden.h"
 #include "recover/adamw_impl.h"
 #include "recover/data_impl.h"
@@ -469,10 +470,86 @@ static void test_golden_norms(void)
     }
 }
 
+/* ---- real text --------------------------------------------------------------------------------- */
+
+static esp_samples story_samples(const esp_model *m, const char *corpus)
+{
+    esp_sampling how = { .cut = ESP_CUT_DOCUMENTS, .length = 96, .count = 90 };
+    esp_samples s = { 0 };
+    esp_tokenizer *t = NULL;
+
+    CU_ASSERT_EQUAL_FATAL(esp_tokenizer_open(&t, m->dir), ESP_OK);
+    CU_ASSERT_EQUAL_FATAL(
+        esp_samples_load(&s, corpus, NULL, t, how, m->dims.max_positions, m->dims.vocab), ESP_OK);
+    esp_tokenizer_free(t);
+    return s;
+}
+
+/* Takes an MLP out and lets LoRA make up for it. */
+static void recover_stories(esp_model *m, const char *corpus)
+{
+    char *dir = esp_test_dir("stories");
+    esp_recover_options o = { .rank = 8,
+                              .alpha = 16,
+                              .dropout = 0.05,
+                              .targets = UINT64_MAX,
+                              .learning_rate = 5e-3,
+                              .warmup = 2,
+                              .beta1 = 0.9,
+                              .beta2 = 0.999,
+                              .epsilon = 1e-8,
+                              .clip = 1,
+                              .epochs = 2,
+                              .batch = 8,
+                              .micro_batch = 4,
+                              .validation = 20,
+                              .keep = 1,
+                              .seed = 1,
+                              .dir = dir,
+                              .settings = "stories" };
+    int down = esp_arch_slot(m->arch, "down_proj");
+    size_t at = 2 * (m->arch->n_slots - ESP_SLOT_BLOCK) + (size_t)(down - ESP_SLOT_BLOCK);
+    const esp_weight *w = esp_model_weight(m, 2, down);
+    esp_samples samples = story_samples(m, corpus);
+    void *zeros = esp_calloc(w->rows * w->cols, esp_dtype_size(w->dtype));
+    esp_recover_result r = { 0 };
+    esp_adapter adapter;
+    esp_params p;
+    esp_grid grid;
+
+    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    m->block[at].data = zeros;
+    esp_grid_init(&grid, 0, MPI_COMM_SELF);
+    esp_recover_prepare(&p, &adapter, m, &o);
+    CU_ASSERT_EQUAL(esp_recover(&p, &r, m, &adapter, &samples, &o, NULL, NULL, NULL, &grid),
+                    ESP_OK);
+    CU_ASSERT_EQUAL(r.steps, 18);
+    CU_ASSERT(r.validation_loss > 1 && r.validation_loss < 0.95 * r.first_validation_loss);
+    esp_params_free(&p);
+    esp_adapter_free(&adapter);
+    esp_grid_free(&grid);
+    esp_samples_free(&samples);
+    free(zeros);
+    free(dir);
+}
+
+static void test_stories(void)
+{
+    char *corpus = esp_test_shared("text/stories-train.jsonl");
+    golden g;
+
+    if (corpus && golden_open(&g, "models/stories260K")) {
+        recover_stories(&g.model, corpus);
+        golden_close(&g);
+    }
+    free(corpus);
+}
+
 ESP_TEST_MAIN("recovery", { "learning rate", test_schedule }, { "AdamW against f64", test_adamw },
               { "norm of the gradient", test_norm }, { "split and order of samples", test_data },
               { "first values of LoRA", test_lora_init },
               { "layout of all weights", test_full_layout },
               { "gradients of all weights, differences", test_full_differences },
               { "gradients of LoRA, differences", test_lora_differences },
-              { "gradients of all weights, oracle", test_golden_norms })
+              { "gradients of all weights, oracle", test_golden_norms },
+              { "loss on stories", test_stories })
