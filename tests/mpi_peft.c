@@ -24,6 +24,17 @@ static const shape tied = { .type = "llama",
                             .vocab = 21,
                             .tied = true };
 
+/* Its MLP matrices are written in more than one piece. */
+static const shape many_rows = { .type = "llama",
+                                 .layers = 1,
+                                 .hidden = 8,
+                                 .heads = 1,
+                                 .kv_heads = 1,
+                                 .head_dim = 8,
+                                 .mlp = 270000,
+                                 .vocab = 21,
+                                 .tied = true };
+
 static char *fresh_dir(const char *name)
 {
     char *root = esp_test_dir("peft"), *dir = esp_format("%s-%s", root, name);
@@ -43,7 +54,7 @@ static void make_adapter(esp_params *p, esp_adapter *a, const esp_model *m, uint
     esp_adapter_init(a, m, 3, 16);
     esp_params_lora(p, a, m, targets, 1);
     for (size_t i = 0; i < p->n; i++) {
-        p->value[i] += 0.05f * (float)esp_rng_normal(&r);
+        p->value[i] += 0.1f * ((float)esp_rng_uniform(&r) - 0.5f);
     }
 }
 
@@ -151,17 +162,21 @@ static void test_refused(void)
         "{\"peft_type\": \"LORA\", \"r\": 3, \"lora_alpha\": 16, \"rank_pattern\": {\"q_proj\": "
         "2}}",
     };
+    shape fewer_layers = untied;
     char *dir = fresh_dir("refused");
     esp_params p;
     esp_adapter a;
-    small s, other;
+    small s, other, less;
 
+    fewer_layers.layers--;
     small_init(&s, &untied, ESP_F32);
     small_init(&other, &tied, ESP_F32);
+    small_init(&less, &fewer_layers, ESP_F32);
     make_adapter(&p, &a, &s.model, UINT64_MAX);
     expect_refused(&s.model, dir, ESP_EUSAGE); /* no folder */
     CU_ASSERT_EQUAL(esp_peft_save(dir, &a, &s.model, 0, "base", MPI_COMM_WORLD), ESP_OK);
     expect_refused(&other.model, dir, ESP_EFORMAT); /* of another model */
+    expect_refused(&less.model, dir, ESP_EFORMAT);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         put_config(dir, bad[i]);
         expect_refused(&s.model, dir, ESP_EFORMAT);
@@ -170,6 +185,7 @@ static void test_refused(void)
     esp_adapter_free(&a);
     small_free(&s);
     small_free(&other);
+    small_free(&less);
     free(dir);
 }
 
@@ -196,6 +212,50 @@ static void test_merged_adapter(void)
         small_free(&s);
         free(dir);
     }
+}
+
+/* First, middle and last row of a merged weight against W + scale B A. */
+static void check_rows(const esp_weight *merged, const esp_weight *w, const esp_adapter *a,
+                       const esp_lora *lora)
+{
+    const size_t rows[] = { 0, w->rows / 2, w->rows - 1 };
+    const float *got = merged->data, *from = w->data;
+
+    for (int i = 0; i < 3; i++) {
+        for (size_t c = 0; c < w->cols; c++) {
+            size_t at = rows[i] * w->cols + c;
+            double want = (double)from[at];
+
+            for (size_t k = 0; k < a->rank; k++) {
+                want += (double)a->scale * (double)lora->b[rows[i] * a->rank + k] *
+                        (double)lora->a[k * w->cols + c];
+            }
+            CU_ASSERT_DOUBLE_EQUAL((double)got[at], want, 1e-6);
+        }
+    }
+}
+
+static void test_merged_rows(void)
+{
+    char *dir = fresh_dir("rows");
+    int up;
+    esp_model merged;
+    esp_params p;
+    esp_adapter a;
+    small s;
+
+    small_init(&s, &many_rows, ESP_F32);
+    up = esp_arch_slot(s.model.arch, "up_proj");
+    make_adapter(&p, &a, &s.model, UINT64_C(1) << up);
+    CU_ASSERT_EQUAL(esp_merge(dir, &s.model, &p, &a, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL_FATAL(esp_model_load(&merged, dir, MPI_COMM_WORLD), ESP_OK);
+    check_rows(esp_model_weight(&merged, 0, up), esp_model_weight(&s.model, 0, up), &a,
+               esp_adapter_at(&a, 0, up));
+    esp_model_free(&merged);
+    esp_params_free(&p);
+    esp_adapter_free(&a);
+    small_free(&s);
+    free(dir);
 }
 
 /* All weights trained in f32 come back in their type, rounded. */
@@ -233,4 +293,5 @@ static void test_merged_full(void)
 ESP_TEST_MAIN("adapters and merged models", { "an adapter written and read", test_adapter },
               { "malformed adapters", test_refused },
               { "merged is base and adapter", test_merged_adapter },
+              { "merged in pieces", test_merged_rows },
               { "all weights in their types", test_merged_full })

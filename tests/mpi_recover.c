@@ -29,6 +29,7 @@ typedef struct training {
     esp_recover_options options;
     const shape *shape;
     const esp_grid *grid;
+    float noise;       /* of what is added to the first values */
     size_t stop_after; /* the last rank asks to stop in this step; 0: never */
     volatile int stop;
     size_t first, last; /* steps reported */
@@ -79,6 +80,15 @@ static esp_recover_options options(esp_method method, const char *dir)
                                   .settings = "settings" };
 }
 
+static void add_noise(esp_params *p, float noise)
+{
+    esp_rng r = { .key = 2 };
+
+    for (size_t i = 0; i < p->n; i++) {
+        p->value[i] += noise * (float)esp_rng_normal(&r);
+    }
+}
+
 /* Runs it from a fresh model, resuming where its folder says. */
 static esp_status train(training *t)
 {
@@ -90,6 +100,7 @@ static esp_status train(training *t)
 
     small_init(&s, t->shape, ESP_BF16);
     esp_recover_prepare(&params, &adapter, &s.model, &t->options);
+    add_noise(&params, t->noise);
     t->first = t->last = 0;
     t->stop = 0;
     st = esp_recover(&params, &t->result, &s.model, &adapter, &samples, &t->options, report, t,
@@ -249,6 +260,102 @@ static void test_finished(void)
     esp_grid_free(&all);
 }
 
+/* Dropout is for training: as long as the values stay, validation says the same. */
+static void test_validation(void)
+{
+    esp_grid all;
+    training t;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("validation", false, &all);
+    make_training(&t, ESP_METHOD_LORA, &shapes[0], dir, &all);
+    t.noise = 0.1f; /* with B = 0 dropout would do nothing */
+    t.options.learning_rate = 1e-30;
+    t.options.dropout = 0.5;
+    t.options.steps = 1;
+    CU_ASSERT_EQUAL(train(&t), ESP_OK);
+    CU_ASSERT_EQUAL(t.validation[1], t.result.first_validation_loss);
+    free(t.value);
+    free(dir);
+    esp_grid_free(&all);
+}
+
+/* With an epsilon far above the gradients AdamW's first step is the clipped gradient times the rate
+ * (over epsilon). Without validation the last values stay. */
+static void test_clip(void)
+{
+    double sum = 0;
+    esp_params first;
+    esp_grid all;
+    training t;
+    small s;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("clip", false, &all);
+    make_training(&t, ESP_METHOD_FULL, &shapes[1], dir, &all);
+    t.options.learning_rate = t.options.epsilon = 100;
+    t.options.warmup = t.options.weight_decay = t.options.validation = 0;
+    t.options.clip = 0.5;
+    t.options.steps = 1;
+    CU_ASSERT_EQUAL(train(&t), ESP_OK);
+    CU_ASSERT(t.result.validation_loss < 0);
+    small_init(&s, t.shape, ESP_BF16);
+    esp_params_full(&first, &s.model);
+    for (size_t i = 0; i < t.n; i++) {
+        sum += pow((double)t.value[i] - (double)first.value[i], 2);
+    }
+    CU_ASSERT_DOUBLE_EQUAL(sqrt(sum), 0.5, 0.005);
+    esp_params_free(&first);
+    small_free(&s);
+    free(t.value);
+    free(dir);
+    esp_grid_free(&all);
+}
+
+/* The step after which a training with these validations ends; *resets: how often a better one came
+ * after worse ones. */
+static size_t early_end(size_t *resets, const training *t)
+{
+    double best = t->result.first_validation_loss;
+    size_t bad = 0;
+
+    *resets = 0;
+    for (size_t i = 1; i <= t->last; i++) {
+        *resets += bad > 0 && t->validation[i] < best;
+        bad = t->validation[i] < best ? 0 : bad + 1;
+        best = fmin(best, t->validation[i]);
+        if (bad == t->options.patience) {
+            return i;
+        }
+    }
+    return t->options.steps;
+}
+
+/* A rate at which losses go up and down. */
+static void test_patience(void)
+{
+    size_t resets;
+    esp_grid all;
+    training t;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("patience", false, &all);
+    make_training(&t, ESP_METHOD_FULL, &shapes[1], dir, &all);
+    t.options.learning_rate = 0.1;
+    t.options.validate_every = 1;
+    t.options.patience = 3;
+    t.options.steps = MAX_STEPS;
+    CU_ASSERT_EQUAL(train(&t), ESP_OK);
+    CU_ASSERT_EQUAL(early_end(&resets, &t), t.last);
+    CU_ASSERT(resets > 0);
+    free(t.value);
+    free(dir);
+    esp_grid_free(&all);
+}
+
 /* Uphill: the values from before the first step are the best, and it ends early. */
 static void test_early_stop(void)
 {
@@ -325,5 +432,6 @@ static void test_refused(void)
 
 ESP_TEST_MAIN("recovery on ranks", { "losses on one rank and on all", test_ranks },
               { "stopped and resumed", test_resume }, { "finished already", test_finished },
-              { "early stop keeps the best", test_early_stop }, { "epochs", test_epochs },
-              { "refused", test_refused })
+              { "validation without dropout", test_validation }, { "clipping", test_clip },
+              { "early stop keeps the best", test_early_stop }, { "patience", test_patience },
+              { "epochs", test_epochs }, { "refused", test_refused })

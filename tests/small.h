@@ -16,12 +16,14 @@ static inline void *small_numbers(small *s, float mean, float deviation, size_t 
 {
     esp_rng r = { .key = esp_rng_key(11, s->n, 0) };
     char *at = s->bytes + s->n;
+    float *x;
 
+    ESP_NEW(x, n);
     for (size_t i = 0; i < n; i++) {
-        float x = mean + deviation * (float)esp_rng_normal(&r);
-
-        esp_from_f32(at + i * esp_dtype_size(s->dtype), s->dtype, &x, 1);
+        x[i] = mean + deviation * sqrtf(12) * ((float)esp_rng_uniform(&r) - 0.5f);
     }
+    esp_from_f32(at, s->dtype, x, n);
+    free(x);
     s->n += n * esp_dtype_size(s->dtype);
     return at;
 }
