@@ -81,6 +81,9 @@ const esp_option *esp_option_nearest(const char *path)
 
 static char *bounded(const char *what, const esp_option *o)
 {
+    if (o->min == o->max) {
+        return esp_format("%g", o->min);
+    }
     return o->max == DBL_MAX ? esp_format("%s of at least %g", what, o->min)
                              : esp_format("%s from %g to %g", what, o->min, o->max);
 }
