@@ -50,8 +50,11 @@ static void check_linear(const size_t *length, size_t n, size_t n_in, size_t n_o
     memset(in[2], 0, n_out * sizeof(float));
     esp_linear_forward(y, in[0], in[1], NULL, n_in, n_out, &b);
     CU_ASSERT(forward_close(&o, in, y));
-    memset(y, 0, o.n_out * sizeof(float));
+    for (size_t i = 0; i < o.n_out; i++) {
+        y[i] = 1;
+    }
     esp_linear_accumulate(y, in[0], in[1], n_in, n_out, &b);
+    take_ones(y, o.n_out);
     CU_ASSERT(forward_close(&o, in, y));
     free_arrays(in, grads);
     free(y);
@@ -400,13 +403,16 @@ static void test_cross_entropy(void)
 /* Logits far from zero neither overflow nor lose the loss; a NaN is not hidden. */
 static void test_cross_entropy_range(void)
 {
-    float x[6] = { 1e4f, 1e4f, -1e30f, 0, NAN, 1 };
-    int32_t targets[2] = { 1, 2 };
-    double loss[2];
+    float x[9] = { 1e4f, 1e4f, -1e30f, -2000, -1000, -1500, 0, NAN, 1 };
+    int32_t targets[3] = { 1, 1, 2 };
+    double loss[3];
+    uint8_t hit[3];
 
-    esp_cross_entropy(loss, NULL, x, targets, NULL, 2, 3);
+    esp_cross_entropy(loss, hit, x, targets, NULL, 3, 3);
     CU_ASSERT_DOUBLE_EQUAL(loss[0], log(2), 1e-6);
-    CU_ASSERT(isnan(loss[1]));
+    CU_ASSERT_DOUBLE_EQUAL(loss[1], 0, 1e-6);
+    CU_ASSERT(hit[0] == 1 && hit[1] == 1);
+    CU_ASSERT(isnan(loss[2]));
 }
 
 ESP_TEST_MAIN("kernels", { "linear", test_linear }, { "rms norm", test_rmsnorm },
