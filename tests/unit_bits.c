@@ -135,7 +135,8 @@ static int same_rows(const results *a, const results *b, size_t b_row, size_t n_
     return same;
 }
 
-static const size_t lengths[3] = { 150, 7, 70 };
+enum { N_SAMPLES = 5 };
+static const size_t lengths[N_SAMPLES] = { 150, 7, 1, 70, 1 };
 
 static void test_threads(void)
 {
@@ -143,7 +144,7 @@ static void test_threads(void)
         esp_batch b;
         results one, more;
 
-        make_batch(&b, lengths, 3, min_rows);
+        make_batch(&b, lengths, N_SAMPLES, min_rows);
         results_make(&one, &b, 1);
         for (int n = 2; n <= 3; n++) {
             results_make(&more, &b, n);
@@ -162,9 +163,9 @@ static void test_neighbours(void)
     esp_batch all;
     results together;
 
-    make_batch(&all, lengths, 3, 1);
+    make_batch(&all, lengths, N_SAMPLES, 1);
     results_make(&together, &all, 2);
-    for (size_t j = 0; j < 3; j++) {
+    for (size_t j = 0; j < N_SAMPLES; j++) {
         esp_batch alone;
         results r;
 

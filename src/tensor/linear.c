@@ -32,8 +32,11 @@ static void product(float *y, const float *x, const float *w, float beta, size_t
 void esp_linear_forward(float *y, const float *x, const float *w, const float *b, size_t n_in,
                         size_t n_out, const esp_batch *batch)
 {
-    for (size_t t = 0; b && t < batch->n_tok; t++) {
-        memcpy(y + t * n_out, b, n_out * sizeof *y);
+    if (b) {
+#pragma omp parallel for
+        for (size_t t = 0; t < batch->n_tok; t++) {
+            memcpy(y + t * n_out, b, n_out * sizeof *y);
+        }
     }
     product(y, x, w, b ? 1 : 0, n_in, n_out, batch);
 }
