@@ -77,7 +77,7 @@ static size_t *list_steps(size_t *n, const char *dir, const char *end)
 
 /* ---- content ---- */
 
-/* The training's vectors in the order of vector_names; in: where values read from a file go. */
+/* The vectors in the order of vector_names; value: p->value, or where a file's values go at first. */
 static void vectors_of(float *vector[N_VECTORS], const esp_params *p, float *value)
 {
     vector[0] = p->m;
