@@ -90,7 +90,7 @@ counts() { # name layers dense pruned
     exits 0 "$ESPALIER" plan -s model="$work/$1" -s run_dir="$work/plan-$1" -s prune.ratio=0.25 \
         -s prune.criterion=random -s prune.attention_layers="$2" -s prune.mlp_layers="$2"
     for number in "$3" "$4"; do
-        grep -q "\"parameters\":$number[,}]" "$work/plan-$1/plan.json" || fail "$1: not $number parameters"
+        grep -q "\"parameters\":${number}[,}]" "$work/plan-$1/plan.json" || fail "$1: not $number parameters"
     done
 }
 shape llama-7b 4096 32 32 11008 32 32000
