@@ -4,7 +4,6 @@
  * memory is QUERY_BLOCK x T a thread. Backward makes the probabilities again, block by block. Heads lie
  * strided in memory: a row of head h is d numbers every H * d.
  */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,12 +25,8 @@ typedef struct head {
 /* Scores of a row become probabilities over the first n_seen keys, 0 for the rest of n. */
 static void softmax_row(float *s, size_t n_seen, size_t n)
 {
-    float max = s[0], sum = 0, inverse;
+    float max = esp_largest(s, n_seen), sum = 0, inverse;
 
-#pragma omp simd reduction(max : max)
-    for (size_t i = 0; i < n_seen; i++) {
-        max = s[i] > max ? s[i] : max;
-    }
 #pragma omp simd reduction(+ : sum)
     for (size_t i = 0; i < n_seen; i++) {
         s[i] = esp_expf(s[i] - max);

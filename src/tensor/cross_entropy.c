@@ -5,17 +5,6 @@
 #include "espalier/tensor.h"
 #include "tensor/exp_impl.h"
 
-static float largest(const float *x, size_t n)
-{
-    float m = x[0];
-
-#pragma omp simd reduction(max : m)
-    for (size_t i = 0; i < n; i++) {
-        m = x[i] > m ? x[i] : m;
-    }
-    return m;
-}
-
 static double sum_of_exp(const float *x, float max, size_t n)
 {
     double sum = 0;
@@ -56,7 +45,7 @@ void esp_cross_entropy(double *loss, uint8_t *hit, float *logits, const int32_t 
             }
             continue;
         }
-        max = largest(x, V);
+        max = esp_largest(x, V);
         sum = sum_of_exp(x, max, V);
         loss[i] = log(sum) + (double)max - (double)x[targets[i]];
         if (hit) {

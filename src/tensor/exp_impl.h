@@ -2,6 +2,8 @@
 #ifndef ESPALIER_EXP_IMPL_H
 #define ESPALIER_EXP_IMPL_H
 
+#include <stddef.h>
+
 #include "tensor/bits_impl.h"
 
 /* yes where condition is 1, no where it is 0; by masks, as compilers may make ?: a branch and the loop
@@ -37,6 +39,18 @@ static inline float esp_expf(float x)
     series = series * (r * r) + r;
     power = esp_float((esp_bits(shifted) + 127) << 23); /* 2^n */
     return power + power * series;
+}
+
+/* Largest of n numbers, which softmax takes off before the exponential. */
+static inline float esp_largest(const float *x, size_t n)
+{
+    float m = x[0];
+
+#pragma omp simd reduction(max : m)
+    for (size_t i = 0; i < n; i++) {
+        m = x[i] > m ? x[i] : m;
+    }
+    return m;
 }
 
 /* 1 / (1 + exp(-x)) */
