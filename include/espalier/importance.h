@@ -56,7 +56,7 @@ typedef struct esp_scores {
 /* Scores of all criteria in one pass over the samples; l1 and l2 need the weights only, random the
  * shapes only, and samples may be NULL then. A rank takes its samples as one batch, so that the
  * gradient of a matrix is complete when backward comes by. Memory beside the pass: a panel of a
- * matrix (8 MB), the sums over rows and columns, and for ESP_UNIT_HIDDEN the gradient of the logits,
+ * matrix (16 MB), the sums over rows and columns, and for ESP_UNIT_HIDDEN the gradient of the logits,
  * [n_tok, V] f32. ESP_EUSAGE for a sample that predicts nothing. The same scores on all ranks
  * afterwards. Collective on grid->world. */
 esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_groups *g,

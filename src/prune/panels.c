@@ -162,12 +162,14 @@ static double *f_of(const esp_panels *p, const esp_weight *w, size_t k)
 static void fill_panel(esp_panels *p, const esp_weight *w, const esp_gradient *d, size_t first,
                        size_t n)
 {
-    memset(p->panel, 0, n * tile_room(w) * (p->fisher ? 2 : 1) * sizeof *p->panel);
+    size_t bytes = tile_room(w) * (p->fisher ? 2 : 1) * sizeof *p->panel;
+
 #pragma omp parallel for schedule(dynamic)
     for (size_t k = 0; k < n; k++) {
         tile t = tile_at(w, first + k);
         float *g = scratch_of_thread(p);
 
+        memset(g_of(p, w, k), 0, bytes);
         for (size_t j = 0; j < p->n_samples; j++) {
             if (sample_gradient(g, &t, w, d, p->start[j], p->start[j + 1])) {
                 accumulate(g_of(p, w, k), f_of(p, w, k), g, t.n_rows * t.n_cols);

@@ -117,7 +117,11 @@ void esp_to_f32(float *dst, const void *src, esp_dtype t, size_t n)
 {
     const unsigned char *from = src;
 
-#pragma omp parallel for if (n > CHUNK)
+    if (n <= CHUNK) { /* also from inside a parallel loop, where a region of its own would cost more */
+        chunk_to_f32(dst, from, t, n);
+        return;
+    }
+#pragma omp parallel for
     for (size_t i = 0; i < n; i += CHUNK) {
         chunk_to_f32(dst + i, from + i * types[t].size, t, esp_tile(i, n, CHUNK));
     }
@@ -127,7 +131,11 @@ void esp_from_f32(void *dst, esp_dtype t, const float *src, size_t n)
 {
     unsigned char *to = dst;
 
-#pragma omp parallel for if (n > CHUNK)
+    if (n <= CHUNK) {
+        chunk_from_f32(to, t, src, n);
+        return;
+    }
+#pragma omp parallel for
     for (size_t i = 0; i < n; i += CHUNK) {
         chunk_from_f32(to + i * types[t].size, t, src + i, esp_tile(i, n, CHUNK));
     }
