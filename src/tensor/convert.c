@@ -117,7 +117,8 @@ void esp_to_f32(float *dst, const void *src, esp_dtype t, size_t n)
 {
     const unsigned char *from = src;
 
-    if (n <= CHUNK) { /* also from inside a parallel loop, where a region of its own would cost more */
+    if (n <=
+        CHUNK) { /* also from inside a parallel loop, where a region of its own would cost more */
         chunk_to_f32(dst, from, t, n);
         return;
     }
