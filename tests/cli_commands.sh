@@ -30,6 +30,11 @@ exits 0 "$ESPALIER" config --show -c "$work/shown.cfg"
 cmp -s "$work/out" "$work/shown.cfg" || fail "config --show is not the same the second time"
 exits 0 "$ESPALIER" config --reference
 prints '| `prune.ratio` | `0.25` |'
+# the reference in the README is this one
+if grep -q '^| Setting | Default |' README.md; then
+    grep -v -F -x -f README.md "$work/out" > "$work/stale"
+    [ ! -s "$work/stale" ] || fail "not in README.md: $(cat "$work/stale")"
+fi
 
 # ---- one command after another -----------------------------------------------------------------------
 exits 0 "$ESPALIER" inspect -s model="$work/model"

@@ -100,8 +100,8 @@ exits 0 "$ESPALIER" $(run "$work/steps") -s prune.steps=3 -s recover.corpus= -s 
 
 # ---- killed ------------------------------------------------------------------------------------------
 start "$work/killed" 2
-rank=$(ps -o pid= --ppid "$pid" | head -n 1)
-kill -9 $rank
+read -r rank rest < "/proc/$pid/task/$pid/children"
+kill -9 "$rank"
 wait "$pid" && fail "a killed run exits with 0"
 there "$work/killed/recover"
 not_there "$work/killed/recovered"

@@ -140,7 +140,9 @@ static esp_status take_group(esp_config *c, const config_setting_t *group, const
         } else {
             st = take_setting(c, s, path);
             if (st != ESP_OK) {
-                esp_fail_in(st, "%s:%u", file, config_setting_source_line(s));
+                const char *included = config_setting_source_file(s);
+
+                esp_fail_in(st, "%s:%u", included ? included : file, config_setting_source_line(s));
             }
         }
         free(path);
@@ -209,8 +211,10 @@ static esp_status take_text(esp_config *c, const char *text, const char *file)
     if (config_read_string(&parsed, wide)) {
         st = take_group(c, config_root_setting(&parsed), "", file);
     } else {
-        st = esp_fail(ESP_EUSAGE, "%s:%d: %s", file, config_error_line(&parsed),
-                      config_error_text(&parsed));
+        const char *included = config_error_file(&parsed);
+
+        st = esp_fail(ESP_EUSAGE, "%s:%d: %s", included ? included : file,
+                      config_error_line(&parsed), config_error_text(&parsed));
     }
     config_destroy(&parsed);
     free(wide);

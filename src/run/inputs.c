@@ -7,6 +7,7 @@
 #include "espalier/corpus.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
+#include "espalier/recover.h"
 
 /* A plan by criterion random needs shapes; everything else needs weights. */
 static bool needs_weights(const esp_run *run, unsigned stages)
@@ -127,7 +128,8 @@ static esp_status find_targets(esp_run *run)
 static bool needs_calibration(const esp_config *c, unsigned stages)
 {
     bool scores = stages & 1u << ESP_STAGE_SCORE;
-    bool again = stages & 1u << ESP_STAGE_PLAN && c->prune.steps > 1;
+    bool again =
+        stages & 1u << ESP_STAGE_PLAN && c->prune.steps > 1 && c->prune.criterion != ESP_RANDOM;
 
     return (scores || again) && c->importance.criteria & ESP_CRITERIA_OF_SAMPLES;
 }
@@ -139,7 +141,7 @@ static esp_status read_samples(esp_run *run, esp_tokenizer **t, unsigned stages)
     }
     if (stages & 1u << ESP_STAGE_RECOVER) {
         ESP_TRY(read_training(run, t));
-        ESP_TRY(find_targets(run));
+        ESP_TRY(run->config->recover.method == ESP_METHOD_LORA ? find_targets(run) : ESP_OK);
     }
     if (stages & 1u << ESP_STAGE_EVAL) {
         ESP_TRY(read_evaluation(run, t));

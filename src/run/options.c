@@ -29,7 +29,7 @@ const esp_option esp_options[] = {
     { "calibration.corpus", ESP_O_STRING, AT(calibration.corpus), "", 0, 0, NULL, SCORE,
       "text to draw samples from: plain text, JSONL, Alpaca JSON, or a token file (.h5)" },
     { "calibration.tokens", ESP_O_STRING, AT(calibration.tokens), "", 0, 0, NULL, SCORE,
-      "file of token ids, one sample a line, instead of a corpus" },
+      "file of token ids, one sample a line, all of them used, instead of a corpus" },
     { "calibration.field", ESP_O_STRING, AT(calibration.field), "", 0, 0, NULL, SCORE,
       "field of JSONL lines that holds the text; empty: text, story or content" },
     { "calibration.samples", ESP_O_COUNT, AT(calibration.samples), "10", 1, ANY, NULL, SCORE,

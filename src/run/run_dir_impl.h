@@ -14,7 +14,7 @@
 typedef struct esp_run_dir {
     char *path;       /* owned                                                     */
     int lock;         /* descriptor of .lock while it is held, else -1             */
-    json_t *manifest; /* {"espalier", "model", "stages": {name: record}}; owned    */
+    json_t *manifest; /* {"espalier": version, "stages": {name: record}}; owned    */
     FILE *events;     /* events.jsonl, appended to; NULL until the folder is made  */
     double began;     /* esp_now() of the first event                              */
 } esp_run_dir;

@@ -12,7 +12,7 @@ typedef struct esp_run {
     const esp_grid *grid;
     const volatile int *stop;
     bool force;
-    esp_run_dir dir;              /* rank 0; the others have its path alone                      */
+    esp_run_dir dir;              /* rank 0; {0} on the others                                   */
     esp_model model;              /* the dense one; shapes only where no stage needs its weights */
     char digest[ESP_DIGEST_SIZE]; /* of model, where its weights are here          */
     char shape[ESP_DIGEST_SIZE];  /* of its config.json                            */

@@ -31,9 +31,11 @@ esp_status esp_stage_score(esp_run *run)
 
     esp_groups_find(&groups, &run->model);
     st = esp_run_score(&scores, &o, run, &run->model, &groups);
-    if (st == ESP_OK && run->grid->rank == 0) {
+    if (st == ESP_OK && run->calibration.n) {
         esp_info("score: loss %.4f over %zu samples, %zu tokens", scores.loss, scores.n_samples,
                  scores.n_tok);
+    }
+    if (st == ESP_OK && run->grid->rank == 0) {
         st = esp_scores_save(&scores, path, run->digest, &o);
     }
     esp_scores_free(&scores);
