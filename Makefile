@@ -110,7 +110,7 @@ interop: all
 	@BUILD=$(BUILD) sh tests/interop.sh
 
 format:
-	clang-format -i $(wildcard src/*/*.[ch] include/espalier/*.h tests/*.[ch])
+	clang-format -i $(wildcard src/*/*.[ch] src/*/*.cc include/espalier/*.h tests/*.[ch])
 
 install: all
 	install -D -m 755 $(BUILD)/espalier $(DESTDIR)$(PREFIX)/bin/espalier

@@ -14,7 +14,7 @@ MOST_COLUMNS=110 # code ends at 100 (clang-format); a comment in a table may pas
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
-sources=$(find src include tests -name '*.[ch]' | sort)
+sources=$(find src include tests -name '*.[ch]' -o -name '*.cc' | sort)
 texts=$(find src include tests jobs slurm configs README.md Makefile .ci -type f \
     ! -name '*.safetensors' ! -name '*.h5' ! -name '*.model' ! -name '*.json' 2> /dev/null | sort)
 

@@ -43,8 +43,9 @@ template <typename Body> int guarded(Body body, char *why, size_t n_why)
 // The lines of a corpus as the trainer wants to see them.
 class Lines : public sentencepiece::SentenceIterator
 {
-public:
-    Lines(const char *const *line, const size_t *length, size_t n) : line_(line), length_(length), n_(n)
+  public:
+    Lines(const char *const *line, const size_t *length, size_t n)
+        : line_(line), length_(length), n_(n)
     {
         load();
     }
@@ -66,7 +67,7 @@ public:
         return sentencepiece::util::Status();
     }
 
-private:
+  private:
     void load()
     {
         if (at_ < n_) {
@@ -129,8 +130,8 @@ int32_t esp_sp_eos(const esp_sp *sp)
     return sp->processor.eos_id();
 }
 
-int esp_sp_encode(const esp_sp *sp, const char *text, size_t n, void (*add)(void *to, int32_t id), void *to,
-                  char *why, size_t n_why)
+int esp_sp_encode(const esp_sp *sp, const char *text, size_t n, void (*add)(void *to, int32_t id),
+                  void *to, char *why, size_t n_why)
 {
     return guarded(
         [&] {
@@ -145,8 +146,8 @@ int esp_sp_encode(const esp_sp *sp, const char *text, size_t n, void (*add)(void
         why, n_why);
 }
 
-int esp_sp_train(char **model, size_t *n_model, size_t vocab, const char *const *line, const size_t *length,
-                 size_t n, char *why, size_t n_why)
+int esp_sp_train(char **model, size_t *n_model, size_t vocab, const char *const *line,
+                 const size_t *length, size_t n, char *why, size_t n_why)
 {
     *model = nullptr;
     return guarded(
