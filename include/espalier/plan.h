@@ -61,9 +61,10 @@ const char *esp_target_name(esp_target_kind kind);
 /* Ranks groups by score (rounded to the 24 bits of an f32, ties by layer, unit and index) and cuts from
  * the lowest. A local ratio leaves floor(n (1 - ratio)) groups of each unit, rounded up to round_to, and
  * min_keep at least; a global ratio leaves floor(n (1 - ratio)) of all groups; a target is met within one
- * group (or as many as round_to takes together), local: with the same share cut from each unit. Criterion random needs
- * no scores (NULL), shapes only. p->model is set to the digest of config.json. ESP_EUSAGE when an option
- * cannot be met, with the nearest that can; ESP_EFAILED for scores that are no finite numbers. Local. */
+ * group (or as many as round_to takes together), local: with the same share cut from each unit.
+ * Criterion random needs no scores (NULL), shapes only. p->model is set to the digest of config.json.
+ * ESP_EUSAGE when an option cannot be met, with the nearest that can; ESP_EFAILED for scores that are
+ * no finite numbers. Local. */
 esp_status esp_plan_make(esp_plan *p, const esp_model *m, const esp_groups *g,
                          const esp_scores *scores, const esp_plan_options *o);
 void esp_plan_free(esp_plan *p); /* safe twice and on {0} */
