@@ -111,13 +111,7 @@ static void stretch_norms(esp_model *m, size_t left)
 static void mask(esp_model *m, const esp_groups *g, const esp_plan *p)
 {
     for (size_t u = 0; u < g->n_units; u++) {
-        const esp_unit *unit = &g->units[u];
-        const esp_layer_plan *l = &p->layers[unit->layer == ESP_NO_LAYER ? 0 : unit->layer];
-
-        mask_unit(m, unit,
-                  unit->kind == ESP_UNIT_HIDDEN      ? &p->hidden
-                  : unit->kind == ESP_UNIT_ATTENTION ? &l->attention
-                                                     : &l->mlp);
+        mask_unit(m, &g->units[u], esp_plan_kept(p, &g->units[u]));
     }
     for (size_t l = 0; l < p->n_layers; l++) {
         for (size_t i = 0; !p->layers[l].kept && i < n_block(m); i++) {

@@ -69,6 +69,9 @@ esp_status esp_plan_make(esp_plan *p, const esp_model *m, const esp_groups *g,
                          const esp_scores *scores, const esp_plan_options *o);
 void esp_plan_free(esp_plan *p); /* safe twice and on {0} */
 
+/* The groups of a unit that stay. Borrowed. Local. */
+const esp_kept *esp_plan_kept(const esp_plan *p, const esp_unit *u);
+
 /* Broadcasts rank 0's plan; the others' must be {0}. Digests are compared on all ranks.
  * Collective on comm. */
 esp_status esp_plan_share(esp_plan *p, MPI_Comm comm);

@@ -46,6 +46,18 @@ void esp_plan_free(esp_plan *p)
     *p = (esp_plan){ 0 };
 }
 
+const esp_kept *esp_plan_kept(const esp_plan *p, const esp_unit *u)
+{
+    switch (u->kind) {
+    case ESP_UNIT_ATTENTION:
+        return &p->layers[u->layer].attention;
+    case ESP_UNIT_MLP:
+        return &p->layers[u->layer].mlp;
+    default:
+        return &p->hidden;
+    }
+}
+
 /* ---- sizes ------------------------------------------------------------------------------------- */
 
 void esp_plan_dims(esp_dims *dims, const esp_plan *p, const esp_model *m)

@@ -3,19 +3,6 @@
 
 #include "scores_impl.h"
 
-/* The groups of a dense unit that the plan kept. */
-static const esp_kept *kept_of(const esp_plan *p, const esp_unit *u)
-{
-    switch (u->kind) {
-    case ESP_UNIT_ATTENTION:
-        return &p->layers[u->layer].attention;
-    case ESP_UNIT_MLP:
-        return &p->layers[u->layer].mlp;
-    default:
-        return &p->hidden;
-    }
-}
-
 /* A dense unit in the model that the plan leaves, NULL when its layer has gone. */
 static const esp_unit *left_of(const esp_groups *left, const esp_plan *p, const esp_unit *u)
 {
@@ -55,7 +42,7 @@ void esp_scores_spread(esp_scores *to, const esp_groups *dense, const esp_scores
 
             if (scores) {
                 spread_unit(scores, u, left ? esp_scores_group(from, left, c, a) : NULL,
-                            kept_of(p, u));
+                            esp_plan_kept(p, u));
             }
         }
     }

@@ -15,18 +15,6 @@ typedef struct cut {
         *side[2]; /* [n_layers * n_slots] owned: kept rows and columns; total 0: all are kept */
 } cut;
 
-static const esp_kept *kept_groups(const esp_plan *p, const esp_unit *u)
-{
-    switch (u->kind) {
-    case ESP_UNIT_ATTENTION:
-        return &p->layers[u->layer].attention;
-    case ESP_UNIT_MLP:
-        return &p->layers[u->layer].mlp;
-    default:
-        return &p->hidden;
-    }
-}
-
 /* Slots outside the blocks come first, so their indices are free among those of layer 0. */
 static esp_kept *kept_at(const cut *c, esp_side side, size_t layer, int slot)
 {
@@ -90,7 +78,7 @@ static void cut_init(cut *c, const esp_model *m, const esp_groups *g, const esp_
     ESP_NEW(c->side[ESP_COLS], n_weights);
     for (size_t u = 0; u < g->n_units; u++) {
         if (g->units[u].layer == ESP_NO_LAYER || p->layers[g->units[u].layer].kept) {
-            cut_unit(c, &g->units[u], kept_groups(p, &g->units[u]));
+            cut_unit(c, &g->units[u], esp_plan_kept(p, &g->units[u]));
         }
     }
 }
