@@ -1,54 +1,7 @@
-/* unit_tokenizer.c - tokenizers against the ids that the Hugging Face library gives for the same files,
+/* unit_tokenizer.c - tokenizer.json against the ids that the Hugging Face library gives for the same files,
  * and texts that go round. The small tokenizer files are written by the tests themselves; in their
  * pieces ` stands for the double quote of JSON. */
-#include "test.h"
-
-#include <stdbool.h>
-
-#include "espalier/file.h"
-#include "espalier/tokenizer.h"
-
-/* ---- files ----------------------------------------------------------------------------------------- */
-
-/* Text that grows; ` becomes ". */
-typedef struct page {
-    char *text;
-    size_t n;
-} page;
-
-static void put(page *p, const char *s)
-{
-    size_t n = strlen(s);
-
-    p->text = esp_grow(p->text, p->n + n + 1, 1);
-    for (size_t i = 0; i <= n; i++) {
-        p->text[p->n + i] = s[i];
-        if (s[i] == '`') {
-            p->text[p->n + i] = '"';
-        }
-    }
-    p->n += n;
-}
-
-/* Writes a file of the folder and forgets the page. */
-static void write_page(const char *dir, const char *name, page *p)
-{
-    char *path = esp_path(dir, name);
-
-    CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);
-    CU_ASSERT_EQUAL(esp_file_write(path, p->text, p->n), ESP_OK);
-    free(path);
-    free(p->text);
-    *p = (page){ 0 };
-}
-
-static void write_text(const char *dir, const char *name, const char *text)
-{
-    page p = { 0 };
-
-    put(&p, text);
-    write_page(dir, name, &p);
-}
+#include "tokenizer_test.h"
 
 /* Entries of a byte-level vocabulary, ids from 0 in the order of the alphabet: the printable bytes as
  * themselves, then the others as U+0100 and on. */
@@ -82,6 +35,8 @@ static void write_byte_level(const char *dir, const char *pre_tokenizer, const c
             " `single_word`: false, `lstrip`: false, `rstrip`: false}, {`id`: 271, `content`: "
             "`<|end|>`,"
             " `special`: true, `normalized`: true, `single_word`: false, `lstrip`: false, "
+            "`rstrip`: false}, {`id`: 272, `content`: `<|begin|>s`,"
+            " `special`: false, `normalized`: false, `single_word`: false, `lstrip`: true, "
             "`rstrip`: false}],"
             " `normalizer`: null, `decoder`: {`type`: `ByteLevel`, `add_prefix_space`: true, "
             "`trim_offsets`: true, `use_regex`: true}, `pre_tokenizer`: ");
@@ -171,71 +126,6 @@ static void write_metaspace(const char *dir, const char *normalizer, const char 
     "{`type`: `Sequence`, `normalizers`: [{`type`: `Prepend`, `prepend`: `\\u2581`}," \
     " {`type`: `Replace`, `pattern`: {`String`: ` `}, `content`: `\\u2581`}]}"
 
-/* ---- checks ---------------------------------------------------------------------------------------- */
-
-static esp_tokenizer *open_dir(const char *dir)
-{
-    esp_tokenizer *t = NULL;
-
-    if (esp_tokenizer_open(&t, dir) != ESP_OK) {
-        printf("  %s\n", esp_error_message());
-        CU_FAIL("the tokenizer does not open");
-    }
-    return t;
-}
-
-#define COUNT(array) (sizeof(array) / sizeof *(array))
-#define LIST(...)    ((const int32_t[]){ __VA_ARGS__ })
-#define IDS(...)     LIST(__VA_ARGS__), COUNT(LIST(__VA_ARGS__))
-
-static int gives(const esp_tokenizer *t, const char *text, bool special, const int32_t *want,
-                 size_t n)
-{
-    esp_ids ids = { 0 };
-    int same = t && esp_tokenizer_encode(t, &ids, text, strlen(text), special) == ESP_OK &&
-               ids.n == n && memcmp(ids.id, want, n * sizeof *want) == 0;
-
-    for (size_t i = 0; !same && i < ids.n; i++) {
-        printf("%s%d%s", i ? ", " : "  got ", ids.id[i], i + 1 < ids.n ? "" : "\n");
-    }
-    esp_ids_free(&ids);
-    return same;
-}
-#define GIVES(t, text, special, ...) CU_ASSERT(gives(t, text, special, IDS(__VA_ARGS__)))
-
-static int goes_round(const esp_tokenizer *t, const char *text, size_t n)
-{
-    esp_ids ids = { 0 };
-    char *back = NULL;
-    size_t n_back = 0;
-    int same = t && esp_tokenizer_encode(t, &ids, text, n, false) == ESP_OK &&
-               esp_tokenizer_decode(t, &back, &n_back, ids.id, ids.n, false) == ESP_OK &&
-               n_back == n && memcmp(back, text, n) == 0;
-
-    if (!same) {
-        printf("  %zu bytes became %zu ids and %zu bytes\n", n, ids.n, n_back);
-    }
-    free(back);
-    esp_ids_free(&ids);
-    return same;
-}
-#define GOES_ROUND(t, text) CU_ASSERT(goes_round(t, text, sizeof(text) - 1))
-
-static int reads(const esp_tokenizer *t, const char *want, bool skip_special, const int32_t *ids,
-                 size_t n)
-{
-    char *text = NULL;
-    int same = t && esp_tokenizer_decode(t, &text, NULL, ids, n, skip_special) == ESP_OK &&
-               strcmp(text, want) == 0;
-
-    if (!same) {
-        printf("  \"%s\"\n", text ? text : esp_error_message());
-    }
-    free(text);
-    return same;
-}
-#define READS(t, want, skip_special, ...) CU_ASSERT(reads(t, want, skip_special, IDS(__VA_ARGS__)))
-
 /* ---- byte level ------------------------------------------------------------------------------------ */
 
 static void byte_level(void)
@@ -251,9 +141,11 @@ static void byte_level(void)
     GIVES(t, "caf\xC3\xA9 \xF0\x9F\x98\x80\t!", false, 66, 64, 69, 268, 220, 172, 253, 246, 222,
           197, 0);
     GIVES(t, "<|begin|>hello<|end|> world", true, 270, 270, 259, 271, 264);
+    GIVES(t, "hello \n<|begin|>s<|begin|>", false, 259, 272,
+          270); /* the longer one, and the blanks */
     READS(t, "hello world", true, 270, 259, 264, 271);
     READS(t, "<|begin|>hello world<|end|>", false, 270, 259, 264, 271);
-    CU_ASSERT_EQUAL(esp_tokenizer_size(t), 272);
+    CU_ASSERT_EQUAL(esp_tokenizer_size(t), 273);
     GOES_ROUND(t, " two  blanks\tand\r\n\r\n\n lines <|end|>\xC3\xA9 \xF0\x9F\x98\x80 12345 ");
     GOES_ROUND(t, "not \xFF\xC3 UTF-8 \xE2\x82 \xF0\x9F\x98 \xED\xA0\x80 and\0nul");
     GOES_ROUND(t, "");
@@ -458,58 +350,58 @@ static void long_piece(void)
 #define MODEL   "`model`: {`type`: `BPE`, `vocab`: {`a`: 0, `b`: 1}, `merges`: []}"
 #define DECODER "`decoder`: {`type`: `Fuse`}"
 
+/* Files, and what the message about each says. */
+static const struct refused {
+    const char *file, *says[2];
+} refused[] = {
+    { "{`model`: ", { "tokenizer.json:1" } },
+    { "{" MODEL "}", { "decoder", "missing" } },
+    { "{" DECODER ", `model`: {`type`: `WordPiece`, `vocab`: {}}}", { "model.type", "WordPiece" } },
+    { "{" DECODER ", `model`: {`vocab`: {`a`: 0}, `merges`: [], `dropout`: 0.5}}",
+      { "model.dropout", "0.5" } },
+    { "{" DECODER ", `model`: {`vocab`: {`a`: 0}, `merges`: [`a b`]}}",
+      { "model.merges", "\"a b\"" } },
+    { "{" DECODER ", `model`: {`vocab`: {`a`: -1}, `merges`: []}}", { "model.vocab", "-1" } },
+    { "{" DECODER ", `model`: {`vocab`: {`a`: 99999999}, `merges`: []}}",
+      { "model.vocab", "99999999" } },
+    { "{" DECODER ", `model`: {`vocab`: {`a`: 0}, `merges`: [], `unk_token`: `u`}}",
+      { "unk_token", "\"u\"" } },
+    { "{" DECODER "," MODEL ", `normalizer`: {`type`: `NFKC`}}", { "normalizer.type", "NFKC" } },
+    { "{" DECODER "," MODEL
+      ", `pre_tokenizer`: {`type`: `Sequence`, `pretokenizers`: [{`type`: `Digits`},"
+      " {`type`: `Whitespace`}]}}",
+      { "pre_tokenizer.pretokenizers[1].type", "Whitespace" } },
+    { "{" DECODER "," MODEL
+      ", `pre_tokenizer`: {`type`: `Split`, `pattern`: {`Regex`: `(a`}, `behavior`:"
+      " `Isolated`}}",
+      { "pre_tokenizer", "(a" } },
+    { "{" DECODER "," MODEL
+      ", `pre_tokenizer`: {`type`: `Split`, `pattern`: {`String`: `a`}, `behavior`:"
+      " `Odd`}}",
+      { "pre_tokenizer.behavior", "Odd" } },
+    { "{`decoder`: {`type`: `WordPiece`}, " MODEL "}", { "decoder.type", "WordPiece" } },
+    { "{`decoder`: {`type`: `Strip`, `content`: ` `, `start`: 2, `stop`: 0}, " MODEL "}",
+      { "decoder.start", "2" } },
+    { "{" DECODER "," MODEL ", `post_processor`: {`type`: `BertProcessing`}}",
+      { "post_processor", "BertProcessing" } },
+    { "{" DECODER "," MODEL ", `added_tokens`: [{`id`: 2, `content`: `x`, `single_word`: true}]}",
+      { "added_tokens[0]", "single_word" } },
+    { "{" DECODER "," MODEL ", `added_tokens`: [{`content`: `x`}]}", { "added_tokens[0]", "-1" } },
+};
+
 static void refusals(void)
 {
-    static const struct {
-        const char *file, *says[2];
-    } cases[] = {
-        { "{`model`: ", { "tokenizer.json:1" } },
-        { "{" MODEL "}", { "decoder", "missing" } },
-        { "{" DECODER ", `model`: {`type`: `WordPiece`, `vocab`: {}}}",
-          { "model.type", "WordPiece" } },
-        { "{" DECODER ", `model`: {`vocab`: {`a`: 0}, `merges`: [], `dropout`: 0.5}}",
-          { "model.dropout", "0.5" } },
-        { "{" DECODER ", `model`: {`vocab`: {`a`: 0}, `merges`: [`a b`]}}",
-          { "model.merges", "\"a b\"" } },
-        { "{" DECODER ", `model`: {`vocab`: {`a`: -1}, `merges`: []}}", { "model.vocab", "-1" } },
-        { "{" DECODER ", `model`: {`vocab`: {`a`: 99999999}, `merges`: []}}",
-          { "model.vocab", "99999999" } },
-        { "{" DECODER ", `model`: {`vocab`: {`a`: 0}, `merges`: [], `unk_token`: `u`}}",
-          { "unk_token", "\"u\"" } },
-        { "{" DECODER "," MODEL ", `normalizer`: {`type`: `NFKC`}}",
-          { "normalizer.type", "NFKC" } },
-        { "{" DECODER "," MODEL
-          ", `pre_tokenizer`: {`type`: `Sequence`, `pretokenizers`: [{`type`: `Digits`},"
-          " {`type`: `Whitespace`}]}}",
-          { "pre_tokenizer.pretokenizers[1].type", "Whitespace" } },
-        { "{" DECODER "," MODEL
-          ", `pre_tokenizer`: {`type`: `Split`, `pattern`: {`Regex`: `(a`}, `behavior`:"
-          " `Isolated`}}",
-          { "pre_tokenizer", "(a" } },
-        { "{" DECODER "," MODEL
-          ", `pre_tokenizer`: {`type`: `Split`, `pattern`: {`String`: `a`}, `behavior`:"
-          " `Odd`}}",
-          { "pre_tokenizer.behavior", "Odd" } },
-        { "{`decoder`: {`type`: `WordPiece`}, " MODEL "}", { "decoder.type", "WordPiece" } },
-        { "{`decoder`: {`type`: `Strip`, `content`: ` `, `start`: 2, `stop`: 0}, " MODEL "}",
-          { "decoder.start", "2" } },
-        { "{" DECODER "," MODEL ", `post_processor`: {`type`: `BertProcessing`}}",
-          { "post_processor", "BertProcessing" } },
-        { "{" DECODER "," MODEL
-          ", `added_tokens`: [{`id`: 2, `content`: `x`, `single_word`: true}]}",
-          { "added_tokens[0]", "single_word" } },
-        { "{" DECODER "," MODEL ", `added_tokens`: [{`content`: `x`}]}",
-          { "added_tokens[0]", "-1" } },
-    };
     char *dir = esp_test_dir("refused"), *nothing = esp_test_dir("nothing");
     esp_tokenizer *t;
 
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        write_text(dir, "tokenizer.json", cases[i].file);
+    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_remove(nothing), ESP_OK);
+    for (size_t i = 0; i < COUNT(refused); i++) {
+        write_text(dir, "tokenizer.json", refused[i].file);
         CU_ASSERT_EQUAL(esp_tokenizer_open(&t, dir), ESP_EFORMAT);
         CU_ASSERT_PTR_NULL(t);
-        for (size_t j = 0; j < 2 && cases[i].says[j]; j++) {
-            if (!strstr(esp_error_message(), cases[i].says[j]) ||
+        for (size_t j = 0; j < 2 && refused[i].says[j]; j++) {
+            if (!strstr(esp_error_message(), refused[i].says[j]) ||
                 !strstr(esp_error_message(), "tokenizer.json")) {
                 printf("  case %zu: %s\n", i, esp_error_message());
                 CU_FAIL("the message does not say what is wrong");
@@ -545,79 +437,7 @@ static void bad_ids(void)
     free(dir);
 }
 
-/* ---- SentencePiece --------------------------------------------------------------------------------- */
-
-static void put_corpus(page *p)
-{
-    static const char *const words[] = { "red", "hen", "ran", "ten", "then",
-                                         "hat", "rat", "and", "17",  "42" };
-
-    for (unsigned i = 0; i < 4000; i++) {
-        put(p, words[(i * i + i / 7) % COUNT(words)]);
-        put(p, i % 11 == 10 ? ".\n" : i % 97 == 96 ? "!\n\n" : " ");
-    }
-}
-
-static void sentencepiece(void)
-{
-    char *dir = esp_test_dir("trained"), *again = esp_test_dir("trained-again");
-    char *corpus = esp_path(dir, "corpus.txt"), *a = NULL, *b = NULL;
-    char *model = esp_path(dir, "tokenizer.model"), *other = esp_path(again, "tokenizer.model");
-    size_t n_a = 0, n_b = 1;
-    esp_tokenizer *t;
-    page p = { 0 };
-
-    put_corpus(&p);
-    write_page(dir, "corpus.txt", &p);
-    CU_ASSERT_EQUAL(esp_tokenizer_train(dir, corpus, 300), ESP_OK);
-    CU_ASSERT_EQUAL(esp_tokenizer_train(again, corpus, 300), ESP_OK);
-    CU_ASSERT_EQUAL(esp_file_read(&a, &n_a, model), ESP_OK);
-    CU_ASSERT_EQUAL(esp_file_read(&b, &n_b, other), ESP_OK);
-    CU_ASSERT(n_a == n_b && memcmp(a, b, n_a) == 0); /* the same corpus, the same file */
-    CU_ASSERT_EQUAL(esp_tokenizer_train(again, corpus, 100), ESP_EUSAGE);
-    CU_ASSERT_EQUAL(esp_tokenizer_train(again, corpus, 100000), ESP_EUSAGE);
-
-    t = open_dir(dir);
-    CU_ASSERT_EQUAL(esp_tokenizer_size(t), 300);
-    CU_ASSERT_EQUAL(esp_tokenizer_bos(t), 1);
-    CU_ASSERT_EQUAL(esp_tokenizer_eos(t), 2);
-    GIVES(t, "\n", true, 1, 286, 13); /* BOS, the blank before a text, the byte */
-    GIVES(t, "<s></s><unk>", false, 1, 2, 0);
-    GOES_ROUND(t, "the red  hen ran\tto 1742\r\n\n \xF0\x9F\x98\x80 <s>ten</s> hats  ");
-    CU_ASSERT_EQUAL(esp_tokenizer_encode(t, &(esp_ids){ 0 }, "a\xFF", 2, false), ESP_EFORMAT);
-    esp_tokenizer_free(t);
-
-    write_text(dir, "added_tokens.json", "{`<pad>`: 300, `<mask>`: 302}");
-    t = open_dir(dir);
-    CU_ASSERT_EQUAL(esp_tokenizer_size(t), 303);
-    GIVES(t, "<pad><mask>", false, 300, 302);
-    GOES_ROUND(t, "ten<pad> hats <mask>");
-    esp_tokenizer_free(t);
-
-    free(a);
-    free(b);
-    free(model);
-    free(other);
-    free(corpus);
-    free(dir);
-    free(again);
-}
-
 /* ---- shared models --------------------------------------------------------------------------------- */
-
-static const char sentence[] = "Once upon a time, there was a little girl named Lily.";
-
-static void file_goes_round(const esp_tokenizer *t, const char *below)
-{
-    char *path = esp_test_shared(below), *text;
-    size_t n;
-
-    if (path && esp_file_read(&text, &n, path) == ESP_OK) {
-        CU_ASSERT(goes_round(t, text, n));
-        free(text);
-    }
-    free(path);
-}
 
 static void shared_json(void)
 {
@@ -627,7 +447,7 @@ static void shared_json(void)
 
     if (dir) {
         t = open_dir(dir);
-        GIVES(t, sentence, true, 1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315, 421, 395,
+        GIVES(t, SENTENCE, true, 1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315, 421, 395,
               317, 426);
         file_goes_round(t, "text/stories-valid.jsonl");
         file_goes_round(t, "text/wikitext2-test.txt");
@@ -636,7 +456,7 @@ static void shared_json(void)
     }
     if (other) {
         t = open_dir(other);
-        GIVES(t, sentence, true, 1, 80, 147, 201, 282, 215, 286, 598, 629, 10);
+        GIVES(t, SENTENCE, true, 1, 80, 147, 201, 282, 215, 286, 598, 629, 10);
         GIVES(t, "A <unk> cat<|end_story|>", false, 80, 26, 0, 80, 476, 208, 183, 209, 210);
         GOES_ROUND(t, "One day, a <unk> <|end_story|> ran.");
         esp_tokenizer_free(t);
@@ -645,33 +465,9 @@ static void shared_json(void)
     free(other);
 }
 
-/* The same vocabulary by the other file. Its normalizer folds blanks, so only such text goes round. */
-static void shared_model(void)
-{
-    char *model = esp_test_shared("models/stories260K/tokenizer.model"),
-         *dir = esp_test_dir("stories");
-    char *copy = esp_path(dir, "tokenizer.model");
-    esp_tokenizer *t;
-
-    if (model) {
-        CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);
-        CU_ASSERT_EQUAL(esp_file_copy(copy, model), ESP_OK);
-        t = open_dir(dir);
-        GIVES(t, sentence, true, 1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315, 421, 395,
-              317, 426);
-        file_goes_round(t, "text/stories-valid.jsonl");
-        esp_tokenizer_free(t);
-    }
-    free(copy);
-    free(model);
-    free(dir);
-}
-
 ESP_TEST_MAIN("tokenizer", { "byte level, LLaMA-3's pattern", byte_level },
               { "byte level, GPT-2's pattern", byte_level_gpt2 }, { "split behaviours", splits },
               { "metaspace as in LLaMA-2", metaspace }, { "metaspace schemes", metaspace_schemes },
               { "unknown characters", unknown }, { "pieces of a million bytes", long_piece },
               { "refused files", refusals }, { "refused ids", bad_ids },
-              { "train and use tokenizer.model", sentencepiece },
-              { "tokenizer.json of shared models", shared_json },
-              { "tokenizer.model of a shared model", shared_model })
+              { "tokenizer.json of shared models", shared_json })
