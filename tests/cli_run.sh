@@ -87,6 +87,11 @@ exits 0 "$ESPALIER" eval -c "$work/run.cfg" -s run_dir="$work/follow"
 exits 0 "$ESPALIER" $(run "$work/follow") -s recover.steps=2
 prints '^recovered '
 
+# A model trained before the cut is not taken for one trained after it.
+exits 0 "$ESPALIER" recover -c "$work/run.cfg" -s run_dir="$work/early" -s recover.steps=1
+exits 2 "$ESPALIER" $(run "$work/early") -s recover.steps=1
+complains 'another content of pruned = nothing' 'espalier recover -f'
+
 # ---- several cuts --------------------------------------------------------------------------------------
 on2 0 $(run "$work/steps") -s prune.steps=3 -s recover.corpus= -s eval.corpus=
 there "$work/steps/steps/1.json" "$work/steps/steps/2.json"

@@ -33,48 +33,34 @@ json_t *esp_record_settings(const esp_run *run, esp_stage s)
     return settings;
 }
 
-static void add_digest(json_t *inputs, const char *name, const char *text, size_t n)
+static esp_status add_file(json_t *inputs, const char *name, const char *path)
 {
     char hex[ESP_DIGEST_SIZE];
+    esp_map map;
 
-    esp_digest_bytes(hex, text, n);
+    ESP_TRY(esp_map_open(&map, path));
+    esp_digest_bytes(hex, map.data, map.n);
+    esp_map_close(&map);
     json_object_set_new(inputs, name, json_string(hex));
+    return ESP_OK;
 }
 
-/* Digest of the file that a setting names, where it names one. */
-static esp_status add_file(json_t *inputs, const esp_run *run, const char *setting)
+/* The file that a setting names, where it names one. */
+static esp_status add_named_file(json_t *inputs, const esp_run *run, const char *setting)
 {
     char *path = esp_option_text(run->config, esp_option_find(setting));
-    esp_map map = { 0 };
-    esp_status st = ESP_OK;
+    esp_status st = *path ? add_file(inputs, setting, path) : ESP_OK;
 
-    if (*path) {
-        st = esp_map_open(&map, path);
-        if (st == ESP_OK) {
-            add_digest(inputs, setting, (const char *)map.data, map.n);
-        }
-        esp_map_close(&map);
-    }
     free(path);
     return st;
 }
 
-/* Digest of plan.json, where there is one. */
-static esp_status add_plan(json_t *inputs, const esp_run *run)
+/* The plan, or the pruned model that it made, where there is that in the run directory. */
+static esp_status add_plan(json_t *inputs, const esp_run *run, const char *name, const char *there)
 {
-    char *path, *text;
-    size_t n;
-    esp_status st;
+    char *path = esp_run_path(run, "plan.json");
+    esp_status st = esp_run_dir_has(&run->dir, there) ? add_file(inputs, name, path) : ESP_OK;
 
-    if (!esp_run_dir_has(&run->dir, "plan.json")) {
-        return ESP_OK;
-    }
-    path = esp_run_path(run, "plan.json");
-    st = esp_file_read(&text, &n, path);
-    if (st == ESP_OK) {
-        add_digest(inputs, "plan", text, n);
-        free(text);
-    }
     free(path);
     return st;
 }
@@ -102,13 +88,16 @@ static esp_status add_inputs(json_t *inputs, const esp_run *run, const esp_stage
         json_object_set_new(inputs, "model", json_string(scored ? run->digest : run->shape));
     }
     if (stage->reads & ESP_READS_PLAN) {
-        ESP_TRY(add_plan(inputs, run));
+        ESP_TRY(add_plan(inputs, run, "plan", "plan.json"));
+    }
+    if (stage->reads & ESP_READS_PRUNED) {
+        ESP_TRY(add_plan(inputs, run, "pruned", "pruned"));
     }
     if (stage->reads & ESP_READS_RECOVERED) {
         add_recovered(inputs, run);
     }
     for (size_t i = 0; i < 2 && stage->files[i]; i++) {
-        ESP_TRY(add_file(inputs, run, stage->files[i]));
+        ESP_TRY(add_named_file(inputs, run, stage->files[i]));
     }
     return ESP_OK;
 }

@@ -27,12 +27,12 @@ const esp_stage_info esp_stages[ESP_N_STAGES] = {
                             .outputs = { "recovered", "adapter", "recover" },
                             .partial = "recover",
                             .files = { "recover.corpus" },
-                            .reads = ESP_READS_MODEL | ESP_READS_PLAN },
+                            .reads = ESP_READS_MODEL | ESP_READS_PRUNED },
     [ESP_STAGE_EVAL] = { .name = "eval",
                          .work = esp_stage_eval,
                          .outputs = { "eval.json" },
                          .files = { "eval.corpus" },
-                         .reads = ESP_READS_MODEL | ESP_READS_PLAN | ESP_READS_RECOVERED,
+                         .reads = ESP_READS_MODEL | ESP_READS_PRUNED | ESP_READS_RECOVERED,
                          .follows = true },
 };
 
@@ -105,14 +105,14 @@ static esp_status decide(bool *done, esp_run *run, esp_stage s, json_t *now)
 {
     const esp_stage_info *stage = &esp_stages[s];
     json_t *then = esp_run_dir_record(&run->dir, stage->name);
-    esp_status settings, inputs;
+    esp_status inputs, settings;
 
     *done = false;
     if (!worth_keeping(run, stage, then)) {
         return ESP_OK;
     }
-    settings = esp_record_compare(run, stage, "settings", now, then);
     inputs = esp_record_compare(run, stage, "inputs", now, then);
+    settings = esp_record_compare(run, stage, "settings", now, then); /* its message goes first */
     if (settings == ESP_OK && inputs == ESP_OK) {
         *done = json_object_get(then, "finished") && esp_run_dir_has(&run->dir, stage->outputs[0]);
         return ESP_OK;
@@ -121,7 +121,7 @@ static esp_status decide(bool *done, esp_run *run, esp_stage s, json_t *now)
         esp_error_clear();
         return forget_from(run, s);
     }
-    return settings != ESP_OK ? esp_record_compare(run, stage, "settings", now, then) : inputs;
+    return settings != ESP_OK ? settings : inputs;
 }
 
 /* Rank 0: decides, and records that the stage has begun. */
