@@ -14,10 +14,10 @@ trap 'rm -rf "$work"' EXIT INT TERM
 
 if [ -z "$python" ]; then
     python=$BUILD/venv/bin/python
-    if [ ! -x "$BUILD/venv/ready" ]; then
+    if [ ! -f "$BUILD/venv/ready" ]; then
         python3 -m venv "$BUILD/venv" &&
             "$python" -m pip install -q torch transformers peft safetensors tokenizers \
-                sentencepiece protobuf h5py && install -m 755 /dev/null "$BUILD/venv/ready" || {
+                sentencepiece protobuf h5py && : > "$BUILD/venv/ready" || {
             echo "interop: no environment: set ESPALIER_PYTHON to a Python that has these" >&2
             exit 1
         }
