@@ -64,5 +64,6 @@ check "run of mistral" make_run mistral -s synth.model_type=mistral -s synth.dty
 for name in llama qwen2 mistral; do
     compare_run $name
 done
+check "tokenizers" "$python" tests/interop_tokenizers.py "$BUILD/espalier" "$work/tokenizers"
 [ $failed -eq 0 ] && echo "interop: all the same"
 exit $failed
