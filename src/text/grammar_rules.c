@@ -31,8 +31,8 @@ const esp_rule esp_rules[] = {
       "{hero} shared {food} with a {looks} {put animal animals} called {new friend pets}.|"
       "{hero} often talked to {new friend boys} the {looks} {put animal animals}." },
     { "finding", ALIKE,
-      "One {weather} {daytime} {he} found a {put color colors} {put thing things} {put site "
-      "sites}.|"
+      "One {weather} {daytime} {he} found a {put color colors} {put thing things} "
+      "{put site sites}.|"
       "On {day} {his} {family} put a {put color colors} {put thing things} {put site sites}.|"
       "At {hour} a {put color colors} {put thing things} lay {put site sites}." },
 
@@ -40,19 +40,16 @@ const esp_rule esp_rules[] = {
     { "event", FALLING,
       "{hero} went to the {put place places} with {friend}. It was {weather}, and they {played} "
       "{until}.|"
-      "{hero} picked {put n few} {put item items}s {sites}. {He} gave {less k n} to {friend} and "
-      "kept "
-      "{rest m n k}.|"
+      "{hero} picked {put n few} {put item items}s {sites}. {He} gave {less k n} to {friend} "
+      "and kept {rest m n k}.|"
       "{hero} said {manner}, \"I want to {wish}.\" {friend} {answered}.|"
       "{hero} counted {put a few} {bird}s {sites} and {put b few} more {near}, {sum c a b} in all.|"
       "{hero} felt {moods} because {reason}.|"
       "{hero} hid the {thing} {put site sites}. {friend} looked {manner} and {result}.|"
-      "{hero} met a {looks} {stranger} {near}. \"{greeting},\" said the {looks} {stranger}. \"I "
-      "have "
-      "lost my {colors} {gear}.\"|"
-      "{hero} bought {put n few} {put item items}s at the {shop}. The {seller} gave {him} {put k "
-      "few} "
-      "more, so {he} had {sum m n k}.|"
+      "{hero} met a {looks} {stranger} {near}. \"{greeting},\" said the {looks} {stranger}. "
+      "\"I have lost my {colors} {gear}.\"|"
+      "{hero} bought {put n few} {put item items}s at the {shop}. The {seller} gave {him} "
+      "{put k few} more, so {he} had {sum m n k}.|"
       "{hero} painted the {thing} {new color colors}, and it looked {opinion}.|"
       "{hero} lent the {thing} to {new owner girls}, who {used} it {until}.|"
       "{hero} learned that {put a few} plus {put b few} is {sum c a b}. \"{praise}!\" said {his} "
