@@ -2,10 +2,7 @@
 # Runs test programs: unit_* on one rank, mpi_* on each count in NP, cli_*.sh with the built program.
 # Prints one line a run, the output of those that fail, and a closing count.
 : "${BUILD:=build}" "${NP:=1 2 3 4}" "${TEST_TIMEOUT:=300}"
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
-export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" OPENBLAS_NUM_THREADS=1
+. jobs/mpi_env.sh
 export LSAN_OPTIONS="suppressions=$PWD/tests/lsan.supp:print_suppressions=0" ASAN_OPTIONS=detect_leaks=1:fast_unwind_on_malloc=0
 export BUILD
 ESPALIER=$PWD/$BUILD/espalier

@@ -42,7 +42,7 @@ static void test_defaults(void)
     CU_ASSERT_EQUAL(c.prune.ratio, 0.25);
     CU_ASSERT_EQUAL(c.importance.criteria, 1u << ESP_ELEMENT1);
     CU_ASSERT_EQUAL(c.importance.aggregations, 1u << ESP_SUM);
-    CU_ASSERT_EQUAL(c.importance.units, 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP);
+    CU_ASSERT_EQUAL(c.importance.units, (1u << ESP_N_UNITS) - 1);
     CU_ASSERT_EQUAL(c.recover.rank, 8);
     CU_ASSERT_EQUAL(c.recover.alpha, 16);
     CU_ASSERT_EQUAL(c.recover.dropout, 0.05);

@@ -1,75 +1,5 @@
-/* Plans as data: joined with the next one, sizes, digest, plan.json and what of it is refused. */
+/* Plans as data: sizes, digest, plan.json and what of it is refused. */
 #include "plans.h"
-
-/* ---- composition ------------------------------------------------------------------------------- */
-
-static void check_composed(const esp_kept *both, const esp_kept *outer, const esp_kept *inner)
-{
-    CU_ASSERT_EQUAL(both->n, inner->n);
-    CU_ASSERT_EQUAL(both->total, outer->total);
-    for (size_t i = 0; i < inner->n; i++) {
-        CU_ASSERT_EQUAL(both->index[i], outer->index[inner->index[i]]);
-    }
-}
-
-static const esp_plan_options again = { .criterion = ESP_RANDOM, .ratio = 0.2, .seed = 4 };
-
-/* Heads and neurons in two rounds. */
-static void test_compose(void)
-{
-    static const esp_plan_options half = { .criterion = ESP_RANDOM, .ratio = 0.5, .seed = 3 };
-    static const shape left = { "llama", 4, 16, 4, 2, 2, 5, 11, false, NULL };
-    subject x, y;
-    esp_plan both;
-
-    subject_init(&x, &small);
-    subject_init(&y, &left);
-    CU_ASSERT_EQUAL(make(&x, &half), ESP_OK);
-    CU_ASSERT_EQUAL(esp_plan_make(&both, &x.m, &x.g, NULL, &half), ESP_OK);
-    CU_ASSERT_EQUAL(make(&y, &again), ESP_OK);
-    esp_plan_compose(&both, &y.p);
-    for (size_t l = 0; l < both.n_layers; l++) {
-        check_composed(&both.layers[l].attention, &x.p.layers[l].attention,
-                       &y.p.layers[l].attention);
-        check_composed(&both.layers[l].mlp, &x.p.layers[l].mlp, &y.p.layers[l].mlp);
-    }
-    CU_ASSERT_EQUAL(both.dense.parameters, x.p.dense.parameters);
-    CU_ASSERT_EQUAL(both.pruned.parameters, y.p.pruned.parameters);
-    CU_ASSERT_STRING_NOT_EQUAL(both.digest, x.p.digest);
-    esp_plan_free(&both);
-    subject_free(&x);
-    subject_free(&y);
-}
-
-/* Whole layers, then groups of those that are left. */
-static void test_compose_layers(void)
-{
-    static const esp_plan_options layers = {
-        .mode = ESP_PRUNE_LAYER, .criterion = ESP_RANDOM, .ratio = 0.5, .seed = 5
-    };
-    shape left = small;
-    subject x, y;
-    esp_plan both;
-    size_t at = 0;
-
-    left.layers = 2;
-    subject_init(&x, &small);
-    subject_init(&y, &left);
-    CU_ASSERT_EQUAL(make(&x, &layers), ESP_OK);
-    CU_ASSERT_EQUAL(esp_plan_make(&both, &x.m, &x.g, NULL, &layers), ESP_OK);
-    CU_ASSERT_EQUAL(make(&y, &again), ESP_OK);
-    esp_plan_compose(&both, &y.p);
-    for (size_t l = 0; l < both.n_layers; l++) {
-        CU_ASSERT_EQUAL(both.layers[l].kept, x.p.layers[l].kept);
-        if (both.layers[l].kept) {
-            CU_ASSERT_TRUE(same_kept(&both.layers[l].mlp, &y.p.layers[at++].mlp));
-        }
-    }
-    CU_ASSERT_EQUAL(at, 2);
-    esp_plan_free(&both);
-    subject_free(&x);
-    subject_free(&y);
-}
 
 /* ---- sizes, digest and file -------------------------------------------------------------------- */
 
@@ -263,7 +193,6 @@ static void test_refused_files(void)
     free(path);
 }
 
-ESP_TEST_MAIN("plan as data", { "composition", test_compose },
-              { "composition with layers", test_compose_layers }, { "sizes", test_dims },
-              { "digest", test_digest }, { "round trip", test_round_trip }, { "file", test_file },
+ESP_TEST_MAIN("plan as data", { "sizes", test_dims }, { "digest", test_digest },
+              { "round trip", test_round_trip }, { "file", test_file },
               { "files refused", test_refused_files })

@@ -80,7 +80,9 @@ typedef struct esp_config {
         char *corpus, *field, *output;
     } tokenize;
     struct {
-        char *output, *model_type;
+        unsigned kind; /* 0 model, 1 corpus, 2 tokenizer */
+        size_t stories;
+        char *output, *corpus, *model_type;
         size_t layers, hidden, heads, kv_heads, head_dim, mlp, vocab, positions;
         bool tied;
         unsigned dtype;

@@ -76,9 +76,6 @@ const esp_kept *esp_plan_kept(const esp_plan *p, const esp_unit *u);
  * Collective on comm. */
 esp_status esp_plan_share(esp_plan *p, MPI_Comm comm);
 
-/* inner is a plan for what outer leaves: outer becomes the plan that does both. Local. */
-void esp_plan_compose(esp_plan *outer, const esp_plan *inner);
-
 /* plan.json, a line a key and a line a layer: {"digest", "model", "mode", "criterion", "aggregation",
  * "scope", "ratio" or "target": {kind: n}, "tokens" (of macs), "dense", "pruned", "saves": {"parameters",
  * "macs", "bytes"}, "layers": [{"layer", "kept", "attention": [indices], "attention_of": n, "mlp": [indices],

@@ -1,9 +1,11 @@
-/* cmd_synth.c - a model folder of any shape with random weights. */
+/* cmd_synth.c - made-up inputs: a model folder of any shape with random weights, a corpus, a tokenizer. */
 #include "command_impl.h"
+#include "espalier/corpus.h"
+#include "espalier/grammar.h"
 #include "espalier/log.h"
 #include "espalier/synth.h"
 
-esp_status cmd_synth(const esp_invocation *in)
+static esp_status write_model(const esp_invocation *in)
 {
     const esp_config *c = in->config;
     esp_synth_options o = {
@@ -23,8 +25,40 @@ esp_status cmd_synth(const esp_invocation *in)
         .seed = c->seed,
     };
 
-    ESP_TRY(esp_config_need(c, "synth.output"));
-    ESP_TRY(esp_synth(c->synth.output, &o, in->grid->world));
-    esp_info("synth: %s", c->synth.output);
+    return esp_synth(c->synth.output, &o, in->grid->world);
+}
+
+/* One rank writes, for all. */
+static esp_status write_corpus(const esp_invocation *in)
+{
+    const esp_config *c = in->config;
+    double nats_per_byte;
+
+    if (in->grid->rank != 0) {
+        return ESP_OK;
+    }
+    ESP_TRY(esp_grammar_write(c->synth.output, c->synth.stories, c->seed, &nats_per_byte));
+    esp_info("synth: %zu stories, entropy %.5f nats a byte", c->synth.stories, nats_per_byte);
+    return ESP_OK;
+}
+
+static esp_status write_tokenizer(const esp_invocation *in)
+{
+    const esp_config *c = in->config;
+
+    ESP_TRY(esp_config_need(c, "synth.corpus"));
+    return in->grid->rank == 0
+               ? esp_tokenizer_train(c->synth.output, c->synth.corpus, c->synth.vocab)
+               : ESP_OK;
+}
+
+esp_status cmd_synth(const esp_invocation *in)
+{
+    static esp_status (*const write[])(const esp_invocation *) = { write_model, write_corpus,
+                                                                   write_tokenizer };
+
+    ESP_TRY(esp_config_need(in->config, "synth.output"));
+    ESP_TRY(esp_agree(in->grid->world, write[in->config->synth.kind](in)));
+    esp_info("synth: %s", in->config->synth.output);
     return ESP_OK;
 }

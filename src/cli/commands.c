@@ -18,7 +18,8 @@ const esp_command esp_commands[] = {
     { "generate", "continue a prompt", cmd_generate, "model seed parallel generate" },
     { "run", "do all stages from score to eval that are not done yet", cmd_run,
       COMMON " calibration importance prune recover eval" },
-    { "synth", "write a model of any shape with random weights", cmd_synth, "seed synth" },
+    { "synth", "write a model of any shape with random weights, or a corpus", cmd_synth,
+      "seed synth" },
 };
 
 const size_t esp_n_commands = sizeof esp_commands / sizeof *esp_commands;

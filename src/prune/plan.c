@@ -229,39 +229,3 @@ esp_status esp_plan_share(esp_plan *p, MPI_Comm comm)
     free(flat);
     return esp_agree(comm, st);
 }
-
-/* ---- composition ------------------------------------------------------------------------------- */
-
-static void compose_kept(esp_kept *outer, const esp_kept *inner)
-{
-    ESP_REQUIRE(inner->total == outer->n);
-    for (size_t i = 0; i < inner->n; i++) { /* in place: inner->index[i] >= i */
-        outer->index[i] = outer->index[inner->index[i]];
-    }
-    outer->n = inner->n;
-}
-
-void esp_plan_compose(esp_plan *outer, const esp_plan *inner)
-{
-    size_t at = 0;
-
-    compose_kept(&outer->hidden, &inner->hidden);
-    for (size_t l = 0; l < outer->n_layers; l++) {
-        esp_layer_plan *o = &outer->layers[l];
-
-        if (!o->kept) {
-            continue;
-        }
-        ESP_REQUIRE(at < inner->n_layers);
-        if (inner->layers[at].kept) {
-            compose_kept(&o->attention, &inner->layers[at].attention);
-            compose_kept(&o->mlp, &inner->layers[at].mlp);
-        } else {
-            esp_plan_drop_layer(o);
-        }
-        at++;
-    }
-    ESP_REQUIRE(at == inner->n_layers);
-    outer->pruned = inner->pruned;
-    esp_plan_seal(outer);
-}

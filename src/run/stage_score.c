@@ -1,6 +1,7 @@
 /* stage_score.c - importance of all groups of the dense model: importance.h5. */
 #include "run_impl.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "espalier/log.h"
@@ -31,7 +32,7 @@ esp_status esp_stage_score(esp_run *run)
 
     esp_groups_find(&groups, &run->model);
     st = esp_run_score(&scores, &o, run, &run->model, &groups);
-    if (st == ESP_OK && run->calibration.n) {
+    if (st == ESP_OK && isfinite(scores.loss)) {
         esp_info("score: loss %.4f over %zu samples, %zu tokens", scores.loss, scores.n_samples,
                  scores.n_tok);
     }
