@@ -7,6 +7,7 @@ export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=no
 export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 export TRANSFORMERS_VERBOSITY=error HF_HUB_DISABLE_PROGRESS_BARS=1 PYTHONWARNINGS=ignore
+export PYTHONDONTWRITEBYTECODE=1
 WINDOW=32 VOCAB=300
 python=$ESPALIER_PYTHON
 work=$(mktemp -d)
@@ -65,5 +66,6 @@ for name in llama qwen2 mistral; do
     compare_run $name
 done
 check "tokenizers" "$python" tests/interop_tokenizers.py "$BUILD/espalier" "$work/tokenizers"
+check "golden values" "$python" tests/interop_families.py check tests/golden
 [ $failed -eq 0 ] && echo "interop: all the same"
 exit $failed

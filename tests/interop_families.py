@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Float64 values of a small random model of each family, for the golden tests.
+
+    interop_families.py write tests/golden FAMILY...   writes FAMILY/config.json, model.safetensors, tokens.txt, golden.h5
+    interop_families.py check tests/golden [FAMILY...] computes golden.h5 again from the model there and compares
+
+The forward pass is that of transformers where it has the family, else the plain one of families/plain.py;
+what belongs to which group says families/layout.py. Without a family, check takes all folders and the
+model of tests/golden itself, whose golden.h5 another program wrote. Prints a PASS or FAIL line for each;
+the exit code is 1 if any failed. Needs torch, transformers, safetensors, h5py.
+"""
+import os
+import sys
+
+import h5py
+import numpy as np
+
+from families.models import CONFIGS, write_model
+from families.values import golden_values
+
+TOLERANCE = 1e-9  # relative to the largest number of a dataset
+
+
+def write_values(path, values):
+    with h5py.File(path, "w", libver=("v108", "v110")) as f:  # small datasets stay small
+        f.attrs["loss"] = values["loss"]
+        for name in sorted(values.keys() - {"loss"}):
+            f[name] = values[name]
+
+
+def read_values(path):
+    values = {}
+    with h5py.File(path) as f:
+        f.visititems(lambda name, x: values.update({name: x[()]}) if isinstance(x, h5py.Dataset) else None)
+        values["loss"] = f.attrs["loss"]
+    return values
+
+
+def differences(found, wanted):
+    """Names of the datasets that are not the same."""
+    bad = sorted(found.keys() ^ wanted.keys())
+    for name in found.keys() & wanted.keys():
+        a, b = np.asarray(found[name]), np.asarray(wanted[name])
+        if a.shape != b.shape or np.abs(a - b).max() > TOLERANCE * np.abs(b).max():
+            bad.append(name)
+    return bad
+
+
+def write(folder, names):
+    for name in names:
+        at = os.path.join(folder, name)
+        write_model(at, name)
+        values = golden_values(at)
+        write_values(os.path.join(at, "golden.h5"), values)
+        print("%s: loss %.6f, largest logit %.3f" % (name, values["loss"], np.abs(values["logits"]).max()))
+
+
+def check(folder, names):
+    names = names or [""] + [name for name in sorted(CONFIGS) if os.path.isdir(os.path.join(folder, name))]
+    failed = False
+    for name in names:
+        at = os.path.join(folder, name)
+        bad = differences(golden_values(at), read_values(os.path.join(at, "golden.h5")))
+        failed = failed or bool(bad)
+        print("%s %s: %s" % ("FAIL" if bad else "PASS", at, ", ".join(bad[:5]) or "the same values"))
+    return failed
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3 or sys.argv[1] not in ("write", "check"):
+        sys.exit(__doc__)
+    sys.exit((write if sys.argv[1] == "write" else check)(sys.argv[2], sys.argv[3:]))
