@@ -45,10 +45,9 @@ CONFIGS = {
     | dict(architectures=["BaiChuanForCausalLM"], num_attention_heads=4, hidden_size=32)
     | dict(max_position_embeddings=64),
     "baichuan-13b": BAICHUAN | dict(model_max_length=64),
-    "baichuan2-7b": BAICHUAN
+    "baichuan2": BAICHUAN
     | dict(num_attention_heads=4, hidden_size=32, max_position_embeddings=64)
     | dict(model_max_length=64, z_loss_weight=0),
-    "baichuan2-13b": BAICHUAN | dict(model_max_length=64, z_loss_weight=0),
     "opt": COMMON
     | dict(model_type="opt", architectures=["OPTForCausalLM"], hidden_size=32, ffn_dim=72)
     | dict(num_attention_heads=4, max_position_embeddings=30, word_embed_proj_dim=32)
@@ -137,7 +136,7 @@ def random_tokens(rng, config):
 
 def write_model(folder, name):
     config = CONFIGS[name] | {"torch_dtype": "float32"}
-    rng = np.random.default_rng(sorted(CONFIGS).index(name))
+    rng = np.random.default_rng(list(name.encode()))
     tensors = {
         tensor: random_tensor(rng, shape, kind, config) for tensor, (shape, kind) in shapes_of(config).items()
     }
