@@ -132,15 +132,24 @@ static void bench_linear(bench *b)
 
 /* ---- attention -------------------------------------------------------------------------------- */
 
+static esp_attention attention_of(const bench *b)
+{
+    return (
+        esp_attention){ .heads = b->s.H, .kv_heads = b->s.K, .head_dim = b->s.d, .scale = 0.125f };
+}
+
 static void attention_forward(bench *b)
 {
-    esp_attention_forward(b->out, b->q, b->k, b->v, b->s.H, b->s.K, b->s.d, 0.125f, &b->batch);
+    esp_attention a = attention_of(b);
+
+    esp_attention_forward(b->out, b->q, b->k, b->v, &a, &b->batch);
 }
 
 static void attention_backward(bench *b)
 {
-    esp_attention_backward(b->y, b->dx, b->x, b->out, b->q, b->k, b->v, b->s.H, b->s.K, b->s.d,
-                           0.125f, &b->batch);
+    esp_attention a = attention_of(b);
+
+    esp_attention_backward(b->y, b->dx, b->x, b->out, b->q, b->k, b->v, &a, &b->batch);
 }
 
 static void bench_attention(bench *b)
@@ -185,17 +194,19 @@ static void norm_backward(bench *b)
 
 static void rotary(bench *b)
 {
-    esp_rotary_forward(b->dx, b->x, b->inv_freq, b->s.n_in / b->s.d, b->s.d, &b->batch);
+    esp_rotation r = { .n = b->s.d, .inv_freq = b->inv_freq };
+
+    esp_rotary_forward(b->dx, b->x, &r, b->s.n_in / b->s.d, b->s.d, &b->batch);
 }
 
 static void gate(bench *b)
 {
-    esp_silu_gate_forward(b->dx, b->x, b->y, numbers(b));
+    esp_gate_forward(b->dx, b->x, b->y, ESP_SILU, numbers(b));
 }
 
 static void gate_backward(bench *b)
 {
-    esp_silu_gate_backward(b->dx, b->q, b->y, b->x, b->k, numbers(b));
+    esp_gate_backward(b->dx, b->q, b->y, b->x, b->k, ESP_SILU, numbers(b));
 }
 
 static void loss(bench *b)

@@ -59,10 +59,12 @@ static void run_attention(results *r, const esp_batch *b)
     float *q = rows_of(b, WIDTH, 5), *k = rows_of(b, KV, 6), *v = rows_of(b, KV, 7);
     float *dout = rows_of(b, WIDTH, 8);
     double inv_freq[D / 2] = { 1, 0.3, 0.1, 0.03, 0.01 };
+    esp_rotation turn = { .n = D, .inv_freq = inv_freq };
+    esp_attention a = { .heads = H, .kv_heads = K, .head_dim = D, .scale = 0.3f };
 
-    esp_attention_forward(r->row[4], q, k, v, H, K, D, 0.3f, b);
-    esp_attention_backward(r->row[5], r->row[6], r->row[7], dout, q, k, v, H, K, D, 0.3f, b);
-    esp_rotary_forward(r->row[8], q, inv_freq, H, D, b);
+    esp_attention_forward(r->row[4], q, k, v, &a, b);
+    esp_attention_backward(r->row[5], r->row[6], r->row[7], dout, q, k, v, &a, b);
+    esp_rotary_forward(r->row[8], q, &turn, H, D, b);
     free(q);
     free(k);
     free(v);
@@ -79,7 +81,7 @@ static void run_rows(results *r, const esp_batch *b)
     }
     esp_cross_entropy(r->loss, NULL, logits, b->targets, scale, b->n_tok, OUT);
     memcpy(r->row[9], logits, b->n_tok * OUT * sizeof *logits);
-    esp_silu_gate_forward(r->row[10], g, u, b->n_tok * WIDTH);
+    esp_gate_forward(r->row[10], g, u, ESP_SILU, b->n_tok * WIDTH);
     free(g);
     free(u);
     free(logits);

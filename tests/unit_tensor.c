@@ -190,6 +190,7 @@ static void check_rotary(const size_t *length, size_t n, size_t position, size_t
     double inv_freq[8] = { 1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003 };
     esp_batch b;
     head_shape s = { &b, inv_freq, H, H, d, 0 };
+    esp_rotation turn = { .n = d, .inv_freq = inv_freq };
     op o;
     float *in[MAX_IN], *grads[MAX_IN], *y, *dy;
 
@@ -199,12 +200,12 @@ static void check_rotary(const size_t *length, size_t n, size_t position, size_t
     make_arrays(in, grads, &o, 3);
     y = nans(o.n_out);
     dy = random_floats(o.n_out, 10);
-    esp_rotary_forward(y, in[0], inv_freq, H, d, &b);
+    esp_rotary_forward(y, in[0], &turn, H, d, &b);
     CU_ASSERT(forward_close(&o, in, y));
-    esp_rotary_backward(grads[0], dy, inv_freq, H, d, &b);
+    esp_rotary_backward(grads[0], dy, &turn, H, d, &b);
     take_ones(grads[0], o.n_in[0]);
     CU_ASSERT(gradients_close(&o, in, dy, grads));
-    esp_rotary_forward(in[0], in[0], inv_freq, H, d, &b); /* in place */
+    esp_rotary_forward(in[0], in[0], &turn, H, d, &b); /* in place */
     CU_ASSERT(memcmp(in[0], y, o.n_out * sizeof *y) == 0);
     free_arrays(in, grads);
     free(y);
@@ -266,6 +267,7 @@ static void check_attention(const size_t *length, size_t n, size_t H, size_t K, 
 {
     esp_batch b;
     head_shape s = { &b, NULL, H, K, d, 0.5 };
+    esp_attention a = { .heads = H, .kv_heads = K, .head_dim = d, .scale = 0.5f };
     op o;
     float *in[MAX_IN], *grads[MAX_IN], *out, *dout;
 
@@ -276,10 +278,9 @@ static void check_attention(const size_t *length, size_t n, size_t H, size_t K, 
     make_arrays(in, grads, &o, 4);
     out = nans(o.n_out);
     dout = random_floats(o.n_out, 10);
-    esp_attention_forward(out, in[0], in[1], in[2], H, K, d, 0.5f, &b);
+    esp_attention_forward(out, in[0], in[1], in[2], &a, &b);
     CU_ASSERT(forward_close(&o, in, out));
-    esp_attention_backward(grads[0], grads[1], grads[2], dout, in[0], in[1], in[2], H, K, d, 0.5f,
-                           &b);
+    esp_attention_backward(grads[0], grads[1], grads[2], dout, in[0], in[1], in[2], &a, &b);
     for (int i = 0; i < 3; i++) {
         take_ones(grads[i], o.n_in[i]);
     }
@@ -306,15 +307,21 @@ static void test_attention_cached(void)
     float *v = random_floats(T * K * D, 3), *full = random_floats(T * H * D, 4);
     float *tail = random_floats(T * H * D, 5);
     size_t n_new[3] = { 1, 70, T };
+    esp_attention a = { .heads = H, .kv_heads = K, .head_dim = D, .scale = 0.4f };
     esp_batch b;
 
     make_batch(&b, (size_t[]){ T }, 1, 1);
-    esp_attention_forward(full, q, k, v, H, K, D, 0.4f, &b);
+    esp_attention_forward(full, q, k, v, &a, &b);
     for (int i = 0; i < 3; i++) {
         size_t at = (T - n_new[i]) * H * D;
         double *want = doubles_of(full + at, n_new[i] * H * D);
 
-        esp_attention_cached(tail, q + at, k, v, n_new[i], T, H, K, D, 0.4f);
+        esp_batch last;
+
+        make_batch(&last, &n_new[i], 1, 1);
+        last.position = T - n_new[i];
+        esp_attention_forward(tail, q + at, k, v, &a, &last);
+        esp_batch_free(&last);
         CU_ASSERT(close_floats(tail, want, n_new[i] * H * D, 1e-6));
         free(want);
     }
@@ -346,10 +353,10 @@ static void test_gate(void)
     make_arrays(in, grads, &o, 5);
     in[0][0] = -200; /* far in the tails nothing overflows */
     in[0][1] = 200;
-    esp_silu_gate_forward(y, in[0], in[1], n);
+    esp_gate_forward(y, in[0], in[1], ESP_SILU, n);
     CU_ASSERT(forward_close(&o, in, y));
     in[0][0] = in[0][1] = 0;
-    esp_silu_gate_backward(grads[0], grads[1], dy, in[0], in[1], n);
+    esp_gate_backward(grads[0], grads[1], dy, in[0], in[1], ESP_SILU, n);
     take_ones(grads[0], n);
     take_ones(grads[1], n);
     CU_ASSERT(gradients_close(&o, in, dy, grads));

@@ -30,7 +30,17 @@ void esp_samples_free(esp_samples *s);
 size_t esp_samples_longest(const esp_samples *s);
 size_t esp_samples_targets(const esp_samples *s, size_t j);
 
+/* Samples whose first tokens are read as a whole and whose others are written one by one (GLM, Du et
+ * al. 2022): those before the first `start` are the prefix, and what follows counts its positions as a
+ * block at the place of a mask token. */
+typedef struct esp_prefix_rule {
+    int32_t start;   /* id                                                                   */
+    int32_t mask[2]; /* ids; the place is the first mask[0] of the prefix, else of mask[1],
+                      * else the last token of the prefix                                    */
+} esp_prefix_rule;
+
 typedef struct esp_batch {
+    const esp_prefix_rule *rule; /* borrowed, for esp_batch_fill; NULL: no prefixes   */
     size_t n_samples;
     size_t n_tok;     /* = start[n_samples]                                          */
     size_t position;  /* position of the first token of each sample; 0 but in decoding */
@@ -38,12 +48,14 @@ typedef struct esp_batch {
     int32_t *ids;     /* [n_tok] owned                                               */
     int32_t *targets; /* [n_tok] owned; ESP_NO_TARGET where nothing is predicted      */
     uint64_t *key;    /* [n_samples] owned; names the sample in random streams        */
+    size_t *prefix;   /* [n_samples] owned; tokens of its prefix, 0 without           */
+    size_t *place;    /* [n_samples] owned; position of all tokens after the prefix    */
     size_t n_blocks;
     size_t *block; /* [n_blocks + 1] owned; row block i is rows block[i] .. block[i+1]-1 */
     size_t max_samples, max_tok;
 } esp_batch;
 
-/* Room for max_samples samples with max_tok tokens together. Local. */
+/* Room for max_samples samples with max_tok tokens together; rule is NULL. Local. */
 void esp_batch_init(esp_batch *b, size_t max_samples, size_t max_tok);
 void esp_batch_free(esp_batch *b);
 
@@ -52,6 +64,12 @@ void esp_batch_free(esp_batch *b);
  * They must fit the room of esp_batch_init. Local. */
 void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size_t n,
                     size_t min_rows);
+
+/* Positions of token t of sample j, counted from batch->position on. Without a prefix: its index, and
+ * block position 0. With one: after it the position stays at the place, and the block counts 1, 2, ...
+ * Local. */
+size_t esp_batch_position(const esp_batch *b, size_t j, size_t t);
+size_t esp_batch_block_position(const esp_batch *b, size_t j, size_t t);
 
 /* Tokens of the longest sample. Local. */
 size_t esp_batch_longest(const esp_batch *b);

@@ -54,32 +54,70 @@ void esp_rmsnorm_forward(float *y, const float *x, const float *w, size_t n_tok,
 void esp_rmsnorm_backward(float *dx, float *dw, const float *dy, const float *x, const float *w,
                           size_t D, float eps, const esp_batch *batch);
 
-/* Rotary positions (Su et al. 2021) in the half-split layout: channels c and c + d/2 of a head turn
- * by the angle (batch->position + t) * inv_freq[c]. x, y [n_tok, H * d]; inv_freq [d/2] f64; y may be x.
+/* Layer norm (Ba et al. 2016): y = (x - mean(x)) * r * w + b, r = 1 / sqrt(var(x) + eps) a row.
+ * x, y [n_tok, D]  w, b [D]. */
+void esp_layernorm_forward(float *y, const float *x, const float *w, const float *b, size_t n_tok,
+                           size_t D, float eps);
+
+/* dx += gradient;  dw, db [B, D]: row j is set to the gradient of sample j (each may be NULL). */
+void esp_layernorm_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
+                            const float *w, size_t D, float eps, const esp_batch *batch);
+
+/* Which channels of a head turn, how they pair and by which position (esp_batch_position or
+ * esp_batch_block_position of the row). */
+typedef struct esp_rotation {
+    bool pairs;             /* channels 2c and 2c + 1 turn together, not c and c + n / 2        */
+    size_t first, n;        /* channels first .. first + n - 1 of a head turn, others pass as is */
+    const double *inv_freq; /* [n / 2] borrowed; the angle of pair c is position * inv_freq[c]   */
+    bool block_position;
+} esp_rotation;
+
+/* Rotary positions (Su et al. 2021). x, y [n_tok, H * d]; y may be x.
  * backward turns the other way and accumulates: dx += R^T dy. */
-void esp_rotary_forward(float *y, const float *x, const double *inv_freq, size_t H, size_t d,
+void esp_rotary_forward(float *y, const float *x, const esp_rotation *r, size_t H, size_t d,
                         const esp_batch *batch);
-void esp_rotary_backward(float *dx, const float *dy, const double *inv_freq, size_t H, size_t d,
+void esp_rotary_backward(float *dx, const float *dy, const esp_rotation *r, size_t H, size_t d,
                          const esp_batch *batch);
 
-/* Causal attention with grouped queries (Ainslie et al. 2023), one sample after another:
- * out = softmax(scale q k^T) v, query head h reads key/value head h / (H / K).
- * q, out [n_tok, H * d]  k, v [n_tok, K * d]. No T x T matrix: query rows go in blocks. */
-void esp_attention_forward(float *out, const float *q, const float *k, const float *v, size_t H,
-                           size_t K, size_t d, float scale, const esp_batch *batch);
+typedef struct esp_attention {
+    size_t heads, kv_heads, head_dim; /* H, K, d; query head h reads key/value head h / (H / K)  */
+    float scale;                      /* of q k^T                                               */
+    float soft_cap;                   /* c: scores s become c tanh(s / c); 0: they stay         */
+    size_t window;                    /* query t sees keys after t - window; 0: all before it   */
+    const float *slopes;              /* [H] borrowed; adds slope * (key - query); may be NULL  */
+    bool prefix;                      /* every query sees the first batch->prefix[j] tokens too */
+} esp_attention;
+
+/* Attention with grouped queries (Ainslie et al. 2023), one sample after another:
+ * out = softmax(scores) v, where query t sees keys 0 .. t, fewer by the window and more by the prefix.
+ * Scores: soft cap (Gemma 2, 2024), then linear biases (ALiBi, Press et al. 2022).
+ * q, out [n_tok, H * d]  k, v [n_tok, K * d]. In decoding (batch->position > 0, one sample) k and v
+ * begin batch->position rows earlier: the cache, at its end the rows of the batch.
+ * No T x T matrix: query rows go in blocks. */
+void esp_attention_forward(float *out, const float *q, const float *k, const float *v,
+                           const esp_attention *a, const esp_batch *batch);
+
+/* Of whole samples: batch->position = 0. */
 void esp_attention_backward(float *dq, float *dk, float *dv, const float *dout, const float *q,
-                            const float *k, const float *v, size_t H, size_t K, size_t d,
-                            float scale, const esp_batch *batch);
+                            const float *k, const float *v, const esp_attention *a,
+                            const esp_batch *batch);
 
-/* The same for n_new queries at the end of a cache of n_all keys and values (decoding, one sample):
- * query i sees keys 0 .. n_all - n_new + i. q, out [n_new, H * d]  k, v [n_all, K * d]. */
-void esp_attention_cached(float *out, const float *q, const float *k, const float *v, size_t n_new,
-                          size_t n_all, size_t H, size_t K, size_t d, float scale);
+typedef enum esp_activation {
+    ESP_SILU,      /* x / (1 + exp(-x))                                                       */
+    ESP_GELU_TANH, /* x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))                       */
+    ESP_GELU_ERF,  /* x / 2 (1 + erf(x / sqrt(2))), Hendrycks and Gimpel 2016                 */
+    ESP_RELU       /* max(x, 0), its slope at 0 is 0                                          */
+} esp_activation;
 
-/* Gated activation (Shazeer 2020): y = silu(g) * u over n elements. */
-void esp_silu_gate_forward(float *y, const float *g, const float *u, size_t n);
-void esp_silu_gate_backward(float *dg, float *du, const float *dy, const float *g, const float *u,
-                            size_t n);
+/* y = a(x) and dx += a'(x) dy over n elements. */
+void esp_activation_forward(float *y, const float *x, esp_activation a, size_t n);
+void esp_activation_backward(float *dx, const float *dy, const float *x, esp_activation a,
+                             size_t n);
+
+/* Gated activation (Shazeer 2020): y = a(g) * u over n elements. */
+void esp_gate_forward(float *y, const float *g, const float *u, esp_activation a, size_t n);
+void esp_gate_backward(float *dg, float *du, const float *dy, const float *g, const float *u,
+                       esp_activation a, size_t n);
 
 /* y = a + b and dy += a over n elements. y may be a or b. */
 void esp_add(float *y, const float *a, const float *b, size_t n);

@@ -202,11 +202,6 @@ static size_t width_of(const site *s, int value)
     return esp_model_width(s->model, s->layer, s->model->arch->values[value]);
 }
 
-static float attention_scale(const site *s)
-{
-    return 1.0f / sqrtf((float)s->head_dim);
-}
-
 static bool has_adapter(const esp_pass *p, const site *s)
 {
     return p->adapter && esp_adapter_at(p->adapter, s->layer, s->op->slot);
@@ -226,21 +221,33 @@ static void linear_forward(esp_pass *p, const site *s, float *y, const float *x)
     }
 }
 
+static esp_attention attention_of(const site *s)
+{
+    return (esp_attention){ .heads = s->heads,
+                            .kv_heads = s->kv_heads,
+                            .head_dim = s->head_dim,
+                            .scale = 1.0f / sqrtf((float)s->head_dim) };
+}
+
+static esp_rotation rotation_of(const site *s)
+{
+    return (esp_rotation){ .n = s->head_dim, .inv_freq = s->model->inv_freq };
+}
+
 static void attention_forward(const site *s, float *out, const float *q, const float *k,
                               const float *v, esp_cache *cache)
 {
     size_t n = s->batch->n_tok, width = s->kv_heads * s->head_dim;
+    esp_attention a = attention_of(s);
 
-    if (!cache) {
-        esp_attention_forward(out, q, k, v, s->heads, s->kv_heads, s->head_dim, attention_scale(s),
-                              s->batch);
-        return;
+    if (cache) {
+        ESP_REQUIRE(s->batch->position == cache->n && cache->n + n <= cache->capacity);
+        memcpy(cache->k[s->layer] + cache->n * width, k, n * width * sizeof *k);
+        memcpy(cache->v[s->layer] + cache->n * width, v, n * width * sizeof *v);
+        k = cache->k[s->layer];
+        v = cache->v[s->layer];
     }
-    ESP_REQUIRE(s->batch->n_samples == 1 && cache->n + n <= cache->capacity);
-    memcpy(cache->k[s->layer] + cache->n * width, k, n * width * sizeof *k);
-    memcpy(cache->v[s->layer] + cache->n * width, v, n * width * sizeof *v);
-    esp_attention_cached(out, q, cache->k[s->layer], cache->v[s->layer], n, cache->n + n, s->heads,
-                         s->kv_heads, s->head_dim, attention_scale(s));
+    esp_attention_forward(out, q, k, v, &a, s->batch);
 }
 
 static void op_forward(esp_pass *p, const site *s, esp_cache *cache)
@@ -248,6 +255,7 @@ static void op_forward(esp_pass *p, const site *s, esp_cache *cache)
     float **value = p->block->value, *y = value[s->op->out];
     const float *in[3];
     size_t n_tok = s->batch->n_tok, width = width_of(s, s->op->out);
+    esp_rotation turn = rotation_of(s);
 
     for (int i = 0; i < 3; i++) {
         in[i] = s->op->in[i] >= 0 ? value[s->op->in[i]] : NULL;
@@ -261,14 +269,13 @@ static void op_forward(esp_pass *p, const site *s, esp_cache *cache)
         linear_forward(p, s, y, in[0]);
         break;
     case ESP_OP_ROTARY:
-        esp_rotary_forward(y, in[0], s->model->inv_freq, width / s->head_dim, s->head_dim,
-                           s->batch);
+        esp_rotary_forward(y, in[0], &turn, width / s->head_dim, s->head_dim, s->batch);
         break;
     case ESP_OP_ATTENTION:
         attention_forward(s, y, in[0], in[1], in[2], cache);
         break;
     case ESP_OP_GATE:
-        esp_silu_gate_forward(y, in[0], in[1], n_tok * width);
+        esp_gate_forward(y, in[0], in[1], ESP_SILU, n_tok * width);
         break;
     case ESP_OP_ADD:
         esp_add(y, in[0], in[1], n_tok * width);
@@ -315,6 +322,8 @@ static void op_backward(esp_pass *p, const site *s, const esp_sink *sink)
     const int *in = s->op->in;
     const float *dy = grad[s->op->out];
     size_t n = s->batch->n_tok * width_of(s, s->op->out);
+    esp_rotation turn = rotation_of(s);
+    esp_attention attention = attention_of(s);
 
     switch (s->op->kind) {
     case ESP_OP_NORM:
@@ -324,16 +333,15 @@ static void op_backward(esp_pass *p, const site *s, const esp_sink *sink)
         linear_backward(p, s, sink, grad[in[0]], dy, value[in[0]]);
         break;
     case ESP_OP_ROTARY:
-        esp_rotary_backward(grad[in[0]], dy, s->model->inv_freq,
-                            width_of(s, s->op->out) / s->head_dim, s->head_dim, s->batch);
+        esp_rotary_backward(grad[in[0]], dy, &turn, width_of(s, s->op->out) / s->head_dim,
+                            s->head_dim, s->batch);
         break;
     case ESP_OP_ATTENTION:
         esp_attention_backward(grad[in[0]], grad[in[1]], grad[in[2]], dy, value[in[0]],
-                               value[in[1]], value[in[2]], s->heads, s->kv_heads, s->head_dim,
-                               attention_scale(s), s->batch);
+                               value[in[1]], value[in[2]], &attention, s->batch);
         break;
     case ESP_OP_GATE:
-        esp_silu_gate_backward(grad[in[0]], grad[in[1]], dy, value[in[0]], value[in[1]], n);
+        esp_gate_backward(grad[in[0]], grad[in[1]], dy, value[in[0]], value[in[1]], ESP_SILU, n);
         break;
     case ESP_OP_ADD:
         esp_accumulate(grad[in[0]], dy, n);

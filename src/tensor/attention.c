@@ -1,12 +1,13 @@
-/* attention.c - causal attention with grouped queries, in blocks of query rows.
+/* attention.c - attention with grouped queries, in blocks of query rows.
  *
- * A block of QUERY_BLOCK queries needs the scores against all keys up to its last row and no more, so
+ * A block of QUERY_BLOCK queries needs the scores against the keys that one of them sees and no more, so
  * memory is QUERY_BLOCK x T a thread. Backward makes the probabilities again, block by block. Heads lie
  * strided in memory: a row of head h is d numbers every H * d.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/status.h"
 #include "espalier/tensor.h"
 #include "tensor/exp_impl.h"
 #include "tensor/gemm_impl.h"
@@ -16,97 +17,174 @@
 
 /* One sample, one head: rows are stride apart. */
 typedef struct head {
-    const float *q, *k, *v;
+    const esp_attention *a;
+    const float *q, *k, *v;     /* first query, first key and value of the sample */
     size_t q_stride, kv_stride; /* H * d, K * d */
-    size_t d;
-    float scale;
+    float slope;
+    size_t before, n; /* keys before that of the first query, queries */
+    size_t prefix;    /* keys that every query sees                   */
 } head;
 
-/* Scores of a row become probabilities over the first n_seen keys, 0 for the rest of n. */
-static void softmax_row(float *s, size_t n_seen, size_t n)
+/* Keys from .. to - 1. */
+typedef struct span {
+    size_t from, to;
+} span;
+
+/* Scratch of a thread, a number a query of a block and a key. */
+typedef struct scratch {
+    float *p;    /* probabilities                                                 */
+    float *dp;   /* their gradient; backward                                      */
+    float *bend; /* slope of the soft cap; backward, NULL where there is no cap   */
+} scratch;
+
+static head make_head(const float *q, const float *k, const float *v, const esp_attention *a,
+                      size_t h, size_t j, const esp_batch *batch)
 {
-    float max = esp_largest(s, n_seen), sum = 0, inverse;
+    size_t H = a->heads, K = a->kv_heads, d = a->head_dim, row = batch->start[j];
+    size_t kv_at = (row * K + h / (H / K)) * d;
+
+    return (head){ .a = a,
+                   .q = q + (row * H + h) * d,
+                   .k = k + kv_at,
+                   .v = v + kv_at,
+                   .q_stride = H * d,
+                   .kv_stride = K * d,
+                   .slope = a->slopes ? a->slopes[h] : 0,
+                   .before = batch->position,
+                   .n = batch->start[j + 1] - row,
+                   .prefix = a->prefix ? batch->prefix[j] : 0 };
+}
+
+/* Keys that query i of a head sees. */
+static span seen_by(const head *h, size_t i)
+{
+    size_t end = h->before + i + 1, window = h->a->window;
+
+    return (span){ window && end > window ? end - window : 0, end > h->prefix ? end : h->prefix };
+}
+
+/* Keys that one of queries i .. i + n_q - 1 sees: both ends grow with the query. */
+static span seen_by_block(const head *h, size_t i, size_t n_q)
+{
+    return (span){ seen_by(h, i).from, seen_by(h, i + n_q - 1).to };
+}
+
+/* ---- scores ----------------------------------------------------------------------------------- */
+
+/* s = c tanh(s / c) over n scores, and its slope where bend is not NULL */
+static void cap_scores(float *s, float *bend, float cap, size_t n)
+{
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        s[i] = esp_tanhf(s[i] / cap);
+    }
+    for (size_t i = 0; bend && i < n; i++) {
+        bend[i] = 1 - s[i] * s[i];
+    }
+    for (size_t i = 0; i < n; i++) {
+        s[i] *= cap;
+    }
+}
+
+/* s[i] += slope * (key - query) for n keys from `from` on */
+static void add_distances(float *s, float slope, size_t query, size_t from, size_t n)
+{
+    int offset = esp_count(from) - esp_count(query);
+
+    for (int i = 0; i < (int)n; i++) {
+        s[i] += slope * (float)(offset + i);
+    }
+}
+
+/* Scores of a row become probabilities over keys seen.from .. seen.to - 1, 0 for the rest of n. */
+static void softmax_row(float *s, span seen, size_t n)
+{
+    float *x = s + seen.from;
+    size_t n_seen = seen.to - seen.from;
+    float max = esp_largest(x, n_seen), sum = 0, inverse;
 
 #pragma omp simd reduction(+ : sum)
     for (size_t i = 0; i < n_seen; i++) {
-        s[i] = esp_expf(s[i] - max);
-        sum += s[i];
+        x[i] = esp_expf(x[i] - max);
+        sum += x[i];
     }
     inverse = 1 / sum;
     for (size_t i = 0; i < n_seen; i++) {
-        s[i] *= inverse;
+        x[i] *= inverse;
     }
-    memset(s + n_seen, 0, (n - n_seen) * sizeof *s);
+    memset(s, 0, seen.from * sizeof *s);
+    memset(s + seen.to, 0, (n - seen.to) * sizeof *s);
 }
 
-/* p [n_q, n_keys]: probabilities of n_q queries, the first of which sees the first n_seen keys, each
- * following one key more. n_keys = n_seen + n_q - 1. */
-static void probabilities(float *p, const head *a, const float *q, size_t n_q, size_t n_seen)
+/* s->p [n_q, keys]: probabilities of queries i .. i + n_q - 1 over the keys of the block. */
+static void probabilities(const scratch *s, const head *h, size_t i, size_t n_q, span keys)
 {
-    size_t n_keys = n_seen + n_q - 1;
+    const esp_attention *a = h->a;
+    size_t n = keys.to - keys.from;
 
-    esp_gemm(ESP_N, ESP_T, n_q, n_keys, a->d, a->scale, q, a->q_stride, a->k, a->kv_stride, 0, p,
-             n_keys);
-    for (size_t i = 0; i < n_q; i++) {
-        softmax_row(p + i * n_keys, n_seen + i, n_keys);
+    esp_gemm(ESP_N, ESP_T, n_q, n, a->head_dim, a->scale, h->q + i * h->q_stride, h->q_stride,
+             h->k + keys.from * h->kv_stride, h->kv_stride, 0, s->p, n);
+    for (size_t r = 0; r < n_q; r++) {
+        span seen = seen_by(h, i + r);
+        float *row = s->p + r * n;
+
+        if (a->soft_cap != 0) {
+            cap_scores(row, s->bend ? s->bend + r * n : NULL, a->soft_cap, n);
+        }
+        if (h->slope != 0) {
+            add_distances(row, h->slope, h->before + i + r, keys.from, n);
+        }
+        softmax_row(row, (span){ seen.from - keys.from, seen.to - keys.from }, n);
     }
 }
 
-/* out rows of n_new queries at the end of n_all keys; p is scratch [QUERY_BLOCK, n_all] */
-static void head_forward(float *out, float *p, const head *a, size_t n_new, size_t n_all)
-{
-    for (size_t i = 0; i < n_new; i += QUERY_BLOCK) {
-        size_t n_q = esp_tile(i, n_new, QUERY_BLOCK), n_seen = n_all - n_new + i + 1;
-        size_t n_keys = n_seen + n_q - 1;
+/* ---- forward ---------------------------------------------------------------------------------- */
 
-        probabilities(p, a, a->q + i * a->q_stride, n_q, n_seen);
-        esp_gemm(ESP_N, ESP_N, n_q, a->d, n_keys, 1, p, n_keys, a->v, a->kv_stride, 0,
-                 out + i * a->q_stride, a->q_stride);
-    }
-}
-
-void esp_attention_forward(float *out, const float *q, const float *k, const float *v, size_t H,
-                           size_t K, size_t d, float scale, const esp_batch *batch)
+/* Numbers of scratch that the longest sample needs. */
+static size_t scratch_size(const esp_batch *batch)
 {
     size_t longest = esp_batch_longest(batch);
 
+    return esp_tile(0, longest, QUERY_BLOCK) * (batch->position + longest);
+}
+
+static void head_forward(float *out, const scratch *s, const head *h)
+{
+    for (size_t i = 0; i < h->n; i += QUERY_BLOCK) {
+        size_t n_q = esp_tile(i, h->n, QUERY_BLOCK);
+        span keys = seen_by_block(h, i, n_q);
+        size_t n = keys.to - keys.from;
+
+        probabilities(s, h, i, n_q, keys);
+        esp_gemm(ESP_N, ESP_N, n_q, h->a->head_dim, n, 1, s->p, n, h->v + keys.from * h->kv_stride,
+                 h->kv_stride, 0, out + i * h->q_stride, h->q_stride);
+    }
+}
+
+void esp_attention_forward(float *out, const float *q, const float *k, const float *v,
+                           const esp_attention *a, const esp_batch *batch)
+{
+    size_t size = scratch_size(batch);
+
+    ESP_REQUIRE(batch->position == 0 || batch->n_samples == 1);
 #pragma omp parallel
     {
-        float *p;
+        scratch s = { 0 };
 
-        ESP_NEW(p, QUERY_BLOCK * longest);
+        ESP_NEW(s.p, size);
 #pragma omp for collapse(2) schedule(dynamic)
         for (size_t j = 0; j < batch->n_samples; j++) {
-            for (size_t h = 0; h < H; h++) {
-                size_t row = batch->start[j], n = batch->start[j + 1] - row;
-                size_t at = row * H * d + h * d, kv_at = row * K * d + h / (H / K) * d;
-                head a = { q + at, k + kv_at, v + kv_at, H * d, K * d, d, scale };
+            for (size_t i = 0; i < a->heads; i++) {
+                head h = make_head(q, k, v, a, i, j, batch);
 
-                head_forward(out + at, p, &a, n, n);
+                head_forward(out + (h.q - q), &s, &h);
             }
         }
-        free(p);
+        free(s.p);
     }
 }
 
-void esp_attention_cached(float *out, const float *q, const float *k, const float *v, size_t n_new,
-                          size_t n_all, size_t H, size_t K, size_t d, float scale)
-{
-#pragma omp parallel
-    {
-        float *p;
-
-        ESP_NEW(p, QUERY_BLOCK * n_all);
-#pragma omp for schedule(dynamic)
-        for (size_t h = 0; h < H; h++) {
-            size_t kv_at = h / (H / K) * d;
-            head a = { q + h * d, k + kv_at, v + kv_at, H * d, K * d, d, scale };
-
-            head_forward(out + h * d, p, &a, n_new, n_all);
-        }
-        free(p);
-    }
-}
+/* ---- backward --------------------------------------------------------------------------------- */
 
 /* ds = p (dp - sum(p dp)) for a row, in the place of dp */
 static void softmax_backward_row(float *dp, const float *p, size_t n)
@@ -122,55 +200,63 @@ static void softmax_backward_row(float *dp, const float *p, size_t n)
     }
 }
 
-/* Gradients of one head of a sample of n tokens; p, dp are scratch [QUERY_BLOCK, n]. */
-static void head_backward(float *dq, float *dk, float *dv, const float *dout, float *p, float *dp,
-                          const head *a, size_t n)
+/* Gradients of one head; rows of dq and dout lie as those of q, rows of dk and dv as those of k. */
+static void head_backward(float *dq, float *dk, float *dv, const float *dout, const scratch *s,
+                          const head *h)
 {
-    size_t d = a->d, qs = a->q_stride, kvs = a->kv_stride;
+    size_t d = h->a->head_dim, qs = h->q_stride, kvs = h->kv_stride;
+    float scale = h->a->scale;
 
-    for (size_t i = 0; i < n; i += QUERY_BLOCK) {
-        size_t n_q = esp_tile(i, n, QUERY_BLOCK), n_keys = i + n_q;
-        const float *qi = a->q + i * qs, *douti = dout + i * qs;
+    for (size_t i = 0; i < h->n; i += QUERY_BLOCK) {
+        size_t n_q = esp_tile(i, h->n, QUERY_BLOCK);
+        span keys = seen_by_block(h, i, n_q);
+        size_t n = keys.to - keys.from, at = keys.from * kvs;
+        const float *douti = dout + i * qs;
 
-        probabilities(p, a, qi, n_q, i + 1);
-        esp_gemm(ESP_T, ESP_N, n_keys, d, n_q, 1, p, n_keys, douti, qs, 1, dv, kvs);
-        esp_gemm(ESP_N, ESP_T, n_q, n_keys, d, 1, douti, qs, a->v, kvs, 0, dp, n_keys);
+        probabilities(s, h, i, n_q, keys);
+        esp_gemm(ESP_T, ESP_N, n, d, n_q, 1, s->p, n, douti, qs, 1, dv + at, kvs);
+        esp_gemm(ESP_N, ESP_T, n_q, n, d, 1, douti, qs, h->v + at, kvs, 0, s->dp, n);
         for (size_t r = 0; r < n_q; r++) {
-            softmax_backward_row(dp + r * n_keys, p + r * n_keys, n_keys);
+            softmax_backward_row(s->dp + r * n, s->p + r * n, n);
         }
-        esp_gemm(ESP_N, ESP_N, n_q, d, n_keys, a->scale, dp, n_keys, a->k, kvs, 1, dq + i * qs, qs);
-        esp_gemm(ESP_T, ESP_N, n_keys, d, n_q, a->scale, dp, n_keys, qi, qs, 1, dk, kvs);
+        for (size_t e = 0; s->bend && e < n_q * n; e++) {
+            s->dp[e] *= s->bend[e];
+        }
+        esp_gemm(ESP_N, ESP_N, n_q, d, n, scale, s->dp, n, h->k + at, kvs, 1, dq + i * qs, qs);
+        esp_gemm(ESP_T, ESP_N, n, d, n_q, scale, s->dp, n, h->q + i * qs, qs, 1, dk + at, kvs);
     }
 }
 
 void esp_attention_backward(float *dq, float *dk, float *dv, const float *dout, const float *q,
-                            const float *k, const float *v, size_t H, size_t K, size_t d,
-                            float scale, const esp_batch *batch)
+                            const float *k, const float *v, const esp_attention *a,
+                            const esp_batch *batch)
 {
-    size_t longest = esp_batch_longest(batch);
+    size_t size = scratch_size(batch), n_shared = a->heads / a->kv_heads;
 
+    ESP_REQUIRE(batch->position == 0);
 #pragma omp parallel
     {
-        float *p, *dp;
+        scratch s = { 0 };
 
-        ESP_NEW(p, QUERY_BLOCK * longest);
-        ESP_NEW(dp, QUERY_BLOCK * longest);
+        ESP_NEW(s.p, size);
+        ESP_NEW(s.dp, size);
+        if (a->soft_cap != 0) {
+            ESP_NEW(s.bend, size);
+        }
         /* The heads of one key/value head follow each other on one thread: they add into the same rows. */
 #pragma omp for collapse(2) schedule(dynamic)
         for (size_t j = 0; j < batch->n_samples; j++) {
-            for (size_t g = 0; g < K; g++) {
-                size_t row = batch->start[j], n = batch->start[j + 1] - row;
-                size_t kv_at = (row * K + g) * d;
+            for (size_t g = 0; g < a->kv_heads; g++) {
+                for (size_t i = g * n_shared; i < (g + 1) * n_shared; i++) {
+                    head h = make_head(q, k, v, a, i, j, batch);
+                    size_t at = (size_t)(h.q - q), kv_at = (size_t)(h.k - k);
 
-                for (size_t h = g * (H / K); h < (g + 1) * (H / K); h++) {
-                    size_t at = (row * H + h) * d;
-                    head a = { q + at, k + kv_at, v + kv_at, H * d, K * d, d, scale };
-
-                    head_backward(dq + at, dk + kv_at, dv + kv_at, dout + at, p, dp, &a, n);
+                    head_backward(dq + at, dk + kv_at, dv + kv_at, dout + at, &s, &h);
                 }
             }
         }
-        free(p);
-        free(dp);
+        free(s.p);
+        free(s.dp);
+        free(s.bend);
     }
 }

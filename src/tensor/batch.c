@@ -1,6 +1,7 @@
 /* batch.c - samples, and ragged batches cut into row blocks. */
 #include "espalier/batch.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,6 +60,8 @@ void esp_batch_init(esp_batch *b, size_t max_samples, size_t max_tok)
     ESP_NEW(b->ids, max_tok);
     ESP_NEW(b->targets, max_tok);
     ESP_NEW(b->key, max_samples);
+    ESP_NEW(b->prefix, max_samples);
+    ESP_NEW(b->place, max_samples);
     ESP_NEW(b->block, max_samples + max_tok / ESP_ROW_BLOCK + 2);
 }
 
@@ -68,6 +71,8 @@ void esp_batch_free(esp_batch *b)
     free(b->ids);
     free(b->targets);
     free(b->key);
+    free(b->prefix);
+    free(b->place);
     free(b->block);
     *b = (esp_batch){ 0 };
 }
@@ -98,6 +103,35 @@ static void cut_blocks(esp_batch *b, size_t min_rows)
     b->block[b->n_blocks] = b->n_tok;
 }
 
+/* Index of the first id in ids[0..n), n when it is not there. */
+static size_t index_of(int32_t id, const int32_t *ids, size_t n)
+{
+    size_t i = 0;
+
+    while (i < n && ids[i] != id) {
+        i++;
+    }
+    return i;
+}
+
+/* Prefix of sample j and the place of what follows. */
+static void find_prefix(esp_batch *b, size_t j)
+{
+    const int32_t *ids = b->ids + b->start[j];
+    size_t n = b->start[j + 1] - b->start[j], prefix, place;
+
+    b->prefix[j] = b->place[j] = 0;
+    if (!b->rule || (prefix = index_of(b->rule->start, ids, n)) == n || prefix == 0) {
+        return;
+    }
+    place = index_of(b->rule->mask[0], ids, prefix);
+    if (place == prefix) {
+        place = index_of(b->rule->mask[1], ids, prefix);
+    }
+    b->prefix[j] = prefix;
+    b->place[j] = place < prefix ? place : prefix - 1;
+}
+
 void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size_t n,
                     size_t min_rows)
 {
@@ -118,7 +152,29 @@ void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size
     b->n_samples = n;
     b->n_tok = at;
     b->position = 0;
+    for (size_t i = 0; i < n; i++) {
+        find_prefix(b, i);
+    }
     cut_blocks(b, min_rows);
+}
+
+static bool behind_prefix(const esp_batch *b, size_t j, size_t index)
+{
+    return b->prefix[j] > 0 && index >= b->prefix[j];
+}
+
+size_t esp_batch_position(const esp_batch *b, size_t j, size_t t)
+{
+    size_t index = b->position + t;
+
+    return behind_prefix(b, j, index) ? b->place[j] : index;
+}
+
+size_t esp_batch_block_position(const esp_batch *b, size_t j, size_t t)
+{
+    size_t index = b->position + t;
+
+    return behind_prefix(b, j, index) ? index - b->prefix[j] + 1 : 0;
 }
 
 size_t esp_batch_longest(const esp_batch *b)
