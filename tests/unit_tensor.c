@@ -406,7 +406,7 @@ static void test_cross_entropy(void)
     make_arrays(in, grads, &o, 6);
     in[0][2 * V + V - 1] = 30; /* a sure hit */
     memcpy(grads[0], in[0], o.n_in[0] * sizeof(float));
-    esp_cross_entropy(loss, hit, grads[0], targets, NULL, N, V);
+    esp_cross_entropy(loss, hit, grads[0], targets, NULL, 0, N, V);
     CU_ASSERT(memcmp(grads[0], in[0], o.n_in[0] * sizeof(float)) == 0);
     for (size_t i = 0; i < N; i++) {
         loss_f32[i] = (float)loss[i];
@@ -414,7 +414,7 @@ static void test_cross_entropy(void)
     CU_ASSERT(forward_close(&o, in, loss_f32));
     CU_ASSERT(loss[1] == 0 && loss[2] < 1e-6);
     CU_ASSERT(hit[0] == 0 && hit[1] == 0 && hit[2] == 1);
-    esp_cross_entropy(loss, NULL, grads[0], targets, scale, N, V);
+    esp_cross_entropy(loss, NULL, grads[0], targets, scale, 0, N, V);
     CU_ASSERT(gradients_close(&o, in, scale, grads));
     free_arrays(in, grads);
 }
@@ -427,7 +427,7 @@ static void test_cross_entropy_range(void)
     double loss[3];
     uint8_t hit[3];
 
-    esp_cross_entropy(loss, hit, x, targets, NULL, 3, 3);
+    esp_cross_entropy(loss, hit, x, targets, NULL, 0, 3, 3);
     CU_ASSERT_DOUBLE_EQUAL(loss[0], log(2), 1e-6);
     CU_ASSERT_DOUBLE_EQUAL(loss[1], 0, 1e-6);
     CU_ASSERT(hit[0] == 1 && hit[1] == 1);

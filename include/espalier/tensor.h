@@ -119,14 +119,18 @@ void esp_gate_forward(float *y, const float *g, const float *u, esp_activation a
 void esp_gate_backward(float *dg, float *du, const float *dy, const float *g, const float *u,
                        esp_activation a, size_t n);
 
+/* x = cap tanh(x / cap) over n elements, in place; cap above 0 (Gemma 2, 2024). */
+void esp_soft_cap(float *x, float cap, size_t n);
+
 /* y = a + b and dy += a over n elements. y may be a or b. */
 void esp_add(float *y, const float *a, const float *b, size_t n);
 void esp_accumulate(float *y, const float *a, size_t n);
 
 /* Cross-entropy of rows of logits [n, V] against targets [n] (ESP_NO_TARGET rows count nothing).
+ * Where cap is above 0, the rows that count are soft-capped first, in place.
  * loss [n] f64 and hit [n] (the target is the largest logit; may be NULL) are set. Where scale [n] is
- * not NULL, logits become their gradient, scale[i] * (softmax - onehot), zero for rows without target. */
+ * not NULL, logits become their gradient, scale[i] * (softmax - onehot) times the slope of the cap, zero for rows without target. */
 void esp_cross_entropy(double *loss, uint8_t *hit, float *logits, const int32_t *targets,
-                       const float *scale, size_t n, size_t V);
+                       const float *scale, float cap, size_t n, size_t V);
 
 #endif

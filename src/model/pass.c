@@ -210,8 +210,8 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
         esp_linear_forward(outer->logits, p->hidden + begin * D, head_of(p), NULL, D, V, &chunk);
         p->flops += 2.0 * (double)chunk.n_tok * (double)D * (double)V;
         esp_cross_entropy(outer->losses + begin, outer->hits + begin, outer->logits,
-                          batch->targets + begin, scale ? outer->scale + begin : NULL, chunk.n_tok,
-                          V);
+                          batch->targets + begin, scale ? outer->scale + begin : NULL, 0,
+                          chunk.n_tok, V);
         if (scale) {
             head_backward(p, d_normed, sink, begin, &chunk);
         }

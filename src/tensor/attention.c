@@ -71,21 +71,6 @@ static span seen_by_block(const head *h, size_t i, size_t n_q)
 
 /* ---- scores ----------------------------------------------------------------------------------- */
 
-/* s = c tanh(s / c) over n scores, and its slope where bend is not NULL */
-static void cap_scores(float *s, float *bend, float cap, size_t n)
-{
-#pragma omp simd
-    for (size_t i = 0; i < n; i++) {
-        s[i] = esp_tanhf(s[i] / cap);
-    }
-    for (size_t i = 0; bend && i < n; i++) {
-        bend[i] = 1 - s[i] * s[i];
-    }
-    for (size_t i = 0; i < n; i++) {
-        s[i] *= cap;
-    }
-}
-
 /* s[i] += slope * (key - query) for n keys from `from` on */
 static void add_distances(float *s, float slope, size_t query, size_t from, size_t n)
 {
@@ -128,8 +113,11 @@ static void probabilities(const scratch *s, const head *h, size_t i, size_t n_q,
         span seen = seen_by(h, i + r);
         float *row = s->p + r * n;
 
-        if (a->soft_cap != 0) {
-            cap_scores(row, s->bend ? s->bend + r * n : NULL, a->soft_cap, n);
+        if (a->soft_cap > 0) {
+            esp_cap_row(row, a->soft_cap, n);
+        }
+        for (size_t c = 0; s->bend && c < n; c++) {
+            s->bend[r * n + c] = esp_cap_slope(row[c], 1 / a->soft_cap);
         }
         if (h->slope != 0) {
             add_distances(row, h->slope, h->before + i + r, keys.from, n);
@@ -240,7 +228,7 @@ void esp_attention_backward(float *dq, float *dk, float *dv, const float *dout, 
 
         ESP_NEW(s.p, size);
         ESP_NEW(s.dp, size);
-        if (a->soft_cap != 0) {
+        if (a->soft_cap > 0) {
             ESP_NEW(s.bend, size);
         }
         /* The heads of one key/value head follow each other on one thread: they add into the same rows. */

@@ -16,33 +16,40 @@ static double sum_of_exp(const float *x, float max, size_t n)
     return sum;
 }
 
-/* Logits x of a row become scale * (softmax - onehot). */
-static void to_gradient(float *x, float max, double sum, size_t target, float scale, size_t n)
+/* Capped logits x of a row become scale * (softmax - onehot), times the slope of the cap. */
+static void to_gradient(float *x, float max, double sum, size_t target, float scale, float cap,
+                        size_t n)
 {
-    float each = (float)((double)scale / sum);
+    float each = (float)((double)scale / sum), inverse = cap > 0 ? 1 / cap : 0;
+    float of_target = scale * esp_cap_slope(x[target], inverse);
 
     for (size_t i = 0; i < n; i++) {
-        x[i] = each * esp_expf(x[i] - max);
+        x[i] = each * esp_expf(x[i] - max) * esp_cap_slope(x[i], inverse);
     }
-    x[target] -= scale;
+    x[target] -= of_target;
 }
 
-/* Loss of a row with a target; scale NULL leaves x as it is. */
-static double row_loss(bool *hit, float *x, size_t target, const float *scale, size_t V)
+/* Loss of a row with a target; x is capped and, unless scale is NULL, becomes the gradient. */
+static double row_loss(bool *hit, float *x, size_t target, const float *scale, float cap, size_t V)
 {
-    float max = esp_largest(x, V);
-    double sum = sum_of_exp(x, max, V);
-    double loss = log(sum) + (double)max - (double)x[target];
+    float max;
+    double sum, loss;
 
+    if (cap > 0) {
+        esp_cap_row(x, cap, V);
+    }
+    max = esp_largest(x, V);
+    sum = sum_of_exp(x, max, V);
+    loss = log(sum) + (double)max - (double)x[target];
     *hit = x[target] >= max;
     if (scale) {
-        to_gradient(x, max, sum, target, *scale, V);
+        to_gradient(x, max, sum, target, *scale, cap, V);
     }
     return loss;
 }
 
 void esp_cross_entropy(double *loss, uint8_t *hit, float *logits, const int32_t *targets,
-                       const float *scale, size_t n, size_t V)
+                       const float *scale, float cap, size_t n, size_t V)
 {
 #pragma omp parallel for schedule(dynamic)
     for (size_t i = 0; i < n; i++) {
@@ -51,7 +58,7 @@ void esp_cross_entropy(double *loss, uint8_t *hit, float *logits, const int32_t 
 
         loss[i] = 0;
         if (targets[i] != ESP_NO_TARGET) {
-            loss[i] = row_loss(&right, x, (size_t)targets[i], scale ? scale + i : NULL, V);
+            loss[i] = row_loss(&right, x, (size_t)targets[i], scale ? scale + i : NULL, cap, V);
         } else if (scale) {
             memset(x, 0, V * sizeof *x);
         }

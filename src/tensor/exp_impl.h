@@ -69,6 +69,21 @@ static inline float esp_tanhf(float x)
     return above_one / (above_one + 2);
 }
 
+/* x = cap tanh(x / cap) over n numbers, cap above 0. */
+static inline void esp_cap_row(float *x, float cap, size_t n)
+{
+#pragma omp simd
+    for (size_t i = 0; i < n; i++) {
+        x[i] = cap * esp_tanhf(x[i] / cap);
+    }
+}
+
+/* Slope of that at a capped y; inverse is 1 / cap. */
+static inline float esp_cap_slope(float y, float inverse)
+{
+    return 1 - (y * inverse) * (y * inverse);
+}
+
 /* Largest of n numbers, which softmax takes off before the exponential. */
 static inline float esp_largest(const float *x, size_t n)
 {
@@ -79,12 +94,6 @@ static inline float esp_largest(const float *x, size_t n)
         m = x[i] > m ? x[i] : m;
     }
     return m;
-}
-
-/* 1 / (1 + exp(-x)) */
-static inline float esp_sigmoid(float x)
-{
-    return 1.0f / (1.0f + esp_expf(-x));
 }
 
 #endif

@@ -1,4 +1,4 @@
-/* gate.c - element by element: activations, alone and as a gate, and sums. */
+/* gate.c - element by element: activations, alone and as a gate, the soft cap, and sums. */
 #include "espalier/tensor.h"
 #include "tensor/exp_impl.h"
 #include "tensor/tile_impl.h"
@@ -22,9 +22,9 @@ static inline float within_tails(float x)
 
 static inline curve silu(float x)
 {
-    float s = esp_sigmoid(x), y = x * s;
+    float e = esp_expf(-x), s = 1 / (1 + e);
 
-    return (curve){ y, s + y * (1 - s) };
+    return (curve){ x * s, s + x * s * (e * s) }; /* e s = 1 - s */
 }
 
 /* (1 + tanh(u)) / 2 is the sigmoid of z = 2u, which loses nothing in the tail. */
@@ -33,10 +33,10 @@ static inline curve gelu_tanh(float x)
     const double a = 1.5957691216057308, b = 0.044715; /* 2 sqrt(2 / pi) */
     float near = within_tails(x);
     double square = (double)near * (double)near;
-    float s = 1 / (1 + esp_exp_of_double(-a * (double)near * (1 + b * square)));
+    float e = esp_exp_of_double(-a * (double)near * (1 + b * square)), s = 1 / (1 + e);
     float dz = (float)(a * (1 + 3 * b * square));
 
-    return (curve){ esp_select(x > near, x, near) * s, s + near * dz * s * (1 - s) };
+    return (curve){ esp_select(x > near, x, near) * s, s + near * dz * s * (e * s) };
 }
 
 /* The normal distribution's tail P(X > z), z >= 0, over exp(-z^2 / 2), relative error under 1e-7 for
@@ -163,6 +163,14 @@ void esp_gate_backward(float *dg, float *du, const float *dy, const float *g, co
             slope[c] *= u[i + c];
         }
         add_product(dg + i, dy + i, slope, m);
+    }
+}
+
+void esp_soft_cap(float *x, float cap, size_t n)
+{
+#pragma omp parallel for if (n > WORTH_THREADS)
+    for (size_t i = 0; i < n; i += TILE) {
+        esp_cap_row(x + i, cap, esp_tile(i, n, TILE));
     }
 }
 
