@@ -216,7 +216,7 @@ static void test_rotary_angles_that_are_refused(void)
     check_refused("{\"rope_scaling\": \"linear\"}",
                   "rope_scaling is \"linear\", must be an object");
     check_refused("{\"rope_theta\": -1}", "rope_theta is -1");
-    check_refused("{\"head_dim\": 15}", "head_dim is 15, must be even");
+    check_refused("{\"head_dim\": 15}", "head_dim is 15, must be a multiple of 2");
 }
 
 /* ---- refusals ------------------------------------------------------------------------------------ */
@@ -307,7 +307,7 @@ static void test_reshape_to_equal_layers(void)
 {
     esp_model m = shape_of(
         "{\"espalier\": {\"intermediate_size\": [96, 95]}, \"layer_types\": [\"a\", \"b\"]}");
-    esp_layer_dims layer = { 2, 1, 40 };
+    esp_layer_dims layer = { 2, 1, 40, 0 };
     esp_dims dims = m.dims;
     esp_model to;
 
@@ -335,7 +335,7 @@ static void test_reshape_to_equal_layers(void)
 static void test_reshape_to_layers_that_differ(void)
 {
     esp_model m = shape_of("{}"), to;
-    esp_layer_dims layers[] = { { 4, 2, 96 }, { 2, 1, 96 } };
+    esp_layer_dims layers[] = { { 4, 2, 96, 0 }, { 2, 1, 96, 0 } };
     esp_dims dims = m.dims;
     json_t *own;
 
@@ -355,7 +355,7 @@ static void test_reshape_to_layers_that_differ(void)
 static const char *reshaped_type(const char *patch, size_t heads)
 {
     esp_model m = shape_of(patch), to;
-    esp_layer_dims layers[] = { { heads, 1, 96 }, { heads, 1, 96 } };
+    esp_layer_dims layers[] = { { heads, 1, 96, 0 }, { heads, 1, 96, 0 } };
     esp_dims dims = m.dims;
     const char *type;
 

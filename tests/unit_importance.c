@@ -66,7 +66,7 @@ static void check_unit(const fixture *t, const esp_scores *s, const esp_unit *u,
         free(path);
     }
     for (size_t i = 0; in_layer && i < u->n_structures; i++) {
-        const char *label = t->golden.model.arch->slots[u->structures[i].slot].label;
+        const char *label = u->structures[i].label;
         char *path = esp_format("%s/structures/%s", base, label);
 
         check_array(t, path, esp_scores_structure(s, u, c) + i * n, n);
@@ -253,7 +253,7 @@ static void direct_linear(void *ctx, size_t layer, int slot, const float *dy, co
 }
 
 /* The product of one-hot rows and dx. */
-static void direct_embed(void *ctx, const float *dx)
+static void direct_embed(void *ctx, int slot, const int32_t *row, const float *dx)
 {
     direct *d = ctx;
     size_t V = d->model->dims.vocab, n_tok = d->batch->n_tok;
@@ -261,15 +261,15 @@ static void direct_embed(void *ctx, const float *dx)
 
     ESP_NEW(one_hot, n_tok * V);
     for (size_t t = 0; t < n_tok; t++) {
-        one_hot[t * V + (size_t)d->batch->ids[t]] = 1;
+        one_hot[t * V + (size_t)row[t]] = 1;
     }
-    add_direct(d, ESP_SLOT_EMBED, one_hot, dx, n_tok);
+    add_direct(d, slot, one_hot, dx, n_tok);
     free(one_hot);
 }
 
 static void run_direct(direct *d, const esp_samples *samples)
 {
-    esp_sink sink = { .ctx = d, .linear = direct_linear, .embed = direct_embed };
+    esp_sink sink = { .ctx = d, .linear = direct_linear, .lookup = direct_embed };
     size_t longest = esp_samples_longest(samples);
     esp_batch batch;
     esp_pass pass;

@@ -102,8 +102,11 @@ static void stretch_norms(esp_model *m, size_t left)
         ((float *)last->data)[k] *= sqrtf(share);
     }
     for (size_t i = 0; i < m->dims.n_layers * n_block(m); i++) {
-        for (size_t k = 0; m->block[i].cols == 1 && k < m->block[i].rows; k++) {
-            ((float *)m->block[i].data)[k] *= sqrtf(share);
+        const esp_weight *w = &m->block[i]; /* not those over the channels of a head */
+        size_t n = w->cols == 1 && w->rows == m->dims.hidden ? w->rows : 0;
+
+        for (size_t k = 0; k < n; k++) {
+            ((float *)w->data)[k] *= sqrtf(share);
         }
     }
 }

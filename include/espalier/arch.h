@@ -1,7 +1,8 @@
 /* arch.h - a family of models as data: which weights there are and how values flow through a block.
  *
- * The description is the only place that knows tensor names and wiring. Forward and backward run its
- * operations, the dependency graph reads its wiring, loading and saving read its weights.
+ * The description is the only place that knows tensor names, config.json's keys and wiring. Forward and
+ * backward run its operations, the dependency graph reads its wiring, loading and saving read its
+ * weights.
  */
 #ifndef ESPALIER_ARCH_H
 #define ESPALIER_ARCH_H
@@ -9,36 +10,62 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Kinds of width that a value or a side of a weight has. The sizes are those of a model (and, for
- * QUERY, KV and MLP, of a layer). */
+#include "espalier/tensor.h"
+
+/* Kinds of width that a value or a side of a weight has. The sizes are those of a model and a layer. */
 typedef enum esp_width {
-    ESP_W_ONE,    /* the missing second side of a vector   */
-    ESP_W_HIDDEN, /* D                                     */
-    ESP_W_QUERY,  /* H * d                                 */
-    ESP_W_KV,     /* K * d                                 */
-    ESP_W_MLP,    /* F                                     */
-    ESP_W_VOCAB   /* V                                     */
+    ESP_W_NONE,     /* 0: of a slot that a family does not have */
+    ESP_W_ONE,      /* the missing second side of a vector      */
+    ESP_W_HIDDEN,   /* D                                        */
+    ESP_W_QUERY,    /* H * d                                    */
+    ESP_W_KV,       /* K * d                                    */
+    ESP_W_MLP,      /* F                                        */
+    ESP_W_VOCAB,    /* V                                        */
+    ESP_W_HEAD,     /* d                                        */
+    ESP_W_QKV,      /* (H + 2 K) * d                            */
+    ESP_W_GATE_UP,  /* 2 F                                      */
+    ESP_W_POSITIONS /* rows of a table of learned positions     */
 } esp_width;
 
+/* What an operation does. Those of the stem work on the residual stream in place, one after another. */
 typedef enum esp_op_kind {
-    ESP_OP_NORM,      /* out = norm(in0) with a weight vector                */
-    ESP_OP_LINEAR,    /* out = in0 W^T (+ bias)                              */
-    ESP_OP_ROTARY,    /* out = in0 turned by position, a head at a time      */
-    ESP_OP_ATTENTION, /* out = softmax(in0 in1^T) in2, heads and groups      */
-    ESP_OP_GATE,      /* out = silu(in0) * in1, index by index               */
-    ESP_OP_ADD        /* out = in0 + in1, index by index                     */
+    ESP_OP_NORM, /* out = norm(in0) with a weight vector; a head at a time where that has d rows */
+    ESP_OP_LINEAR, /* out = in0 W^T (+ bias)                                                       */
+    ESP_OP_SLICE, /* out = a part of in0, a value made by a fused weight                          */
+    ESP_OP_ROTARY, /* out = in0 turned by position, a head at a time                               */
+    ESP_OP_ATTENTION, /* out = softmax(in0 in1^T) in2, heads and groups                               */
+    ESP_OP_ACTIVATION, /* out = f(in0)                                                                */
+    ESP_OP_GATE, /* out = f(in0) * in1, index by index                                           */
+    ESP_OP_ADD,  /* out = in0 + in1, index by index                                              */
+    ESP_OP_LOOKUP, /* stem: the rows of a table, by token (first) or position (added)              */
+    ESP_OP_SCALE /* stem: times sqrt(D)                                                          */
 } esp_op_kind;
 
-/* Where the bias of a linear weight comes from. */
+typedef enum esp_norm {
+    ESP_NORM_RMS,     /* w x / rms(x)        */
+    ESP_NORM_RMS_ONE, /* (1 + w) x / rms(x)  */
+    ESP_NORM_LAYER    /* LayerNorm with bias */
+} esp_norm;
+
+/* Where a bias comes from. */
 typedef enum esp_bias {
     ESP_BIAS_NEVER,
+    ESP_BIAS_ALWAYS,
     ESP_BIAS_QKV,       /* where the family always has it, or config.json says attention_bias */
     ESP_BIAS_ATTENTION, /* where config.json says attention_bias                              */
     ESP_BIAS_MLP        /* where config.json says mlp_bias                                    */
 } esp_bias;
 
-/* Slots outside the blocks come first, the same in every family. */
-enum { ESP_SLOT_EMBED, ESP_SLOT_FINAL_NORM, ESP_SLOT_HEAD, ESP_SLOT_BLOCK };
+/* Slots outside the blocks come first, the same in every family; one that a family does not have is
+ * left out of its table and has 0 rows. */
+enum {
+    ESP_SLOT_EMBED,
+    ESP_SLOT_POSITION,  /* learned positions                       */
+    ESP_SLOT_STEM_NORM, /* between the embedding and the first block */
+    ESP_SLOT_FINAL_NORM,
+    ESP_SLOT_HEAD,
+    ESP_SLOT_BLOCK
+};
 
 typedef struct esp_slot {
     const char *name;     /* Hugging Face name without ".weight"; "%zu" stands for the layer */
@@ -47,19 +74,71 @@ typedef struct esp_slot {
     esp_bias bias;
 } esp_slot;
 
+/* Which part of a fused value a slice is: index i of it is index
+ *     start + i / run * step + i % run
+ * of the whole, see esp_slice. */
+typedef struct esp_part_of {
+    size_t parts, part; /* by head: heads of `parts` kinds take turns, this is kind `part`;
+                            parts 0: the value is one block, after the blocks of widths before[] */
+    esp_width before[2];
+} esp_part_of;
+
 typedef struct esp_op {
     esp_op_kind kind;
-    int slot;  /* weight of NORM and LINEAR, else -1 */
-    int in[3]; /* values, -1 where unused            */
-    int out;   /* value; each value is written by one operation */
+    int slot;          /* weight of NORM, LINEAR and LOOKUP, else -1 */
+    int in[3];         /* values, -1 where unused                    */
+    int out;           /* value; each value is written by one operation */
+    esp_part_of part;  /* of SLICE                                             */
+    const char *label; /* of SLICE: short name of the structure in importance.h5 */
 } esp_op;
+
+/* The names that a family gives to its sizes in config.json; NULL where it has none. */
+typedef struct esp_config_keys {
+    const char *hidden, *layers, *heads, *vocab;
+    const char *kv_heads; /* NULL: as many as heads */
+    const char *mlp;      /* NULL: 4 D              */
+    const char *head_dim; /* missing in a file: D / heads */
+    const char *positions;
+    const char *norm_eps;
+    double eps; /* where config.json does not say */
+    const char *activation;
+    const char *query_scale;   /* attention is scaled by 1 / sqrt of it instead of 1 / sqrt(d) */
+    const char *attention_cap; /* soft caps of attention and of logits                         */
+    const char *logit_cap;
+} esp_config_keys;
+
+/* A flag of config.json that only counts with one value. */
+typedef struct esp_config_flag {
+    const char *key;
+    bool value, missing; /* what it must be, and what a file that does not say it means */
+} esp_config_flag;
+
+typedef struct esp_rotary_kind {
+    bool pairs;     /* channels 2c and 2c + 1 turn together, else c and c + n / 2 */
+    size_t divisor; /* the first d / divisor channels of a head turn; 0: no rotary positions */
+} esp_rotary_kind;
 
 typedef struct esp_arch {
     const char *model_type;   /* of config.json       */
     const char *architecture; /* "LlamaForCausalLM"   */
+    const char *uneven_type;  /* model_type of the same block without biases that clients take where
+                                 heads do not divide D; NULL: none */
+    const esp_config_keys *keys;
+    const esp_config_flag *flags; /* [n_flags] */
+    size_t n_flags;
+    bool tied; /* where config.json does not say tie_word_embeddings */
     bool always_qkv_bias;
-    const esp_slot *slots; /* [n_slots]            */
+    bool
+        alternate_window; /* sliding_window holds for layers 0, 2, ... or as layer_types says; else it
+                              bounds the positions */
+    esp_norm norm;
+    esp_activation activation;
+    esp_rotary_kind rotary;
+    size_t position_offset; /* row of the table of learned positions that position 0 looks up */
+    const esp_slot *slots;  /* [n_slots]            */
     size_t n_slots;
+    const esp_op *stem; /* [n_stem] from token ids to the input of the first block */
+    size_t n_stem;
     const esp_width *values; /* [n_values] widths; value 0 is the input of a block */
     size_t n_values;
     const esp_op *ops; /* [n_ops] of a block, in order; the last writes the block's output */

@@ -17,7 +17,8 @@
 #define ESP_NO_LAYER ((size_t)-1) /* the layer of slots outside the blocks */
 
 typedef struct esp_layer_dims {
-    size_t heads, kv_heads, mlp; /* H, K, F of this layer */
+    size_t heads, kv_heads, mlp; /* H, K, F of this layer                            */
+    size_t window;               /* keys that a query sees at most; 0: all before it */
 } esp_layer_dims;
 
 typedef struct esp_dims {
@@ -38,12 +39,15 @@ typedef struct esp_model {
     esp_dims dims;
     bool tied; /* the head is the embedding                             */
     float norm_eps;
-    double *inv_freq;       /* [head_dim / 2] owned, rope scaling applied             */
-    int32_t bos, eos;       /* -1 when config.json names none                        */
-    esp_dtype dtype;        /* of the embedding; files are written in each weight's own */
-    esp_weight *outer;      /* [ESP_SLOT_BLOCK] owned                                */
-    esp_weight *block;      /* [n_layers * (n_slots - ESP_SLOT_BLOCK)] owned         */
-    esp_safetensors *files; /* [n_files] owned                                       */
+    float attention_scale;          /* of products of queries and keys               */
+    float attention_cap, logit_cap; /* s becomes cap tanh(s / cap); 0: it does not   */
+    size_t rotary;                  /* channels of a head that turn with the position; 0: none */
+    double *inv_freq;               /* [rotary / 2] owned, rope scaling applied                */
+    int32_t bos, eos;               /* -1 when config.json names none                        */
+    esp_dtype dtype;                /* of the embedding; files are written in each weight's own */
+    esp_weight *outer;              /* [ESP_SLOT_BLOCK] owned                                */
+    esp_weight *block;              /* [n_layers * (n_slots - ESP_SLOT_BLOCK)] owned         */
+    esp_safetensors *files;         /* [n_files] owned                                       */
     size_t n_files;
     json_t *config; /* config.json as read; owned                            */
     char *dir;      /* owned                                                 */
@@ -74,7 +78,15 @@ char *esp_model_tensor_name(const esp_model *m, size_t layer, int slot);
 /* Elements of a width in a layer (any layer for widths of the whole model). Local. */
 size_t esp_model_width(const esp_model *m, size_t layer, esp_width w);
 
-/* Visits all weights once in file order: embedding, layers, final norm, head (when not tied). Local. */
+/* Where an ESP_OP_SLICE finds its part: index i of it is index start + i / run * step + i % run. Local. */
+typedef struct esp_slice {
+    size_t start, run, step;
+} esp_slice;
+
+esp_slice esp_model_slice(const esp_model *m, size_t layer, const esp_op *op);
+size_t esp_slice_index(esp_slice s, size_t i);
+
+/* Visits all weights once in file order: stem, layers, final norm, head (when not tied). Local. */
 typedef void (*esp_weight_visitor)(void *ctx, size_t layer, int slot, const esp_weight *w);
 void esp_model_visit(const esp_model *m, esp_weight_visitor visit, void *ctx);
 

@@ -31,7 +31,7 @@ typedef struct esp_params {
     float *best;     /* [n] owned; values of the best validation                         */
     size_t *stage;   /* [n_stages + 1] owned; stage s of the backward completes the gradients of
                         numbers stage[s] .. stage[s + 1] - 1. Stages: final norm and untied head,
-                        the layers from the last to the first, embedding */
+                        the layers from the last to the first, stem */
     size_t n_stages; /* n_layers + 2 */
 } esp_params;
 

@@ -19,10 +19,11 @@ typedef struct esp_sink {
      * called once a chunk of tokens, in order. */
     void (*linear)(void *ctx, size_t layer, int slot, const float *dy, const float *x,
                    size_t n_tok);
-    /* dw [n_samples, D]: gradient of the norm's weight, a row a sample. */
-    void (*norm)(void *ctx, size_t layer, int slot, const float *dw);
-    /* dx [n_tok, D]: gradient of the embedded tokens. */
-    void (*embed)(void *ctx, const float *dx);
+    /* dw [n_samples, n]: gradient of a norm's weight of n numbers, a row a sample; db likewise of its
+     * bias, NULL where it has none. */
+    void (*norm)(void *ctx, size_t layer, int slot, const float *dw, const float *db);
+    /* dx [n_tok, D]: gradient of the rows of a table that the tokens looked up; row [n_tok]. */
+    void (*lookup)(void *ctx, int slot, const int32_t *row, const float *dx);
     /* No more calls for this layer; layer ESP_NO_LAYER: none for the head and the final norm. */
     void (*done)(void *ctx, size_t layer);
 } esp_sink;
@@ -49,6 +50,7 @@ typedef struct esp_pass {
     float *d_hidden;         /* [max_tok, D] owned: gradient of what flows back                  */
     float *d_spare;          /* [max_tok, D] owned: takes turns with d_hidden                    */
     struct esp_block *block; /* scratch of one block; owned                              */
+    struct esp_stem *stem;   /* what the stem keeps for its backward; owned              */
     struct esp_outer *outer; /* f32 weights outside the blocks, logits; owned            */
     double flops;            /* multiply-adds * 2 of the linear products executed so far         */
 } esp_pass;

@@ -19,11 +19,11 @@ static bool is_usable_in_place(const esp_weight *w)
     return w->dtype == ESP_F32 && at % _Alignof(float) == 0;
 }
 
-void esp_f32_load(esp_f32 *f, const esp_weight *w)
+void esp_f32_load(esp_f32 *f, const esp_weight *w, float plus)
 {
     size_t n = w->rows * w->cols, n_all = n + (w->has_bias ? w->rows : 0);
 
-    if (is_usable_in_place(w)) {
+    if (plus == 0 && is_usable_in_place(w)) {
         f->w = w->data;
         f->b = w->has_bias ? w->bias : NULL;
         return;
@@ -34,6 +34,9 @@ void esp_f32_load(esp_f32 *f, const esp_weight *w)
         f->n_room = n_all;
     }
     esp_to_f32(f->room, w->data, w->dtype, n);
+    for (size_t i = 0; plus != 0 && i < n; i++) {
+        f->room[i] += plus;
+    }
     f->w = f->room;
     f->b = NULL;
     if (w->has_bias) {
@@ -46,6 +49,11 @@ void esp_f32_free(esp_f32 *f)
 {
     free(f->room);
     *f = (esp_f32){ 0 };
+}
+
+float esp_slot_plus(const esp_arch *a, int slot)
+{
+    return a->slots[slot].cols == ESP_W_ONE && a->norm == ESP_NORM_RMS_ONE ? 1 : 0;
 }
 
 /* The f32 weights of a layer: of the one layer in memory, or of all. */
@@ -62,7 +70,8 @@ static void load_layer(esp_pass *p, size_t layer)
         return;
     }
     for (int slot = ESP_SLOT_BLOCK; slot < (int)p->model->arch->n_slots; slot++) {
-        esp_f32_load(&weights[slot], esp_model_weight(p->model, layer, slot));
+        esp_f32_load(&weights[slot], esp_model_weight(p->model, layer, slot),
+                     esp_slot_plus(p->model->arch, slot));
     }
     p->block->loaded = layer;
 }
@@ -74,8 +83,13 @@ int esp_block_output(const esp_arch *a)
     return a->ops[a->n_ops - 1].out;
 }
 
-/* Marks the operations whose results some backward reads: inputs of all but sums and rotations, and
- * what those are made of. */
+/* Whether the backward of an operation reads its inputs. */
+static bool reads_inputs(esp_op_kind k)
+{
+    return k != ESP_OP_ADD && k != ESP_OP_ROTARY && k != ESP_OP_SLICE;
+}
+
+/* Marks the operations whose results some backward reads, and what those are made of. */
 static void find_redo(bool *redo, const esp_arch *a)
 {
     bool *read = NULL;
@@ -83,11 +97,10 @@ static void find_redo(bool *redo, const esp_arch *a)
     ESP_NEW(read, a->n_values);
     for (size_t i = a->n_ops; i-- > 0;) {
         const esp_op *op = &a->ops[i];
-        bool reads = op->kind != ESP_OP_ADD && op->kind != ESP_OP_ROTARY;
 
         redo[i] = read[op->out];
         for (int k = 0; k < 3; k++) {
-            if (op->in[k] >= 0 && (reads || redo[i])) {
+            if (op->in[k] >= 0 && (reads_inputs(op->kind) || redo[i])) {
                 read[op->in[k]] = true;
             }
         }
@@ -105,6 +118,14 @@ static size_t widest_in_model(const esp_model *m, esp_width w)
         widest = n > widest ? n : widest;
     }
     return widest;
+}
+
+/* Rows of the widest norm, in or outside the blocks. */
+static size_t widest_norm(const esp_model *m)
+{
+    size_t widest = m->dims.hidden;
+
+    return widest > m->dims.head_dim ? widest : m->dims.head_dim;
 }
 
 void esp_block_init(esp_block *b, const esp_model *m, esp_pass_options o)
@@ -129,7 +150,8 @@ void esp_block_init(esp_block *b, const esp_model *m, esp_pass_options o)
         }
     }
     if (o.backward) {
-        ESP_NEW(b->norm_grad, o.max_samples * m->dims.hidden);
+        ESP_NEW(b->norm_grad, 2 * o.max_samples * widest_norm(m));
+        ESP_NEW(b->row_start, o.max_samples + 1);
     }
 }
 
@@ -155,6 +177,7 @@ void esp_block_free(esp_block *b, const esp_model *m)
     free(b->dlow);
     free(b->dropped);
     free(b->norm_grad);
+    free(b->row_start);
     *b = (esp_block){ 0 };
 }
 
@@ -183,17 +206,28 @@ typedef struct site {
     const esp_op *op;
     const esp_model *model;
     size_t layer;
-    size_t heads, kv_heads, head_dim;
+    esp_attention attention;
+    esp_rotation rotation;
     const esp_batch *batch;
 } site;
 
 static site make_site(const esp_pass *p, size_t layer, const esp_op *op, const esp_batch *batch)
 {
     const esp_model *m = p->model;
+    const esp_layer_dims *d = &m->dims.layer[layer];
 
     return (site){
-        op,   m, layer, m->dims.layer[layer].heads, m->dims.layer[layer].kv_heads, m->dims.head_dim,
-        batch
+        .op = op,
+        .model = m,
+        .layer = layer,
+        .attention = { .heads = d->heads,
+                       .kv_heads = d->kv_heads,
+                       .head_dim = m->dims.head_dim,
+                       .scale = m->attention_scale,
+                       .soft_cap = m->attention_cap,
+                       .window = d->window },
+        .rotation = { .pairs = m->arch->rotary.pairs, .n = m->rotary, .inv_freq = m->inv_freq },
+        .batch = batch
     };
 }
 
@@ -221,65 +255,91 @@ static void linear_forward(esp_pass *p, const site *s, float *y, const float *x)
     }
 }
 
-static esp_attention attention_of(const site *s)
-{
-    return (esp_attention){ .heads = s->heads,
-                            .kv_heads = s->kv_heads,
-                            .head_dim = s->head_dim,
-                            .scale = 1.0f / sqrtf((float)s->head_dim) };
-}
-
-static esp_rotation rotation_of(const site *s)
-{
-    return (esp_rotation){ .n = s->head_dim, .inv_freq = s->model->inv_freq };
-}
-
 static void attention_forward(const site *s, float *out, const float *q, const float *k,
                               const float *v, esp_cache *cache)
 {
-    size_t n = s->batch->n_tok, width = s->kv_heads * s->head_dim;
-    esp_attention a = attention_of(s);
+    size_t n = s->batch->n_tok, width = s->attention.kv_heads * s->attention.head_dim;
 
     if (cache) {
-        ESP_REQUIRE(s->batch->position == cache->n && cache->n + n <= cache->capacity);
+        ESP_REQUIRE(s->batch->n_samples == 1 && cache->n + n <= cache->capacity);
         memcpy(cache->k[s->layer] + cache->n * width, k, n * width * sizeof *k);
         memcpy(cache->v[s->layer] + cache->n * width, v, n * width * sizeof *v);
         k = cache->k[s->layer];
         v = cache->v[s->layer];
     }
-    esp_attention_forward(out, q, k, v, &a, s->batch);
+    esp_attention_forward(out, q, k, v, &s->attention, s->batch);
+}
+
+/* Row widths of the whole and the part: y = part of x, or x += y put back into its place. */
+static void slice(float *y, float *x, const site *s, bool back)
+{
+    esp_slice part = esp_model_slice(s->model, s->layer, s->op);
+    size_t n = width_of(s, s->op->out), n_whole = width_of(s, s->op->in[0]);
+
+#pragma omp parallel for
+    for (size_t t = 0; t < s->batch->n_tok; t++) {
+        for (size_t i = 0; i < n; i += part.run) {
+            float *whole = x + t * n_whole + esp_slice_index(part, i), *at = y + t * n + i;
+
+            if (back) {
+                esp_accumulate(whole, at, part.run);
+            } else {
+                memcpy(at, whole, part.run * sizeof *at);
+            }
+        }
+    }
+}
+
+/* Rows of single heads where the weight is one for all heads. */
+static size_t rows_a_token(const site *s)
+{
+    return width_of(s, s->op->out) / esp_model_weight(s->model, s->layer, s->op->slot)->rows;
+}
+
+static void norm_forward(const esp_pass *p, const site *s, float *y, const float *x)
+{
+    size_t n = rows_a_token(s);
+
+    esp_norm_forward(y, x, &weights_of(p, s->layer)[s->op->slot], s->model, s->batch->n_tok * n,
+                     width_of(s, s->op->out) / n);
 }
 
 static void op_forward(esp_pass *p, const site *s, esp_cache *cache)
 {
-    float **value = p->block->value, *y = value[s->op->out];
-    const float *in[3];
-    size_t n_tok = s->batch->n_tok, width = width_of(s, s->op->out);
-    esp_rotation turn = rotation_of(s);
+    float **value = p->block->value, *y = value[s->op->out], *in[3];
+    size_t n_tok = s->batch->n_tok, width = width_of(s, s->op->out), d = s->attention.head_dim;
 
     for (int i = 0; i < 3; i++) {
         in[i] = s->op->in[i] >= 0 ? value[s->op->in[i]] : NULL;
     }
     switch (s->op->kind) {
     case ESP_OP_NORM:
-        esp_rmsnorm_forward(y, in[0], weights_of(p, s->layer)[s->op->slot].w, n_tok, width,
-                            s->model->norm_eps);
+        norm_forward(p, s, y, in[0]);
         break;
     case ESP_OP_LINEAR:
         linear_forward(p, s, y, in[0]);
         break;
+    case ESP_OP_SLICE:
+        slice(y, in[0], s, false);
+        break;
     case ESP_OP_ROTARY:
-        esp_rotary_forward(y, in[0], &turn, width / s->head_dim, s->head_dim, s->batch);
+        esp_rotary_forward(y, in[0], &s->rotation, width / d, d, s->batch);
         break;
     case ESP_OP_ATTENTION:
         attention_forward(s, y, in[0], in[1], in[2], cache);
         break;
+    case ESP_OP_ACTIVATION:
+        esp_activation_forward(y, in[0], s->model->arch->activation, n_tok * width);
+        break;
     case ESP_OP_GATE:
-        esp_gate_forward(y, in[0], in[1], ESP_SILU, n_tok * width);
+        esp_gate_forward(y, in[0], in[1], s->model->arch->activation, n_tok * width);
         break;
     case ESP_OP_ADD:
         esp_add(y, in[0], in[1], n_tok * width);
         break;
+    case ESP_OP_LOOKUP:
+    case ESP_OP_SCALE:
+        esp_bug(__FILE__, __LINE__, "a step of the stem in a block");
     }
 }
 
@@ -306,14 +366,18 @@ static void linear_backward(esp_pass *p, const site *s, const esp_sink *sink, fl
 static void norm_backward(esp_pass *p, const site *s, const esp_sink *sink, float *dx,
                           const float *dy, const float *x)
 {
-    bool asked = sink && sink->norm;
+    const esp_f32 *f = &weights_of(p, s->layer)[s->op->slot];
+    size_t n = rows_a_token(s), width = width_of(s, s->op->out) / n;
+    float *room = sink && sink->norm ? p->block->norm_grad : NULL;
+    esp_batch rows = *s->batch;
 
-    esp_rmsnorm_backward(dx, asked ? p->block->norm_grad : NULL, dy, x,
-                         weights_of(p, s->layer)[s->op->slot].w, s->model->dims.hidden,
-                         s->model->norm_eps, s->batch);
-    if (asked) {
-        sink->norm(sink->ctx, s->layer, s->op->slot, p->block->norm_grad);
+    for (size_t j = 0; j <= rows.n_samples; j++) {
+        p->block->row_start[j] = n * s->batch->start[j];
     }
+    rows.start = p->block->row_start;
+    rows.n_tok = n * s->batch->n_tok;
+    esp_norm_backward(dx, room, dy, x, f, s->model, width, &rows);
+    esp_norm_hand_over(sink, s->layer, s->op->slot, room, f, width, &rows);
 }
 
 static void op_backward(esp_pass *p, const site *s, const esp_sink *sink)
@@ -321,9 +385,9 @@ static void op_backward(esp_pass *p, const site *s, const esp_sink *sink)
     float **value = p->block->value, **grad = p->block->grad;
     const int *in = s->op->in;
     const float *dy = grad[s->op->out];
-    size_t n = s->batch->n_tok * width_of(s, s->op->out);
-    esp_rotation turn = rotation_of(s);
-    esp_attention attention = attention_of(s);
+    size_t width = width_of(s, s->op->out), n = s->batch->n_tok * width;
+    size_t d = s->attention.head_dim;
+    esp_activation activation = s->model->arch->activation;
 
     switch (s->op->kind) {
     case ESP_OP_NORM:
@@ -332,21 +396,29 @@ static void op_backward(esp_pass *p, const site *s, const esp_sink *sink)
     case ESP_OP_LINEAR:
         linear_backward(p, s, sink, grad[in[0]], dy, value[in[0]]);
         break;
+    case ESP_OP_SLICE:
+        slice(grad[s->op->out], grad[in[0]], s, true);
+        break;
     case ESP_OP_ROTARY:
-        esp_rotary_backward(grad[in[0]], dy, &turn, width_of(s, s->op->out) / s->head_dim,
-                            s->head_dim, s->batch);
+        esp_rotary_backward(grad[in[0]], dy, &s->rotation, width / d, d, s->batch);
         break;
     case ESP_OP_ATTENTION:
         esp_attention_backward(grad[in[0]], grad[in[1]], grad[in[2]], dy, value[in[0]],
-                               value[in[1]], value[in[2]], &attention, s->batch);
+                               value[in[1]], value[in[2]], &s->attention, s->batch);
+        break;
+    case ESP_OP_ACTIVATION:
+        esp_activation_backward(grad[in[0]], dy, value[in[0]], activation, n);
         break;
     case ESP_OP_GATE:
-        esp_gate_backward(grad[in[0]], grad[in[1]], dy, value[in[0]], value[in[1]], ESP_SILU, n);
+        esp_gate_backward(grad[in[0]], grad[in[1]], dy, value[in[0]], value[in[1]], activation, n);
         break;
     case ESP_OP_ADD:
         esp_accumulate(grad[in[0]], dy, n);
         esp_accumulate(grad[in[1]], dy, n);
         break;
+    case ESP_OP_LOOKUP:
+    case ESP_OP_SCALE:
+        esp_bug(__FILE__, __LINE__, "a step of the stem in a block");
     }
 }
 

@@ -23,12 +23,28 @@ typedef struct esp_block {
     float *low, *dlow; /* [max_tok, rank] of an adapter; made when one is first met            */
     float *dropped;    /* [max_tok, widest input]                                              */
     size_t rank, widest;
-    float *norm_grad; /* [max_samples, D] */
+    float *norm_grad;  /* [2, max_samples, widest norm]: of weights, then of biases */
+    size_t *row_start; /* [max_samples + 1] starts of samples in rows of single heads */
 } esp_block;
 
-/* f32 view of a weight and its bias: the mapping itself where it is F32 and aligned, else converted
- * into f's room, which grows as needed. Local. */
-void esp_f32_load(esp_f32 *f, const esp_weight *w);
+/* f32 view of a weight, to which `plus` is added, and its bias: the mapping itself where it is F32 and
+ * aligned and plus is 0, else made in f's room, which grows as needed. Local. */
+void esp_f32_load(esp_f32 *f, const esp_weight *w, float plus);
+
+/* What is added to the weight of a slot before it is used. Local. */
+float esp_slot_plus(const esp_arch *a, int slot);
+
+/* y = norm(x) for rows of n = w's rows channels, and back: dx accumulates; the gradients of weight and
+ * bias, a row a sample, are set in room [2, n_samples, n] (NULL: not wanted). batch's samples start at
+ * rows of x. Local. */
+void esp_norm_forward(float *y, const float *x, const esp_f32 *f, const esp_model *m, size_t n_rows,
+                      size_t n);
+void esp_norm_backward(float *dx, float *room, const float *dy, const float *x, const esp_f32 *f,
+                       const esp_model *m, size_t n, const esp_batch *batch);
+
+/* Hands what esp_norm_backward left in room to the sink. Local. */
+void esp_norm_hand_over(const esp_sink *sink, size_t layer, int slot, const float *room,
+                        const esp_f32 *f, size_t n, const esp_batch *batch);
 void esp_f32_free(esp_f32 *f); /* safe twice and on {0} */
 
 void esp_block_init(esp_block *b, const esp_model *m, esp_pass_options o);

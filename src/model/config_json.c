@@ -11,17 +11,21 @@
 
 #define MAX_SIZE      ((size_t)1 << 28) /* of any width: products of two fit 64 bits with room */
 #define MAX_LAYERS    ((size_t)1 << 16)
-#define OWN_KEY       "espalier" /* object with the sizes of layers that differ */
-#define OLD_POSITIONS 2048       /* of LLaMA folders that do not say it */
+#define OWN_KEY       "espalier"          /* object with the sizes of layers that differ */
+#define OLD_POSITIONS 2048                /* of LLaMA folders that do not say it */
+#define WINDOW_TYPE   "sliding_attention" /* entries of layer_types */
+#define FULL_TYPE     "full_attention"
 
-/* The sizes of a layer, by their keys. */
+/* The sizes of a layer: their names in our own object, and where a family's name for each stands. */
 static const struct layer_key {
     const char *name;
-    size_t at; /* in esp_layer_dims */
+    size_t at;    /* in esp_layer_dims  */
+    size_t plain; /* in esp_config_keys */
 } layer_keys[] = {
-    { "num_attention_heads", offsetof(esp_layer_dims, heads) },
-    { "num_key_value_heads", offsetof(esp_layer_dims, kv_heads) },
-    { "intermediate_size", offsetof(esp_layer_dims, mlp) },
+    { "num_attention_heads", offsetof(esp_layer_dims, heads), offsetof(esp_config_keys, heads) },
+    { "num_key_value_heads", offsetof(esp_layer_dims, kv_heads),
+      offsetof(esp_config_keys, kv_heads) },
+    { "intermediate_size", offsetof(esp_layer_dims, mlp), offsetof(esp_config_keys, mlp) },
 };
 
 #define N_LAYER_KEYS (sizeof layer_keys / sizeof *layer_keys)
@@ -29,6 +33,12 @@ static const struct layer_key {
 static size_t *layer_size(const struct layer_key *key, esp_layer_dims *d)
 {
     return (size_t *)(void *)((char *)d + key->at);
+}
+
+/* The family's name for a size of a layer, NULL where it has none. */
+static const char *plain_name(const struct layer_key *key, const esp_config_keys *names)
+{
+    return *(const char *const *)(const void *)((const char *)names + key->plain);
 }
 
 /* ---- values ------------------------------------------------------------------------------------ */
@@ -56,11 +66,11 @@ static bool is_size(const json_t *v, size_t max)
     return json_is_integer(v) && json_integer_value(v) >= 1 && (size_t)json_integer_value(v) <= max;
 }
 
-/* A count of at least 1; missing: fallback, refused where that is 0. */
+/* A count of at least 1; missing: fallback, refused where that is 0. key NULL: fallback. */
 static esp_status get_size(size_t *size, const esp_config_part *c, const char *key, size_t max,
                            size_t fallback)
 {
-    const json_t *v = esp_config_get(c, key);
+    const json_t *v = key ? esp_config_get(c, key) : NULL;
     char must_be[64];
 
     if (!v && fallback) {
@@ -86,12 +96,11 @@ esp_status esp_config_real(double *real, const esp_config_part *c, const char *k
     return ESP_OK;
 }
 
-/* Missing is false, as the family's reference implementations have it for every flag used here. */
-static esp_status get_flag(bool *flag, const esp_config_part *c, const char *key)
+static esp_status get_flag(bool *flag, const esp_config_part *c, const char *key, bool missing)
 {
     const json_t *v = esp_config_get(c, key);
 
-    *flag = json_is_true(v);
+    *flag = v ? json_is_true(v) : missing;
     return !v || json_is_boolean(v) ? ESP_OK : esp_config_refuse(c, key, "true or false");
 }
 
@@ -137,16 +146,16 @@ static esp_status read_layer_sizes(esp_dims *d, const esp_config_part *c,
     return ESP_OK;
 }
 
-static esp_status check_heads(const esp_dims *d, const esp_config_part *c)
+static esp_status check_heads(const esp_dims *d, const esp_config_part *c,
+                              const esp_config_keys *keys)
 {
     for (size_t l = 0; l < d->n_layers; l++) {
         const esp_layer_dims *x = &d->layer[l];
 
         if (x->heads % x->kv_heads != 0) {
-            return esp_fail(ESP_EFORMAT,
-                            "%s: layer %zu: num_attention_heads %zu is not a multiple of "
-                            "num_key_value_heads %zu",
-                            c->where, l, x->heads, x->kv_heads);
+            return esp_fail(ESP_EFORMAT, "%s: layer %zu: %s %zu is not a multiple of %s %zu",
+                            c->where, l, keys->heads, x->heads,
+                            keys->kv_heads ? keys->kv_heads : keys->heads, x->kv_heads);
         }
         if (x->heads > MAX_SIZE / d->head_dim) {
             return esp_fail(ESP_EFORMAT, "%s: layer %zu: %zu heads of %zu channels are too many",
@@ -156,30 +165,35 @@ static esp_status check_heads(const esp_dims *d, const esp_config_part *c)
     return ESP_OK;
 }
 
-static esp_status read_head_dim(esp_dims *d, const esp_config_part *c, size_t heads)
+static esp_status read_head_dim(esp_dims *d, const esp_config_part *c, const esp_arch *arch,
+                                size_t heads)
 {
+    const char *key = arch->keys->head_dim;
     bool whole = d->hidden % heads == 0;
+    char must_be[96];
 
-    if (!esp_config_get(c, "head_dim") && !whole) {
-        return esp_config_refuse(c, "head_dim",
-                                 "given where num_attention_heads does not divide hidden_size");
+    if (!esp_config_get(c, key) && !whole) {
+        snprintf(must_be, sizeof must_be, "given where %s does not divide %s", arch->keys->heads,
+                 arch->keys->hidden);
+        return esp_config_refuse(c, key, must_be);
     }
-    ESP_TRY(get_size(&d->head_dim, c, "head_dim", MAX_SIZE, d->hidden / heads));
-    if (d->head_dim % 2 != 0) {
-        return esp_fail(ESP_EFORMAT, "%s: head_dim is %zu, must be even for rotary positions",
-                        c->where, d->head_dim);
+    ESP_TRY(get_size(&d->head_dim, c, key, MAX_SIZE, d->hidden / heads));
+    if (arch->rotary.divisor && d->head_dim % (2 * arch->rotary.divisor) != 0) {
+        return esp_fail(ESP_EFORMAT,
+                        "%s: %s is %zu, must be a multiple of %zu for rotary positions", c->where,
+                        key, d->head_dim, 2 * arch->rotary.divisor);
     }
     return ESP_OK;
 }
 
 /* Within the window a model with sliding attention computes what full attention does: so the window
  * bounds the positions. */
-static esp_status read_positions(esp_dims *d, const esp_config_part *c)
+static esp_status read_positions(esp_dims *d, const esp_config_part *c, const esp_arch *arch)
 {
     size_t window;
 
-    ESP_TRY(get_size(&d->max_positions, c, "max_position_embeddings", MAX_SIZE, OLD_POSITIONS));
-    if (json_is_false(esp_config_get(c, "use_sliding_window"))) {
+    ESP_TRY(get_size(&d->max_positions, c, arch->keys->positions, MAX_SIZE, OLD_POSITIONS));
+    if (arch->alternate_window || json_is_false(esp_config_get(c, "use_sliding_window"))) {
         return ESP_OK;
     }
     ESP_TRY(get_size(&window, c, "sliding_window", MAX_SIZE, d->max_positions));
@@ -187,25 +201,49 @@ static esp_status read_positions(esp_dims *d, const esp_config_part *c)
     return ESP_OK;
 }
 
-static esp_status read_dims(esp_dims *d, const esp_config_part *c)
+/* Whether layer l is one of those with a window, where not all are. */
+static bool has_window(const esp_config_part *c, size_t l)
 {
+    const json_t *types = esp_config_get(c, "layer_types");
+    const char *type = json_string_value(json_array_get(types, l));
+
+    return types ? type && strcmp(type, WINDOW_TYPE) == 0 : l % 2 == 0;
+}
+
+static esp_status read_windows(esp_dims *d, const esp_config_part *c)
+{
+    size_t window;
+
+    ESP_TRY(get_size(&window, c, "sliding_window", MAX_SIZE, d->max_positions));
+    for (size_t l = 0; l < d->n_layers; l++) {
+        d->layer[l].window = has_window(c, l) ? window : 0;
+    }
+    return ESP_OK;
+}
+
+static esp_status read_dims(esp_dims *d, const esp_config_part *c, const esp_arch *arch)
+{
+    const esp_config_keys *keys = arch->keys;
     size_t heads, kv_heads, mlp;
 
-    ESP_TRY(get_size(&d->hidden, c, "hidden_size", MAX_SIZE, 0));
-    ESP_TRY(get_size(&d->vocab, c, "vocab_size", MAX_SIZE, 0));
-    ESP_TRY(get_size(&d->n_layers, c, "num_hidden_layers", MAX_LAYERS, 0));
-    ESP_TRY(get_size(&heads, c, "num_attention_heads", MAX_SIZE, 0));
-    ESP_TRY(get_size(&kv_heads, c, "num_key_value_heads", MAX_SIZE, heads));
-    ESP_TRY(get_size(&mlp, c, "intermediate_size", MAX_SIZE, 0));
-    ESP_TRY(read_head_dim(d, c, heads));
-    ESP_TRY(read_positions(d, c));
+    ESP_TRY(get_size(&d->hidden, c, keys->hidden, MAX_SIZE, 0));
+    ESP_TRY(get_size(&d->vocab, c, keys->vocab, MAX_SIZE, 0));
+    ESP_TRY(get_size(&d->n_layers, c, keys->layers, MAX_LAYERS, 0));
+    ESP_TRY(get_size(&heads, c, keys->heads, MAX_SIZE, 0));
+    ESP_TRY(get_size(&kv_heads, c, keys->kv_heads, MAX_SIZE, heads));
+    ESP_TRY(get_size(&mlp, c, keys->mlp, MAX_SIZE, keys->mlp ? 0 : 4 * d->hidden));
+    ESP_TRY(read_head_dim(d, c, arch, heads));
+    ESP_TRY(read_positions(d, c, arch));
     ESP_NEW(d->layer, d->n_layers);
     for (size_t i = 0; i < N_LAYER_KEYS; i++) {
         size_t plain[N_LAYER_KEYS] = { heads, kv_heads, mlp };
 
         ESP_TRY(read_layer_sizes(d, c, &layer_keys[i], plain[i]));
     }
-    return check_heads(d, c);
+    if (arch->alternate_window) {
+        ESP_TRY(read_windows(d, c));
+    }
+    return check_heads(d, c, keys);
 }
 
 /* ---- the whole --------------------------------------------------------------------------------- */
@@ -223,14 +261,67 @@ static esp_status read_arch(const esp_arch **arch, const esp_config_part *c)
     return ESP_OK;
 }
 
-static esp_status check_activation(const esp_config_part *c)
-{
-    const json_t *v = esp_config_get(c, "hidden_act");
-    const char *name = json_string_value(v);
+/* The names of clients for the activation of a family. */
+static const char *const activations[][3] = {
+    [ESP_SILU] = { "silu", "swish" },
+    [ESP_GELU_TANH] = { "gelu_pytorch_tanh", "gelu_new", "gelu_fast" },
+    [ESP_GELU_ERF] = { "gelu" },
+    [ESP_RELU] = { "relu" },
+};
 
-    if (v && (!name || strcmp(name, "silu") != 0)) {
-        return esp_config_refuse(c, "hidden_act", "\"silu\"");
+static esp_status check_activation(const esp_config_part *c, const esp_arch *arch)
+{
+    const char *key = arch->keys->activation, *const *names = activations[arch->activation];
+    const json_t *v = key ? esp_config_get(c, key) : NULL;
+    const char *name = json_string_value(v);
+    char must_be[64];
+
+    for (size_t i = 0; name && i < 3 && names[i]; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return ESP_OK;
+        }
     }
+    snprintf(must_be, sizeof must_be, "\"%s\"", names[0]);
+    return v ? esp_config_refuse(c, key, must_be) : ESP_OK;
+}
+
+static esp_status check_flags(const esp_config_part *c, const esp_arch *arch)
+{
+    for (size_t i = 0; i < arch->n_flags; i++) {
+        const esp_config_flag *f = &arch->flags[i];
+        bool value;
+
+        ESP_TRY(get_flag(&value, c, f->key, f->missing));
+        if (value != f->value) {
+            return esp_config_refuse(c, f->key, f->value ? "true" : "false");
+        }
+    }
+    return ESP_OK;
+}
+
+/* A positive number under a key that the family may not have; missing: fallback. */
+static esp_status read_number(float *number, const esp_config_part *c, const char *key,
+                              double fallback)
+{
+    double v = fallback;
+
+    if (key && esp_config_get(c, key)) {
+        ESP_TRY(esp_config_real(&v, c, key, fallback));
+    }
+    *number = (float)v;
+    return ESP_OK;
+}
+
+static esp_status read_numbers(esp_model *m, const esp_config_part *c)
+{
+    const esp_config_keys *keys = m->arch->keys;
+    float scaled_as;
+
+    ESP_TRY(read_number(&m->norm_eps, c, keys->norm_eps, keys->eps));
+    ESP_TRY(read_number(&scaled_as, c, keys->query_scale, (double)m->dims.head_dim));
+    ESP_TRY(read_number(&m->attention_cap, c, keys->attention_cap, 0));
+    ESP_TRY(read_number(&m->logit_cap, c, keys->logit_cap, 0));
+    m->attention_scale = 1.0f / sqrtf(scaled_as);
     return ESP_OK;
 }
 
@@ -251,26 +342,26 @@ static esp_status check_bias_flags(const esp_config_part *c)
 {
     bool flag;
 
-    ESP_TRY(get_flag(&flag, c, "attention_bias"));
-    return get_flag(&flag, c, "mlp_bias");
+    ESP_TRY(get_flag(&flag, c, "attention_bias", false));
+    return get_flag(&flag, c, "mlp_bias", false);
 }
 
 esp_status esp_config_read(esp_model *m, const char *path)
 {
     const esp_config_part c = { path, m->config };
-    double eps;
 
     ESP_TRY(read_arch(&m->arch, &c));
-    ESP_TRY(check_activation(&c));
-    ESP_TRY(read_dims(&m->dims, &c));
-    ESP_TRY(get_flag(&m->tied, &c, "tie_word_embeddings"));
+    ESP_TRY(check_activation(&c, m->arch));
+    ESP_TRY(check_flags(&c, m->arch));
+    ESP_TRY(read_dims(&m->dims, &c, m->arch));
+    ESP_TRY(get_flag(&m->tied, &c, "tie_word_embeddings", m->arch->tied));
     ESP_TRY(check_bias_flags(&c));
-    ESP_TRY(esp_config_real(&eps, &c, "rms_norm_eps", 1e-6));
+    ESP_TRY(read_numbers(m, &c));
     ESP_TRY(get_token(&m->bos, &c, "bos_token_id", m->dims.vocab));
     ESP_TRY(get_token(&m->eos, &c, "eos_token_id", m->dims.vocab));
-    m->norm_eps = (float)eps;
     m->dtype = read_dtype(&c);
-    return esp_rope_read(&m->inv_freq, &c, m->dims.head_dim);
+    m->rotary = m->arch->rotary.divisor ? m->dims.head_dim / m->arch->rotary.divisor : 0;
+    return m->rotary ? esp_rope_read(&m->inv_freq, &c, m->rotary) : ESP_OK;
 }
 
 bool esp_config_has_bias(const esp_model *m, int slot)
@@ -280,6 +371,8 @@ bool esp_config_has_bias(const esp_model *m, int slot)
     switch (m->arch->slots[slot].bias) {
     case ESP_BIAS_NEVER:
         return false;
+    case ESP_BIAS_ALWAYS:
+        return true;
     case ESP_BIAS_QKV:
         return m->arch->always_qkv_bias || attention;
     case ESP_BIAS_ATTENTION:
@@ -297,9 +390,10 @@ static void put_size(json_t *object, const char *key, size_t v)
     json_object_set_new(object, key, json_integer((json_int_t)v));
 }
 
-/* Sets the plain key to the largest size; where layers differ, adds the list to own. */
+/* Sets the plain key to the largest size; where layers differ, or the family has no key for it and
+ * means another size (0: none), adds the list to own. */
 static void write_layer_sizes(json_t *config, json_t *own, const struct layer_key *key,
-                              const esp_dims *d)
+                              const char *plain, size_t meant, const esp_dims *d)
 {
     size_t first = *layer_size(key, &d->layer[0]), largest = first;
     bool alike = true;
@@ -312,49 +406,66 @@ static void write_layer_sizes(json_t *config, json_t *own, const struct layer_ke
         largest = size > largest ? size : largest;
         json_array_append_new(list, json_integer((json_int_t)size));
     }
-    put_size(config, key->name, largest);
-    if (!alike) {
+    if (plain) {
+        put_size(config, plain, largest);
+    }
+    if (!alike || (!plain && meant && first != meant)) {
         json_object_set(own, key->name, list);
     }
     json_decref(list);
 }
 
-/* Clients refuse a LLaMA whose heads do not divide its width. A Mistral without a window is the same
- * block and may have any number of heads, but no biases. */
-static void choose_type(json_t *config, const esp_dims *d)
+/* Clients refuse some families whose heads do not divide the width, and take the same block under
+ * another name. */
+static void choose_type(json_t *config, const esp_arch *arch, const esp_dims *d)
 {
-    const char *type = json_string_value(json_object_get(config, "model_type"));
-
-    if (strcmp(type, "llama") != 0 || d->hidden % d->layer[0].heads == 0 ||
+    if (!arch->uneven_type || d->hidden % d->layer[0].heads == 0 ||
         json_is_true(json_object_get(config, "attention_bias")) ||
         json_is_true(json_object_get(config, "mlp_bias"))) {
         return;
     }
-    json_object_set_new(config, "model_type", json_string("mistral"));
+    json_object_set_new(config, "model_type", json_string(arch->uneven_type));
     json_object_set_new(config, "architectures",
-                        json_pack("[s]", esp_arch_find("mistral")->architecture));
+                        json_pack("[s]", esp_arch_find(arch->uneven_type)->architecture));
     json_object_set_new(config, "sliding_window", json_null());
 }
 
-void esp_config_write(json_t *config, const esp_dims *d)
+/* One entry a layer: which have a window; families where all are alike make their own again. */
+static void write_layer_types(json_t *config, const esp_arch *arch, const esp_dims *d)
 {
+    json_t *types = arch->alternate_window ? json_array() : NULL;
+
+    for (size_t l = 0; types && l < d->n_layers; l++) {
+        json_array_append_new(types, json_string(d->layer[l].window ? WINDOW_TYPE : FULL_TYPE));
+    }
+    if (types) {
+        json_object_set_new(config, "layer_types", types);
+    } else if (json_array_size(json_object_get(config, "layer_types")) != d->n_layers) {
+        json_object_del(config, "layer_types");
+    }
+}
+
+void esp_config_write(json_t *config, const esp_arch *arch, const esp_dims *d)
+{
+    const esp_config_keys *keys = arch->keys;
     json_t *own = json_object();
 
-    put_size(config, "hidden_size", d->hidden);
-    put_size(config, "num_hidden_layers", d->n_layers);
-    put_size(config, "head_dim", d->head_dim);
-    put_size(config, "vocab_size", d->vocab);
+    put_size(config, keys->hidden, d->hidden);
+    put_size(config, keys->layers, d->n_layers);
+    put_size(config, keys->head_dim, d->head_dim);
+    put_size(config, keys->vocab, d->vocab);
     for (size_t i = 0; i < N_LAYER_KEYS; i++) {
-        write_layer_sizes(config, own, &layer_keys[i], d);
+        size_t meant[N_LAYER_KEYS] = { 0, 0, 4 * d->hidden };
+
+        write_layer_sizes(config, own, &layer_keys[i], plain_name(&layer_keys[i], keys), meant[i],
+                          d);
     }
     if (json_object_size(own) > 0) {
         json_object_set(config, OWN_KEY, own);
     } else {
         json_object_del(config, OWN_KEY);
-        choose_type(config, d);
+        choose_type(config, arch, d);
     }
     json_decref(own);
-    if (json_array_size(json_object_get(config, "layer_types")) != d->n_layers) {
-        json_object_del(config, "layer_types"); /* one entry a layer; clients then make their own */
-    }
+    write_layer_types(config, arch, d);
 }

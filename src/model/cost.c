@@ -11,7 +11,8 @@ static void add_weight(void *ctx, size_t layer, int slot, const esp_weight *w)
 {
     tally *t = ctx;
     size_t n = w->rows * w->cols, all = n + (w->has_bias ? w->rows : 0);
-    bool linear = t->model->arch->slots[slot].cols != ESP_W_ONE && slot != ESP_SLOT_EMBED;
+    bool table = slot == ESP_SLOT_EMBED || slot == ESP_SLOT_POSITION;
+    bool linear = t->model->arch->slots[slot].cols != ESP_W_ONE && !table;
 
     (void)layer;
     t->cost.parameters += all;

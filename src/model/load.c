@@ -200,7 +200,10 @@ static void tell_unused(const esp_model *m, json_t *used)
     size_t n = 0;
 
     if (m->tied) {
-        json_object_set_new(used, "lm_head.weight", json_true());
+        char *head = esp_format("%s.weight", m->arch->slots[ESP_SLOT_HEAD].name);
+
+        json_object_set_new(used, head, json_true());
+        free(head);
     }
     for (size_t i = 0; i < m->n_files; i++) {
         for (size_t k = 0; k < m->files[i].n; k++) {

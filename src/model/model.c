@@ -99,6 +99,8 @@ size_t esp_model_width(const esp_model *m, size_t layer, esp_width w)
     const esp_dims *d = &m->dims;
 
     switch (w) {
+    case ESP_W_NONE:
+        return 0;
     case ESP_W_ONE:
         return 1;
     case ESP_W_HIDDEN:
@@ -111,8 +113,34 @@ size_t esp_model_width(const esp_model *m, size_t layer, esp_width w)
         return d->layer[layer].kv_heads * d->head_dim;
     case ESP_W_MLP:
         return d->layer[layer].mlp;
+    case ESP_W_HEAD:
+        return d->head_dim;
+    case ESP_W_QKV:
+        return (d->layer[layer].heads + 2 * d->layer[layer].kv_heads) * d->head_dim;
+    case ESP_W_GATE_UP:
+        return 2 * d->layer[layer].mlp;
+    case ESP_W_POSITIONS:
+        return d->max_positions + m->arch->position_offset;
     }
     esp_bug(__FILE__, __LINE__, "width %d", (int)w);
+}
+
+esp_slice esp_model_slice(const esp_model *m, size_t layer, const esp_op *op)
+{
+    const esp_part_of *p = &op->part;
+    size_t d = m->dims.head_dim;
+
+    if (p->parts > 0) {
+        return (esp_slice){ p->part * d, d, p->parts * d };
+    }
+    return (esp_slice){ .start = esp_model_width(m, layer, p->before[0]) +
+                                 esp_model_width(m, layer, p->before[1]),
+                        .run = esp_model_width(m, layer, m->arch->values[op->out]) };
+}
+
+size_t esp_slice_index(esp_slice s, size_t i)
+{
+    return s.start + i / s.run * s.step + i % s.run;
 }
 
 static void make_weight(const esp_model *m, size_t layer, int slot)
@@ -141,7 +169,11 @@ void esp_model_make_weights(esp_model *m)
 
 void esp_model_visit(const esp_model *m, esp_weight_visitor visit, void *ctx)
 {
-    visit(ctx, ESP_NO_LAYER, ESP_SLOT_EMBED, &m->outer[ESP_SLOT_EMBED]);
+    for (int slot = ESP_SLOT_EMBED; slot < ESP_SLOT_FINAL_NORM; slot++) {
+        if (m->outer[slot].rows > 0) {
+            visit(ctx, ESP_NO_LAYER, slot, &m->outer[slot]);
+        }
+    }
     for (size_t layer = 0; layer < m->dims.n_layers; layer++) {
         for (size_t i = 0; i < block_slots(m); i++) {
             int slot = ESP_SLOT_BLOCK + (int)i;

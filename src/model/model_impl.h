@@ -8,7 +8,7 @@
  * stands or will stand. ESP_EFORMAT; *m is {0} then. Local. */
 esp_status esp_model_from_config(esp_model *m, json_t *config, const char *dir);
 
-/* Fills what config.json says (arch, dims, tied, norm_eps, inv_freq, bos, eos, dtype) from m->config.
+/* Fills what config.json says (all but the weights) from m->config.
  * path names the file in messages. Local. */
 esp_status esp_config_read(esp_model *m, const char *path);
 
@@ -16,7 +16,7 @@ esp_status esp_config_read(esp_model *m, const char *path);
 bool esp_config_has_bias(const esp_model *m, int slot);
 
 /* Changes config to say dims: plain keys where layers are alike, else their maxima and lists. Local. */
-void esp_config_write(json_t *config, const esp_dims *dims);
+void esp_config_write(json_t *config, const esp_arch *arch, const esp_dims *dims);
 
 /* A part of config.json, for reading values out of it. */
 typedef struct esp_config_part {
@@ -33,9 +33,9 @@ esp_status esp_config_refuse(const esp_config_part *c, const char *key, const ch
 /* A positive finite number; missing: fallback, refused where that is 0. Local. */
 esp_status esp_config_real(double *v, const esp_config_part *c, const char *key, double fallback);
 
-/* inv_freq [head_dim / 2] with theta and scaling as config.json has them, in the old spelling
+/* inv_freq [n / 2] for n channels of a head, with theta and scaling as config.json has them, in the old spelling
  * (rope_theta, rope_scaling) or the new one (rope_parameters); the caller frees. Local. */
-esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t head_dim);
+esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t n_channels);
 
 /* Arrays of weights with the shapes that arch, dims and config give; data NULL, all of m->dtype. Local. */
 void esp_model_make_weights(esp_model *m);

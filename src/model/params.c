@@ -153,7 +153,11 @@ void esp_params_full(esp_params *p, esp_model *m)
         }
         end_stage(p);
     }
-    add_weight(p, m, ESP_NO_LAYER, ESP_SLOT_EMBED);
+    for (int slot = ESP_SLOT_EMBED; slot < ESP_SLOT_FINAL_NORM; slot++) {
+        if (esp_model_weight(m, ESP_NO_LAYER, slot)->rows > 0) {
+            add_weight(p, m, ESP_NO_LAYER, slot);
+        }
+    }
     end_stage(p);
     ESP_NEW(p->value, p->n);
     take_over(p, m);

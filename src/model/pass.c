@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "block_impl.h"
 #include "espalier/mem.h"
+#include "stem_impl.h"
 
 #define LOGITS_BYTES \
     ((size_t)64 << 20) /* of one chunk of logits, or one row block if that is more */
@@ -38,6 +38,8 @@ void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options o)
         ESP_NEW(p->d_hidden, o.max_tok * D);
         ESP_NEW(p->d_spare, o.max_tok * D);
     }
+    ESP_NEW(p->stem, 1);
+    esp_stem_init(p->stem, m, o);
     ESP_NEW(p->outer, 1);
     outer = p->outer;
     outer->chunk = LOGITS_BYTES / (V * sizeof(float));
@@ -48,13 +50,17 @@ void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options o)
     ESP_NEW(outer->hits, o.max_tok);
     ESP_NEW(outer->scale, o.max_tok);
     ESP_NEW(outer->block, o.max_samples + o.max_tok / ESP_ROW_BLOCK + 2);
-    esp_f32_load(&outer->norm, esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM));
+    esp_f32_load(&outer->norm, esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM),
+                 esp_slot_plus(m->arch, ESP_SLOT_FINAL_NORM));
 }
 
 void esp_pass_free(esp_pass *p)
 {
     if (p->block) {
         esp_block_free(p->block, p->model);
+    }
+    if (p->stem) {
+        esp_stem_free(p->stem);
     }
     if (p->outer) {
         esp_f32_free(&p->outer->norm);
@@ -66,6 +72,7 @@ void esp_pass_free(esp_pass *p)
         free(p->outer->block);
     }
     free(p->block);
+    free(p->stem);
     free(p->outer);
     free(p->inputs);
     free(p->hidden);
@@ -78,19 +85,9 @@ void esp_pass_free(esp_pass *p)
 static const float *head_of(esp_pass *p)
 {
     if (!p->outer->head.w) {
-        esp_f32_load(&p->outer->head, esp_model_weight(p->model, ESP_NO_LAYER, ESP_SLOT_HEAD));
+        esp_f32_load(&p->outer->head, esp_model_weight(p->model, ESP_NO_LAYER, ESP_SLOT_HEAD), 0);
     }
     return p->outer->head.w;
-}
-
-static void embed(float *x, const esp_model *m, const esp_batch *batch)
-{
-    const esp_weight *w = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_EMBED);
-    size_t D = m->dims.hidden, row = D * esp_dtype_size(w->dtype);
-
-    for (size_t t = 0; t < batch->n_tok; t++) {
-        esp_to_f32(x + t * D, (const char *)w->data + (size_t)batch->ids[t] * row, w->dtype, D);
-    }
 }
 
 /* Input of layer l, l = n_layers: output of the last. Without backward there is one buffer. */
@@ -106,14 +103,14 @@ void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch)
     int output = esp_block_output(m->arch);
 
     ESP_REQUIRE(batch->n_tok <= p->options.max_tok && batch->n_samples <= p->options.max_samples);
-    embed(input_of(p, 0), m, batch);
+    esp_stem_forward(input_of(p, 0), p, batch);
     for (size_t l = 0; l < m->dims.n_layers; l++) {
         p->block->value[0] = input_of(p, l);
         esp_block_forward(p, l, false, cache, batch);
         memcpy(input_of(p, l + 1), p->block->value[output], n * sizeof(float));
     }
-    esp_rmsnorm_forward(p->hidden, input_of(p, m->dims.n_layers), p->outer->norm.w, batch->n_tok,
-                        m->dims.hidden, m->norm_eps);
+    esp_norm_forward(p->hidden, input_of(p, m->dims.n_layers), &p->outer->norm, m, batch->n_tok,
+                     m->dims.hidden);
     if (cache) {
         cache->n += batch->n_tok;
     }
@@ -172,15 +169,12 @@ static void final_norm_backward(esp_pass *p, const float *d_normed, const esp_si
                                 const esp_batch *batch)
 {
     size_t D = p->model->dims.hidden;
-    bool asked = sink && sink->norm;
+    float *room = sink && sink->norm ? p->block->norm_grad : NULL;
 
     memset(p->d_hidden, 0, batch->n_tok * D * sizeof(float));
-    esp_rmsnorm_backward(p->d_hidden, asked ? p->block->norm_grad : NULL, d_normed,
-                         input_of(p, p->model->dims.n_layers), p->outer->norm.w, D,
-                         p->model->norm_eps, batch);
-    if (asked) {
-        sink->norm(sink->ctx, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, p->block->norm_grad);
-    }
+    esp_norm_backward(p->d_hidden, room, d_normed, input_of(p, p->model->dims.n_layers),
+                      &p->outer->norm, p->model, D, batch);
+    esp_norm_hand_over(sink, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, room, &p->outer->norm, D, batch);
     if (sink && sink->done) {
         sink->done(sink->ctx, ESP_NO_LAYER);
     }
@@ -241,9 +235,7 @@ void esp_pass_backward(esp_pass *p, const esp_sink *sink, const esp_batch *batch
             sink->done(sink->ctx, l);
         }
     }
-    if (sink && sink->embed) {
-        sink->embed(sink->ctx, p->d_hidden);
-    }
+    esp_stem_backward(p->d_hidden, p->d_spare, p, sink, batch);
 }
 
 void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows)

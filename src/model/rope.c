@@ -73,14 +73,14 @@ static esp_status apply_scaling(double *inv_freq, size_t n, const esp_config_par
     return esp_config_refuse(c, key, "one of default, linear, llama3");
 }
 
-esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t head_dim)
+esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t n_channels)
 {
     const char *key = esp_config_get(c, "rope_parameters") ? "rope_parameters" : "rope_scaling";
     const json_t *object = esp_config_get(c, key);
     char *where = esp_format("%s: %s", c->where, key);
     const esp_config_part part = { where, object };
     const esp_config_part *holder = esp_config_get(&part, "rope_theta") ? &part : c;
-    size_t n = head_dim / 2;
+    size_t n = n_channels / 2;
     double theta;
     esp_status st = ESP_OK;
 
@@ -93,7 +93,7 @@ esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t hea
     if (st == ESP_OK) {
         ESP_NEW(*inv_freq, n);
         for (size_t i = 0; i < n; i++) {
-            (*inv_freq)[i] = pow(theta, -2.0 * (double)i / (double)head_dim);
+            (*inv_freq)[i] = pow(theta, -2.0 * (double)i / (double)n_channels);
         }
         st = apply_scaling(*inv_freq, n, &part);
     }

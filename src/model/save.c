@@ -28,7 +28,7 @@ static const char *const companions[] = {
 
 static void *copy_of(const void *p, size_t n, size_t size)
 {
-    return memcpy(esp_calloc(n, size), p, n * size);
+    return n ? memcpy(esp_calloc(n, size), p, n * size) : NULL;
 }
 
 void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dims)
@@ -40,14 +40,18 @@ void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dim
     *to = (esp_model){ .dims = *dims,
                        .tied = from->tied,
                        .norm_eps = from->norm_eps,
+                       .attention_scale = from->attention_scale,
+                       .attention_cap = from->attention_cap,
+                       .logit_cap = from->logit_cap,
+                       .rotary = from->rotary,
                        .bos = from->bos,
                        .eos = from->eos,
                        .dtype = from->dtype,
                        .config = json_deep_copy(from->config),
                        .dir = esp_strdup(from->dir) };
     to->dims.layer = copy_of(dims->layer, dims->n_layers, sizeof *dims->layer);
-    to->inv_freq = copy_of(from->inv_freq, dims->head_dim / 2, sizeof *from->inv_freq);
-    esp_config_write(to->config, dims);
+    to->inv_freq = copy_of(from->inv_freq, from->rotary / 2, sizeof *from->inv_freq);
+    esp_config_write(to->config, from->arch, dims);
     to->arch = esp_arch_find(json_string_value(json_object_get(to->config, "model_type")));
     esp_model_make_weights(to);
     refs = esp_model_tensors(&n, to);

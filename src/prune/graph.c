@@ -111,11 +111,23 @@ static void align_heads(uint32_t *aligned, const layout *at, size_t layer, const
     }
 }
 
+/* Index i of a part and its index in the whole: a head of a fused value owns its rows wherever they lie. */
+static void align_slice(uint32_t *aligned, const layout *at, size_t layer, const esp_op *op)
+{
+    esp_slice part = esp_model_slice(at->model, layer, op);
+    size_t in = first_of(at, layer, op->in[0]), out = first_of(at, layer, op->out);
+
+    for (size_t i = 0; i < width_of(at, layer, op->out); i++) {
+        unite(aligned, in + esp_slice_index(part, i), out + i);
+    }
+}
+
 static void align(uint32_t *aligned, const layout *at, size_t layer, const esp_op *op)
 {
     switch (op->kind) {
     case ESP_OP_NORM:
     case ESP_OP_ROTARY:
+    case ESP_OP_ACTIVATION:
     case ESP_OP_GATE:
     case ESP_OP_ADD:
         align_by_index(aligned, at, layer, op);
@@ -123,29 +135,30 @@ static void align(uint32_t *aligned, const layout *at, size_t layer, const esp_o
     case ESP_OP_ATTENTION:
         align_heads(aligned, at, layer, op);
         break;
+    case ESP_OP_SLICE:
+        align_slice(aligned, at, layer, op);
+        break;
     case ESP_OP_LINEAR:
+    case ESP_OP_LOOKUP: /* steps of the stem are in no block */
+    case ESP_OP_SCALE:
         break;
     }
 }
 
-/* Rotary positions mix channel c with c + d/2; the reshape into heads ties all channels of a head,
- * and with them those of the query heads, which are aligned with their key head. */
+/* The reshape into heads ties all channels of a head, with them those of the query heads, which are
+ * aligned with their key head, and with them whatever rotary positions mix. */
 static void tie(uint32_t *tied, const layout *at, size_t layer, const esp_op *op)
 {
     size_t d = at->model->dims.head_dim;
     size_t first, n;
 
-    if (op->kind != ESP_OP_ROTARY && op->kind != ESP_OP_ATTENTION) {
+    if (op->kind != ESP_OP_ATTENTION) {
         return;
     }
     first = first_of(at, layer, op->out);
     n = width_of(at, layer, op->out);
     for (size_t i = 0; i < n; i++) {
-        if (op->kind == ESP_OP_ATTENTION) {
-            unite(tied, first + i / d * d, first + i);
-        } else if (i % d < d / 2) {
-            unite(tied, first + i, first + i + d / 2);
-        }
+        unite(tied, first + i / d * d, first + i);
     }
 }
 
@@ -187,10 +200,49 @@ static void fill_kinds(esp_graph *g, const layout *at)
 
 /* ---- weights on the graph ---------------------------------------------------------------------- */
 
-static void add_side(esp_graph *g, size_t layer, int slot, esp_side side, size_t first,
-                     size_t length)
+static void add_side(esp_graph *g, const layout *at, size_t layer, int slot, esp_side side,
+                     size_t first, size_t length)
 {
-    g->sides[g->n_sides++] = (esp_graph_side){ layer, slot, side, first, length };
+    g->sides[g->n_sides++] = (esp_graph_side){ .layer = layer,
+                                               .slot = slot,
+                                               .label = at->model->arch->slots[slot].label,
+                                               .side = side,
+                                               .first = first,
+                                               .length = length,
+                                               .slice = { .run = length },
+                                               .n = length };
+}
+
+/* Rows of the fused weight that makes what op takes a part of. */
+static void add_slice(esp_graph *g, const layout *at, size_t layer, const esp_op *op)
+{
+    const esp_arch *a = at->model->arch;
+    const esp_op *maker = a->ops;
+
+    while (maker->out != op->in[0]) {
+        maker++;
+    }
+    add_side(g, at, layer, maker->slot, ESP_ROWS, first_of(at, layer, op->in[0]),
+             width_of(at, layer, op->in[0]));
+    g->sides[g->n_sides - 1].label = op->label;
+    g->sides[g->n_sides - 1].slice = esp_model_slice(at->model, layer, op);
+    g->sides[g->n_sides - 1].n = width_of(at, layer, op->out);
+}
+
+static bool is_sliced(const esp_arch *a, int value)
+{
+    for (size_t i = 0; i < a->n_ops; i++) {
+        if (a->ops[i].kind == ESP_OP_SLICE && a->ops[i].in[0] == value) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether the rows of a weight are the neurons it makes: not those of a norm that all heads share. */
+static bool has_rows(const esp_arch *a, const esp_op *op)
+{
+    return op->slot >= 0 && a->slots[op->slot].rows == a->values[op->out] && !is_sliced(a, op->out);
 }
 
 static void add_block_sides(esp_graph *g, const layout *at, size_t layer)
@@ -201,12 +253,14 @@ static void add_block_sides(esp_graph *g, const layout *at, size_t layer)
         const esp_op *op = &a->ops[i];
 
         if (op->kind == ESP_OP_LINEAR) {
-            add_side(g, layer, op->slot, ESP_COLS, first_of(at, layer, op->in[0]),
+            add_side(g, at, layer, op->slot, ESP_COLS, first_of(at, layer, op->in[0]),
                      width_of(at, layer, op->in[0]));
         }
-        if (op->slot >= 0) {
-            add_side(g, layer, op->slot, ESP_ROWS, first_of(at, layer, op->out),
+        if (has_rows(a, op)) {
+            add_side(g, at, layer, op->slot, ESP_ROWS, first_of(at, layer, op->out),
                      width_of(at, layer, op->out));
+        } else if (op->kind == ESP_OP_SLICE) {
+            add_slice(g, at, layer, op);
         }
     }
 }
@@ -216,14 +270,21 @@ static void add_sides(esp_graph *g, const layout *at)
     const esp_model *m = at->model;
     size_t D = m->dims.hidden, last = first_of(at, m->dims.n_layers, 0);
 
-    ESP_NEW(g->sides, 3 + 2 * m->dims.n_layers * m->arch->n_ops);
-    add_side(g, ESP_NO_LAYER, ESP_SLOT_EMBED, ESP_COLS, 0, D);
+    ESP_NEW(g->sides, ESP_SLOT_BLOCK + 2 * m->dims.n_layers * m->arch->n_ops);
+    for (size_t i = 0; i < m->arch->n_stem; i++) {
+        const esp_op *op = &m->arch->stem[i];
+
+        if (op->slot >= 0) {
+            add_side(g, at, ESP_NO_LAYER, op->slot, op->kind == ESP_OP_LOOKUP ? ESP_COLS : ESP_ROWS,
+                     0, D);
+        }
+    }
     for (size_t l = 0; l < m->dims.n_layers; l++) {
         add_block_sides(g, at, l);
     }
-    add_side(g, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, ESP_ROWS, last, D);
+    add_side(g, at, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, ESP_ROWS, last, D);
     if (!m->tied) {
-        add_side(g, ESP_NO_LAYER, ESP_SLOT_HEAD, ESP_COLS, last, D);
+        add_side(g, at, ESP_NO_LAYER, ESP_SLOT_HEAD, ESP_COLS, last, D);
     }
 }
 

@@ -8,12 +8,16 @@
 
 #include "espalier/groups.h"
 
-/* One side of one weight: its index i is neuron first + i. */
+/* One side of one weight, or a slice of it: index k of its n is index i = esp_slice_index(slice, k) of
+ * the side and neuron first + i. */
 typedef struct esp_graph_side {
     size_t layer; /* ESP_NO_LAYER for slots outside the blocks */
     int slot;
+    const char *label; /* borrowed */
     esp_side side;
-    size_t first, length;
+    size_t first, length; /* of the whole side */
+    esp_slice slice;
+    size_t n;
 } esp_graph_side;
 
 typedef struct esp_graph {

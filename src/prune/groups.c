@@ -66,9 +66,11 @@ static int32_t channel_of(numbers *at, esp_unit *u, const esp_graph *g, size_t n
 /* The part of a side that lies in units of one kind, as a structure of the unit; none if it is empty. */
 static void add_structure(esp_unit *u, numbers *at, const esp_graph *g, const esp_graph_side *s)
 {
-    esp_structure part = { s->layer, s->slot, s->side, s->length, NULL };
+    esp_structure part = { s->layer, s->slot, s->label, s->side, s->length, NULL };
 
-    for (size_t i = 0; i < s->length; i++) {
+    for (size_t k = 0; k < s->n; k++) {
+        size_t i = esp_slice_index(s->slice, k);
+
         if (g->kind[s->first + i] != u->kind) {
             continue;
         }

@@ -85,22 +85,26 @@ static void take_linear(void *ctx, size_t layer, int slot, const float *dy, cons
                    &(esp_gradient){ .dy = dy, .x = x });
 }
 
-static void take_norm(void *ctx, size_t layer, int slot, const float *dw)
+static void take_norm(void *ctx, size_t layer, int slot, const float *dw, const float *db)
 {
     calibration *c = ctx;
 
-    esp_panels_add_norm(&c->panels, layer, slot, esp_model_weight(c->model, layer, slot), dw);
+    esp_panels_add_norm(&c->panels, layer, slot, esp_model_weight(c->model, layer, slot), dw, db);
 }
 
-/* The last that backward has: the embedding, and the head, which may be the same weight. */
-static void take_embed(void *ctx, const float *dx)
+/* The last that backward has: tables, of which the embedding may be the same weight as the head. */
+static void take_lookup(void *ctx, int slot, const int32_t *row, const float *dx)
 {
     calibration *c = ctx;
-    const esp_weight *w = esp_model_weight(c->model, ESP_NO_LAYER, ESP_SLOT_EMBED);
+    const esp_weight *w = esp_model_weight(c->model, ESP_NO_LAYER, slot);
     const esp_weight *head = esp_model_weight(c->model, ESP_NO_LAYER, ESP_SLOT_HEAD);
     esp_gradient product = { .dy = c->d_logits, .x = c->pass.hidden };
-    esp_gradient looked_up = { .ids = c->batch.ids, .dx = dx };
+    esp_gradient looked_up = { .ids = row, .dx = dx };
 
+    if (slot != ESP_SLOT_EMBED) {
+        esp_panels_add(&c->panels, ESP_NO_LAYER, slot, w, &looked_up);
+        return;
+    }
     if (c->model->tied) {
         looked_up.dy = product.dy;
         looked_up.x = product.x;
@@ -156,7 +160,7 @@ static void sum_with_gradients(esp_sums *sums, esp_scores *s, const esp_model *m
                       &(esp_sink){ .ctx = &c,
                                    .linear = take_linear,
                                    .norm = take_norm,
-                                   .embed = c.d_logits ? take_embed : NULL,
+                                   .lookup = c.d_logits ? take_lookup : NULL,
                                    .done = take_done },
                       &c.batch);
     s->loss = mean_loss(loss, &c, samples->n, grid);
@@ -171,7 +175,7 @@ static void take_weight(void *ctx, size_t layer, int slot, const esp_weight *w)
     esp_panels *p = ctx;
 
     if (w->cols == 1) {
-        esp_panels_add_norm(p, layer, slot, w, NULL);
+        esp_panels_add_norm(p, layer, slot, w, NULL, NULL);
     } else {
         esp_panels_add(p, layer, slot, w, &(esp_gradient){ 0 });
     }

@@ -341,11 +341,14 @@ void esp_panels_add(esp_panels *p, size_t layer, int slot, const esp_weight *w,
 }
 
 void esp_panels_add_norm(esp_panels *p, size_t layer, int slot, const esp_weight *w,
-                         const float *dw)
+                         const float *dw, const float *db)
 {
     double *rows = esp_sums_at(p->sums, layer, slot, ESP_ROWS);
 
     if (rows) {
         add_vector(p, rows, w->data, w->dtype, dw, w->rows, p->row);
+    }
+    if (rows && w->has_bias) {
+        add_vector(p, rows, w->bias, w->dtype, db, w->rows, p->row);
     }
 }

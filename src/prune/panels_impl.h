@@ -45,9 +45,9 @@ typedef struct esp_gradient {
 void esp_panels_add(esp_panels *p, size_t layer, int slot, const esp_weight *w,
                     const esp_gradient *gradient);
 
-/* Adds the weight of a norm. dw [n_samples, rows]: its gradient, a row a sample, read as above.
- * Collective on grid->data. */
+/* Adds the weight of a norm and its bias. dw, db [n_samples, rows]: their gradients, a row a sample,
+ * read as above. Collective on grid->data. */
 void esp_panels_add_norm(esp_panels *p, size_t layer, int slot, const esp_weight *w,
-                         const float *dw);
+                         const float *dw, const float *db);
 
 #endif

@@ -75,6 +75,7 @@ void esp_plan_dims(esp_dims *dims, const esp_plan *p, const esp_model *m)
                 .heads = lp->attention.n * (was->heads / was->kv_heads),
                 .kv_heads = lp->attention.n,
                 .mlp = lp->mlp.n,
+                .window = was->window,
             };
         }
     }

@@ -53,7 +53,7 @@ static esp_status save_structures(esp_h5 *f, const esp_scores *s, const esp_unit
     esp_status st = ESP_OK;
 
     for (size_t i = 0; structure && u->layer != ESP_NO_LAYER && i < u->n_structures; i++) {
-        const char *label = s->arch->slots[u->structures[i].slot].label;
+        const char *label = u->structures[i].label;
         char *path = esp_format("%s/structures/%s", unit, label);
 
         st = esp_h5_write(f, path, H5T_NATIVE_DOUBLE, 1, &n, structure + i * n);

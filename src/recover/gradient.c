@@ -9,7 +9,7 @@
 
 #include "espalier/mem.h"
 
-#define COLUMNS ((size_t)64) /* of the embedding that one thread adds up at a time */
+#define COLUMNS ((size_t)64) /* of a table that one thread adds up at a time */
 
 static float *grad_of(const esp_gradient *g, size_t layer, int slot, esp_part part)
 {
@@ -34,24 +34,26 @@ static void take_linear(void *ctx, size_t layer, int slot, const float *dy, cons
                                w->rows);
 }
 
-static void take_norm(void *ctx, size_t layer, int slot, const float *dw)
+static void take_norm(void *ctx, size_t layer, int slot, const float *dw, const float *db)
 {
     const esp_gradient *g = ctx;
     float *grad = grad_of(g, layer, slot, ESP_PART_WEIGHT);
-    size_t D = g->model->dims.hidden;
+    float *bias = grad_of(g, layer, slot, ESP_PART_BIAS);
+    size_t n = esp_model_weight(g->model, layer, slot)->rows;
 
     for (size_t j = 0; j < g->batch->n_samples; j++) {
-        for (size_t i = 0; i < D; i++) {
-            grad[i] += dw[j * D + i];
+        esp_accumulate(grad, dw + j * n, n);
+        if (db) {
+            esp_accumulate(bias, db + j * n, n);
         }
     }
 }
 
 /* Tokens in order for every column, so the sums do not depend on the threads. */
-static void take_embed(void *ctx, const float *dx)
+static void take_lookup(void *ctx, int slot, const int32_t *looked_up, const float *dx)
 {
     const esp_gradient *g = ctx;
-    float *grad = grad_of(g, ESP_NO_LAYER, ESP_SLOT_EMBED, ESP_PART_WEIGHT);
+    float *grad = grad_of(g, ESP_NO_LAYER, slot, ESP_PART_WEIGHT);
     size_t D = g->model->dims.hidden;
 
 #pragma omp parallel for schedule(static)
@@ -59,7 +61,7 @@ static void take_embed(void *ctx, const float *dx)
         size_t end = first + COLUMNS < D ? first + COLUMNS : D;
 
         for (size_t t = 0; t < g->batch->n_tok; t++) {
-            float *row = grad + (size_t)g->batch->ids[t] * D;
+            float *row = grad + (size_t)looked_up[t] * D;
 
             for (size_t i = first; i < end; i++) {
                 row[i] += dx[t * D + i];
@@ -103,7 +105,7 @@ void esp_gradient_init(esp_gradient *g, esp_params *p, const esp_model *m, bool 
     if (full) {
         g->sink.linear = take_linear;
         g->sink.norm = take_norm;
-        g->sink.embed = take_embed;
+        g->sink.lookup = take_lookup;
     }
 }
 

@@ -1,0 +1,53 @@
+/* family_baichuan.c - Baichuan-7B: the LLaMA block with one matrix for q, k and v. */
+#include "family_impl.h"
+
+enum { NORM1 = ESP_SLOT_BLOCK, QKV, O, NORM2, GATE_PROJ, UP, DOWN };
+
+static const esp_slot baichuan_slots[] = {
+    MATRIX(ESP_SLOT_EMBED, "model.embed_tokens", "embed", VOCAB, HIDDEN, NEVER),
+    VECTOR(ESP_SLOT_FINAL_NORM, "model.norm", "norm", HIDDEN, NEVER),
+    MATRIX(ESP_SLOT_HEAD, "lm_head", "head", VOCAB, HIDDEN, NEVER),
+    VECTOR(NORM1, "model.layers.%zu.input_layernorm", "norm1", HIDDEN, NEVER),
+    MATRIX(QKV, "model.layers.%zu.self_attn.W_pack", "qkv", QKV, HIDDEN, NEVER),
+    MATRIX(O, "model.layers.%zu.self_attn.o_proj", "o", HIDDEN, QUERY, NEVER),
+    VECTOR(NORM2, "model.layers.%zu.post_attention_layernorm", "norm2", HIDDEN, NEVER),
+    MATRIX(GATE_PROJ, "model.layers.%zu.mlp.gate_proj", "gate", MLP, HIDDEN, NEVER),
+    MATRIX(UP, "model.layers.%zu.mlp.up_proj", "up", MLP, HIDDEN, NEVER),
+    MATRIX(DOWN, "model.layers.%zu.mlp.down_proj", "down", HIDDEN, MLP, NEVER),
+};
+
+enum { X, H1, ALL, QP, KP, VP, QR, KR, ATT, ATT_OUT, X1, H2, G, U, M, MLP_OUT, X2 };
+
+static const esp_width baichuan_values[] = {
+    [X] = ESP_W_HIDDEN,  [H1] = ESP_W_HIDDEN, [ALL] = ESP_W_QKV,        [QP] = ESP_W_QUERY,
+    [KP] = ESP_W_KV,     [VP] = ESP_W_KV,     [QR] = ESP_W_QUERY,       [KR] = ESP_W_KV,
+    [ATT] = ESP_W_QUERY, [X1] = ESP_W_HIDDEN, [ATT_OUT] = ESP_W_HIDDEN, [H2] = ESP_W_HIDDEN,
+    [G] = ESP_W_MLP,     [U] = ESP_W_MLP,     [M] = ESP_W_MLP,          [MLP_OUT] = ESP_W_HIDDEN,
+    [X2] = ESP_W_HIDDEN,
+};
+
+static const esp_op baichuan_ops[] = {
+    NORM(NORM1, X, H1),
+    LINEAR(QKV, H1, ALL),
+    SLICE_AFTER(NONE, NONE, ALL, QP, "q"),
+    SLICE_AFTER(QUERY, NONE, ALL, KP, "k"),
+    SLICE_AFTER(QUERY, KV, ALL, VP, "v"),
+    ROTARY(QP, QR),
+    ROTARY(KP, KR),
+    ATTENTION(QR, KR, VP, ATT),
+    LINEAR(O, ATT, ATT_OUT),
+    ADD(X, ATT_OUT, X1),
+    NORM(NORM2, X1, H2),
+    LINEAR(GATE_PROJ, H2, G),
+    LINEAR(UP, H2, U),
+    GATE(G, U, M),
+    LINEAR(DOWN, M, MLP_OUT),
+    ADD(X1, MLP_OUT, X2),
+};
+
+const esp_arch esp_baichuan_family = { .model_type = "baichuan",
+                                       .architecture = "BaiChuanForCausalLM",
+                                       .keys = &esp_llama_keys,
+                                       .rotary = { .divisor = 1 },
+                                       STEM(plain),
+                                       TABLES(baichuan) };

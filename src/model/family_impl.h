@@ -1,0 +1,84 @@
+/* family_impl.h - what the tables of the families share. */
+#ifndef ESPALIER_FAMILY_IMPL_H
+#define ESPALIER_FAMILY_IMPL_H
+
+#include "espalier/arch.h"
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+/* The tables of a family, by the prefix of their names. */
+#define TABLES(name)                                                                \
+    .slots = name##_slots, .n_slots = COUNT(name##_slots), .values = name##_values, \
+    .n_values = COUNT(name##_values), .ops = name##_ops, .n_ops = COUNT(name##_ops)
+
+#define STEM(name) .stem = esp_##name##_stem, .n_stem = COUNT(esp_##name##_stem)
+
+/* Matrices are [rows, columns], vectors have a norm's weight. */
+#define MATRIX(slot, name, label, rows, cols, bias) \
+    [slot] = { name, label, ESP_W_##rows, ESP_W_##cols, ESP_BIAS_##bias }
+#define VECTOR(slot, name, label, rows, bias) \
+    [slot] = { name, label, ESP_W_##rows, ESP_W_ONE, ESP_BIAS_##bias }
+
+/* Operations by their operands. */
+#define NORM(slot, in, out)                                 \
+    {                                                       \
+        ESP_OP_NORM, slot, { in, -1, -1 }, out, { 0 }, NULL \
+    }
+#define LINEAR(slot, in, out)                                 \
+    {                                                         \
+        ESP_OP_LINEAR, slot, { in, -1, -1 }, out, { 0 }, NULL \
+    }
+#define ROTARY(in, out)                                     \
+    {                                                       \
+        ESP_OP_ROTARY, -1, { in, -1, -1 }, out, { 0 }, NULL \
+    }
+#define ATTENTION(q, k, v, out)                             \
+    {                                                       \
+        ESP_OP_ATTENTION, -1, { q, k, v }, out, { 0 }, NULL \
+    }
+#define ACTIVATION(in, out)                                     \
+    {                                                           \
+        ESP_OP_ACTIVATION, -1, { in, -1, -1 }, out, { 0 }, NULL \
+    }
+#define GATE(gate, up, out)                                 \
+    {                                                       \
+        ESP_OP_GATE, -1, { gate, up, -1 }, out, { 0 }, NULL \
+    }
+#define ADD(a, b, out)                                 \
+    {                                                  \
+        ESP_OP_ADD, -1, { a, b, -1 }, out, { 0 }, NULL \
+    }
+
+/* A block of a fused value behind blocks of two other widths, and the heads of one kind of three. */
+#define SLICE_AFTER(first, second, in, out, label)                                              \
+    {                                                                                           \
+        ESP_OP_SLICE, -1, { in, -1, -1 }, out, { .before = { ESP_W_##first, ESP_W_##second } }, \
+            label                                                                               \
+    }
+#define SLICE_OF_HEADS(number, in, out, label)                                       \
+    {                                                                                \
+        ESP_OP_SLICE, -1, { in, -1, -1 }, out, { .parts = 3, .part = number }, label \
+    }
+
+/* Steps of the stem, on the residual stream. */
+#define LOOKUP(slot)                                       \
+    {                                                      \
+        ESP_OP_LOOKUP, slot, { 0, -1, -1 }, 0, { 0 }, NULL \
+    }
+#define STEM_NORM                                                      \
+    {                                                                  \
+        ESP_OP_NORM, ESP_SLOT_STEM_NORM, { 0, -1, -1 }, 0, { 0 }, NULL \
+    }
+#define SCALE                                           \
+    {                                                   \
+        ESP_OP_SCALE, -1, { 0, -1, -1 }, 0, { 0 }, NULL \
+    }
+
+/* Of the LLaMA family and all that are named after it. */
+extern const esp_config_keys esp_llama_keys;
+extern const esp_op esp_plain_stem[1]; /* the embedding alone */
+
+extern const esp_arch esp_llama_family[3]; /* llama, mistral, qwen2 */
+extern const esp_arch esp_qwen3_family, esp_phi3_family, esp_baichuan_family;
+
+#endif

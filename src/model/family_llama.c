@@ -1,0 +1,74 @@
+/* family_llama.c - LLaMA, and the families that differ from it in names or biases alone. */
+#include "family_impl.h"
+
+const esp_config_keys esp_llama_keys = { .hidden = "hidden_size",
+                                         .layers = "num_hidden_layers",
+                                         .heads = "num_attention_heads",
+                                         .kv_heads = "num_key_value_heads",
+                                         .mlp = "intermediate_size",
+                                         .head_dim = "head_dim",
+                                         .vocab = "vocab_size",
+                                         .positions = "max_position_embeddings",
+                                         .norm_eps = "rms_norm_eps",
+                                         .eps = 1e-6,
+                                         .activation = "hidden_act" };
+
+const esp_op esp_plain_stem[1] = { LOOKUP(ESP_SLOT_EMBED) };
+
+enum { NORM1 = ESP_SLOT_BLOCK, Q, K, V, O, NORM2, GATE_PROJ, UP, DOWN };
+
+static const esp_slot llama_slots[] = {
+    MATRIX(ESP_SLOT_EMBED, "model.embed_tokens", "embed", VOCAB, HIDDEN, NEVER),
+    VECTOR(ESP_SLOT_FINAL_NORM, "model.norm", "norm", HIDDEN, NEVER),
+    MATRIX(ESP_SLOT_HEAD, "lm_head", "head", VOCAB, HIDDEN, NEVER),
+    VECTOR(NORM1, "model.layers.%zu.input_layernorm", "norm1", HIDDEN, NEVER),
+    MATRIX(Q, "model.layers.%zu.self_attn.q_proj", "q", QUERY, HIDDEN, QKV),
+    MATRIX(K, "model.layers.%zu.self_attn.k_proj", "k", KV, HIDDEN, QKV),
+    MATRIX(V, "model.layers.%zu.self_attn.v_proj", "v", KV, HIDDEN, QKV),
+    MATRIX(O, "model.layers.%zu.self_attn.o_proj", "o", HIDDEN, QUERY, ATTENTION),
+    VECTOR(NORM2, "model.layers.%zu.post_attention_layernorm", "norm2", HIDDEN, NEVER),
+    MATRIX(GATE_PROJ, "model.layers.%zu.mlp.gate_proj", "gate", MLP, HIDDEN, MLP),
+    MATRIX(UP, "model.layers.%zu.mlp.up_proj", "up", MLP, HIDDEN, MLP),
+    MATRIX(DOWN, "model.layers.%zu.mlp.down_proj", "down", HIDDEN, MLP, MLP),
+};
+
+enum { X, H1, QUERY, KEY, VALUE, QUERY_R, KEY_R, ATT, ATT_OUT, X1, H2, G, U, M, MLP_OUT, X2 };
+
+static const esp_width llama_values[] = {
+    [X] = ESP_W_HIDDEN,  [H1] = ESP_W_HIDDEN, [QUERY] = ESP_W_QUERY,    [KEY] = ESP_W_KV,
+    [VALUE] = ESP_W_KV,  [KEY_R] = ESP_W_KV,  [QUERY_R] = ESP_W_QUERY,  [ATT] = ESP_W_QUERY,
+    [X1] = ESP_W_HIDDEN, [H2] = ESP_W_HIDDEN, [ATT_OUT] = ESP_W_HIDDEN, [G] = ESP_W_MLP,
+    [U] = ESP_W_MLP,     [M] = ESP_W_MLP,     [MLP_OUT] = ESP_W_HIDDEN, [X2] = ESP_W_HIDDEN,
+};
+
+static const esp_op llama_ops[] = {
+    NORM(NORM1, X, H1),
+    LINEAR(Q, H1, QUERY),
+    LINEAR(K, H1, KEY),
+    LINEAR(V, H1, VALUE),
+    ROTARY(QUERY, QUERY_R),
+    ROTARY(KEY, KEY_R),
+    ATTENTION(QUERY_R, KEY_R, VALUE, ATT),
+    LINEAR(O, ATT, ATT_OUT),
+    ADD(X, ATT_OUT, X1),
+    NORM(NORM2, X1, H2),
+    LINEAR(GATE_PROJ, H2, G),
+    LINEAR(UP, H2, U),
+    GATE(G, U, M),
+    LINEAR(DOWN, M, MLP_OUT),
+    ADD(X1, MLP_OUT, X2),
+};
+
+#define LLAMA_LIKE(type, class, qkv_bias, uneven)                                                \
+    {                                                                                            \
+        .model_type = type, .architecture = class, .always_qkv_bias = qkv_bias,                  \
+        .uneven_type = uneven, .keys = &esp_llama_keys, .rotary = { .divisor = 1 }, STEM(plain), \
+        TABLES(llama)                                                                            \
+    }
+
+/* A Mistral without a window is the LLaMA block with any number of heads, but no biases. */
+const esp_arch esp_llama_family[3] = {
+    LLAMA_LIKE("llama", "LlamaForCausalLM", false, "mistral"),
+    LLAMA_LIKE("mistral", "MistralForCausalLM", false, NULL),
+    LLAMA_LIKE("qwen2", "Qwen2ForCausalLM", true, NULL),
+};

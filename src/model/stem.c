@@ -1,0 +1,120 @@
+/* stem.c - the steps of a family before its blocks. */
+#include "stem_impl.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/mem.h"
+
+void esp_stem_init(esp_stem *s, const esp_model *m, esp_pass_options o)
+{
+    const esp_weight *norm = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_STEM_NORM);
+
+    ESP_NEW(s->row, o.max_tok);
+    if (norm->rows > 0) {
+        ESP_NEW(s->normed, o.max_tok * m->dims.hidden);
+        esp_f32_load(&s->norm, norm, esp_slot_plus(m->arch, ESP_SLOT_STEM_NORM));
+    }
+}
+
+void esp_stem_free(esp_stem *s)
+{
+    esp_f32_free(&s->norm);
+    free(s->normed);
+    free(s->row);
+    *s = (esp_stem){ 0 };
+}
+
+/* The rows of a table that the tokens look up. */
+static const int32_t *rows_of(const esp_pass *p, int slot, const esp_batch *batch)
+{
+    size_t offset = p->model->arch->position_offset;
+
+    if (slot == ESP_SLOT_EMBED) {
+        return batch->ids;
+    }
+    for (size_t j = 0; j < batch->n_samples; j++) {
+        for (size_t t = batch->start[j]; t < batch->start[j + 1]; t++) {
+            p->stem->row[t] = (int32_t)(batch->position + (t - batch->start[j]) + offset);
+        }
+    }
+    return p->stem->row;
+}
+
+/* x += rows of a table; add is scratch of a row. */
+static void look_up(float *x, const esp_weight *w, const int32_t *row, const esp_batch *batch,
+                    float *add)
+{
+    size_t D = w->cols, bytes = D * esp_dtype_size(w->dtype);
+
+    for (size_t t = 0; t < batch->n_tok; t++) {
+        ESP_REQUIRE((size_t)row[t] < w->rows);
+        esp_to_f32(add, (const char *)w->data + (size_t)row[t] * bytes, w->dtype, D);
+        esp_accumulate(x + t * D, add, D);
+    }
+}
+
+static float stem_scale(const esp_model *m)
+{
+    return sqrtf((float)m->dims.hidden);
+}
+
+static void scale_by(float *x, float by, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] *= by;
+    }
+}
+
+void esp_stem_forward(float *x, esp_pass *p, const esp_batch *batch)
+{
+    const esp_model *m = p->model;
+    size_t D = m->dims.hidden, n = batch->n_tok * D;
+
+    memset(x, 0, n * sizeof *x);
+    for (size_t i = 0; i < m->arch->n_stem; i++) {
+        const esp_op *op = &m->arch->stem[i];
+
+        if (op->kind == ESP_OP_LOOKUP) {
+            look_up(x, esp_model_weight(m, ESP_NO_LAYER, op->slot), rows_of(p, op->slot, batch),
+                    batch, p->hidden);
+        } else if (op->kind == ESP_OP_SCALE) {
+            scale_by(x, stem_scale(m), n);
+        } else {
+            memcpy(p->stem->normed, x, n * sizeof *x);
+            esp_norm_forward(x, p->stem->normed, &p->stem->norm, m, batch->n_tok, D);
+        }
+    }
+}
+
+/* dx becomes the gradient of the norm's input. */
+static void norm_backward(float *dx, float *spare, esp_pass *p, const esp_sink *sink,
+                          const esp_batch *batch)
+{
+    size_t D = p->model->dims.hidden, bytes = batch->n_tok * D * sizeof *dx;
+    float *room = sink && sink->norm ? p->block->norm_grad : NULL;
+
+    memset(spare, 0, bytes);
+    esp_norm_backward(spare, room, dx, p->stem->normed, &p->stem->norm, p->model, D, batch);
+    esp_norm_hand_over(sink, ESP_NO_LAYER, ESP_SLOT_STEM_NORM, room, &p->stem->norm, D, batch);
+    memcpy(dx, spare, bytes);
+}
+
+void esp_stem_backward(float *dx, float *spare, esp_pass *p, const esp_sink *sink,
+                       const esp_batch *batch)
+{
+    const esp_model *m = p->model;
+
+    for (size_t i = m->arch->n_stem; i-- > 0;) {
+        const esp_op *op = &m->arch->stem[i];
+
+        if (op->kind == ESP_OP_SCALE) {
+            scale_by(dx, stem_scale(m), batch->n_tok * m->dims.hidden);
+        } else if (op->kind == ESP_OP_NORM) {
+            norm_backward(dx, spare, p, sink, batch);
+        } else if (sink && sink->lookup) {
+            sink->lookup(sink->ctx, op->slot, rows_of(p, op->slot, batch), dx);
+        }
+    }
+}
