@@ -209,6 +209,26 @@ static void gate_backward(bench *b)
     esp_gate_backward(b->dx, b->q, b->y, b->x, b->k, ESP_SILU, numbers(b));
 }
 
+static void layer_norm(bench *b)
+{
+    esp_layernorm_forward(b->dx, b->x, b->w, b->dw, b->batch.n_tok, b->s.n_in, 1e-5f);
+}
+
+static void layer_norm_backward(bench *b)
+{
+    esp_layernorm_backward(b->dx, b->dw, NULL, b->y, b->x, b->w, b->s.n_in, 1e-5f, &b->batch);
+}
+
+static void gelu_tanh(bench *b)
+{
+    esp_activation_forward(b->dx, b->x, ESP_GELU_TANH, numbers(b));
+}
+
+static void gelu_erf(bench *b)
+{
+    esp_activation_forward(b->dx, b->x, ESP_GELU_ERF, numbers(b));
+}
+
 static void loss(bench *b)
 {
     double *sum;
@@ -238,9 +258,13 @@ static void bench_rows(bench *b)
         { "copy", copy, 8 },
         { "rms norm forward", norm_forward, 8 },
         { "rms norm backward", norm_backward, 16 },
+        { "layer norm forward", layer_norm, 8 },
+        { "layer norm backward", layer_norm_backward, 16 },
         { "rotary", rotary, 8 },
         { "silu gate forward", gate, 12 },
         { "silu gate backward", gate_backward, 28 },
+        { "gelu (tanh) forward", gelu_tanh, 8 },
+        { "gelu (erf) forward", gelu_erf, 8 },
         { "cross-entropy, loss only", loss, 4 },
         { "F32 from BF16", from_bf16, 6 },
         { "F32 from F16", from_f16, 6 },

@@ -28,6 +28,18 @@ static inline float *random_floats(size_t n, uint64_t seed)
     return x;
 }
 
+/* What a forward finds in its output: it must set, not add. */
+static inline float *nans(size_t n)
+{
+    float *x;
+
+    ESP_NEW(x, n);
+    for (size_t i = 0; i < n; i++) {
+        x[i] = NAN;
+    }
+    return x;
+}
+
 static inline double *doubles_of(const float *x, size_t n)
 {
     double *y;

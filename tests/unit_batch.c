@@ -151,5 +151,71 @@ static void test_blocks_within_samples(void)
     esp_samples_free(&s);
 }
 
+/* ids of a sample, and what it must give: token t has position[t] and block[t]. */
+typedef struct prefixed {
+    size_t n, prefix, place;
+    int32_t ids[8];
+    size_t position[8], block[8];
+} prefixed;
+
+enum { START = 4, MASK = 1, OTHER_MASK = 2 };
+static const prefixed prefixed_samples[] = {
+    /* the mask ends the prefix; a second start is a token like others */
+    { 7,
+      4,
+      3,
+      { 9, 8, 7, MASK, START, 5, START },
+      { 0, 1, 2, 3, 3, 3, 3 },
+      { 0, 0, 0, 0, 1, 2, 3 } },
+    /* the other mask, in the middle; one behind the start does not count */
+    { 6, 3, 1, { 9, OTHER_MASK, 7, START, MASK, 5 }, { 0, 1, 2, 1, 1, 1 }, { 0, 0, 0, 1, 2, 3 } },
+    /* both: the first kind wins */
+    { 5, 3, 2, { OTHER_MASK, 9, MASK, START, 5 }, { 0, 1, 2, 2, 2 }, { 0, 0, 0, 1, 2 } },
+    /* none: the last of the prefix */
+    { 4, 2, 1, { 9, 8, START, 5 }, { 0, 1, 1, 1 }, { 0, 0, 1, 2 } },
+    /* no prefix: no start, or nothing before it */
+    { 4, 0, 0, { 9, MASK, 8, 7 }, { 0, 1, 2, 3 }, { 0 } },
+    { 3, 0, 0, { START, MASK, 8 }, { 0, 1, 2 }, { 0 } },
+};
+enum { N_PREFIXED = sizeof prefixed_samples / sizeof *prefixed_samples };
+
+static void test_prefixes(void)
+{
+    const esp_prefix_rule rule = { .start = START, .mask = { MASK, OTHER_MASK } };
+    esp_samples s = { 0 };
+    size_t pick[N_PREFIXED];
+    esp_batch b;
+
+    for (size_t j = 0; j < N_PREFIXED; j++) {
+        esp_samples_add(&s, prefixed_samples[j].ids, NULL, prefixed_samples[j].n);
+        pick[j] = j;
+    }
+    esp_batch_init(&b, N_PREFIXED, s.start[s.n]);
+    b.rule = &rule;
+    esp_batch_fill(&b, &s, pick, N_PREFIXED, 1);
+    for (size_t j = 0; j < N_PREFIXED; j++) {
+        const prefixed *p = &prefixed_samples[j];
+
+        CU_ASSERT_EQUAL(b.prefix[j], p->prefix);
+        CU_ASSERT_EQUAL(b.place[j], p->place);
+        for (size_t t = 0; t < p->n; t++) {
+            CU_ASSERT_EQUAL(esp_batch_position(&b, j, t), p->position[t]);
+            CU_ASSERT_EQUAL(esp_batch_block_position(&b, j, t), p->block[t]);
+        }
+    }
+    b.position = 5; /* decoding goes on behind the first sample's five tokens */
+    CU_ASSERT_EQUAL(esp_batch_position(&b, 0, 1), 3);
+    CU_ASSERT_EQUAL(esp_batch_block_position(&b, 0, 1), 3);
+    CU_ASSERT_EQUAL(esp_batch_position(&b, 4, 0), 5);
+    b.rule = NULL;
+    esp_batch_fill(&b, &s, pick, N_PREFIXED, 1);
+    CU_ASSERT_EQUAL(b.prefix[0], 0);
+    CU_ASSERT_EQUAL(esp_batch_position(&b, 0, 6), 6);
+    CU_ASSERT_EQUAL(esp_batch_block_position(&b, 0, 6), 0);
+    esp_batch_free(&b);
+    esp_samples_free(&s);
+}
+
 ESP_TEST_MAIN("batch", { "samples", test_samples }, { "blocks", test_batch_blocks },
-              { "blocks within samples", test_blocks_within_samples })
+              { "blocks within samples", test_blocks_within_samples },
+              { "prefixes and positions", test_prefixes })

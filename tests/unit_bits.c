@@ -10,10 +10,20 @@
 
 enum { H = 30, K = 10, D = 10, WIDTH = H * D, KV = K * D, OUT = 600 }; /* several tiles wide */
 
+/* The prefix of a sample follows from its key. */
+static void set_prefixes(esp_batch *b)
+{
+    for (size_t j = 0; j < b->n_samples; j++) {
+        b->prefix[j] = (b->start[j + 1] - b->start[j]) / (b->key[j] + 2);
+        b->place[j] = b->prefix[j] / 3;
+    }
+}
+
 /* Results with a row a token; width[i] numbers in a row. */
-enum { N_RESULTS = 11 };
-static const size_t width[N_RESULTS] = { OUT, WIDTH, WIDTH, WIDTH, WIDTH, WIDTH,
-                                         KV,  KV,    WIDTH, OUT,   WIDTH };
+enum { N_RESULTS = 21 };
+static const size_t width[N_RESULTS] = { OUT,   WIDTH, WIDTH, WIDTH, WIDTH, WIDTH, KV,
+                                         KV,    WIDTH, OUT,   WIDTH, WIDTH, WIDTH, WIDTH,
+                                         WIDTH, KV,    KV,    WIDTH, WIDTH, WIDTH, WIDTH };
 
 typedef struct results {
     float *row[N_RESULTS]; /* [n_tok, width[i]] owned */
@@ -47,6 +57,8 @@ static void run_linear(results *r, const esp_batch *b)
     esp_linear_backward_weight(r->dw, r->db, dy, x, b->n_tok, WIDTH, OUT);
     esp_rmsnorm_forward(r->row[2], x, w, b->n_tok, WIDTH, 1e-5f);
     esp_rmsnorm_backward(r->row[3], NULL, d_norm, x, w, WIDTH, 1e-5f, b);
+    esp_layernorm_forward(r->row[11], x, w, w + WIDTH, b->n_tok, WIDTH, 1e-5f);
+    esp_layernorm_backward(r->row[12], NULL, NULL, d_norm, x, w, WIDTH, 1e-5f, b);
     free(x);
     free(dy);
     free(w);
@@ -60,11 +72,24 @@ static void run_attention(results *r, const esp_batch *b)
     float *dout = rows_of(b, WIDTH, 8);
     double inv_freq[D / 2] = { 1, 0.3, 0.1, 0.03, 0.01 };
     esp_rotation turn = { .n = D, .inv_freq = inv_freq };
+    esp_rotation other = { .first = 2, .n = 6, .inv_freq = inv_freq, .pairs = true };
     esp_attention a = { .heads = H, .kv_heads = K, .head_dim = D, .scale = 0.3f };
+    esp_attention bent = a;
+    float *slopes = random_floats(H, 14);
+
+    bent.slopes = slopes;
+    bent.soft_cap = 2;
+    bent.window = 40;
+    bent.prefix = true;
+    other.block_position = true;
 
     esp_attention_forward(r->row[4], q, k, v, &a, b);
     esp_attention_backward(r->row[5], r->row[6], r->row[7], dout, q, k, v, &a, b);
     esp_rotary_forward(r->row[8], q, &turn, H, D, b);
+    esp_attention_forward(r->row[13], q, k, v, &bent, b);
+    esp_attention_backward(r->row[14], r->row[15], r->row[16], dout, q, k, v, &bent, b);
+    esp_rotary_forward(r->row[17], q, &other, H, D, b);
+    free(slopes);
     free(q);
     free(k);
     free(v);
@@ -79,9 +104,12 @@ static void run_rows(results *r, const esp_batch *b)
     for (size_t t = 0; t < b->n_tok; t++) {
         scale[t] = 1;
     }
-    esp_cross_entropy(r->loss, NULL, logits, b->targets, scale, 0, b->n_tok, OUT);
+    esp_cross_entropy(r->loss, NULL, logits, b->targets, scale, 5, b->n_tok, OUT);
     memcpy(r->row[9], logits, b->n_tok * OUT * sizeof *logits);
     esp_gate_forward(r->row[10], g, u, ESP_SILU, b->n_tok * WIDTH);
+    esp_activation_forward(r->row[18], g, ESP_GELU_TANH, b->n_tok * WIDTH);
+    esp_activation_backward(r->row[19], u, g, ESP_GELU_ERF, b->n_tok * WIDTH);
+    esp_gate_forward(r->row[20], g, u, ESP_RELU, b->n_tok * WIDTH);
     free(g);
     free(u);
     free(logits);
@@ -147,6 +175,7 @@ static void test_threads(void)
         results one, more;
 
         make_batch(&b, lengths, N_SAMPLES, min_rows);
+        set_prefixes(&b);
         results_make(&one, &b, 1);
         for (int n = 2; n <= 3; n++) {
             results_make(&more, &b, n);
@@ -166,6 +195,7 @@ static void test_neighbours(void)
     results together;
 
     make_batch(&all, lengths, N_SAMPLES, 1);
+    set_prefixes(&all);
     results_make(&together, &all, 2);
     for (size_t j = 0; j < N_SAMPLES; j++) {
         esp_batch alone;
@@ -173,6 +203,7 @@ static void test_neighbours(void)
 
         make_batch(&alone, lengths + j, 1, 1);
         alone.key[0] = j;
+        set_prefixes(&alone);
         results_make(&r, &alone, 2);
         CU_ASSERT(same_rows(&r, &together, all.start[j], lengths[j]));
         results_free(&r);

@@ -4,18 +4,6 @@
 
 #include "espalier/tensor.h"
 
-/* What a forward finds in its output: it must set, not add. */
-static float *nans(size_t n)
-{
-    float *x;
-
-    ESP_NEW(x, n);
-    for (size_t i = 0; i < n; i++) {
-        x[i] = NAN;
-    }
-    return x;
-}
-
 /* ---- linear ----------------------------------------------------------------------------------- */
 
 typedef struct linear_shape {
@@ -81,74 +69,109 @@ static void test_linear(void)
     check_linear((size_t[]){ 5, 6, 7 }, 3, 530, 9, 64);
 }
 
-/* ---- norm ------------------------------------------------------------------------------------- */
+/* ---- norms ------------------------------------------------------------------------------------ */
 
-static void rmsnorm(double *y, double *const *in, const void *shape) /* x, w */
+typedef struct norm_shape {
+    size_t n_tok, D;
+    bool centred; /* layer norm: x, w, b; else RMS norm: x, w */
+} norm_shape;
+
+static void norm(double *y, double *const *in, const void *shape)
 {
-    const linear_shape *s = shape;
+    const norm_shape *s = shape;
 
     for (size_t t = 0; t < s->n_tok; t++) {
-        const double *x = in[0] + t * s->n_in;
-        double sum = 0;
+        const double *x = in[0] + t * s->D;
+        double mean = 0, sum = 0;
 
-        for (size_t c = 0; c < s->n_in; c++) {
-            sum += x[c] * x[c];
+        for (size_t c = 0; s->centred && c < s->D; c++) {
+            mean += x[c] / (double)s->D;
         }
-        for (size_t c = 0; c < s->n_in; c++) {
-            y[t * s->n_in + c] = x[c] / sqrt(sum / (double)s->n_in + 0.25) * in[1][c];
+        for (size_t c = 0; c < s->D; c++) {
+            sum += (x[c] - mean) * (x[c] - mean);
+        }
+        for (size_t c = 0; c < s->D; c++) {
+            y[t * s->D + c] = (x[c] - mean) / sqrt(sum / (double)s->D + 0.25) * in[1][c] +
+                              (s->centred ? in[2][c] : 0);
         }
     }
 }
 
-static void check_rmsnorm(const size_t *length, size_t n, size_t D)
+/* grad, which holds ones, becomes the sum of the samples' gradients [n, D]. */
+static void sum_samples(float *grad, const float *of_sample, size_t n, size_t D)
+{
+    take_ones(grad, D);
+    for (size_t i = 0; i < n * D; i++) {
+        grad[i % D] += of_sample[i];
+    }
+}
+
+static void check_norm(const size_t *length, size_t n, size_t D, bool centred)
 {
     esp_batch b;
-    linear_shape s;
+    norm_shape s;
     op o;
-    float *in[MAX_IN], *grads[MAX_IN], *y, *dy, *dw;
+    float *in[MAX_IN], *grads[MAX_IN], *y, *dy;
+    float *dw = random_floats(n * D, 11),
+          *db = random_floats(n * D, 12); /* are set, not added to */
 
     make_batch(&b, length, n, 1);
-    s = (linear_shape){ b.n_tok, D, D };
-    o = (op){ rmsnorm, &s, b.n_tok * D, { b.n_tok * D, D } };
+    s = (norm_shape){ b.n_tok, D, centred };
+    o = (op){ norm, &s, b.n_tok * D, { b.n_tok * D, D, D } };
     make_arrays(in, grads, &o, 2);
     y = nans(o.n_out);
     dy = random_floats(o.n_out, 10);
-    dw = random_floats(n * D, 11); /* is set, not added to */
-    esp_rmsnorm_forward(y, in[0], in[1], b.n_tok, D, 0.25f);
-    CU_ASSERT(forward_close(&o, in, y));
-    esp_rmsnorm_backward(grads[0], dw, dy, in[0], in[1], D, 0.25f, &b);
-    take_ones(grads[0], o.n_in[0]);
-    take_ones(grads[1], D);
-    for (size_t i = 0; i < n * D; i++) {
-        grads[1][i % D] += dw[i];
+    if (centred) {
+        esp_layernorm_forward(y, in[0], in[1], in[2], b.n_tok, D, 0.25f);
+        esp_layernorm_backward(grads[0], dw, db, dy, in[0], in[1], D, 0.25f, &b);
+        sum_samples(grads[2], db, n, D);
+    } else {
+        esp_rmsnorm_forward(y, in[0], in[1], b.n_tok, D, 0.25f);
+        esp_rmsnorm_backward(grads[0], dw, dy, in[0], in[1], D, 0.25f, &b);
+        take_ones(grads[2], D); /* no bias, no gradient */
     }
+    take_ones(grads[0], o.n_in[0]);
+    sum_samples(grads[1], dw, n, D);
+    CU_ASSERT(forward_close(&o, in, y));
     CU_ASSERT(gradients_close(&o, in, dy, grads));
     free_arrays(in, grads);
     free(y);
     free(dy);
     free(dw);
+    free(db);
     esp_batch_free(&b);
 }
 
 static void test_rmsnorm(void)
 {
-    check_rmsnorm((size_t[]){ 1 }, 1, 3);
-    check_rmsnorm((size_t[]){ 4, 1, 9 }, 3, 150);
+    check_norm((size_t[]){ 1 }, 1, 3, false);
+    check_norm((size_t[]){ 4, 1, 9 }, 3, 150, false);
 }
 
-/* Row j of dw is the gradient of sample j alone. */
-static void test_rmsnorm_samples(void)
+static void test_layernorm(void)
+{
+    check_norm((size_t[]){ 1 }, 1, 3, true);
+    check_norm((size_t[]){ 4, 1, 9 }, 3, 150, true);
+}
+
+/* Row j of dw and db is the gradient of sample j alone; either may be left out. */
+static void test_norm_samples(void)
 {
     esp_batch all, one;
     float *x = random_floats(7 * 5, 1), *dy = random_floats(7 * 5, 2), *w = random_floats(5, 3);
-    float *dx = random_floats(7 * 5, 4), together[10], alone[5];
+    float *dx = random_floats(7 * 5, 4), dw[10], db[10], alone[5], bias[5];
 
     make_batch(&all, (size_t[]){ 3, 4 }, 2, 1);
     make_batch(&one, (size_t[]){ 4 }, 1, 1);
-    esp_rmsnorm_backward(dx, together, dy, x, w, 5, 1e-5f, &all);
+    esp_rmsnorm_backward(dx, dw, dy, x, w, 5, 1e-5f, &all);
     esp_rmsnorm_backward(dx, alone, dy + 15, x + 15, w, 5, 1e-5f, &one);
-    CU_ASSERT(memcmp(together + 5, alone, sizeof alone) == 0);
+    CU_ASSERT(memcmp(dw + 5, alone, sizeof alone) == 0);
     esp_rmsnorm_backward(dx, NULL, dy, x, w, 5, 1e-5f, &all);
+    esp_layernorm_backward(dx, dw, db, dy, x, w, 5, 1e-5f, &all);
+    esp_layernorm_backward(dx, alone, NULL, dy + 15, x + 15, w, 5, 1e-5f, &one);
+    esp_layernorm_backward(dx, NULL, bias, dy + 15, x + 15, w, 5, 1e-5f, &one);
+    CU_ASSERT(memcmp(dw + 5, alone, sizeof alone) == 0);
+    CU_ASSERT(memcmp(db + 5, bias, sizeof bias) == 0);
     free(x);
     free(dy);
     free(w);
@@ -157,218 +180,174 @@ static void test_rmsnorm_samples(void)
     esp_batch_free(&one);
 }
 
-/* ---- rotary ----------------------------------------------------------------------------------- */
-
-typedef struct head_shape {
-    const esp_batch *batch;
-    const double *inv_freq;
-    size_t H, K, d;
-    double scale;
-} head_shape;
-
-static void rotary(double *y, double *const *in, const void *shape) /* x */
-{
-    const head_shape *s = shape;
-    size_t half = s->d / 2;
-
-    for (size_t j = 0; j < s->batch->n_samples; j++) {
-        for (size_t row = s->batch->start[j]; row < s->batch->start[j + 1]; row++) {
-            for (size_t i = 0; i < s->H * half; i++) {
-                size_t c = i % half, at = (row * s->H + i / half) * s->d + c;
-                double position = (double)(s->batch->position + row - s->batch->start[j]);
-                double a = position * s->inv_freq[c], x0 = in[0][at], x1 = in[0][at + half];
-
-                y[at] = x0 * cos(a) - x1 * sin(a);
-                y[at + half] = x0 * sin(a) + x1 * cos(a);
-            }
-        }
-    }
-}
-
-static void check_rotary(const size_t *length, size_t n, size_t position, size_t H, size_t d)
-{
-    double inv_freq[8] = { 1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003 };
-    esp_batch b;
-    head_shape s = { &b, inv_freq, H, H, d, 0 };
-    esp_rotation turn = { .n = d, .inv_freq = inv_freq };
-    op o;
-    float *in[MAX_IN], *grads[MAX_IN], *y, *dy;
-
-    make_batch(&b, length, n, 1);
-    b.position = position;
-    o = (op){ rotary, &s, b.n_tok * H * d, { b.n_tok * H * d } };
-    make_arrays(in, grads, &o, 3);
-    y = nans(o.n_out);
-    dy = random_floats(o.n_out, 10);
-    esp_rotary_forward(y, in[0], &turn, H, d, &b);
-    CU_ASSERT(forward_close(&o, in, y));
-    esp_rotary_backward(grads[0], dy, &turn, H, d, &b);
-    take_ones(grads[0], o.n_in[0]);
-    CU_ASSERT(gradients_close(&o, in, dy, grads));
-    esp_rotary_forward(in[0], in[0], &turn, H, d, &b); /* in place */
-    CU_ASSERT(memcmp(in[0], y, o.n_out * sizeof *y) == 0);
-    free_arrays(in, grads);
-    free(y);
-    free(dy);
-    esp_batch_free(&b);
-}
-
-static void test_rotary(void)
-{
-    check_rotary((size_t[]){ 5, 1, 9 }, 3, 0, 3, 6);
-    check_rotary((size_t[]){ 2 }, 1, 4000, 1, 16);
-}
-
-/* ---- attention -------------------------------------------------------------------------------- */
-
-/* Query row i of one head over keys 0 .. n_seen - 1; rows of q are H * d, of k and v K * d apart. */
-static void attend(double *out, const double *q, const double *k, const double *v, size_t n_seen,
-                   const head_shape *s)
-{
-    size_t stride = s->K * s->d;
-    double *p, sum = 0;
-
-    ESP_NEW(p, n_seen);
-    for (size_t i = 0; i < n_seen; i++) {
-        for (size_t c = 0; c < s->d; c++) {
-            p[i] += s->scale * q[c] * k[i * stride + c];
-        }
-        p[i] = exp(p[i]);
-        sum += p[i];
-    }
-    for (size_t c = 0; c < s->d; c++) {
-        out[c] = 0;
-        for (size_t i = 0; i < n_seen; i++) {
-            out[c] += p[i] / sum * v[i * stride + c];
-        }
-    }
-    free(p);
-}
-
-static void attention(double *out, double *const *in, const void *shape) /* q, k, v */
-{
-    const head_shape *s = shape;
-
-    for (size_t j = 0; j < s->batch->n_samples; j++) {
-        size_t begin = s->batch->start[j];
-
-        for (size_t row = begin; row < s->batch->start[j + 1]; row++) {
-            for (size_t h = 0; h < s->H; h++) {
-                size_t at = (row * s->H + h) * s->d;
-                size_t kv_at = (begin * s->K + h / (s->H / s->K)) * s->d;
-
-                attend(out + at, in[0] + at, in[1] + kv_at, in[2] + kv_at, row - begin + 1, s);
-            }
-        }
-    }
-}
-
-static void check_attention(const size_t *length, size_t n, size_t H, size_t K, size_t d)
-{
-    esp_batch b;
-    head_shape s = { &b, NULL, H, K, d, 0.5 };
-    esp_attention a = { .heads = H, .kv_heads = K, .head_dim = d, .scale = 0.5f };
-    op o;
-    float *in[MAX_IN], *grads[MAX_IN], *out, *dout;
-
-    make_batch(&b, length, n, 1);
-    o = (op){
-        attention, &s, b.n_tok * H * d, { b.n_tok * H * d, b.n_tok * K * d, b.n_tok * K * d }
-    };
-    make_arrays(in, grads, &o, 4);
-    out = nans(o.n_out);
-    dout = random_floats(o.n_out, 10);
-    esp_attention_forward(out, in[0], in[1], in[2], &a, &b);
-    CU_ASSERT(forward_close(&o, in, out));
-    esp_attention_backward(grads[0], grads[1], grads[2], dout, in[0], in[1], in[2], &a, &b);
-    for (int i = 0; i < 3; i++) {
-        take_ones(grads[i], o.n_in[i]);
-    }
-    CU_ASSERT(gradients_close(&o, in, dout, grads));
-    free_arrays(in, grads);
-    free(out);
-    free(dout);
-    esp_batch_free(&b);
-}
-
-static void test_attention(void)
-{
-    check_attention((size_t[]){ 1 }, 1, 1, 1, 2);
-    check_attention((size_t[]){ 9, 1, 4 }, 3, 6, 2, 6);
-    check_attention((size_t[]){ 140, 3 }, 2, 2, 2, 4);
-    check_attention((size_t[]){ 67 }, 1, 4, 1, 10);
-}
-
-/* Decoding 1 or 70 tokens behind the others gives the tail of the full attention. */
-static void test_attention_cached(void)
-{
-    enum { H = 4, K = 2, D = 6, T = 150 };
-    float *q = random_floats(T * H * D, 1), *k = random_floats(T * K * D, 2);
-    float *v = random_floats(T * K * D, 3), *full = random_floats(T * H * D, 4);
-    float *tail = random_floats(T * H * D, 5);
-    size_t n_new[3] = { 1, 70, T };
-    esp_attention a = { .heads = H, .kv_heads = K, .head_dim = D, .scale = 0.4f };
-    esp_batch b;
-
-    make_batch(&b, (size_t[]){ T }, 1, 1);
-    esp_attention_forward(full, q, k, v, &a, &b);
-    for (int i = 0; i < 3; i++) {
-        size_t at = (T - n_new[i]) * H * D;
-        double *want = doubles_of(full + at, n_new[i] * H * D);
-
-        esp_batch last;
-
-        make_batch(&last, &n_new[i], 1, 1);
-        last.position = T - n_new[i];
-        esp_attention_forward(tail, q + at, k, v, &a, &last);
-        esp_batch_free(&last);
-        CU_ASSERT(close_floats(tail, want, n_new[i] * H * D, 1e-6));
-        free(want);
-    }
-    free(q);
-    free(k);
-    free(v);
-    free(full);
-    free(tail);
-    esp_batch_free(&b);
-}
-
 /* ---- elementwise ------------------------------------------------------------------------------ */
+
+static const esp_activation activations[] = { ESP_SILU, ESP_GELU_TANH, ESP_GELU_ERF, ESP_RELU };
+enum { N_ACTIVATIONS = sizeof activations / sizeof *activations };
+
+typedef struct curve_shape {
+    esp_activation a;
+    size_t n;
+} curve_shape;
+
+static double activation_at(esp_activation a, double x)
+{
+    switch (a) {
+    case ESP_SILU:
+        return x / (1 + exp(-x));
+    case ESP_GELU_TANH:
+        /* (1 + tanh(z)) / 2 written so that it keeps its digits for negative z */
+        return x / (1 + exp(-2 * sqrt(2 / acos(-1)) * (x + 0.044715 * x * x * x)));
+    case ESP_GELU_ERF:
+        return x / 2 * erfc(-x / sqrt(2));
+    case ESP_RELU:
+        break;
+    }
+    return x > 0 ? x : 0;
+}
+
+static void activation(double *y, double *const *in, const void *shape) /* x */
+{
+    const curve_shape *s = shape;
+
+    for (size_t i = 0; i < s->n; i++) {
+        y[i] = activation_at(s->a, in[0][i]);
+    }
+}
 
 static void gate(double *y, double *const *in, const void *shape) /* g, u */
 {
-    const size_t *n = shape;
+    activation(y, in, shape);
+    for (size_t i = 0; i < ((const curve_shape *)shape)->n; i++) {
+        y[i] *= in[1][i];
+    }
+}
 
-    for (size_t i = 0; i < *n; i++) {
-        y[i] = in[0][i] / (1 + exp(-in[0][i])) * in[1][i];
+static void check_activation(esp_activation a, size_t n)
+{
+    curve_shape s = { a, n };
+    op o = { activation, &s, n, { n } };
+    float *in[MAX_IN], *grads[MAX_IN], *y = nans(n), *dy = random_floats(n, 10);
+
+    make_arrays(in, grads, &o, 7);
+    esp_activation_forward(y, in[0], a, n);
+    CU_ASSERT(forward_close(&o, in, y));
+    esp_activation_backward(grads[0], dy, in[0], a, n);
+    take_ones(grads[0], n);
+    CU_ASSERT(gradients_close(&o, in, dy, grads));
+    free_arrays(in, grads);
+    free(y);
+    free(dy);
+}
+
+static void test_activations(void)
+{
+    for (size_t i = 0; i < N_ACTIVATIONS; i++) {
+        check_activation(activations[i], 40001);
+        check_activation(activations[i], 3);
+    }
+}
+
+/* Down to the smallest values an activation is right to 1e-6 of itself, its slope to 1e-6; far out it
+ * is x or 0, and a NaN is not hidden. */
+static void test_activation_accuracy(void)
+{
+    enum { N = 24001 };
+    float far[4] = { -1e30f, 1e30f, NAN, 0 }, y_far[4];
+
+    for (size_t i = 0; i < N_ACTIVATIONS; i++) {
+        esp_activation a = activations[i];
+        float *x = nans(N), *y = nans(N), *dx, *one = nans(N);
+        double worst = 0, worst_slope = 0;
+
+        ESP_NEW(dx, N);
+        for (int e = 0; e < N; e++) {
+            x[e] = (float)(e - N / 2) * 1e-3f;
+            one[e] = 1;
+        }
+        esp_activation_forward(y, x, a, N);
+        esp_activation_backward(dx, one, x, a, N);
+        for (size_t e = 0; e < N; e++) {
+            double at = (double)x[e], want = activation_at(a, at), h = 1e-5;
+            double slope = (activation_at(a, at + h) - activation_at(a, at - h)) / (2 * h);
+
+            if (fabs(want) > 1e-35) {
+                worst = fmax(worst, fabs((double)y[e] - want) / fabs(want));
+            }
+            worst_slope = fmax(worst_slope, at != 0 ? fabs((double)dx[e] - slope) : 0);
+        }
+        CU_ASSERT(worst < 1e-6);
+        CU_ASSERT(worst_slope < 1e-6);
+        esp_activation_forward(y_far, far, a, 4);
+        CU_ASSERT(fabsf(y_far[0]) < 1e-8f && y_far[1] == far[1] && isnan(y_far[2]) &&
+                  y_far[3] == 0);
+        free(x);
+        free(y);
+        free(dx);
+        free(one);
     }
 }
 
 static void test_gate(void)
 {
-    size_t n = 40001;
-    op o = { gate, &n, n, { n, n } };
-    float *in[MAX_IN], *grads[MAX_IN], *y = nans(n), *dy = random_floats(n, 10);
+    for (size_t i = 0; i < N_ACTIVATIONS; i++) {
+        curve_shape s = { activations[i], 40001 };
+        op o = { gate, &s, s.n, { s.n, s.n } };
+        float *in[MAX_IN], *grads[MAX_IN], *y = nans(s.n), *dy = random_floats(s.n, 10);
 
-    make_arrays(in, grads, &o, 5);
-    in[0][0] = -200; /* far in the tails nothing overflows */
-    in[0][1] = 200;
-    esp_gate_forward(y, in[0], in[1], ESP_SILU, n);
-    CU_ASSERT(forward_close(&o, in, y));
-    in[0][0] = in[0][1] = 0;
-    esp_gate_backward(grads[0], grads[1], dy, in[0], in[1], ESP_SILU, n);
-    take_ones(grads[0], n);
-    take_ones(grads[1], n);
-    CU_ASSERT(gradients_close(&o, in, dy, grads));
-    esp_add(y, in[0], in[1], n);
-    CU_ASSERT(y[n - 1] == in[0][n - 1] + in[1][n - 1]);
-    esp_accumulate(y, in[0], n);
-    CU_ASSERT(y[n - 1] == in[0][n - 1] + in[1][n - 1] + in[0][n - 1]);
+        make_arrays(in, grads, &o, 5);
+        in[0][0] = -200; /* far in the tails nothing overflows */
+        in[0][1] = 200;
+        esp_gate_forward(y, in[0], in[1], s.a, s.n);
+        CU_ASSERT(forward_close(&o, in, y));
+        esp_gate_backward(grads[0], grads[1], dy, in[0], in[1], s.a, s.n);
+        take_ones(grads[0], s.n);
+        take_ones(grads[1], s.n);
+        in[0][0] = in[0][1] = grads[1][0] = grads[1][1] = 0;
+        grads[0][0] = grads[0][1] = 0;
+        dy[0] = dy[1] = 0;
+        CU_ASSERT(gradients_close(&o, in, dy, grads));
+        free_arrays(in, grads);
+        free(y);
+        free(dy);
+    }
+}
+
+static void test_sums(void)
+{
+    size_t n = 40001;
+    float *a = random_floats(n, 1), *b = random_floats(n, 2), *y = nans(n);
+
+    esp_add(y, a, b, n);
+    CU_ASSERT(y[n - 1] == a[n - 1] + b[n - 1]);
+    esp_accumulate(y, a, n);
+    CU_ASSERT(y[n - 1] == a[n - 1] + b[n - 1] + a[n - 1]);
     esp_add(y, y, y, n);
-    CU_ASSERT(y[0] == 2 * in[1][0]);
-    free_arrays(in, grads);
+    CU_ASSERT(y[0] == 2 * (a[0] + b[0] + a[0]));
+    free(a);
+    free(b);
     free(y);
-    free(dy);
+}
+
+static void test_soft_cap(void)
+{
+    size_t n = 40001;
+    float *x = random_floats(n, 1), *y = nans(n);
+    double worst = 0;
+
+    x[0] = 1e30f;
+    x[1] = -1e30f;
+    x[2] = 1e-6f;
+    memcpy(y, x, n * sizeof *x);
+    esp_soft_cap(y, 1.5f, n);
+    for (size_t i = 0; i < n; i++) {
+        double want = 1.5 * tanh((double)x[i] / 1.5);
+
+        worst = fmax(worst, fabs((double)y[i] - want) / fabs(want));
+    }
+    CU_ASSERT(worst < 1e-6);
+    free(x);
+    free(y);
 }
 
 /* ---- cross-entropy ---------------------------------------------------------------------------- */
@@ -376,7 +355,13 @@ static void test_gate(void)
 typedef struct loss_shape {
     size_t n, V;
     const int32_t *targets;
+    double cap; /* 0: none */
 } loss_shape;
+
+static double capped(double x, double cap)
+{
+    return cap > 0 ? cap * tanh(x / cap) : x;
+}
 
 static void cross_entropy(double *loss, double *const *in, const void *shape) /* logits */
 {
@@ -387,17 +372,17 @@ static void cross_entropy(double *loss, double *const *in, const void *shape) /*
         double sum = 0;
 
         for (size_t c = 0; c < s->V; c++) {
-            sum += exp(x[c]);
+            sum += exp(capped(x[c], s->cap));
         }
-        loss[i] = s->targets[i] == ESP_NO_TARGET ? 0 : log(sum) - x[s->targets[i]];
+        loss[i] = s->targets[i] == ESP_NO_TARGET ? 0 : log(sum) - capped(x[s->targets[i]], s->cap);
     }
 }
 
-static void test_cross_entropy(void)
+static void check_cross_entropy(float cap)
 {
     enum { N = 4, V = 77 };
     int32_t targets[N] = { 3, ESP_NO_TARGET, V - 1, 0 };
-    loss_shape s = { N, V, targets };
+    loss_shape s = { N, V, targets, (double)cap };
     op o = { cross_entropy, &s, N, { (size_t)N * V } };
     float *in[MAX_IN], *grads[MAX_IN], scale[N] = { 0.5f, 2, -1, 0 }, loss_f32[N];
     double loss[N];
@@ -406,17 +391,24 @@ static void test_cross_entropy(void)
     make_arrays(in, grads, &o, 6);
     in[0][2 * V + V - 1] = 30; /* a sure hit */
     memcpy(grads[0], in[0], o.n_in[0] * sizeof(float));
-    esp_cross_entropy(loss, hit, grads[0], targets, NULL, 0, N, V);
-    CU_ASSERT(memcmp(grads[0], in[0], o.n_in[0] * sizeof(float)) == 0);
+    esp_cross_entropy(loss, hit, grads[0], targets, NULL, cap, N, V);
+    CU_ASSERT((memcmp(grads[0], in[0], o.n_in[0] * sizeof(float)) == 0) == !(cap > 0));
     for (size_t i = 0; i < N; i++) {
         loss_f32[i] = (float)loss[i];
     }
     CU_ASSERT(forward_close(&o, in, loss_f32));
-    CU_ASSERT(loss[1] == 0 && loss[2] < 1e-6);
+    CU_ASSERT(loss[1] == 0 && (cap > 0 || loss[2] < 1e-6));
     CU_ASSERT(hit[0] == 0 && hit[1] == 0 && hit[2] == 1);
-    esp_cross_entropy(loss, NULL, grads[0], targets, scale, 0, N, V);
+    memcpy(grads[0], in[0], o.n_in[0] * sizeof(float));
+    esp_cross_entropy(loss, NULL, grads[0], targets, scale, cap, N, V);
     CU_ASSERT(gradients_close(&o, in, scale, grads));
     free_arrays(in, grads);
+}
+
+static void test_cross_entropy(void)
+{
+    check_cross_entropy(0);
+    check_cross_entropy(2);
 }
 
 /* Logits far from zero neither overflow nor lose the loss; a NaN is not hidden. */
@@ -435,7 +427,10 @@ static void test_cross_entropy_range(void)
 }
 
 ESP_TEST_MAIN("kernels", { "linear", test_linear }, { "rms norm", test_rmsnorm },
-              { "rms norm, samples on their own", test_rmsnorm_samples }, { "rotary", test_rotary },
-              { "attention", test_attention }, { "attention with a cache", test_attention_cached },
-              { "gate and sums", test_gate }, { "cross-entropy", test_cross_entropy },
+              { "layer norm", test_layernorm },
+              { "norms, samples on their own", test_norm_samples },
+              { "activations", test_activations },
+              { "activations, accuracy", test_activation_accuracy }, { "gate", test_gate },
+              { "sums", test_sums }, { "soft cap", test_soft_cap },
+              { "cross-entropy", test_cross_entropy },
               { "cross-entropy, range", test_cross_entropy_range })

@@ -85,11 +85,11 @@ typedef struct esp_attention {
     float soft_cap;                   /* c: scores s become c tanh(s / c); 0: they stay         */
     size_t window;                    /* query t sees keys after t - window; 0: all before it   */
     const float *slopes;              /* [H] borrowed; adds slope * (key - query); may be NULL  */
-    bool prefix;                      /* every query sees the first batch->prefix[j] tokens too */
+    bool prefix; /* no query comes too early for the first batch->prefix[j] keys */
 } esp_attention;
 
 /* Attention with grouped queries (Ainslie et al. 2023), one sample after another:
- * out = softmax(scores) v, where query t sees keys 0 .. t, fewer by the window and more by the prefix.
+ * out = softmax(scores) v; query t sees keys 0 .. t, but for the window and the prefix.
  * Scores: soft cap (Gemma 2, 2024), then linear biases (ALiBi, Press et al. 2022).
  * q, out [n_tok, H * d]  k, v [n_tok, K * d]. In decoding (batch->position > 0, one sample) k and v
  * begin batch->position rows earlier: the cache, at its end the rows of the batch.
@@ -129,7 +129,8 @@ void esp_accumulate(float *y, const float *a, size_t n);
 /* Cross-entropy of rows of logits [n, V] against targets [n] (ESP_NO_TARGET rows count nothing).
  * Where cap is above 0, the rows that count are soft-capped first, in place.
  * loss [n] f64 and hit [n] (the target is the largest logit; may be NULL) are set. Where scale [n] is
- * not NULL, logits become their gradient, scale[i] * (softmax - onehot) times the slope of the cap, zero for rows without target. */
+ * not NULL, logits become their gradient, scale[i] * (softmax - onehot) times the slope of the cap; zero
+ * for rows without target. */
 void esp_cross_entropy(double *loss, uint8_t *hit, float *logits, const int32_t *targets,
                        const float *scale, float cap, size_t n, size_t V);
 

@@ -22,7 +22,7 @@ typedef struct head {
     size_t q_stride, kv_stride; /* H * d, K * d */
     float slope;
     size_t before, n; /* keys before that of the first query, queries */
-    size_t prefix;    /* keys that every query sees                   */
+    size_t prefix;    /* keys that no query comes too early for        */
 } head;
 
 /* Keys from .. to - 1. */
