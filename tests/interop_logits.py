@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
+from families.layout import sizes_of
+
 DOCUMENTS, LENGTH = 24, 48
 failed = False
 
@@ -63,15 +65,14 @@ def compare_model(name, folder, expected, windows):
     report(name + " loss", loss, expected["loss"], 1e-5)
     report(name + " perplexity", math.exp(loss), expected["perplexity"], 1e-4)
     report(name + " accuracy", accuracy, expected["accuracy"], 1e-9)
-    return model
 
 
-def compare_shapes(model, plan):
-    for layer, kept in zip(model.model.layers, plan["layers"]):
-        attention, mlp = layer.self_attn, layer.mlp
-        heads = len(kept["attention"])
-        report("neurons of layer %d" % kept["layer"], mlp.gate_proj.out_features, len(kept["mlp"]))
-        report("key/value heads", attention.k_proj.out_features // attention.head_dim, heads)
+def compare_shapes(folder, plan):
+    with open(os.path.join(folder, "config.json")) as f:
+        sizes = sizes_of(json.load(f))
+    for kept in plan["layers"]:
+        report("neurons of layer %d" % kept["layer"], sizes.mlp, len(kept["mlp"]))
+        report("key/value heads", sizes.kv_heads, len(kept["attention"]))
 
 
 def compare(model, run_dir, tokens, window):
@@ -83,7 +84,8 @@ def compare(model, run_dir, tokens, window):
         ids = torch.tensor(f["ids"][:].astype(np.int64))
     windows = ids[: len(ids) // window * window].view(-1, window)
     compare_model("dense", model, results["dense"], windows)
-    pruned = compare_model("pruned", os.path.join(run_dir, "pruned"), results["pruned"], windows)
+    pruned = os.path.join(run_dir, "pruned")
+    compare_model("pruned", pruned, results["pruned"], windows)
     compare_shapes(pruned, plan)
     compare_model("recovered", os.path.join(run_dir, "recovered"), results["recovered"], windows)
     return failed

@@ -50,7 +50,7 @@ static void test_defaults(void)
     CU_ASSERT_EQUAL(c.recover.batch, 64);
     CU_ASSERT_EQUAL(c.recover.epochs, 2);
     CU_ASSERT_EQUAL(c.recover.cutoff, 256);
-    CU_ASSERT_EQUAL(c.recover.targets.n, 7);
+    CU_ASSERT_EQUAL(c.recover.targets.n, 0);
     esp_config_free(&c);
     esp_config_free(&c);
 }

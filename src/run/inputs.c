@@ -103,7 +103,12 @@ static esp_status read_evaluation(esp_run *run, esp_tokenizer **t)
     return read_corpus(&run->evaluation, run, t, c->eval.corpus, c->eval.field, how);
 }
 
-/* recover.targets as slots of the architecture. */
+static bool is_projection(const esp_arch *a, int slot)
+{
+    return slot >= ESP_SLOT_BLOCK && a->slots[slot].cols != ESP_W_ONE;
+}
+
+/* recover.targets as slots of the architecture; without any, all projections of a block. */
 static esp_status find_targets(esp_run *run)
 {
     const esp_strings *names = &run->config->recover.targets;
@@ -112,14 +117,14 @@ static esp_status find_targets(esp_run *run)
     for (size_t i = 0; i < names->n; i++) {
         int slot = esp_arch_slot(arch, names->item[i]);
 
-        if (slot < ESP_SLOT_BLOCK || arch->slots[slot].cols == ESP_W_ONE) {
+        if (!is_projection(arch, slot)) {
             return esp_fail(ESP_EUSAGE, "recover.targets: %s is no projection of a %s block",
                             names->item[i], arch->model_type);
         }
         run->targets |= UINT64_C(1) << slot;
     }
-    if (run->targets == 0) {
-        return esp_fail(ESP_EUSAGE, "recover.targets is empty: name a projection, such as q_proj");
+    for (int slot = 0; names->n == 0 && (size_t)slot < arch->n_slots; slot++) {
+        run->targets |= is_projection(arch, slot) ? UINT64_C(1) << slot : 0;
     }
     return ESP_OK;
 }

@@ -14,7 +14,6 @@
 #define CRITERIA     "vector element1 element2 mix l1 l2 random"
 #define AGGREGATIONS "sum prod max last"
 #define UNITS        "attention mlp hidden"
-#define PROJECTIONS  "q_proj,k_proj,v_proj,o_proj,gate_proj,up_proj,down_proj"
 
 /* clang-format off */
 const esp_option esp_options[] = {
@@ -91,8 +90,8 @@ const esp_option esp_options[] = {
       "adapters are scaled by alpha / r" },
     { "recover.dropout", ESP_O_NUMBER, AT(recover.dropout), "0.05", 0, 0.99, NULL, RECOVER,
       "probability of dropping an input of an adapter" },
-    { "recover.targets", ESP_O_LIST, AT(recover.targets), PROJECTIONS, 0, 0, NULL, RECOVER,
-      "projections that get an adapter" },
+    { "recover.targets", ESP_O_LIST, AT(recover.targets), "", 0, 0, NULL, RECOVER,
+      "projections that get an adapter, such as \"q_proj\"; empty: all of a block" },
     { "recover.learning_rate", ESP_O_NUMBER, AT(recover.learning_rate), "1e-4", 0, ANY, NULL, RECOVER,
       "after the warm-up; falls linearly from there" },
     { "recover.min_learning_rate", ESP_O_NUMBER, AT(recover.min_learning_rate), "0", 0, ANY, NULL,
