@@ -9,10 +9,19 @@
 #include "test.h"
 
 /* The repository's own (tests/golden), then the shared ones. */
-static const char *const golden_models[] = { "tests/golden",         "tests/golden/qwen3",
-                                             "tests/golden/phi3",    "tests/golden/baichuan-7b",
-                                             "models/stories260K",   "models/tinystories656k-bf16",
-                                             "models/tiny-gqa-bf16", "models/tiny-mha-f16",
+static const char *const golden_models[] = { "tests/golden",
+                                             "tests/golden/qwen3",
+                                             "tests/golden/phi3",
+                                             "tests/golden/baichuan-7b",
+                                             "tests/golden/baichuan-13b",
+                                             "tests/golden/opt",
+                                             "tests/golden/bloom",
+                                             "tests/golden/gemma2",
+                                             "tests/golden/chatglm2",
+                                             "models/stories260K",
+                                             "models/tinystories656k-bf16",
+                                             "models/tiny-gqa-bf16",
+                                             "models/tiny-mha-f16",
                                              "models/tiny-qwen2-f32" };
 enum { GOLDEN_MODELS = sizeof golden_models / sizeof *golden_models };
 

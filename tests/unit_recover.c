@@ -431,7 +431,8 @@ static char *golden_norm_name(const esp_model *m, const esp_entry *e)
 
 static void check_golden_norms(golden *g)
 {
-    double *got, *want;
+    double *got, *want,
+        most = 0; /* biases of keys have no gradient at all: softmax does not see them */
     probe t;
 
     esp_params_full(&t.params, &g->model);
@@ -450,7 +451,8 @@ static void check_golden_norms(golden *g)
         }
         got[i] = sqrt(sum);
         CU_ASSERT_EQUAL(esp_h5_read(&g->file, name, H5T_NATIVE_DOUBLE, 0, 1, &want[i]), ESP_OK);
-        CU_ASSERT(esp_test_close(&got[i], &want[i], 1, want[i], 1e-4));
+        most = fmax(most, want[i]);
+        CU_ASSERT(esp_test_close(&got[i], &want[i], 1, fmax(want[i], 1e-3 * most), 1e-4));
         free(name);
     }
     free(got);

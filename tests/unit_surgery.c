@@ -45,6 +45,7 @@ static void free_weights(esp_model *m)
 {
     for (int slot = 0; slot < ESP_SLOT_BLOCK - (m->tied ? 1 : 0); slot++) {
         free((void *)m->outer[slot].data);
+        free((void *)m->outer[slot].bias);
     }
     for (size_t i = 0; i < m->dims.n_layers * n_block(m); i++) {
         free((void *)m->block[i].data);
@@ -90,23 +91,31 @@ static void mask_unit(const esp_model *m, const esp_unit *u, const esp_kept *kep
     }
 }
 
+/* The weights count as 1 + w in some families. */
+static void stretch(const esp_model *m, const esp_weight *w, float share)
+{
+    float plus = m->arch->norm == ESP_NORM_RMS_ONE ? 1 : 0, *data = (float *)w->data;
+
+    for (size_t k = 0; k < w->rows; k++) {
+        data[k] = sqrtf(share) * (data[k] + plus) - plus;
+    }
+}
+
 /* A norm over D channels of which D' are left and the others 0 is the norm over the D' with
  * w sqrt(D'/D) and eps D'/D in place of w and eps. */
 static void stretch_norms(esp_model *m, size_t left)
 {
     float share = (float)left / (float)m->dims.hidden;
-    esp_weight *last = &m->outer[ESP_SLOT_FINAL_NORM];
+    const esp_weight *last = &m->outer[ESP_SLOT_FINAL_NORM];
 
     m->norm_eps *= share;
-    for (size_t k = 0; k < last->rows; k++) {
-        ((float *)last->data)[k] *= sqrtf(share);
-    }
+    m->embed_scale *= sqrtf(share);
+    stretch(m, last, share);
     for (size_t i = 0; i < m->dims.n_layers * n_block(m); i++) {
-        const esp_weight *w = &m->block[i]; /* not those over the channels of a head */
-        size_t n = w->cols == 1 && w->rows == m->dims.hidden ? w->rows : 0;
+        const esp_weight *w = &m->block[i];
 
-        for (size_t k = 0; k < n; k++) {
-            ((float *)w->data)[k] *= sqrtf(share);
+        if (w->cols == 1 && w->rows == m->dims.hidden) { /* not those over the channels of a head */
+            stretch(m, w, share);
         }
     }
 }
@@ -240,14 +249,18 @@ static void check_all_at_once(const fixture *t)
     esp_plan_free(&channel);
 }
 
+/* A layer norm takes the mean of all channels away, so that a masked channel counts: then hidden
+ * channels cannot be compared. */
 static void check_model(const fixture *t)
 {
     check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_BLOCK, .ratio = 0.5 }, "block, local");
     check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_BLOCK, .ratio = 0.4, .global = true },
                "block, global");
-    check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_CHANNEL, .ratio = 0.3 }, "channel");
     check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_LAYER, .ratio = 0.5 }, "layer");
-    check_all_at_once(t);
+    if (t->golden.model.arch->norm != ESP_NORM_LAYER) {
+        check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_CHANNEL, .ratio = 0.3 }, "channel");
+        check_all_at_once(t);
+    }
 }
 
 static void test_repository(void)

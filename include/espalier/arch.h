@@ -29,7 +29,7 @@ typedef enum esp_width {
 
 /* What an operation does. Those of the stem work on the residual stream in place, one after another. */
 typedef enum esp_op_kind {
-    ESP_OP_NORM, /* out = norm(in0) with a weight vector; a head at a time where that has d rows */
+    ESP_OP_NORM,   /* out = norm(in0); a head at a time where its weight has d rows */
     ESP_OP_LINEAR, /* out = in0 W^T (+ bias)                                                       */
     ESP_OP_SLICE, /* out = a part of in0, a value made by a fused weight                          */
     ESP_OP_ROTARY, /* out = in0 turned by position, a head at a time                               */
@@ -38,7 +38,7 @@ typedef enum esp_op_kind {
     ESP_OP_GATE, /* out = f(in0) * in1, index by index                                           */
     ESP_OP_ADD,  /* out = in0 + in1, index by index                                              */
     ESP_OP_LOOKUP, /* stem: the rows of a table, by token (first) or position (added)              */
-    ESP_OP_SCALE /* stem: times sqrt(D)                                                          */
+    ESP_OP_SCALE   /* stem: times sqrt(D) */
 } esp_op_kind;
 
 typedef enum esp_norm {
@@ -123,6 +123,8 @@ typedef struct esp_arch {
     const char *architecture; /* "LlamaForCausalLM"   */
     const char *uneven_type;  /* model_type of the same block without biases that clients take where
                                  heads do not divide D; NULL: none */
+    const char *has_key, *lacks_key; /* what tells the families of one model_type apart: a key that
+                                        config.json must have, must not have; NULL: none */
     const esp_config_keys *keys;
     const esp_config_flag *flags; /* [n_flags] */
     size_t n_flags;
@@ -134,6 +136,7 @@ typedef struct esp_arch {
     esp_norm norm;
     esp_activation activation;
     esp_rotary_kind rotary;
+    bool alibi;             /* attention sees how far a key lies back, by a slope for each head */
     size_t position_offset; /* row of the table of learned positions that position 0 looks up */
     const esp_slot *slots;  /* [n_slots]            */
     size_t n_slots;
@@ -145,8 +148,11 @@ typedef struct esp_arch {
     size_t n_ops;
 } esp_arch;
 
-/* Description for a model_type, NULL when there is none. Local. */
+/* Description for a model_type (the first where several share it), NULL when there is none. Local. */
 const esp_arch *esp_arch_find(const char *model_type);
+
+/* Description number i, NULL after the last. Local. */
+const esp_arch *esp_arch_at(size_t i);
 
 /* Supported model types, "llama, mistral, ...", for messages. Local. */
 const char *esp_arch_list(void);

@@ -19,9 +19,9 @@ const char *esp_unit_name(esp_unit_kind k); /* "attention" "mlp" "hidden" */
 
 typedef enum esp_side { ESP_ROWS, ESP_COLS } esp_side; /* vectors have rows only */
 
-/* One side of one weight, or a slice of it, as a part of a unit. A group owns the indices whose channel lies in
- * [g * channels_per_group, (g + 1) * channels_per_group). Several indices may share a channel (the
- * query heads of one key/value head). */
+/* One side of one weight, or a slice of it, as a part of a unit. A group owns the indices whose
+ * channel lies in [g * channels_per_group, (g + 1) * channels_per_group). Several indices may share
+ * a channel (the query heads of one key/value head). */
 typedef struct esp_structure {
     size_t layer; /* ESP_NO_LAYER for slots outside the blocks         */
     int slot;

@@ -39,15 +39,18 @@ typedef struct esp_model {
     esp_dims dims;
     bool tied; /* the head is the embedding                             */
     float norm_eps;
+    float embed_scale;              /* of embedded tokens, where the stem scales them */
     float attention_scale;          /* of products of queries and keys               */
     float attention_cap, logit_cap; /* s becomes cap tanh(s / cap); 0: it does not   */
     size_t rotary;                  /* channels of a head that turn with the position; 0: none */
     double *inv_freq;               /* [rotary / 2] owned, rope scaling applied                */
     int32_t bos, eos;               /* -1 when config.json names none                        */
     esp_dtype dtype;                /* of the embedding; files are written in each weight's own */
-    esp_weight *outer;              /* [ESP_SLOT_BLOCK] owned                                */
-    esp_weight *block;              /* [n_layers * (n_slots - ESP_SLOT_BLOCK)] owned         */
-    esp_safetensors *files;         /* [n_files] owned                                       */
+    float *slopes; /* [n_layers * slope_step] owned; of ALiBi, see esp_model_slopes */
+    size_t slope_step;
+    esp_weight *outer;      /* [ESP_SLOT_BLOCK] owned                                */
+    esp_weight *block;      /* [n_layers * (n_slots - ESP_SLOT_BLOCK)] owned         */
+    esp_safetensors *files; /* [n_files] owned                                       */
     size_t n_files;
     json_t *config; /* config.json as read; owned                            */
     char *dir;      /* owned                                                 */
@@ -85,6 +88,9 @@ typedef struct esp_slice {
 
 esp_slice esp_model_slice(const esp_model *m, size_t layer, const esp_op *op);
 size_t esp_slice_index(esp_slice s, size_t i);
+
+/* ALiBi slopes of a layer's heads [heads], NULL where the family has none. Borrowed. Local. */
+const float *esp_model_slopes(const esp_model *m, size_t layer);
 
 /* Visits all weights once in file order: stem, layers, final norm, head (when not tied). Local. */
 typedef void (*esp_weight_visitor)(void *ctx, size_t layer, int slot, const esp_weight *w);

@@ -20,6 +20,12 @@ typedef esp_status (*esp_tensor_source)(void *ctx, void *out, size_t layer, int 
  * than the call. Local. */
 void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dims);
 
+/* Which heads a reshaped model has, where a head is more than its rows (the slopes of ALiBi): layer l of
+ * to is layer[l] of from, its key/value heads are groups[l] [kv_heads] of that one. Without it they are
+ * the first ones of layer l (layer, groups NULL). Local. */
+void esp_model_keep_heads(esp_model *to, const esp_model *from, const size_t *layer,
+                          const int32_t *const *groups);
+
 /* Writes shape's config.json and tensors to dir.part and commits it to dir: files of at most
  * shard_bytes (0: 5 GB; one larger tensor is a file by itself) with an index where there is more than
  * one, rows shared out over the ranks by bytes, streamed through a buffer of 8 MB; tokenizer and

@@ -6,9 +6,15 @@
 #include "family_impl.h"
 
 static const esp_arch *const families[] = {
-    &esp_llama_family[0], &esp_llama_family[1], &esp_llama_family[2],
-    &esp_qwen3_family,    &esp_phi3_family,     &esp_baichuan_family,
+    &esp_llama_family[0], &esp_llama_family[1], &esp_llama_family[2],       &esp_qwen3_family,
+    &esp_phi3_family,     &esp_baichuan_family, &esp_baichuan_alibi_family, &esp_opt_family,
+    &esp_bloom_family,    &esp_gemma2_family,   &esp_chatglm2_family,
 };
+
+const esp_arch *esp_arch_at(size_t i)
+{
+    return i < COUNT(families) ? families[i] : NULL;
+}
 
 const esp_arch *esp_arch_find(const char *model_type)
 {
@@ -22,7 +28,8 @@ const esp_arch *esp_arch_find(const char *model_type)
 
 const char *esp_arch_list(void)
 {
-    return "llama, mistral, qwen2, qwen3, phi3, baichuan";
+    return "llama, mistral, qwen2, qwen3, phi3, baichuan (1), opt, bloom, gemma2, chatglm (2 and "
+           "3)";
 }
 
 const char *esp_slot_role(const esp_slot *s)

@@ -225,7 +225,8 @@ static site make_site(const esp_pass *p, size_t layer, const esp_op *op, const e
                        .head_dim = m->dims.head_dim,
                        .scale = m->attention_scale,
                        .soft_cap = m->attention_cap,
-                       .window = d->window },
+                       .window = d->window,
+                       .slopes = esp_model_slopes(m, layer) },
         .rotation = { .pairs = m->arch->rotary.pairs, .n = m->rotary, .inv_freq = m->inv_freq },
         .batch = batch
     };

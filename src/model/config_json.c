@@ -11,7 +11,6 @@
 
 #define MAX_SIZE      ((size_t)1 << 28) /* of any width: products of two fit 64 bits with room */
 #define MAX_LAYERS    ((size_t)1 << 16)
-#define OWN_KEY       "espalier"          /* object with the sizes of layers that differ */
 #define OLD_POSITIONS 2048                /* of LLaMA folders that do not say it */
 #define WINDOW_TYPE   "sliding_attention" /* entries of layer_types */
 #define FULL_TYPE     "full_attention"
@@ -129,7 +128,7 @@ static esp_status get_token(int32_t *id, const esp_config_part *c, const char *k
 static esp_status read_layer_sizes(esp_dims *d, const esp_config_part *c,
                                    const struct layer_key *key, size_t plain)
 {
-    esp_config_part own = { c->where, esp_config_get(c, OWN_KEY) };
+    esp_config_part own = { c->where, esp_config_get(c, ESP_OWN_KEY) };
     const json_t *list = esp_config_get(&own, key->name);
 
     if (list && json_array_size(list) != d->n_layers) {
@@ -248,12 +247,31 @@ static esp_status read_dims(esp_dims *d, const esp_config_part *c, const esp_arc
 
 /* ---- the whole --------------------------------------------------------------------------------- */
 
+static bool is_of(const esp_arch *a, const json_t *config)
+{
+    const char *type = json_string_value(json_object_get(config, "model_type"));
+
+    return type && strcmp(type, a->model_type) == 0 &&
+           (!a->has_key || json_object_get(config, a->has_key)) &&
+           (!a->lacks_key || !json_object_get(config, a->lacks_key));
+}
+
+const esp_arch *esp_config_arch(const json_t *config)
+{
+    const esp_arch *a;
+    size_t i = 0;
+
+    do {
+        a = esp_arch_at(i++);
+    } while (a && !is_of(a, config));
+    return a;
+}
+
 static esp_status read_arch(const esp_arch **arch, const esp_config_part *c)
 {
-    const char *type = json_string_value(esp_config_get(c, "model_type"));
     char must_be[128];
 
-    *arch = type ? esp_arch_find(type) : NULL;
+    *arch = esp_config_arch(c->json);
     if (!*arch) {
         snprintf(must_be, sizeof must_be, "one of %s", esp_arch_list());
         return esp_config_refuse(c, "model_type", must_be);
@@ -322,6 +340,7 @@ static esp_status read_numbers(esp_model *m, const esp_config_part *c)
     ESP_TRY(read_number(&m->attention_cap, c, keys->attention_cap, 0));
     ESP_TRY(read_number(&m->logit_cap, c, keys->logit_cap, 0));
     m->attention_scale = 1.0f / sqrtf(scaled_as);
+    m->embed_scale = sqrtf((float)m->dims.hidden);
     return ESP_OK;
 }
 
@@ -361,6 +380,7 @@ esp_status esp_config_read(esp_model *m, const char *path)
     ESP_TRY(get_token(&m->eos, &c, "eos_token_id", m->dims.vocab));
     m->dtype = read_dtype(&c);
     m->rotary = m->arch->rotary.divisor ? m->dims.head_dim / m->arch->rotary.divisor : 0;
+    ESP_TRY(esp_alibi_read(m, &c));
     return m->rotary ? esp_rope_read(&m->inv_freq, &c, m->rotary) : ESP_OK;
 }
 
@@ -461,9 +481,9 @@ void esp_config_write(json_t *config, const esp_arch *arch, const esp_dims *d)
                           d);
     }
     if (json_object_size(own) > 0) {
-        json_object_set(config, OWN_KEY, own);
+        json_object_set(config, ESP_OWN_KEY, own);
     } else {
-        json_object_del(config, OWN_KEY);
+        json_object_del(config, ESP_OWN_KEY);
         choose_type(config, arch, d);
     }
     json_decref(own);

@@ -45,9 +45,12 @@ static const esp_op baichuan_ops[] = {
     ADD(X1, MLP_OUT, X2),
 };
 
+/* The second generation (z_loss_weight) normalises its head and is another family. */
 const esp_arch esp_baichuan_family = { .model_type = "baichuan",
                                        .architecture = "BaiChuanForCausalLM",
+                                       .has_key = "max_position_embeddings",
+                                       .lacks_key = "z_loss_weight",
                                        .keys = &esp_llama_keys,
                                        .rotary = { .divisor = 1 },
-                                       STEM(plain),
+                                       STEM(esp_plain_stem),
                                        TABLES(baichuan) };

@@ -11,7 +11,7 @@
     .slots = name##_slots, .n_slots = COUNT(name##_slots), .values = name##_values, \
     .n_values = COUNT(name##_values), .ops = name##_ops, .n_ops = COUNT(name##_ops)
 
-#define STEM(name) .stem = esp_##name##_stem, .n_stem = COUNT(esp_##name##_stem)
+#define STEM(name) .stem = name, .n_stem = COUNT(name)
 
 /* Matrices are [rows, columns], vectors have a norm's weight. */
 #define MATRIX(slot, name, label, rows, cols, bias) \
@@ -80,5 +80,7 @@ extern const esp_op esp_plain_stem[1]; /* the embedding alone */
 
 extern const esp_arch esp_llama_family[3]; /* llama, mistral, qwen2 */
 extern const esp_arch esp_qwen3_family, esp_phi3_family, esp_baichuan_family;
+extern const esp_arch esp_baichuan_alibi_family, esp_bloom_family, esp_opt_family,
+    esp_gemma2_family, esp_chatglm2_family;
 
 #endif

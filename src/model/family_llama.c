@@ -59,11 +59,11 @@ static const esp_op llama_ops[] = {
     ADD(X1, MLP_OUT, X2),
 };
 
-#define LLAMA_LIKE(type, class, qkv_bias, uneven)                                                \
-    {                                                                                            \
-        .model_type = type, .architecture = class, .always_qkv_bias = qkv_bias,                  \
-        .uneven_type = uneven, .keys = &esp_llama_keys, .rotary = { .divisor = 1 }, STEM(plain), \
-        TABLES(llama)                                                                            \
+#define LLAMA_LIKE(type, class, qkv_bias, uneven)                                   \
+    {                                                                               \
+        .model_type = type, .architecture = class, .always_qkv_bias = qkv_bias,     \
+        .uneven_type = uneven, .keys = &esp_llama_keys, .rotary = { .divisor = 1 }, \
+        STEM(esp_plain_stem), TABLES(llama)                                         \
     }
 
 /* A Mistral without a window is the LLaMA block with any number of heads, but no biases. */

@@ -49,5 +49,5 @@ const esp_arch esp_phi3_family = { .model_type = "phi3",
                                    .architecture = "Phi3ForCausalLM",
                                    .keys = &esp_llama_keys,
                                    .rotary = { .divisor = 1 },
-                                   STEM(plain),
+                                   STEM(esp_plain_stem),
                                    TABLES(phi3) };

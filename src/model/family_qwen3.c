@@ -43,5 +43,5 @@ const esp_arch esp_qwen3_family = { .model_type = "qwen3",
                                     .architecture = "Qwen3ForCausalLM",
                                     .keys = &esp_llama_keys,
                                     .rotary = { .divisor = 1 },
-                                    STEM(plain),
+                                    STEM(esp_plain_stem),
                                     TABLES(qwen3) };

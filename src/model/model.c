@@ -64,6 +64,7 @@ void esp_model_free(esp_model *m)
     free(m->outer);
     free(m->block);
     free(m->inv_freq);
+    free(m->slopes);
     free(m->dims.layer);
     free(m->dir);
     json_decref(m->config);

@@ -4,6 +4,8 @@
 
 #include "espalier/model.h"
 
+#define ESP_OWN_KEY "espalier" /* object of config.json with what differs between layers */
+
 /* Model from a parsed config.json: sizes and weight shapes, no data. Takes config; dir is where it
  * stands or will stand. ESP_EFORMAT; *m is {0} then. Local. */
 esp_status esp_model_from_config(esp_model *m, json_t *config, const char *dir);
@@ -11,6 +13,9 @@ esp_status esp_model_from_config(esp_model *m, json_t *config, const char *dir);
 /* Fills what config.json says (all but the weights) from m->config.
  * path names the file in messages. Local. */
 esp_status esp_config_read(esp_model *m, const char *path);
+
+/* The family that config.json is of, NULL when there is none. Local. */
+const esp_arch *esp_config_arch(const json_t *config);
 
 /* Whether the family and config.json give the linear weight of a slot a bias. Local. */
 bool esp_config_has_bias(const esp_model *m, int slot);
@@ -33,9 +38,12 @@ esp_status esp_config_refuse(const esp_config_part *c, const char *key, const ch
 /* A positive finite number; missing: fallback, refused where that is 0. Local. */
 esp_status esp_config_real(double *v, const esp_config_part *c, const char *key, double fallback);
 
-/* inv_freq [n / 2] for n channels of a head, with theta and scaling as config.json has them, in the old spelling
- * (rope_theta, rope_scaling) or the new one (rope_parameters); the caller frees. Local. */
+/* inv_freq [n / 2] for n channels of a head, with theta and scaling as config.json has them, in the old
+ * spelling (rope_theta, rope_scaling) or the new one (rope_parameters); the caller frees. Local. */
 esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t n_channels);
+
+/* Slopes of a family that has ALiBi: by the number of heads, or as a cut model keeps them. Local. */
+esp_status esp_alibi_read(esp_model *m, const esp_config_part *c);
 
 /* Arrays of weights with the shapes that arch, dims and config give; data NULL, all of m->dtype. Local. */
 void esp_model_make_weights(esp_model *m);

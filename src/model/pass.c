@@ -204,8 +204,8 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
         esp_linear_forward(outer->logits, p->hidden + begin * D, head_of(p), NULL, D, V, &chunk);
         p->flops += 2.0 * (double)chunk.n_tok * (double)D * (double)V;
         esp_cross_entropy(outer->losses + begin, outer->hits + begin, outer->logits,
-                          batch->targets + begin, scale ? outer->scale + begin : NULL, 0,
-                          chunk.n_tok, V);
+                          batch->targets + begin, scale ? outer->scale + begin : NULL,
+                          p->model->logit_cap, chunk.n_tok, V);
         if (scale) {
             head_backward(p, d_normed, sink, begin, &chunk);
         }
@@ -250,6 +250,9 @@ void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows
         rows.n_tok = block[1];
         esp_linear_forward(logits + at * p->model->dims.vocab, p->hidden + (first_row + at) * D,
                            head_of(p), NULL, D, p->model->dims.vocab, &rows);
+    }
+    if (p->model->logit_cap > 0) {
+        esp_soft_cap(logits, p->model->logit_cap, n_rows * p->model->dims.vocab);
     }
 }
 

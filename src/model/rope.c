@@ -81,7 +81,7 @@ esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t n_c
     const esp_config_part part = { where, object };
     const esp_config_part *holder = esp_config_get(&part, "rope_theta") ? &part : c;
     size_t n = n_channels / 2;
-    double theta;
+    double theta, ratio;
     esp_status st = ESP_OK;
 
     if (object && !json_is_object(object)) {
@@ -91,9 +91,12 @@ esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t n_c
         st = esp_config_real(&theta, holder, "rope_theta", 10000);
     }
     if (st == ESP_OK) {
+        st = esp_config_real(&ratio, c, "rope_ratio", 1); /* ChatGLM's way to longer contexts */
+    }
+    if (st == ESP_OK) {
         ESP_NEW(*inv_freq, n);
         for (size_t i = 0; i < n; i++) {
-            (*inv_freq)[i] = pow(theta, -2.0 * (double)i / (double)n_channels);
+            (*inv_freq)[i] = pow(ratio * theta, -2.0 * (double)i / (double)n_channels);
         }
         st = apply_scaling(*inv_freq, n, &part);
     }

@@ -1,6 +1,7 @@
 /* save.c - a model of other shapes, and the one writer of model folders. */
 #include "espalier/model_save.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -40,6 +41,7 @@ void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dim
     *to = (esp_model){ .dims = *dims,
                        .tied = from->tied,
                        .norm_eps = from->norm_eps,
+                       .embed_scale = sqrtf((float)dims->hidden),
                        .attention_scale = from->attention_scale,
                        .attention_cap = from->attention_cap,
                        .logit_cap = from->logit_cap,
@@ -52,7 +54,8 @@ void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dim
     to->dims.layer = copy_of(dims->layer, dims->n_layers, sizeof *dims->layer);
     to->inv_freq = copy_of(from->inv_freq, from->rotary / 2, sizeof *from->inv_freq);
     esp_config_write(to->config, from->arch, dims);
-    to->arch = esp_arch_find(json_string_value(json_object_get(to->config, "model_type")));
+    to->arch = esp_config_arch(to->config);
+    esp_model_keep_heads(to, from, NULL, NULL);
     esp_model_make_weights(to);
     refs = esp_model_tensors(&n, to);
     for (size_t i = 0; i < n; i++) {

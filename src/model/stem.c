@@ -1,7 +1,6 @@
 /* stem.c - the steps of a family before its blocks. */
 #include "stem_impl.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,11 +54,6 @@ static void look_up(float *x, const esp_weight *w, const int32_t *row, const esp
     }
 }
 
-static float stem_scale(const esp_model *m)
-{
-    return sqrtf((float)m->dims.hidden);
-}
-
 static void scale_by(float *x, float by, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -80,7 +74,7 @@ void esp_stem_forward(float *x, esp_pass *p, const esp_batch *batch)
             look_up(x, esp_model_weight(m, ESP_NO_LAYER, op->slot), rows_of(p, op->slot, batch),
                     batch, p->hidden);
         } else if (op->kind == ESP_OP_SCALE) {
-            scale_by(x, stem_scale(m), n);
+            scale_by(x, m->embed_scale, n);
         } else {
             memcpy(p->stem->normed, x, n * sizeof *x);
             esp_norm_forward(x, p->stem->normed, &p->stem->norm, m, batch->n_tok, D);
@@ -110,7 +104,7 @@ void esp_stem_backward(float *dx, float *spare, esp_pass *p, const esp_sink *sin
         const esp_op *op = &m->arch->stem[i];
 
         if (op->kind == ESP_OP_SCALE) {
-            scale_by(dx, stem_scale(m), batch->n_tok * m->dims.hidden);
+            scale_by(dx, m->embed_scale, batch->n_tok * m->dims.hidden);
         } else if (op->kind == ESP_OP_NORM) {
             norm_backward(dx, spare, p, sink, batch);
         } else if (sink && sink->lookup) {

@@ -143,6 +143,18 @@ static esp_status source(void *ctx, void *out, size_t layer, int slot, bool bias
     return ESP_OK;
 }
 
+static void keep_heads(esp_model *to, const cut *c, const esp_plan *p)
+{
+    const int32_t **groups;
+
+    ESP_NEW(groups, to->dims.n_layers);
+    for (size_t l = 0; l < to->dims.n_layers; l++) {
+        groups[l] = p->layers[c->layer[l]].attention.index;
+    }
+    esp_model_keep_heads(to, c->model, c->layer, groups);
+    free(groups);
+}
+
 /* Shapes of what the plan leaves; a layer takes its dtypes along to its new number. */
 static void shape_of(esp_model *to, const cut *c, const esp_plan *p)
 {
@@ -151,6 +163,7 @@ static void shape_of(esp_model *to, const cut *c, const esp_plan *p)
 
     esp_plan_dims(&dims, p, c->model);
     esp_model_reshape(to, c->model, &dims);
+    keep_heads(to, c, p);
     for (size_t l = 0; l < dims.n_layers; l++) {
         for (size_t i = 0; i < n_block; i++) {
             to->block[l * n_block + i].dtype = c->model->block[c->layer[l] * n_block + i].dtype;
