@@ -3,9 +3,7 @@
 # prints one table and writes build/bench.json. A program prints a row of the table as fields between
 # tabs, see below; what else it prints comes after the table, and without a row the first layout is enough.
 : "${BUILD:=build}" "${LAYOUTS:=1x2 2x1}" "${BENCH_TIMEOUT:=300}"
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
-export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
+. jobs/mpi_env.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
 ESPALIER_TEST_DIR=$work # one model for all programs

@@ -10,7 +10,7 @@ cat > "$work/run.cfg" << END
 model = "$work/model";
 calibration = { corpus = "$work/train.jsonl"; samples = 4; sequence = 32; };
 prune = { target = { parameters = 0.8; }; };
-recover = { corpus = "$work/train.jsonl"; steps = 150; batch = 8; cutoff = 96; warmup = 5;
+recover = { corpus = "$work/train.jsonl"; steps = 150; batch = 48; cutoff = 96; warmup = 5;
             learning_rate = 1e-2; save_every = 5; validate_every = 25; patience = 0; };
 eval = { corpus = "$work/valid.jsonl"; window = 64; };
 END
@@ -33,8 +33,8 @@ start() {
     mpirun -n "$2" "$ESPALIER" $(run "$1") > "$work/out" 2> "$work/err" < /dev/null &
     pid=$!
     tries=0
-    until ls "$1"/recover/step-*.h5 > /dev/null 2>&1 || [ $tries -eq 600 ]; do
-        sleep 0.1
+    until ls "$1"/recover/step-*.h5 > /dev/null 2>&1 || [ $tries -eq 3000 ]; do
+        sleep 0.02
         tries=$((tries + 1))
     done
 }

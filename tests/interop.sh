@@ -2,10 +2,7 @@
 # Compares what the program writes and computes with transformers and PEFT. They come into
 # a virtual environment below the build folder, or are those of ESPALIER_PYTHON.
 : "${BUILD:=build}"
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-export OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none
-export OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
-export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+. jobs/mpi_env.sh
 export TRANSFORMERS_VERBOSITY=error HF_HUB_DISABLE_PROGRESS_BARS=1 PYTHONWARNINGS=ignore
 export PYTHONDONTWRITEBYTECODE=1
 WINDOW=24 VOCAB=300 IDS=80

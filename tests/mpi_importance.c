@@ -1,5 +1,5 @@
 /* Scores do not depend on how many ranks share the samples, nor on their threads. */
-#include "espalier/importance.h"
+#include "espalier/plan.h"
 #include "fixture.h"
 
 #include <omp.h>
@@ -57,6 +57,24 @@ static void check_scores(const fixture *t, const esp_scores *a, const esp_scores
     }
 }
 
+/* The plans of all criteria and aggregations are the same to the last index. */
+static void check_plans(const fixture *t, const esp_scores *a, const esp_scores *b)
+{
+    for (int i = 0; i < ESP_N_CRITERIA * ESP_N_AGGREGATIONS * 2; i++) {
+        esp_plan_options o = { .criterion = (esp_criterion)(i % ESP_N_CRITERIA),
+                               .aggregation = i / ESP_N_CRITERIA % ESP_N_AGGREGATIONS,
+                               .global = i >= ESP_N_CRITERIA * ESP_N_AGGREGATIONS,
+                               .ratio = 0.3 };
+        esp_plan p, q;
+
+        CU_ASSERT_EQUAL(esp_plan_make(&p, &t->golden.model, &t->groups, a, &o), ESP_OK);
+        CU_ASSERT_EQUAL(esp_plan_make(&q, &t->golden.model, &t->groups, b, &o), ESP_OK);
+        CU_ASSERT_STRING_EQUAL(p.digest, q.digest);
+        esp_plan_free(&p);
+        esp_plan_free(&q);
+    }
+}
+
 /* Ranks against this process alone, with all samples or the first few. */
 static void check_samples(const fixture *t, size_t n_samples)
 {
@@ -67,6 +85,7 @@ static void check_samples(const fixture *t, size_t n_samples)
     alone = estimate(t, &some, 1, MPI_COMM_SELF);
     shared = estimate(t, &some, 1, MPI_COMM_WORLD);
     check_scores(t, &shared, &alone);
+    check_plans(t, &shared, &alone);
     CU_ASSERT_DOUBLE_EQUAL(shared.flops, alone.flops, 1e-12 * alone.flops);
     esp_scores_free(&alone);
     esp_scores_free(&shared);

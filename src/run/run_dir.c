@@ -64,10 +64,10 @@ static esp_status read_manifest(esp_run_dir *d)
     return st;
 }
 
-static esp_status write_manifest(const esp_run_dir *d)
+esp_status esp_run_dir_write(const esp_run_dir *d, const char *name, const json_t *json)
 {
-    char *path = esp_path(d->path, "manifest.json");
-    char *text = json_dumps(d->manifest, JSON_INDENT(2));
+    char *path = esp_path(d->path, name);
+    char *text = json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
     esp_status st;
 
     ESP_REQUIRE(text);
@@ -92,7 +92,7 @@ esp_status esp_run_dir_set_record(esp_run_dir *d, const char *stage, json_t *rec
         json_object_del(stages, stage);
     }
     json_object_set_new(d->manifest, "espalier", json_string(esp_version()));
-    return write_manifest(d);
+    return esp_run_dir_write(d, "manifest.json", d->manifest);
 }
 
 /* ---- the folder ------------------------------------------------------------------------------- */

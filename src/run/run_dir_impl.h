@@ -33,6 +33,9 @@ bool esp_run_dir_has(const esp_run_dir *d, const char *name);
 /* Removes it, a file or a folder; nothing there is no error. */
 esp_status esp_run_dir_remove(const esp_run_dir *d, const char *name);
 
+/* Writes a JSON file of the folder, whole or not at all. ESP_EIO. Rank 0. */
+esp_status esp_run_dir_write(const esp_run_dir *d, const char *name, const json_t *json);
+
 /* The record of a stage, NULL when there is none. Borrowed. */
 json_t *esp_run_dir_record(const esp_run_dir *d, const char *stage);
 

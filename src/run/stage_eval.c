@@ -60,19 +60,6 @@ static esp_status evaluate_folder(json_t *results, esp_run *run, const char *kin
     return st;
 }
 
-static esp_status write_results(const esp_run *run, const json_t *results)
-{
-    char *path = esp_run_path(run, "eval.json");
-    char *text = json_dumps(results, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
-    esp_status st;
-
-    ESP_REQUIRE(text);
-    st = esp_file_write(path, text, strlen(text));
-    free(text);
-    free(path);
-    return st;
-}
-
 esp_status esp_stage_eval(esp_run *run)
 {
     json_t *results = json_object();
@@ -82,7 +69,7 @@ esp_status esp_stage_eval(esp_run *run)
         st = evaluate_folder(results, run, kinds[i]);
     }
     if (st == ESP_OK && run->grid->rank == 0) {
-        st = write_results(run, results);
+        st = esp_run_dir_write(&run->dir, "eval.json", results);
     }
     json_decref(results);
     return st;

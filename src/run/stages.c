@@ -1,6 +1,7 @@
 /* stages.c - which stages are to be done, and what is recorded about them. */
 #include "run_impl.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "espalier/file.h"
@@ -155,6 +156,7 @@ static esp_status end(esp_run *run, const esp_stage_info *stage, esp_status st, 
     }
     esp_time_text(now);
     json_object_set_new(record, "finished", json_string(now));
+    seconds = nearbyint(seconds * 1e3) / 1e3; /* the record is the same when it is read back */
     json_object_set_new(record, "duration", json_real(seconds));
     esp_run_dir_event(&run->dir, "end", stage->name, json_pack("{s:f}", "duration", seconds));
     return esp_run_dir_set_record(&run->dir, stage->name, record);
