@@ -79,6 +79,9 @@ for name in llama qwen2 mistral; do
 done
 golden_run qwen3 -s prune.ratio=0.5
 golden_run phi3 -s prune.ratio=0.5
+golden_run gemma2 -s prune.ratio=0.5
+golden_run opt -s prune.min_keep=4 # heads: transformers knows those that fill hidden_size alone
+golden_run bloom -s prune.ratio=0  # and neither these nor another width of the MLP here
 check "tokenizers" "$python" tests/interop_tokenizers.py "$BUILD/espalier" "$work/tokenizers"
 check "golden values" "$python" tests/interop_families.py check tests/golden
 [ $failed -eq 0 ] && echo "interop: all the same"

@@ -228,7 +228,7 @@ static void test_round_trip(void)
 
 static void test_layers_that_differ(void)
 {
-    esp_layer_dims layers[] = { { 4, 2, 100 }, { 2, 1, 7 }, { 2, 2, 64 } };
+    esp_layer_dims layers[] = { { 4, 2, 100, 0 }, { 2, 1, 7, 0 }, { 2, 2, 64, 0 } };
     esp_model m, shape, again;
     char *dir = make(&m, "dense"), *to = folder("uneven");
     esp_dims dims = m.dims;
