@@ -216,6 +216,7 @@ static void test_rotary_angles_that_are_refused(void)
     check_refused("{\"rope_scaling\": \"linear\"}",
                   "rope_scaling is \"linear\", must be an object");
     check_refused("{\"rope_theta\": -1}", "rope_theta is -1");
+    check_refused("{\"partial_rotary_factor\": 0.75}", "partial_rotary_factor is 0.75");
     check_refused("{\"head_dim\": 15}", "head_dim is 15, must be a multiple of 2");
 }
 

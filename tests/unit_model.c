@@ -415,11 +415,44 @@ static void test_random_models_that_cannot_be(void)
     o.model_type = "gpt2";
     CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EFORMAT);
     o = tiny;
+    o.model_type = "bloom"; /* its config.json has no words for these */
+    o.kv_heads = o.heads;
+    CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EUSAGE);
+    o.kv_heads = 2;
+    o.mlp = 4 * o.hidden;
+    CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EUSAGE);
+    o = tiny;
     o.heads = 0;
     CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EFORMAT);
     CU_ASSERT_FALSE(esp_dir_exists(dir));
     free(dir);
     free(said);
+}
+
+/* ---- families ------------------------------------------------------------------------------------ */
+
+/* Every family can be made, and is read again as what it is. */
+static void test_families(void)
+{
+    static const char *const types[] = { "llama",    "mistral", "qwen2", "qwen3",  "phi3",
+                                         "baichuan", "opt",     "bloom", "gemma2", "chatglm" };
+
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        esp_synth_options o = tiny;
+        esp_model m;
+
+        o.model_type = types[i];
+        o.hidden = 32;
+        o.heads = o.kv_heads = 4;
+        o.head_dim = 8;
+        o.mlp = 128;
+        fresh(&o);
+        CU_ASSERT_EQUAL_FATAL(esp_model_load(&m, dir, MPI_COMM_SELF), ESP_OK);
+        CU_ASSERT_STRING_EQUAL(m.arch->model_type, types[i]);
+        CU_ASSERT_EQUAL(m.dims.layer[0].mlp, 128);
+        CU_ASSERT_EQUAL(m.dims.n_layers, o.layers);
+        esp_model_free(&m);
+    }
 }
 
 ESP_TEST_MAIN("model", { "weights and names", test_weights_and_names },
@@ -431,4 +464,5 @@ ESP_TEST_MAIN("model", { "weights and names", test_weights_and_names },
               { "shapes that do not fit", test_shapes_that_do_not_fit },
               { "types that do not fit", test_types_that_do_not_fit },
               { "damaged files", test_damaged_files }, { "damaged shards", test_damaged_shards },
+              { "families", test_families },
               { "random models that cannot be", test_random_models_that_cannot_be })

@@ -5,14 +5,14 @@
 #include "espalier/model.h"
 
 typedef struct esp_synth_options {
-    const char *model_type; /* "llama"; "qwen2" has biases on q, k and v */
+    const char *model_type; /* of any family, see esp_arch_list */
     size_t hidden, mlp, layers, heads;
     size_t kv_heads; /* 0: heads          */
     size_t head_dim; /* 0: hidden / heads */
     size_t vocab, max_positions;
     bool tied;
     esp_dtype dtype;
-    double std; /* of matrices and biases, around 0; norms are 1 + 0.1 normal */
+    double std; /* of matrices and biases, around 0; norms multiply by 1 + 0.1 normal */
     double rope_theta;
     uint64_t seed;
 } esp_synth_options;

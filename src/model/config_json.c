@@ -287,6 +287,11 @@ static const char *const activations[][3] = {
     [ESP_RELU] = { "relu" },
 };
 
+const char *esp_config_activation(esp_activation a)
+{
+    return activations[a][0];
+}
+
 static esp_status check_activation(const esp_config_part *c, const esp_arch *arch)
 {
     const char *key = arch->keys->activation, *const *names = activations[arch->activation];

@@ -17,6 +17,9 @@ esp_status esp_config_read(esp_model *m, const char *path);
 /* The family that config.json is of, NULL when there is none. Local. */
 const esp_arch *esp_config_arch(const json_t *config);
 
+/* The name that clients have for an activation. Local. */
+const char *esp_config_activation(esp_activation a);
+
 /* Whether the family and config.json give the linear weight of a slot a bias. Local. */
 bool esp_config_has_bias(const esp_model *m, int slot);
 

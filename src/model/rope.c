@@ -73,6 +73,15 @@ static esp_status apply_scaling(double *inv_freq, size_t n, const esp_config_par
     return esp_config_refuse(c, key, "one of default, linear, llama3");
 }
 
+/* Families say themselves which channels turn. */
+static esp_status check_part(const esp_config_part *c)
+{
+    double part;
+
+    ESP_TRY(esp_config_real(&part, c, "partial_rotary_factor", 1));
+    return part == 1 ? ESP_OK : esp_config_refuse(c, "partial_rotary_factor", "1");
+}
+
 esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t n_channels)
 {
     const char *key = esp_config_get(c, "rope_parameters") ? "rope_parameters" : "rope_scaling";
@@ -86,6 +95,12 @@ esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t n_c
 
     if (object && !json_is_object(object)) {
         st = esp_config_refuse(c, key, "an object or null");
+    }
+    if (st == ESP_OK) {
+        st = check_part(c);
+    }
+    if (st == ESP_OK) {
+        st = check_part(&part);
     }
     if (st == ESP_OK) {
         st = esp_config_real(&theta, holder, "rope_theta", 10000);

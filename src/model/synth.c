@@ -18,23 +18,65 @@ static const char *const dtype_names[ESP_N_DTYPES] = {
     [ESP_BF16] = "bfloat16",
 };
 
+static void put_size(json_t *config, const char *key, size_t n)
+{
+    if (key) {
+        json_object_set_new(config, key, json_integer((json_int_t)n));
+    }
+}
+
+static void put_sizes(json_t *config, const esp_config_keys *keys, const esp_synth_options *o)
+{
+    size_t head_dim = o->head_dim || !o->heads ? o->head_dim : o->hidden / o->heads;
+
+    put_size(config, keys->hidden, o->hidden);
+    put_size(config, keys->mlp, o->mlp);
+    put_size(config, keys->layers, o->layers);
+    put_size(config, keys->heads, o->heads);
+    put_size(config, keys->kv_heads, o->kv_heads ? o->kv_heads : o->heads);
+    put_size(config, keys->head_dim, head_dim);
+    put_size(config, keys->vocab, o->vocab);
+    put_size(config, keys->positions, o->max_positions);
+}
+
+/* Under the names of the family; of an unknown one, those of LLaMA, for the reader to refuse. */
 static json_t *make_config(const esp_synth_options *o)
 {
-    const esp_arch *arch = esp_arch_find(o->model_type);
-    size_t kv_heads = o->kv_heads ? o->kv_heads : o->heads;
-    size_t head_dim = o->head_dim || !o->heads ? o->head_dim : o->hidden / o->heads;
-    json_t *config = json_pack(
-        "{s:[s], s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b, s:i, s:i, s:s}",
-        "architectures", arch ? arch->architecture : "", "model_type", o->model_type, "hidden_act",
-        "silu", "hidden_size", (json_int_t)o->hidden, "intermediate_size", (json_int_t)o->mlp,
-        "num_hidden_layers", (json_int_t)o->layers, "num_attention_heads", (json_int_t)o->heads,
-        "num_key_value_heads", (json_int_t)kv_heads, "head_dim", (json_int_t)head_dim, "vocab_size",
-        (json_int_t)o->vocab, "max_position_embeddings", (json_int_t)o->max_positions,
-        "rms_norm_eps", 1e-5, "rope_theta", o->rope_theta, "tie_word_embeddings", (int)o->tied,
-        "bos_token_id", 1, "eos_token_id", 2, "torch_dtype", dtype_names[o->dtype]);
+    const esp_arch *known = esp_arch_find(o->model_type);
+    const esp_arch *arch = known ? known : esp_arch_find("llama");
+    json_t *config = json_pack("{s:[s], s:s, s:f, s:b, s:i, s:i, s:s}", "architectures",
+                               arch->architecture, "model_type", o->model_type, "rope_theta",
+                               o->rope_theta, "tie_word_embeddings", (int)o->tied, "bos_token_id",
+                               1, "eos_token_id", 2, "torch_dtype", dtype_names[o->dtype]);
 
     ESP_REQUIRE(config);
+    put_sizes(config, arch->keys, o);
+    for (size_t i = 0; i < arch->n_flags; i++) {
+        json_object_set_new(config, arch->flags[i].key, json_boolean(arch->flags[i].value));
+    }
+    if (arch->keys->norm_eps) {
+        json_object_set_new(config, arch->keys->norm_eps, json_real(1e-5));
+    }
+    if (arch->keys->activation) {
+        json_object_set_new(config, arch->keys->activation,
+                            json_string(esp_config_activation(arch->activation)));
+    }
     return config;
+}
+
+/* Sizes that a family has no name for are what it makes of the others. */
+static esp_status check_sizes(const esp_model *m, const esp_synth_options *o)
+{
+    const esp_layer_dims *d = &m->dims.layer[0];
+
+    if (d->mlp != o->mlp || (o->kv_heads && d->kv_heads != o->kv_heads)) {
+        return esp_fail(
+            ESP_EUSAGE,
+            "synth: a %s of this width has mlp %zu and %zu key/value heads, not %zu and "
+            "%zu",
+            o->model_type, d->mlp, d->kv_heads, o->mlp, o->kv_heads);
+    }
+    return ESP_OK;
 }
 
 /* Sum of four uniform 16-bit numbers, centred and scaled to variance 1. */
@@ -51,8 +93,10 @@ static esp_status random_rows(void *ctx, void *out, size_t layer, int slot, bool
 {
     const synth *s = ctx;
     const esp_weight *w = esp_model_weight(&s->shape, layer, slot);
-    bool norm = s->shape.arch->slots[slot].cols == ESP_W_ONE;
-    float mean = norm ? 1 : 0, std = norm ? 0.1f : (float)s->options->std;
+    const esp_arch *arch = s->shape.arch;
+    bool norm = arch->slots[slot].cols == ESP_W_ONE && !bias;
+    float mean = norm && arch->norm != ESP_NORM_RMS_ONE ? 1 : 0,
+          std = norm ? 0.1f : (float)s->options->std;
     size_t cols = bias ? 1 : w->cols, size = esp_dtype_size(w->dtype);
     uint64_t key = esp_rng_key(s->options->seed, layer + 1, 2 * (uint64_t)slot + bias);
     float tile[TILE];
@@ -71,8 +115,9 @@ static esp_status random_rows(void *ctx, void *out, size_t layer, int slot, bool
 esp_status esp_synth(const char *dir, const esp_synth_options *o, MPI_Comm comm)
 {
     synth s = { .options = o };
-    esp_status st = esp_agree(comm, esp_model_from_config(&s.shape, make_config(o), dir));
+    esp_status st = esp_model_from_config(&s.shape, make_config(o), dir);
 
+    st = esp_agree(comm, st == ESP_OK ? check_sizes(&s.shape, o) : st);
     if (st == ESP_OK) {
         st = esp_model_save(dir, &s.shape, random_rows, &s, NULL, 0, comm);
     }
