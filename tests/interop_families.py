@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Float64 values of a small random model of each family, for the golden tests.
 
-    interop_families.py write tests/golden FAMILY...   writes FAMILY/config.json, model.safetensors, tokens.txt, golden.h5
-    interop_families.py check tests/golden [FAMILY...] computes golden.h5 again from the model there and compares
+    interop_families.py write tests/golden FAMILY...
+        writes FAMILY/config.json, model.safetensors, tokens.txt, golden.h5
+    interop_families.py check tests/golden
+        computes golden.h5 again from each model there and compares
 
 The forward pass is that of transformers where it has the family, else the plain one of families/plain.py;
 what belongs to which group says families/layout.py. Without a family, check takes all folders and the

@@ -127,7 +127,9 @@ def chatglm(config, p, ids):
         h = layer_norm(x, p, prefix + layout.norms[0], eps)
         q, k, v = split_heads(linear(h, p, prefix + layout.qkv[0]), layout, s)
         q, k = (
-            torch.cat([turn_halves(a, angles(at, a.shape[-1])), turn_halves(b, angles(block, b.shape[-1]))], -1)
+            torch.cat(
+                [turn_halves(a, angles(at, a.shape[-1])), turn_halves(b, angles(block, b.shape[-1]))], -1
+            )
             for a, b in (q.chunk(2, -1), k.chunk(2, -1))
         )
         x = alpha * h + linear(attend(q, k, v, bias), p, prefix + layout.out)

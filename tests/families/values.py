@@ -149,7 +149,8 @@ def golden_values(folder):
             G[name] += g / len(ids)
             F[name] += g * g / len(ids)
     with torch.no_grad():
-        out = {"tokens": ids.int(), "logits": torch.stack(logits), "loss_per_sample": torch.stack(losses)}
+        out = {"tokens": ids.int(), "logits": torch.stack(logits)}
+        out["loss_per_sample"] = torch.stack(losses)
         out |= {"grad_norms/" + name: g.norm() for name, g in G.items()}
         out |= importance_values(config, p, G, F)
         out["loss"] = out["loss_per_sample"].mean()
