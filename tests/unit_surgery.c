@@ -23,8 +23,12 @@ static size_t n_block(const esp_model *m)
     return m->arch->n_slots - ESP_SLOT_BLOCK;
 }
 
+/* A weight that the family does not have stays empty. */
 static void own_weight(esp_weight *w)
 {
+    if (w->rows == 0) {
+        return;
+    }
     w->data = own_f32(w->data, w->dtype, w->rows * w->cols);
     w->bias = w->has_bias ? own_f32(w->bias, w->dtype, w->rows) : NULL;
     w->dtype = ESP_F32;
