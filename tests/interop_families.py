@@ -6,10 +6,10 @@
     interop_families.py check tests/golden
         computes golden.h5 again from each model there and compares
 
-The forward pass is that of transformers where it has the family, else the plain one of families/plain.py;
-what belongs to which group says families/layout.py. Without a family, check takes all folders and the
-model of tests/golden itself, whose golden.h5 another program wrote. Prints a PASS or FAIL line for each;
-the exit code is 1 if any failed. Needs torch, transformers, safetensors, h5py.
+The forward pass is that of transformers where it has the family, else the plain one of families/plain.py,
+which is compared with those of relatives; what belongs to which group says families/layout.py. The model
+of tests/golden itself is checked too: another program wrote its golden.h5. Prints a PASS or FAIL line for
+each comparison; the exit code is 1 if any failed. Needs torch, transformers, safetensors, h5py.
 """
 import os
 import sys
@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from families.models import CONFIGS, write_model
+from families.relatives import comparisons
 from families.values import golden_values
 
 TOLERANCE = 1e-9  # relative to the largest number of a dataset
@@ -41,7 +42,7 @@ def read_values(path):
 def differences(found, wanted):
     """Names of the datasets that are not the same."""
     bad = sorted(found.keys() ^ wanted.keys())
-    for name in found.keys() & wanted.keys():
+    for name in sorted(found.keys() & wanted.keys()):
         a, b = np.asarray(found[name]), np.asarray(wanted[name])
         if a.shape != b.shape or np.abs(a - b).max() > TOLERANCE * np.abs(b).max():
             bad.append(name)
@@ -57,18 +58,22 @@ def write(folder, names):
         print("%s: loss %.6f, largest logit %.3f" % (name, values["loss"], np.abs(values["logits"]).max()))
 
 
-def check(folder, names):
-    names = names or [""] + [name for name in sorted(CONFIGS) if os.path.isdir(os.path.join(folder, name))]
+def check(folder):
+    found = [("/" + name) for name in sorted(CONFIGS) if os.path.isdir(os.path.join(folder, name))]
     failed = False
-    for name in names:
-        at = os.path.join(folder, name)
-        bad = differences(golden_values(at), read_values(os.path.join(at, "golden.h5")))
+    for name in [""] + found:
+        bad = differences(golden_values(folder + name), read_values(folder + name + "/golden.h5"))
         failed = failed or bool(bad)
-        print("%s %s: %s" % ("FAIL" if bad else "PASS", at, ", ".join(bad[:5]) or "the same values"))
+        print("%s %s%s: %s" % ("FAIL" if bad else "PASS", folder, name, ", ".join(bad[:5]) or "same values"))
+    for what, same in comparisons(folder):
+        failed = failed or not same
+        print("%s %s" % ("PASS" if same else "FAIL", what))
     return failed
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or sys.argv[1] not in ("write", "check"):
-        sys.exit(__doc__)
-    sys.exit((write if sys.argv[1] == "write" else check)(sys.argv[2], sys.argv[3:]))
+    if len(sys.argv) > 3 and sys.argv[1] == "write":
+        sys.exit(write(sys.argv[2], sys.argv[3:]))
+    if len(sys.argv) == 3 and sys.argv[1] == "check":
+        sys.exit(check(sys.argv[2]))
+    sys.exit(__doc__)
