@@ -1,10 +1,17 @@
 /* tokenizer.h - text to ids and back, from the tokenizer files of a model folder.
  *
  * tokenizer.json (BPE: byte level with a split pattern, or metaspace with byte fallback) is preferred;
- * tokenizer.model (SentencePiece, BPE or unigram) is used where it is alone. Added tokens are found in
- * text before anything else. BOS and EOS follow the template of the post-processor; where there is none,
+ * tokenizer.model (SentencePiece, BPE or unigram) is used where it is alone, then ice_text.model (that of
+ * ChatGLM-6B), then vocab.json with merges.txt (byte-level BPE as in GPT-2 and OPT). Added tokens are
+ * found in text before anything else. BOS and EOS follow the template of the post-processor; where there is none,
  * add_bos_token and add_eos_token of tokenizer_config.json (absent: BOS for tokenizer.model, neither for
- * tokenizer.json). A truncation or padding that the file asks for is left out: the caller cuts.
+ * the others). A truncation or padding that the file asks for is left out: the caller cuts.
+ *
+ * ChatGLM: a text follows [gMASK] sop (ChatGLM-6B: [gMASK] <sop>). To ChatGLM-6B these say that what is
+ * before them was read and what is after them is written, so a text alone follows an empty prompt, and
+ * the tokens of a document with a prompt go between the prompt and its answer
+ * (esp_tokenizer_prompt_first). The special tokens that ChatGLM2 appends to its vocabulary are not sought
+ * in text: one is called sop.
  *
  * Text goes round: decode(encode(text, special = false), skip_special = false) gives the same bytes, a
  * stretch of text at a time (the blank that a vocabulary puts before a stretch is taken away again), but
@@ -48,6 +55,9 @@ const char *esp_tokenizer_digest(const esp_tokenizer *t);
 size_t esp_tokenizer_size(const esp_tokenizer *t);
 int32_t esp_tokenizer_bos(const esp_tokenizer *t);
 int32_t esp_tokenizer_eos(const esp_tokenizer *t);
+
+/* Whether the tokens before a text go between a prompt and its answer. Local. */
+bool esp_tokenizer_prompt_first(const esp_tokenizer *t);
 
 /* Appends the ids of n bytes of UTF-8 text. special: add BOS/EOS as the model's own rules do.
  * ESP_EFORMAT for text that the tokenizer cannot express (no byte fallback, no unk). Local. */

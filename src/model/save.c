@@ -22,6 +22,7 @@ static const char *const companions[] = {
     "added_tokens.json",
     "vocab.json",
     "merges.txt",
+    "ice_text.model",
     "chat_template.jinja",
 };
 

@@ -1,7 +1,6 @@
 /* added.c - finding added tokens in a text. */
 #include "added_impl.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,13 +61,15 @@ const esp_added *esp_added_find(const esp_added_set *a, bool normalized, const c
             a->begins[normalized][(uint8_t)s[at]] ? token_at(a, normalized, s + at, n - at) : NULL;
 
         if (t) {
+            size_t space;
+
             *begin = at;
             *end = at + strlen(t->sought);
-            while (t->lstrip && *begin > from && isspace((unsigned char)s[*begin - 1])) {
-                --*begin;
+            while (t->lstrip && (space = esp_space_before(s + from, *begin - from)) > 0) {
+                *begin -= space;
             }
-            while (t->rstrip && *end < n && isspace((unsigned char)s[*end])) {
-                ++*end;
+            while (t->rstrip && (space = esp_space_length(s + *end, n - *end)) > 0) {
+                *end += space;
             }
             return t;
         }

@@ -15,7 +15,7 @@ typedef struct esp_added {
     int32_t id;
     bool special; /* left out of decoded text on request    */
     bool normalized;
-    bool lstrip, rstrip; /* takes the (ASCII) white space before, after it */
+    bool lstrip, rstrip; /* takes the white space before, after it */
 } esp_added;
 
 typedef struct esp_added_set {

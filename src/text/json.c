@@ -17,6 +17,12 @@ esp_status esp_json_read(json_t **root, const char *path)
     return *root ? ESP_OK : esp_fail(ESP_EFORMAT, "%s:%d: %s", path, error.line, error.text);
 }
 
+esp_status esp_json_read_optional(json_t **root, const char *path)
+{
+    *root = NULL;
+    return esp_file_exists(path) ? esp_json_read(root, path) : ESP_OK;
+}
+
 esp_status esp_json_refuse(const char *path, const char *field, const json_t *value,
                            const char *what)
 {

@@ -11,6 +11,8 @@
 /* Whole file; the caller releases *root with json_decref. Numbers are reals: files name lengths that
  * no integer holds. ESP_EFORMAT with file and line. */
 esp_status esp_json_read(json_t **root, const char *path);
+esp_status esp_json_read_optional(json_t **root,
+                                  const char *path); /* NULL where there is no file */
 
 /* ESP_EFORMAT: "path: field: value: what", the value as JSON, cut where it is long; NULL is "missing". */
 esp_status esp_json_refuse(const char *path, const char *field, const json_t *value,

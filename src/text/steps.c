@@ -23,13 +23,40 @@ void esp_steps_free(esp_steps *s)
     *s = (esp_steps){ 0 };
 }
 
+/* Files write "[^(\\s|[.,!?])]" for a class within a class, their union, which PCRE2 does not know: the
+ * same without the inner brackets. An inner class that is negated, or POSIX's, stays as it is. */
+static char *flatten_classes(const char *pattern)
+{
+    size_t n = strlen(pattern), depth = 0;
+    char *flat = esp_calloc(n + 1, 1), *to = flat;
+
+    for (const char *c = pattern; *c; c++) {
+        if (*c == '\\' && c[1]) {
+            *to++ = *c++;
+            *to++ = *c;
+        } else if (*c == '[' && !(depth > 0 && (c[1] == '^' || c[1] == ':'))) {
+            if (depth++ == 0) {
+                *to++ = *c;
+            }
+        } else if (*c != ']' || depth <= 1) {
+            depth -= *c == ']' && depth == 1;
+            *to++ = *c;
+        } else {
+            depth--;
+        }
+    }
+    return flat;
+}
+
 esp_status esp_pattern_compile(pcre2_code **p, const char *pattern, bool literal)
 {
     uint32_t options = PCRE2_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP);
+    char *flat = literal ? esp_strdup(pattern) : flatten_classes(pattern);
     int code;
     PCRE2_SIZE where;
 
-    *p = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, options, &code, &where, NULL);
+    *p = pcre2_compile((PCRE2_SPTR)flat, PCRE2_ZERO_TERMINATED, options, &code, &where, NULL);
+    free(flat);
     if (!*p) {
         char why[128];
 

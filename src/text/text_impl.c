@@ -127,6 +127,39 @@ size_t esp_utf8_run(const char *s, size_t n)
     return at;
 }
 
+/* Unicode's White_Space, by UTF-8. */
+size_t esp_space_length(const char *s, size_t n)
+{
+    static const char *const wide[] = { "\xC2\x85",     "\xC2\xA0",     "\xE1\x9A\x80",
+                                        "\xE2\x80\xA8", "\xE2\x80\xA9", "\xE2\x80\xAF",
+                                        "\xE2\x81\x9F", "\xE3\x80\x80" };
+
+    if (n > 0 && (*s == ' ' || (*s >= '\t' && *s <= '\r'))) {
+        return 1;
+    }
+    if (n >= 3 && memcmp(s, "\xE2\x80", 2) == 0 && (uint8_t)s[2] >= 0x80 && (uint8_t)s[2] <= 0x8A) {
+        return 3; /* U+2000 .. U+200A */
+    }
+    for (size_t i = 0; i < sizeof wide / sizeof *wide; i++) {
+        size_t length = strlen(wide[i]);
+
+        if (n >= length && memcmp(s, wide[i], length) == 0) {
+            return length;
+        }
+    }
+    return 0;
+}
+
+size_t esp_space_before(const char *s, size_t n)
+{
+    for (size_t length = 1; length <= 3 && length <= n; length++) {
+        if (esp_space_length(s + n - length, length) == length) {
+            return length;
+        }
+    }
+    return 0;
+}
+
 /* ---- bytes as characters --------------------------------------------------------------------------- */
 
 /* Printable bytes stand for themselves, the others for U+0100 and on in their order. */

@@ -38,6 +38,10 @@ size_t esp_utf8_length(const char *s, size_t n);
 /* Bytes from s on that are well-formed UTF-8. */
 size_t esp_utf8_run(const char *s, size_t n);
 
+/* Bytes of the white space character (Unicode's) at s, and of the one that ends n bytes of s; 0: none. */
+size_t esp_space_length(const char *s, size_t n);
+size_t esp_space_before(const char *s, size_t n);
+
 /* The alphabet of byte-level BPE (GPT-2): each byte is written as one printable character. Writes the
  * 1 or 2 bytes of that character and returns how many. */
 size_t esp_alphabet_put(char out[2], uint8_t byte);

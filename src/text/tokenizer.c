@@ -25,35 +25,57 @@ void esp_ids_free(esp_ids *ids)
 
 /* ---- opening --------------------------------------------------------------------------------------- */
 
-static esp_status digest_file(esp_tokenizer *t, const char *path)
+static esp_status digest_file(esp_digest *d, const char *dir, const char *name)
 {
+    char *path = esp_path(dir, name);
     esp_map m;
+    esp_status st = esp_map_open(&m, path);
 
-    ESP_TRY(esp_map_open(&m, path));
-    esp_digest_bytes(t->digest, m.data, m.n);
-    esp_map_close(&m);
-    return ESP_OK;
+    if (st == ESP_OK) {
+        esp_digest_add(d, m.data, m.n);
+        esp_map_close(&m);
+    }
+    free(path);
+    return st;
+}
+
+/* other: a second file, or NULL */
+static esp_status digest_files(esp_tokenizer *t, const char *dir, const char *name,
+                               const char *other)
+{
+    esp_digest d;
+    esp_status st;
+
+    esp_digest_init(&d);
+    st = digest_file(&d, dir, name);
+    st = st == ESP_OK && other ? digest_file(&d, dir, other) : st;
+    esp_digest_end(&d, t->digest);
+    return st;
 }
 
 static esp_status read_folder(esp_tokenizer *t, const char *dir)
 {
     static const struct {
-        const char *name;
+        const char *name, *other;
         esp_status (*read)(esp_tokenizer *t, const char *dir);
-    } kinds[] = { { "tokenizer.json", esp_tokenizer_read_json },
-                  { "tokenizer.model", esp_tokenizer_read_model } };
+    } kinds[] = { { "tokenizer.json", NULL, esp_tokenizer_read_json },
+                  { "tokenizer.model", NULL, esp_tokenizer_read_model },
+                  { "ice_text.model", NULL, esp_tokenizer_read_ice },
+                  { "vocab.json", "merges.txt", esp_tokenizer_read_pair } };
 
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         char *path = esp_path(dir, kinds[i].name);
         bool there = esp_file_exists(path);
-        esp_status st = there ? digest_file(t, path) : ESP_OK;
 
         free(path);
         if (there) {
-            return st == ESP_OK ? kinds[i].read(t, dir) : st;
+            ESP_TRY(digest_files(t, dir, kinds[i].name, kinds[i].other));
+            return kinds[i].read(t, dir);
         }
     }
-    return esp_fail(ESP_EUSAGE, "%s: has neither tokenizer.json nor tokenizer.model", dir);
+    return esp_fail(ESP_EUSAGE,
+                    "%s: has no tokenizer.json, tokenizer.model, ice_text.model or vocab.json",
+                    dir);
 }
 
 esp_status esp_tokenizer_open(esp_tokenizer **t, const char *model_dir)
@@ -138,6 +160,11 @@ int32_t esp_tokenizer_eos(const esp_tokenizer *t)
     return t->eos;
 }
 
+bool esp_tokenizer_prompt_first(const esp_tokenizer *t)
+{
+    return t->prompt_first;
+}
+
 /* ---- text to ids ----------------------------------------------------------------------------------- */
 
 /* One call of encode: where the ids go, and room to work in. */
@@ -150,7 +177,9 @@ typedef struct work {
 
 static void add_id(void *to, int32_t id)
 {
-    esp_ids_add(to, id);
+    work *w = to;
+
+    esp_ids_add(w->ids, w->t->first_id + id);
 }
 
 static esp_status encode_sentencepiece(work *w, const char *s, size_t n)
@@ -163,7 +192,7 @@ static esp_status encode_sentencepiece(work *w, const char *s, size_t n)
                         "byte 0x%02x is not UTF-8, and tokenizer.model has no token for it",
                         (uint8_t)s[valid]);
     }
-    if (esp_sp_encode(w->t->sp, s, n, add_id, w->ids, why, sizeof why) != 0) {
+    if (esp_sp_encode(w->t->sp, s, n, add_id, w, why, sizeof why) != 0) {
         return esp_fail(ESP_EFORMAT, "SentencePiece: %s", why);
     }
     return ESP_OK;
@@ -208,13 +237,13 @@ static esp_status around_added(work *w, bool normalized, const char *s, size_t n
 /* Text between the added tokens that are sought in the text as it is. */
 static esp_status encode_stretch(work *w, const char *s, size_t n, bool at_start)
 {
-    if (w->t->sp) {
-        return encode_sentencepiece(w, s, n);
-    }
     esp_pieces_clear(&w->stretch);
     esp_pieces_add(&w->stretch, s, n);
     ESP_TRY(esp_steps_run(&w->t->normalizer, &w->stretch, &w->spare, at_start));
     s = esp_pieces_at(&w->stretch, 0, &n);
+    if (w->t->sp) {
+        return encode_sentencepiece(w, s, n);
+    }
     return around_added(w, true, s, n, at_start, encode_pieces);
 }
 

@@ -32,7 +32,9 @@ typedef struct esp_decoder {
 struct esp_tokenizer {
     esp_sp *
         sp; /* of tokenizer.model; NULL: tokenizer.json, that is normalizer, pre_tokenizer and bpe */
-    esp_steps normalizer, pre_tokenizer;
+    int32_t first_id;     /* id of the first piece of sp */
+    esp_steps normalizer; /* before sp as well */
+    esp_steps pre_tokenizer;
     esp_bpe bpe;
     char **piece; /* [n_pieces] owned; keys of bpe.ids */
     size_t n_pieces;
@@ -48,13 +50,20 @@ struct esp_tokenizer {
 
     char digest[ESP_DIGEST_SIZE];
     esp_ids before, after; /* added around a text by the model's own rules */
+    bool prompt_first;     /* before goes between a prompt and its answer  */
     int32_t bos, eos;
 };
 
 /* Fill *t (zeroed but for bos and eos, -1) from the files of the folder; the caller frees t in any
  * case. ESP_EFORMAT, ESP_EIO. Local. */
 esp_status esp_tokenizer_read_json(esp_tokenizer *t, const char *dir);
+esp_status esp_tokenizer_read_pair(esp_tokenizer *t, const char *dir); /* vocab.json, merges.txt */
 esp_status esp_tokenizer_read_model(esp_tokenizer *t, const char *dir);
+esp_status esp_tokenizer_read_ice(esp_tokenizer *t, const char *dir); /* ice_text.model */
+
+/* The content of a tokenizer.json that the caller has; path is for messages. Local. */
+esp_status esp_tokenizer_read_root(esp_tokenizer *t, const json_t *root, const char *path,
+                                   bool *has_template);
 
 /* Steps of tokenizer.json's normalizer and pre_tokenizer, and the decoder. Local. */
 esp_status esp_tokenizer_read_steps(esp_tokenizer *t, const json_t *root, const char *path);
@@ -68,6 +77,16 @@ esp_status esp_tokenizer_read_rules(esp_tokenizer *t, const char *dir, bool has_
 /* One added token from its JSON object; where is the field, for messages. Local. */
 esp_status esp_tokenizer_add_token(esp_tokenizer *t, const json_t *token, int32_t id,
                                    const char *path, const char *where);
+
+/* Added tokens of tokenizer_config.json and added_tokens.json, where they are: both list the same ones
+ * where both are there, and the first says more. Local. */
+esp_status esp_tokenizer_read_added(esp_tokenizer *t, const char *dir);
+
+/* The tokens that tokenizer_config.json and special_tokens_map.json name are sought in text. Local. */
+esp_status esp_tokenizer_add_named(esp_tokenizer *t, const char *dir);
+
+/* Id of a token by its text, -1: none; an added token comes before a piece. Local. */
+int32_t esp_tokenizer_find(const esp_tokenizer *t, const char *content);
 
 /* Declares the text of a token. ESP_EFORMAT for an id out of bounds. Local. */
 esp_status esp_tokenizer_set(esp_tokenizer *t, int32_t id, const char *text, size_t n);

@@ -236,8 +236,8 @@ static esp_status read_post_processor(esp_tokenizer *t, const json_t *node, cons
 
 /* ---- the file -------------------------------------------------------------------------------------- */
 
-static esp_status read_root(esp_tokenizer *t, const json_t *root, const char *path,
-                            bool *has_template)
+esp_status esp_tokenizer_read_root(esp_tokenizer *t, const json_t *root, const char *path,
+                                   bool *has_template)
 {
     const json_t *added = json_object_get(root, "added_tokens");
 
@@ -255,7 +255,7 @@ esp_status esp_tokenizer_read_json(esp_tokenizer *t, const char *dir)
     esp_status st = esp_json_read(&root, path);
 
     if (st == ESP_OK) {
-        st = read_root(t, root, path, &has_template);
+        st = esp_tokenizer_read_root(t, root, path, &has_template);
         json_decref(root);
     }
     free(path);

@@ -1,4 +1,4 @@
-/* tokenizer_model.c - tokenizer.model (SentencePiece) and the files beside it. */
+/* tokenizer_model.c - tokenizer.model and ice_text.model (SentencePiece) and the classes that use them. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,10 +7,19 @@
 #include "json_impl.h"
 #include "tokenizer_impl.h"
 
+#define MAX_BLANKS 80 /* of a run that is one piece */
+
+/* An id of SentencePiece (-1: none) as one of the model. */
+static int32_t id_in(const esp_tokenizer *t, int32_t id)
+{
+    return id < 0 ? -1 : t->first_id + id;
+}
+
 /* Control and unknown pieces are found in text, as other programs do: they are added tokens. */
 static esp_status add_control(esp_tokenizer *t, int32_t id, const char *path)
 {
-    json_t *token = json_pack("{s:s, s:b}", "content", esp_sp_piece(t->sp, id), "special", 1);
+    const char *piece = esp_sp_piece(t->sp, id - t->first_id);
+    json_t *token = json_pack("{s:s, s:b}", "content", piece, "special", 1);
     esp_status st = token ? esp_tokenizer_add_token(t, token, id, path, "a control piece")
                           : esp_fail(ESP_EFORMAT, "%s: piece %d is not UTF-8", path, id);
 
@@ -23,10 +32,11 @@ static esp_status read_pieces(esp_tokenizer *t, const char *path)
     esp_pieces text = { 0 };
     esp_status st = ESP_OK;
 
-    for (int32_t id = 0; (size_t)id < esp_sp_size(t->sp) && st == ESP_OK; id++) {
-        const char *piece = esp_sp_piece(t->sp, id);
+    for (int32_t i = 0; (size_t)i < esp_sp_size(t->sp) && st == ESP_OK; i++) {
+        const char *piece = esp_sp_piece(t->sp, i);
+        int32_t id = t->first_id + i;
 
-        if (esp_sp_kind_of(t->sp, id) != ESP_SP_NORMAL) {
+        if (esp_sp_kind_of(t->sp, i) != ESP_SP_NORMAL) {
             st = add_control(t, id, path);
             continue;
         }
@@ -64,84 +74,168 @@ static esp_status read_decoder(esp_tokenizer *t)
     return esp_pattern_compile(&blank->pattern, ESP_METASPACE, true);
 }
 
-/* Added tokens that SentencePiece does not know itself. */
-static esp_status add_beyond(esp_tokenizer *t, const json_t *token, int32_t id, const char *path)
-{
-    bool known =
-        id >= 0 && (size_t)id < esp_sp_size(t->sp) && esp_sp_kind_of(t->sp, id) != ESP_SP_NORMAL;
+/* ---- classes of tokenizers ------------------------------------------------------------------------- */
 
-    return known ? ESP_OK : esp_tokenizer_add_token(t, token, id, path, "added token");
+/* What a folder's Python class does beyond SentencePiece, where no file says it. */
+typedef struct class_rule {
+    const char *file;
+    const char *name;       /* tokenizer_class of tokenizer_config.json; NULL: any                */
+    const char *special[6]; /* pieces that the class knows, ended by NULL                         */
+    bool appended;          /* they follow the vocabulary and are not sought in text, else they
+                             * are pieces of it                                                   */
+    const char *before[3];  /* what a text begins with, ended by NULL; NULL: as the files say     */
+    bool prompt_first;      /* before goes between a prompt and its answer                        */
+    bool stand_ins;         /* <n>, <|tab|> and <|blank_N|> stand for white space                 */
+    int first_id;           /* num_image_tokens where tokenizer_config.json does not say          */
+} class_rule;
+
+static const class_rule plain = { .file = "tokenizer.model" };
+static const class_rule classes[] = {
+    { .file = "tokenizer.model", /* ChatGLM2, ChatGLM3 */
+      .name = "ChatGLMTokenizer",
+      .special = { "[MASK]", "[gMASK]", "[sMASK]", "sop", "eop" },
+      .appended = true,
+      .before = { "[gMASK]", "sop" } },
+    { .file = "ice_text.model", /* ChatGLM-6B */
+      .special = { "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>" },
+      .before = { "[gMASK]", "<sop>" },
+      .prompt_first = true,
+      .stand_ins = true,
+      .first_id = 20000 },
+};
+
+static const class_rule *class_of(const char *file, const json_t *config)
+{
+    const char *name = esp_json_string(config, "tokenizer_class", "");
+
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
+        const class_rule *c = &classes[i];
+
+        if (strcmp(c->file, file) == 0 && (!c->name || strcmp(c->name, name) == 0)) {
+            return c;
+        }
+    }
+    return &plain;
 }
 
-/* tokenizer_config.json: "added_tokens_decoder": {"32000": {"content": ...}} */
-static esp_status read_added_decoder(esp_tokenizer *t, const json_t *root, const char *path)
+static esp_status append(esp_tokenizer *t, const char *content)
 {
-    const char *key;
-    json_t *token;
+    int32_t id = (int32_t)t->n_tokens;
 
-    json_object_foreach(json_object_get(root, "added_tokens_decoder"), key, token)
-    {
-        char *end;
-        long id = strtol(key, &end, 10);
+    ESP_TRY(esp_tokenizer_set(t, id, content, strlen(content)));
+    t->token[id].special = t->token[id].border = true;
+    return ESP_OK;
+}
 
-        ESP_TRY(add_beyond(t, token, *end || id < 0 || id > INT32_MAX ? -1 : (int32_t)id, path));
+static esp_status add_special(esp_tokenizer *t, const class_rule *c, const char *path)
+{
+    for (size_t i = 0; c->special[i]; i++) {
+        int32_t id = c->appended ? -1 : esp_tokenizer_find(t, c->special[i]);
+
+        if (c->appended) {
+            ESP_TRY(append(t, c->special[i]));
+        } else if (id >= 0) {
+            ESP_TRY(add_control(t, id, path));
+        }
+    }
+    for (size_t i = 0; c->before[i]; i++) {
+        int32_t id = esp_tokenizer_find(t, c->before[i]);
+
+        if (id < 0) {
+            return esp_fail(ESP_EFORMAT,
+                            "%s: has no piece %s, which a text of this model begins with", path,
+                            c->before[i]);
+        }
+        esp_ids_add(&t->before, id);
     }
     return ESP_OK;
 }
 
-/* added_tokens.json: {content: id} */
-static esp_status read_added_plain(esp_tokenizer *t, const json_t *root, const char *path)
+/* White space becomes the piece that stands for it, and reads back as what it was. */
+static esp_status add_stand_in(esp_tokenizer *t, const char *piece, const char *space)
 {
-    const char *content;
-    json_t *id;
+    int32_t id = esp_tokenizer_find(t, piece);
+    esp_step *step;
 
-    json_object_foreach((json_t *)(uintptr_t)root, content, id)
-    {
-        json_t *token = json_pack("{s:s}", "content", content);
-        esp_status st = add_beyond(t, token, esp_json_id(id), path);
+    if (id < 0) {
+        return ESP_OK;
+    }
+    step = esp_steps_add(&t->normalizer, ESP_STEP_REPLACE);
+    step->text = esp_strdup(piece);
+    ESP_TRY(esp_pattern_compile(&step->pattern, space, true));
+    return esp_tokenizer_set(t, id, space, strlen(space));
+}
 
-        json_decref(token);
+/* Longest runs of blanks first. */
+static esp_status add_stand_ins(esp_tokenizer *t)
+{
+    ESP_TRY(add_stand_in(t, "<n>", "\n"));
+    ESP_TRY(add_stand_in(t, "<|tab|>", "\t"));
+    for (int n = MAX_BLANKS; n > 1; n--) {
+        char *piece = esp_format("<|blank_%d|>", n), *space = esp_format("%*s", n, "");
+        esp_status st = add_stand_in(t, piece, space);
+
+        free(piece);
+        free(space);
         ESP_TRY(st);
     }
     return ESP_OK;
 }
 
-/* Both files list the same tokens where both are there; the first one says more. */
-static esp_status read_added(esp_tokenizer *t, const char *dir)
+/* ---- the file -------------------------------------------------------------------------------------- */
+
+static int32_t first_id(const json_t *config, const class_rule *c)
 {
-    static const struct {
-        const char *name;
-        esp_status (*read)(esp_tokenizer *t, const json_t *root, const char *path);
-    } files[] = { { "tokenizer_config.json", read_added_decoder },
-                  { "added_tokens.json", read_added_plain } };
+    const json_t *value = json_object_get(config, "num_image_tokens");
 
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        char *path = esp_path(dir, files[i].name);
-        json_t *root = NULL;
-        esp_status st = esp_file_exists(path) ? esp_json_read(&root, path) : ESP_OK;
+    return c->first_id > 0 && value ? esp_json_id(value) : c->first_id;
+}
 
-        st = st == ESP_OK ? files[i].read(t, root, path) : st;
-        json_decref(root);
-        free(path);
-        ESP_TRY(st);
+/* Pieces, and what the class says about them. */
+static esp_status read_sentencepiece(esp_tokenizer *t, const class_rule *c, const char *path,
+                                     const json_t *config)
+{
+    char why[256];
+
+    t->prompt_first = c->prompt_first;
+    t->first_id = first_id(config, c);
+    if (t->first_id < 0) {
+        return esp_json_refuse(path, "num_image_tokens of tokenizer_config.json",
+                               json_object_get(config, "num_image_tokens"), "is to be a number");
     }
-    return ESP_OK;
+    if (esp_sp_open(&t->sp, path, why, sizeof why) != 0) {
+        return esp_fail(ESP_EFORMAT, "%s: %s", path, why);
+    }
+    ESP_TRY(read_decoder(t));
+    ESP_TRY(read_pieces(t, path));
+    ESP_TRY(c->stand_ins ? add_stand_ins(t) : ESP_OK);
+    return add_special(t, c, path);
+}
+
+static esp_status read_folder(esp_tokenizer *t, const char *dir, const char *file)
+{
+    char *path = esp_path(dir, file), *config_path = esp_path(dir, "tokenizer_config.json");
+    json_t *config = NULL;
+    esp_status st = esp_json_read_optional(&config, config_path);
+    const class_rule *c = class_of(file, config);
+
+    st = st == ESP_OK ? read_sentencepiece(t, c, path, config) : st;
+    json_decref(config);
+    free(config_path);
+    free(path);
+    ESP_TRY(st);
+    t->bos = id_in(t, esp_sp_bos(t->sp));
+    t->eos = id_in(t, esp_sp_eos(t->sp));
+    ESP_TRY(esp_tokenizer_read_added(t, dir));
+    return esp_tokenizer_read_rules(t, dir, c->before[0] != NULL, true);
 }
 
 esp_status esp_tokenizer_read_model(esp_tokenizer *t, const char *dir)
 {
-    char *path = esp_path(dir, "tokenizer.model"), why[256];
-    esp_status st = ESP_OK;
+    return read_folder(t, dir, "tokenizer.model");
+}
 
-    if (esp_sp_open(&t->sp, path, why, sizeof why) != 0) {
-        st = esp_fail(ESP_EFORMAT, "%s: %s", path, why);
-    }
-    st = st == ESP_OK ? read_decoder(t) : st;
-    st = st == ESP_OK ? read_pieces(t, path) : st;
-    free(path);
-    ESP_TRY(st);
-    t->bos = esp_sp_bos(t->sp);
-    t->eos = esp_sp_eos(t->sp);
-    ESP_TRY(read_added(t, dir));
-    return esp_tokenizer_read_rules(t, dir, false, true);
+esp_status esp_tokenizer_read_ice(esp_tokenizer *t, const char *dir)
+{
+    return read_folder(t, dir, "ice_text.model");
 }

@@ -16,14 +16,23 @@ static const char *name_of(const json_t *root, const char *field)
                            esp_json_string(root, field, NULL));
 }
 
-static int32_t id_of(const esp_tokenizer *t, const char *content)
+int32_t esp_tokenizer_find(const esp_tokenizer *t, const char *content)
 {
+    size_t n = strlen(content);
+
     for (size_t i = 0; i < t->added.n; i++) {
         if (strcmp(t->added.token[i].content, content) == 0) {
             return t->added.token[i].id;
         }
     }
-    return esp_dict_get(&t->bpe.ids, content, strlen(content));
+    for (size_t id = t->sp ? t->n_tokens : 0;
+         id-- > 0;) { /* what follows a vocabulary comes first */
+        if (t->token[id].text && t->token[id].n == n &&
+            memcmp(t->token[id].text, content, n) == 0) {
+            return (int32_t)id;
+        }
+    }
+    return esp_dict_get(&t->bpe.ids, content, n);
 }
 
 static esp_status read_name(const esp_tokenizer *t, int32_t *id, const json_t *root,
@@ -32,7 +41,7 @@ static esp_status read_name(const esp_tokenizer *t, int32_t *id, const json_t *r
     const char *name = name_of(root, field);
 
     if (name) {
-        *id = id_of(t, name);
+        *id = esp_tokenizer_find(t, name);
         if (*id < 0) {
             return esp_json_refuse(path, field, json_object_get(root, field),
                                    "the tokenizer has no such token");
@@ -47,23 +56,16 @@ static esp_status read_names(esp_tokenizer *t, const json_t *root, const char *p
     return read_name(t, &t->eos, root, "eos_token", path);
 }
 
-/* The file's content, NULL where it is not there. */
-static esp_status read_optional(json_t **root, const char *path)
-{
-    *root = NULL;
-    return esp_file_exists(path) ? esp_json_read(root, path) : ESP_OK;
-}
-
 esp_status esp_tokenizer_read_rules(esp_tokenizer *t, const char *dir, bool has_template,
                                     bool add_bos)
 {
     char *map_path = esp_path(dir, "special_tokens_map.json");
     char *path = esp_path(dir, "tokenizer_config.json");
     json_t *map = NULL, *config = NULL;
-    esp_status st = read_optional(&map, map_path);
+    esp_status st = esp_json_read_optional(&map, map_path);
 
     st = st == ESP_OK ? read_names(t, map, map_path) : st;
-    st = st == ESP_OK ? read_optional(&config, path) : st;
+    st = st == ESP_OK ? esp_json_read_optional(&config, path) : st;
     st = st == ESP_OK ? read_names(t, config, path) : st; /* the later file counts */
     if (st == ESP_OK && !has_template && t->bos >= 0 &&
         esp_json_bool(config, "add_bos_token", add_bos)) {
@@ -109,6 +111,107 @@ esp_status esp_tokenizer_add_token(esp_tokenizer *t, const json_t *token, int32_
     a->normalized = esp_json_bool(token, "normalized", false) && !t->sp;
     a->lstrip = esp_json_bool(token, "lstrip", false);
     a->rstrip = esp_json_bool(token, "rstrip", false);
+    return ESP_OK;
+}
+
+/* Added tokens that SentencePiece does not know itself. */
+static esp_status add_beyond(esp_tokenizer *t, const json_t *token, int32_t id, const char *path)
+{
+    int32_t i = id - t->first_id;
+    bool known = t->sp && i >= 0 && (size_t)i < esp_sp_size(t->sp) &&
+                 esp_sp_kind_of(t->sp, i) != ESP_SP_NORMAL;
+
+    return known ? ESP_OK : esp_tokenizer_add_token(t, token, id, path, "added token");
+}
+
+/* tokenizer_config.json: "added_tokens_decoder": {"32000": {"content": ...}} */
+static esp_status read_added_decoder(esp_tokenizer *t, const json_t *root, const char *path)
+{
+    const char *key;
+    json_t *token;
+
+    json_object_foreach(json_object_get(root, "added_tokens_decoder"), key, token)
+    {
+        char *end;
+        long id = strtol(key, &end, 10);
+
+        ESP_TRY(add_beyond(t, token, *end || id < 0 || id > INT32_MAX ? -1 : (int32_t)id, path));
+    }
+    return ESP_OK;
+}
+
+/* added_tokens.json: {content: id} */
+static esp_status read_added_plain(esp_tokenizer *t, const json_t *root, const char *path)
+{
+    const char *content;
+    json_t *id;
+
+    json_object_foreach((json_t *)(uintptr_t)root, content, id)
+    {
+        json_t *token = json_pack("{s:s}", "content", content);
+        esp_status st = add_beyond(t, token, esp_json_id(id), path);
+
+        json_decref(token);
+        ESP_TRY(st);
+    }
+    return ESP_OK;
+}
+
+esp_status esp_tokenizer_read_added(esp_tokenizer *t, const char *dir)
+{
+    static const struct {
+        const char *name;
+        esp_status (*read)(esp_tokenizer *t, const json_t *root, const char *path);
+    } files[] = { { "tokenizer_config.json", read_added_decoder },
+                  { "added_tokens.json", read_added_plain } };
+
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char *path = esp_path(dir, files[i].name);
+        json_t *root = NULL;
+        esp_status st = esp_json_read_optional(&root, path);
+
+        st = st == ESP_OK ? files[i].read(t, root, path) : st;
+        json_decref(root);
+        free(path);
+        ESP_TRY(st);
+    }
+    return ESP_OK;
+}
+
+/* The named tokens of one file that the vocabulary has. */
+static esp_status add_named(esp_tokenizer *t, const json_t *root, const char *path)
+{
+    static const char *const fields[] = { "bos_token", "eos_token", "unk_token", "pad_token" };
+
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        const char *name = name_of(root, fields[i]);
+        int32_t id = name ? esp_tokenizer_find(t, name) : -1;
+
+        if (id >= 0) {
+            json_t *token = json_pack("{s:s, s:b}", "content", name, "special", 1);
+            esp_status st = esp_tokenizer_add_token(t, token, id, path, fields[i]);
+
+            json_decref(token);
+            ESP_TRY(st);
+        }
+    }
+    return ESP_OK;
+}
+
+esp_status esp_tokenizer_add_named(esp_tokenizer *t, const char *dir)
+{
+    static const char *const names[] = { "special_tokens_map.json", "tokenizer_config.json" };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *path = esp_path(dir, names[i]);
+        json_t *root = NULL;
+        esp_status st = esp_json_read_optional(&root, path);
+
+        st = st == ESP_OK ? add_named(t, root, path) : st;
+        json_decref(root);
+        free(path);
+        ESP_TRY(st);
+    }
     return ESP_OK;
 }
 

@@ -7,20 +7,25 @@
 #include "samples_impl.h"
 #include "text_impl.h"
 
+/* Prompt, the tokens that the model's rule puts there, answer. */
+static esp_status encode_apart(const esp_document *d, const esp_tokenizer *t, esp_ids *ids,
+                               size_t *n_prompt)
+{
+    ESP_TRY(esp_tokenizer_encode(t, ids, d->text, d->n_prompt, false));
+    ESP_TRY(esp_tokenizer_encode(t, ids, "", 0, true));
+    *n_prompt = ids->n;
+    return esp_tokenizer_encode(t, ids, d->text + d->n_prompt, d->n - d->n_prompt, false);
+}
+
 /* A prompt's ids are those that the document shares with its prompt alone: where the last piece of the
  * prompt reaches into the answer, that piece is answer. */
-esp_status esp_document_encode(const esp_document *d, bool instructions, const esp_tokenizer *t,
-                               esp_ids *ids, size_t *n_prompt)
+static esp_status encode_whole(const esp_document *d, const esp_tokenizer *t, esp_ids *ids,
+                               size_t *n_prompt)
 {
-    int32_t eos = esp_tokenizer_eos(t);
     esp_ids prompt = { 0 };
     esp_status st;
 
-    *n_prompt = ids->n = 0;
     ESP_TRY(esp_tokenizer_encode(t, ids, d->text, d->n, true));
-    if (instructions && eos >= 0 && (ids->n == 0 || ids->id[ids->n - 1] != eos)) {
-        esp_ids_add(ids, eos);
-    }
     st = d->n_prompt > 0 ? esp_tokenizer_encode(t, &prompt, d->text, d->n_prompt, true) : ESP_OK;
     while (*n_prompt < prompt.n && *n_prompt < ids->n &&
            prompt.id[*n_prompt] == ids->id[*n_prompt]) {
@@ -28,6 +33,20 @@ esp_status esp_document_encode(const esp_document *d, bool instructions, const e
     }
     esp_ids_free(&prompt);
     return st;
+}
+
+esp_status esp_document_encode(const esp_document *d, bool instructions, const esp_tokenizer *t,
+                               esp_ids *ids, size_t *n_prompt)
+{
+    bool apart = d->n_prompt > 0 && esp_tokenizer_prompt_first(t);
+    int32_t eos = esp_tokenizer_eos(t);
+
+    *n_prompt = ids->n = 0;
+    ESP_TRY(apart ? encode_apart(d, t, ids, n_prompt) : encode_whole(d, t, ids, n_prompt));
+    if (instructions && eos >= 0 && (ids->n == 0 || ids->id[ids->n - 1] != eos)) {
+        esp_ids_add(ids, eos);
+    }
+    return ESP_OK;
 }
 
 void esp_tokens_free(esp_tokens *k)
