@@ -1,11 +1,12 @@
 /* tokenizer.h - text to ids and back, from the tokenizer files of a model folder.
  *
- * tokenizer.json (BPE: byte level with a split pattern, or metaspace with byte fallback) is preferred;
- * tokenizer.model (SentencePiece, BPE or unigram) is used where it is alone, then ice_text.model (that of
- * ChatGLM-6B), then vocab.json with merges.txt (byte-level BPE as in GPT-2 and OPT). Added tokens are
- * found in text before anything else. BOS and EOS follow the template of the post-processor; where there is none,
- * add_bos_token and add_eos_token of tokenizer_config.json (absent: BOS for tokenizer.model, neither for
- * the others). A truncation or padding that the file asks for is left out: the caller cuts.
+ * Of the files in the folder the first of these is taken: tokenizer.json (BPE: byte level with a split
+ * pattern, or metaspace with byte fallback); tokenizer.model (SentencePiece, BPE or unigram);
+ * ice_text.model (that of ChatGLM-6B); vocab.json with merges.txt (byte-level BPE of GPT-2 and OPT). Added
+ * tokens are found in text before anything else. BOS and EOS follow the template of the post-processor;
+ * where there is none, add_bos_token and add_eos_token of tokenizer_config.json (absent: BOS for
+ * tokenizer.model, neither for the others). A truncation or padding that the file asks for is left out:
+ * the caller cuts.
  *
  * ChatGLM: a text follows [gMASK] sop (ChatGLM-6B: [gMASK] <sop>). To ChatGLM-6B these say that what is
  * before them was read and what is after them is written, so a text alone follows an empty prompt, and
