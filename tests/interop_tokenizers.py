@@ -3,11 +3,12 @@
 
     interop_tokenizers.py ESPALIER WORK
 
-Trains a byte-level BPE with LLaMA-3's pattern, one with GPT-2's, a LLaMA-2-like BPE with byte fallback, and
-SentencePiece models (BPE and unigram) in folders below WORK, and compares the ids of documents that hold
+Trains byte-level BPEs with the patterns of LLaMA-3, GPT-2, Qwen3 and BLOOM, OPT's pair of files, BPEs with
+byte fallback like those of LLaMA-2, Phi-3 and Gemma, and SentencePiece models (BPE and unigram, and as
+ChatGLM-6B and ChatGLM2 use them) in folders below WORK, and compares the ids of documents that hold
 what is awkward: blanks, line ends, digits, emoji, special tokens. The models below ../shared (or
 ESPALIER_SHARED), where it is, are compared too, on the stories beside them. Prints a PASS or FAIL line for
-each; the exit code is 1 if any failed. Needs tokenizers, sentencepiece, h5py.
+each; the exit code is 1 if any failed. Needs tokenizers, sentencepiece, transformers, h5py.
 """
 import json
 import os
@@ -20,11 +21,14 @@ import h5py
 import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
 from tokenizers import pre_tokenizers, processors, trainers
+from transformers import GPT2Tokenizer
 
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+QWEN3 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+BLOOM = " ?[^(\\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"
 AWKWARD = [
     "two  blanks\tand a tab\r\nthen\n\n\nlines  \n  ",
     "I'M sure we'll don't: 1234567 3.14 \u00bd \u2167 x--y!!!",
@@ -33,6 +37,9 @@ AWKWARD = [
     "\n", "a", "ends with a blank ",
 ]
 SPECIAL = ["<s>one</s> two<unk>three", "<|end|> <|begin|>x", " begins with a blank<s>"]
+SPECIAL += ["a<|end|>\u00a0\n b", "(a|b), [c]! d\u2026 e\u3002f", "</s>\n\n\nx<pad> y"]
+GLM = ["sop eop soporific", "x" + " " * 200 + "y\t\tz\n\n  q"]
+FIRST_ID = 20000  # of the text pieces of ChatGLM-6B, after those of images
 
 
 def made_up_text():
@@ -72,31 +79,65 @@ def byte_level(folder, pre_tokenizer, lines, **options):
     save(t, folder, {})
 
 
-def llama2(folder, lines):
+def byte_fallback(folder, lines, normalizer, decoder, end, names, **options):
+    """A BPE with byte fallback; end is an added token."""
     t = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
-    t.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
-    )
+    t.normalizer = normalizer
     special = ["<unk>", "<s>", "</s>"]
     bytes_ = ["<0x%02X>" % i for i in range(256)]
     t.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=900, special_tokens=special + bytes_))
     content = json.loads(t.to_str())
     content["added_tokens"] = content["added_tokens"][: len(special)]  # bytes are pieces
     t = Tokenizer.from_str(json.dumps(content))
-    t.add_tokens([AddedToken("<|end|>", normalized=True)])
-    t.decoder = decoders.Sequence(
-        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    names = {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True, "add_eos_token": True}
+    t.add_tokens([end])
+    t.pre_tokenizer = options.get("pre_tokenizer")
+    t.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), *decoder])
     save(t, folder, names)
 
 
-def sentencepiece_model(folder, kind, lines):
+def metaspace_models(folder, lines):
+    """LLaMA-2, Phi-3 and Gemma; what differs is where blanks go and what added tokens take with them."""
+    blanks = normalizers.Replace(" ", "\u2581")
+    before = normalizers.Sequence([normalizers.Prepend("\u2581"), blanks])
+    strip = [decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    names = {"bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True, "add_eos_token": True}
+    byte_fallback(folder["llama2"], lines, before, strip, AddedToken("<|end|>", normalized=True), names)
+    end = AddedToken("<|end|>", normalized=False, rstrip=True)
+    byte_fallback(folder["phi3"], lines, before, strip, end, names)
+    split = pre_tokenizers.Split(" ", "merged_with_previous")
+    end = AddedToken("\n\n", normalized=False)
+    byte_fallback(folder["gemma"], lines, blanks, [decoders.Fuse()], end, names, pre_tokenizer=split)
+
+
+def opt(folder, lines):
+    """vocab.json and merges.txt without tokenizer.json, as published for OPT."""
+    t = Tokenizer(models.BPE())
+    t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet, special = pre_tokenizers.ByteLevel.alphabet(), ["<s>", "<pad>", "</s>", "<unk>"]
+    t.train_from_iterator(
+        lines, trainers.BpeTrainer(vocab_size=800, special_tokens=special, initial_alphabet=alphabet)
+    )
+    os.makedirs(folder, exist_ok=True)
+    t.model.save(folder)
+    names = {"bos_token": "</s>", "eos_token": "</s>", "unk_token": "</s>", "pad_token": "<pad>"}
+    rules = {"tokenizer_class": "GPT2Tokenizer", "add_bos_token": True, "add_prefix_space": False}
+    write_json(os.path.join(folder, "tokenizer_config.json"), {**names, **rules})
+
+
+def chatglm(folder, name, lines, symbols):
+    sentencepiece_model(folder, "unigram", lines, name, user_defined_symbols=symbols, vocab_size=800)
+    names = {"bos_token": "<sop>", "eos_token": "<eop>", "num_image_tokens": FIRST_ID} if symbols else {}
+    write_json(
+        os.path.join(folder, "tokenizer_config.json"), {**names, "tokenizer_class": "ChatGLMTokenizer"}
+    )
+
+
+def sentencepiece_model(folder, kind, lines, name="tokenizer", vocab_size=700, **options):
     os.makedirs(folder, exist_ok=True)
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
-        model_prefix=os.path.join(folder, "tokenizer"),
-        vocab_size=700,
+        model_prefix=os.path.join(folder, name),
+        vocab_size=vocab_size,
         model_type=kind,
         byte_fallback=True,
         character_coverage=1.0,
@@ -104,12 +145,43 @@ def sentencepiece_model(folder, kind, lines):
         remove_extra_whitespaces=False,
         split_digits=True,
         minloglevel=2,
+        **options,
     )
+
+
+def blank(n):
+    return "<|blank_%d|>" % n
+
+
+def chatglm_reference(folder):
+    """The published rules of the two ChatGLM classes over sentencepiece; None for another folder."""
+    ice = os.path.join(folder, "ice_text.model")
+    if os.path.exists(ice):
+        sp = sentencepiece.SentencePieceProcessor(model_file=ice)
+
+        def encode(text):
+            text = text.replace("\n", "<n>").replace("\t", "<|tab|>")
+            for n in range(80, 1, -1):
+                text = text.replace(" " * n, blank(n))
+            start = [sp.piece_to_id("[gMASK]"), sp.piece_to_id("<sop>")]
+            return [FIRST_ID + i for i in start + sp.encode(text)]
+
+        return encode
+    config = os.path.join(folder, "tokenizer_config.json")
+    if not os.path.exists(config) or "ChatGLM" not in open(config).read():
+        return None
+    sp = sentencepiece.SentencePieceProcessor(model_file=os.path.join(folder, "tokenizer.model"))
+    return lambda text: [sp.vocab_size() + 1, sp.vocab_size() + 3] + sp.encode(text)
 
 
 def reference(folder):
     """A function from a text to its ids, as the libraries say."""
     path = os.path.join(folder, "tokenizer.json")
+    if chatglm_reference(folder):
+        return chatglm_reference(folder)
+    if os.path.exists(os.path.join(folder, "vocab.json")):
+        t = GPT2Tokenizer.from_pretrained(folder)
+        return lambda text: t(text).input_ids
     if not os.path.exists(path):
         sp = sentencepiece.SentencePieceProcessor(model_file=os.path.join(folder, "tokenizer.model"))
         return lambda text: [sp.bos_id()] + sp.encode(text)
@@ -152,18 +224,27 @@ def compare(espalier, work, name, folder, documents):
 
 def compare_made(espalier, work):
     lines = made_up_text()
-    split = pre_tokenizers.Split(Regex(LLAMA3), "isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    folder = {n: os.path.join(work, n) for n in ("llama3", "gpt2", "llama2", "bpe", "unigram")}
+    patterns = {"llama3": LLAMA3, "qwen3": QWEN3, "bloom": BLOOM}
+    names = [*patterns, "gpt2", "llama2", "phi3", "gemma", "opt", "bpe", "unigram", "glm", "glm2"]
+    folder = {n: os.path.join(work, n) for n in names}
+    symbols = ["<n>", "[MASK]", "[gMASK]", "[sMASK]", "<sop>", "<eop>", "<|tab|>", *map(blank, range(2, 81))]
 
-    byte_level(folder["llama3"], pre_tokenizers.Sequence([split, to_bytes]), lines, ignore_merges=True)
+    for name, pattern in patterns.items():
+        split = pre_tokenizers.Split(Regex(pattern), "isolated")
+        options = {"ignore_merges": True} if name == "llama3" else {}
+        byte_level(folder[name], pre_tokenizers.Sequence([split, to_bytes]), lines, **options)
     byte_level(folder["gpt2"], pre_tokenizers.ByteLevel(add_prefix_space=False), lines)
-    llama2(folder["llama2"], lines)
+    metaspace_models(folder, lines)
+    opt(folder["opt"], lines)
     sentencepiece_model(folder["bpe"], "bpe", lines)
     sentencepiece_model(folder["unigram"], "unigram", lines)
+    chatglm(folder["glm"], "ice_text", lines, symbols)
+    chatglm(folder["glm2"], "tokenizer", lines, [])
     good = True
     for name in folder:  # sentencepiece itself does not look for special tokens
-        documents = lines + AWKWARD + (SPECIAL if name.startswith(("llama", "gpt")) else [])
+        alone = name in ("bpe", "unigram", "glm", "glm2")
+        documents = lines + AWKWARD + (GLM if alone else SPECIAL)
         good = compare(espalier, work, name, folder[name], documents) and good
     return good
 
