@@ -105,4 +105,16 @@ counts llama-3-8b 4-29 8030261248 6612586496
 shape tinyllama 2048 32 4 5632 22 32000
 counts tinyllama 4-17 1100048384 945907712
 
+# ---- sizes that clients take ---------------------------------------------------------------------------
+clients() { # CODE SETTING...: a plan of llama-7b for all clients
+    code=$1
+    shift
+    on2 "$code" plan -s model="$work/llama-7b" -s run_dir="$work/clients" -s prune.criterion=random \
+        -s prune.clients=transformers,vllm,llama.cpp "$@"
+}
+clients 2 -s prune.ratio=0.3
+complains 'prune.clients' 'llama.cpp' '7705' '256' 'prune.ratio = 0.'
+not_there "$work/clients/plan.json"
+clients 0 -s prune.ratio=0.3 -s prune.round_to=256
+
 finish

@@ -52,6 +52,7 @@ typedef struct esp_config {
         } target;
         esp_layer_ranges attention_layers, mlp_layers;
         size_t round_to, min_keep, steps;
+        unsigned clients;
     } prune;
     struct {
         unsigned method; /* an esp_method                         */

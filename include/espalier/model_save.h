@@ -20,6 +20,10 @@ typedef esp_status (*esp_tensor_source)(void *ctx, void *out, size_t layer, int 
  * than the call. Local. */
 void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dims);
 
+/* The model_type that a uniform model is written under where its heads do not divide hidden_size.
+ * Borrowed. Local. */
+const char *esp_model_uneven_type(const esp_model *m);
+
 /* Which heads a reshaped model has, where a head is more than its rows (the slopes of ALiBi): layer l of
  * to is layer[l] of from, its key/value heads are groups[l] [kv_heads] of that one. Without it they are
  * the first ones of layer l (layer, groups NULL). Local. */

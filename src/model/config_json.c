@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "espalier/mem.h"
+#include "espalier/model_save.h"
 #include "model/model_impl.h"
 
 #define MAX_SIZE      ((size_t)1 << 28) /* of any width: products of two fit 64 bits with room */
@@ -441,17 +442,30 @@ static void write_layer_sizes(json_t *config, json_t *own, const struct layer_ke
 }
 
 /* Clients refuse some families whose heads do not divide the width, and take the same block under
- * another name. */
+ * another name, where it has no biases. */
+static const char *uneven_type(const json_t *config, const esp_arch *arch)
+{
+    bool biased = json_is_true(json_object_get(config, "attention_bias")) ||
+                  json_is_true(json_object_get(config, "mlp_bias"));
+
+    return arch->uneven_type && !biased ? arch->uneven_type : arch->model_type;
+}
+
+const char *esp_model_uneven_type(const esp_model *m)
+{
+    return uneven_type(m->config, m->arch);
+}
+
 static void choose_type(json_t *config, const esp_arch *arch, const esp_dims *d)
 {
-    if (!arch->uneven_type || d->hidden % d->layer[0].heads == 0 ||
-        json_is_true(json_object_get(config, "attention_bias")) ||
-        json_is_true(json_object_get(config, "mlp_bias"))) {
+    const char *type = uneven_type(config, arch);
+
+    if (type == arch->model_type || d->hidden % d->layer[0].heads == 0) {
         return;
     }
-    json_object_set_new(config, "model_type", json_string(arch->uneven_type));
+    json_object_set_new(config, "model_type", json_string(type));
     json_object_set_new(config, "architectures",
-                        json_pack("[s]", esp_arch_find(arch->uneven_type)->architecture));
+                        json_pack("[s]", esp_arch_find(type)->architecture));
     json_object_set_new(config, "sliding_window", json_null());
 }
 

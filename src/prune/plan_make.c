@@ -4,7 +4,6 @@
  * all steps in ascending order of key, taken until the goal is reached. The key of a step is its score
  * where one ranking goes over all pools, else the share of its pool that is gone after it.
  */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,18 +28,7 @@ typedef struct cut {
     double goal;   /* of the measure        */
 } cut;
 
-/* A ratio of each unit by itself is all in where a pool ends; there is no goal over all. */
-static bool each_alike(const esp_plan_options *o)
-{
-    return o->target_kind == ESP_TARGET_NONE && !o->global;
-}
-
 /* ---- measure and goal -------------------------------------------------------------------------- */
-
-static size_t after_ratio(double ratio, size_t n) /* 1e-9: 1 - ratio is not exact */
-{
-    return (size_t)floor((double)n * (1 - ratio) + 1e-9);
-}
 
 static uint64_t cost_of(const cut *c, const esp_plan *p)
 {
@@ -116,7 +104,7 @@ static void set_goal(cut *c, esp_plan *whole)
 {
     if (c->o->target_kind == ESP_TARGET_NONE) {
         count_groups(c);
-        c->goal = each_alike(c->o) ? 0 : (double)after_ratio(c->o->ratio, c->left);
+        c->goal = esp_pools_each_alike(c->o) ? 0 : (double)esp_after_ratio(c->o->ratio, c->left);
         return;
     }
     c->left = cost_of(c, whole);
@@ -126,25 +114,10 @@ static void set_goal(cut *c, esp_plan *whole)
 
 /* ---- steps ------------------------------------------------------------------------------------- */
 
-static size_t round_up(size_t n, size_t to)
-{
-    return (n + to - 1) / to * to;
-}
-
-/* Groups of a pool that stay. */
-static size_t least_of(const esp_pool *p, const esp_plan_options *o)
-{
-    size_t least = each_alike(o) ? after_ratio(o->ratio, p->n) : 0;
-
-    least = least > o->min_keep ? least : o->min_keep;
-    least = round_up(least ? least : 1, p->bundle);
-    return least < p->n ? least : p->n;
-}
-
 static void add_steps(cut *c, size_t pool)
 {
     const esp_pool *p = &c->pools.pools[pool];
-    size_t least = least_of(p, c->o);
+    size_t least = esp_pool_least(p, c->o);
 
     for (size_t kept = p->n; kept > least;) {
         size_t n_cut;
@@ -234,7 +207,7 @@ static esp_status check_met(const cut *c)
             c->goal, esp_target_name(o->target_kind), (unsigned long long)c->left);
     }
     if (o->target_kind == ESP_TARGET_NONE && o->ratio > 0 &&
-        (each_alike(o) ? n_cut == 0 : (double)c->left > c->goal)) {
+        (esp_pools_each_alike(o) ? n_cut == 0 : (double)c->left > c->goal)) {
         return esp_fail(
             ESP_EUSAGE,
             "prune.ratio: %g cannot be met; min_keep and round_to let %zu of %zu groups "

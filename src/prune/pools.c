@@ -224,3 +224,29 @@ void esp_pools_free(esp_pools *p)
     free(p->pools);
     *p = (esp_pools){ 0 };
 }
+
+/* ---- how many stay ----------------------------------------------------------------------------- */
+
+bool esp_pools_each_alike(const esp_plan_options *o)
+{
+    return o->target_kind == ESP_TARGET_NONE && !o->global;
+}
+
+size_t esp_after_ratio(double ratio, size_t n) /* 1e-9: 1 - ratio is not exact */
+{
+    return (size_t)floor((double)n * (1 - ratio) + 1e-9);
+}
+
+static size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+size_t esp_pool_least(const esp_pool *p, const esp_plan_options *o)
+{
+    size_t least = esp_pools_each_alike(o) ? esp_after_ratio(o->ratio, p->n) : 0;
+
+    least = least > o->min_keep ? least : o->min_keep;
+    least = round_up(least ? least : 1, p->bundle);
+    return least < p->n ? least : p->n;
+}

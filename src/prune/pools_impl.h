@@ -33,4 +33,13 @@ esp_status esp_pools_find(esp_pools *p, const esp_model *m, const esp_groups *g,
                           const esp_scores *scores, const esp_plan_options *o);
 void esp_pools_free(esp_pools *p); /* safe twice and on {0} */
 
+/* A ratio of each unit by itself is all in where a pool ends; there is no goal over all. Local. */
+bool esp_pools_each_alike(const esp_plan_options *o);
+
+/* Of n groups those that a ratio leaves. Local. */
+size_t esp_after_ratio(double ratio, size_t n);
+
+/* Groups of a pool that stay at least; exactly these where each pool is cut alike. Local. */
+size_t esp_pool_least(const esp_pool *p, const esp_plan_options *o);
+
 #endif

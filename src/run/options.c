@@ -13,6 +13,7 @@
 
 #define CRITERIA     "vector element1 element2 mix l1 l2 random"
 #define AGGREGATIONS "sum prod max last"
+#define CLIENTS      "transformers vllm llama.cpp"
 #define UNITS        "attention mlp hidden"
 
 /* clang-format off */
@@ -71,6 +72,8 @@ const esp_option esp_options[] = {
       "groups that stay in every unit at least" },
     { "prune.steps", ESP_O_COUNT, AT(prune.steps), "1", 1, 1000, NULL, PLAN,
       "cut in so many steps, estimating again between them" },
+    { "prune.clients", ESP_O_SET, AT(prune.clients), "", 0, 0, CLIENTS, PLAN,
+      "programs that are to load the result: a plan that breaks their rules of sizes is refused" },
 
     { "recover.method", ESP_O_CHOICE, AT(recover.method), "lora", 0, 0, "lora full", RECOVER,
       "train low-rank adapters, or all parameters" },

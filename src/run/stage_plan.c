@@ -9,6 +9,7 @@
 
 #include <stdlib.h>
 
+#include "espalier/clients.h"
 #include "espalier/file.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
@@ -152,6 +153,17 @@ static esp_status next_plan(esp_plan *p, const esp_run *run, const esp_groups *d
     return esp_plan_share(p, world);
 }
 
+static esp_status check_clients(const esp_run *run, const esp_plan *p, const esp_groups *dense,
+                                const esp_plan_options *o)
+{
+    esp_status st = ESP_OK;
+
+    if (run->grid->rank == 0) {
+        st = esp_clients_check(p, &run->model, dense, o, run->config->prune.clients);
+    }
+    return esp_agree(run->grid->world, st);
+}
+
 static esp_status save(const esp_run *run, const esp_plan *p, const esp_plan_options *o,
                        const char *name)
 {
@@ -216,6 +228,7 @@ static esp_status make_plan(esp_plan *p, const esp_run *run, const esp_groups *d
         ESP_TRY(intermediate_step(p, run, dense, o, k, n));
     }
     ESP_TRY(next_plan(p, run, dense, o));
+    ESP_TRY(check_clients(run, p, dense, o));
     ESP_TRY(save(run, p, o, "plan.json"));
     return run->grid->rank == 0 ? esp_run_dir_remove(&run->dir, "steps/model") : ESP_OK;
 }

@@ -1,0 +1,22 @@
+/* clients.h - what the programs that load a pruned folder ask of its sizes. */
+#ifndef ESPALIER_CLIENTS_H
+#define ESPALIER_CLIENTS_H
+
+#include "espalier/plan.h"
+
+/* In the order of the choices of prune.clients. */
+typedef enum esp_client {
+    ESP_CLIENT_TRANSFORMERS,
+    ESP_CLIENT_VLLM,
+    ESP_CLIENT_LLAMA_CPP,
+    ESP_N_CLIENTS
+} esp_client;
+
+/* Whether all of clients (bits of esp_client; 0: nothing is asked) take what p leaves of m: every layer
+ * alike, and the sizes that p changes by each client's rules. g and o are those that p was made with.
+ * ESP_EUSAGE naming client, rule and value, and what is admissible: the nearest local ratio of five
+ * decimals, and round_to where that helps. Local. */
+esp_status esp_clients_check(const esp_plan *p, const esp_model *m, const esp_groups *g,
+                             const esp_plan_options *o, unsigned clients);
+
+#endif
