@@ -43,11 +43,11 @@ static const rule rules[] = {
     { HF | VLLM | LLAMA_CPP, "bloom", MLP, 4, HIDDEN, true },
     /* Clients divide hidden_size by the heads: the authors' code of Baichuan and those who follow it;
      * OPTAttention; vLLM's Qwen2Attention and GLMAttention; llama.cpp's converter for the rotary
-     * channels of Phi-3. */
+     * channels of Phi-3 and ChatGLM. */
     { HF | VLLM | LLAMA_CPP, "baichuan", HIDDEN, 1, QUERY, true },
     { HF | VLLM, "opt", HIDDEN, 1, QUERY, true },
     { VLLM, "qwen2", HIDDEN, 1, QUERY, true },
-    { VLLM, "chatglm", HIDDEN, 1, QUERY, true },
+    { VLLM | LLAMA_CPP, "chatglm", HIDDEN, 1, QUERY, true },
     { LLAMA_CPP, "phi3", HIDDEN, 1, QUERY, true },
     /* Rows of matrices in K-quants are whole super-blocks of QK_K = 256 weights. */
     { LLAMA_CPP, NULL, HIDDEN, 256, ONE, false },
