@@ -243,6 +243,22 @@ static void add_linear(void *ctx, size_t layer, int slot, const float *dy, const
                                w->rows);
 }
 
+static void take_radial(void *ctx, const float *radial, size_t n_tok)
+{
+    gradients *g = ctx;
+    const esp_weight *w = esp_model_weight(g->model, ESP_NO_LAYER, ESP_SLOT_HEAD);
+    float *dw = g->weight[place(g, ESP_NO_LAYER, owner(g, ESP_SLOT_HEAD))], *head;
+
+    ESP_NEW(head, w->rows * w->cols);
+    esp_to_f32(head, w->data, w->dtype, w->rows * w->cols);
+    for (size_t i = 0; i < w->rows * w->cols; i++) {
+        for (size_t t = 0; t < n_tok; t++) {
+            dw[i] -= radial[t * w->rows + i / w->cols] * head[i];
+        }
+    }
+    free(head);
+}
+
 static void add_norm(void *ctx, size_t layer, int slot, const float *dw, const float *db)
 {
     gradients *g = ctx;
@@ -277,7 +293,7 @@ static void mark_done(void *ctx, size_t layer)
 
 static void make_gradients(gradients *g, setup *s)
 {
-    const esp_sink sink = { g, add_linear, add_norm, add_lookup, mark_done };
+    const esp_sink sink = { g, add_linear, take_radial, add_norm, add_lookup, mark_done };
     size_t n = s->batch.n_samples, n_layers = s->g.model.dims.n_layers;
     esp_loss *loss;
     float *scale;

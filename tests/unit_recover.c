@@ -376,9 +376,13 @@ static void check_gradients(probe *t, double h)
 
 static void test_full_differences(void)
 {
-    const shape *shapes[] = { &untied, &tied };
+    shape normal_head = untied;
+    const shape *shapes[] = { &untied, &tied, &normal_head };
 
-    for (int i = 0; i < 2; i++) {
+    normal_head.type = "baichuan";
+    normal_head.kv_heads = normal_head.heads;
+    normal_head.more = ", \"z_loss_weight\": 0";
+    for (int i = 0; i < 3; i++) {
         esp_samples samples = small_samples(6, 20, shapes[i]->vocab);
         probe t;
         small s;

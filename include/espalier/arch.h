@@ -123,8 +123,10 @@ typedef struct esp_arch {
     const char *architecture; /* "LlamaForCausalLM"   */
     const char *uneven_type;  /* model_type of the same block without biases that clients take where
                                  heads do not divide D; NULL: none */
-    const char *has_key, *lacks_key; /* what tells the families of one model_type apart: a key that
-                                        config.json must have, must not have; NULL: none */
+    const char *has_key; /* what tells the families of one model_type apart: a key that config.json
+                            must have; NULL: none */
+    const char *normal_head_key; /* a key of config.json with which the head's rows are normalised;
+                                    NULL: none */
     const esp_config_keys *keys;
     const esp_config_flag *flags; /* [n_flags] */
     size_t n_flags;

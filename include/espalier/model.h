@@ -37,7 +37,8 @@ typedef struct esp_weight {
 typedef struct esp_model {
     const esp_arch *arch;
     esp_dims dims;
-    bool tied; /* the head is the embedding                             */
+    bool tied;        /* the head is the embedding                         */
+    bool normal_head; /* logits = x n^T, n the rows of the head at length 1  */
     float norm_eps;
     float embed_scale;              /* of embedded tokens, where the stem scales them */
     float attention_scale;          /* of products of queries and keys               */

@@ -19,6 +19,9 @@ typedef struct esp_sink {
      * called once a chunk of tokens, in order. */
     void (*linear)(void *ctx, size_t layer, int slot, const float *dy, const float *x,
                    size_t n_tok);
+    /* Where the rows of the head have been normalised, called after linear: takes from row v of the head's
+     * dL/dW the sum over t of radial[t, v] times row v of W.  radial [n_tok, V] */
+    void (*radial)(void *ctx, const float *radial, size_t n_tok);
     /* dw [n_samples, n]: gradient of a norm's weight of n numbers, a row a sample; db likewise of its
      * bias, NULL where it has none. */
     void (*norm)(void *ctx, size_t layer, int slot, const float *dw, const float *db);

@@ -28,7 +28,7 @@ const esp_arch *esp_arch_find(const char *model_type)
 
 const char *esp_arch_list(void)
 {
-    return "llama, mistral, qwen2, qwen3, phi3, baichuan (1), opt, bloom, gemma2, chatglm (2 and "
+    return "llama, mistral, qwen2, qwen3, phi3, baichuan, opt, bloom, gemma2, chatglm (2 and "
            "3)";
 }
 

@@ -253,8 +253,7 @@ static bool is_of(const esp_arch *a, const json_t *config)
     const char *type = json_string_value(json_object_get(config, "model_type"));
 
     return type && strcmp(type, a->model_type) == 0 &&
-           (!a->has_key || json_object_get(config, a->has_key)) &&
-           (!a->lacks_key || !json_object_get(config, a->lacks_key));
+           (!a->has_key || json_object_get(config, a->has_key));
 }
 
 const esp_arch *esp_config_arch(const json_t *config)
@@ -380,6 +379,8 @@ esp_status esp_config_read(esp_model *m, const char *path)
     ESP_TRY(check_flags(&c, m->arch));
     ESP_TRY(read_dims(&m->dims, &c, m->arch));
     ESP_TRY(get_flag(&m->tied, &c, "tie_word_embeddings", m->arch->tied));
+    m->normal_head =
+        m->arch->normal_head_key && json_object_get(m->config, m->arch->normal_head_key);
     ESP_TRY(check_bias_flags(&c));
     ESP_TRY(read_numbers(m, &c));
     ESP_TRY(get_token(&m->bos, &c, "bos_token_id", m->dims.vocab));

@@ -1,4 +1,4 @@
-/* family_baichuan.c - Baichuan-7B: the LLaMA block with one matrix for q, k and v. */
+/* family_baichuan.c - Baichuan-7B, Baichuan2-7B: the LLaMA block with one matrix for q, k and v. */
 #include "family_impl.h"
 
 enum { NORM1 = ESP_SLOT_BLOCK, QKV, O, NORM2, GATE_PROJ, UP, DOWN };
@@ -45,11 +45,11 @@ static const esp_op baichuan_ops[] = {
     ADD(X1, MLP_OUT, X2),
 };
 
-/* The second generation (z_loss_weight) normalises its head and is another family. */
+/* The key tells the second generation, in any size. */
 const esp_arch esp_baichuan_family = { .model_type = "baichuan",
                                        .architecture = "BaiChuanForCausalLM",
                                        .has_key = "max_position_embeddings",
-                                       .lacks_key = "z_loss_weight",
+                                       .normal_head_key = "z_loss_weight",
                                        .keys = &esp_llama_keys,
                                        .rotary = { .divisor = 1 },
                                        STEM(esp_plain_stem),

@@ -1,4 +1,4 @@
-/* family_baichuan_13b.c - Baichuan-13B: as Baichuan-7B with ALiBi in place of rotary positions. */
+/* family_baichuan_13b.c - Baichuan-13B, Baichuan2-13B: as the 7B with ALiBi in place of rotary positions. */
 #include "family_impl.h"
 
 static const esp_config_keys baichuan_keys = { .hidden = "hidden_size",
@@ -56,7 +56,7 @@ static const esp_op baichuan_alibi_ops[] = {
 const esp_arch esp_baichuan_alibi_family = { .model_type = "baichuan",
                                              .architecture = "BaichuanForCausalLM",
                                              .has_key = "model_max_length",
-                                             .lacks_key = "z_loss_weight",
+                                             .normal_head_key = "z_loss_weight",
                                              .keys = &baichuan_keys,
                                              .alibi = true,
                                              STEM(esp_plain_stem),

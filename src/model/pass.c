@@ -4,6 +4,7 @@
  */
 #include "espalier/pass.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,10 +14,14 @@
 #define LOGITS_BYTES \
     ((size_t)64 << 20) /* of one chunk of logits, or one row block if that is more */
 
+#define SHORTEST_ROW 1e-12 /* of a head: shorter ones are divided by this, as its clients do */
+
 /* f32 weights outside the blocks, and scratch of the loss. */
 typedef struct esp_outer {
     esp_f32 norm, head;
+    float *inverse; /* [V] one over the lengths of the rows of a head that is normalised */
     float *logits;  /* [chunk, V] */
+    float *radial;  /* [chunk, V] see esp_sink; backward of a head that is normalised   */
     double *losses; /* [max_tok] cross-entropy of each position */
     uint8_t *hits;  /* [max_tok] */
     float *scale;   /* [max_tok] */
@@ -46,6 +51,10 @@ void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options o)
     outer->chunk = outer->chunk < ESP_ROW_BLOCK ? ESP_ROW_BLOCK : outer->chunk;
     outer->chunk = outer->chunk < o.max_tok ? outer->chunk : o.max_tok;
     ESP_NEW(outer->logits, outer->chunk * V);
+    if (m->normal_head) {
+        ESP_NEW(outer->inverse, V);
+        ESP_NEW(outer->radial, o.backward ? outer->chunk * V : 0);
+    }
     ESP_NEW(outer->losses, o.max_tok);
     ESP_NEW(outer->hits, o.max_tok);
     ESP_NEW(outer->scale, o.max_tok);
@@ -65,7 +74,9 @@ void esp_pass_free(esp_pass *p)
     if (p->outer) {
         esp_f32_free(&p->outer->norm);
         esp_f32_free(&p->outer->head);
+        free(p->outer->inverse);
         free(p->outer->logits);
+        free(p->outer->radial);
         free(p->outer->losses);
         free(p->outer->hits);
         free(p->outer->scale);
@@ -81,11 +92,41 @@ void esp_pass_free(esp_pass *p)
     *p = (esp_pass){ 0 };
 }
 
-/* The head in f32, from its first use on: it never changes under a pass. */
+/* n = w / |w|, row by row. */
+static void load_normalised(esp_f32 *f, float *inverse, const esp_weight *w)
+{
+    if (!f->room) {
+        f->n_room = w->rows * w->cols;
+        ESP_NEW(f->room, f->n_room);
+    }
+    esp_to_f32(f->room, w->data, w->dtype, w->rows * w->cols);
+    f->w = f->room;
+#pragma omp parallel for
+    for (size_t v = 0; v < w->rows; v++) {
+        float *row = f->room + v * w->cols;
+        double sum = 0;
+
+        for (size_t i = 0; i < w->cols; i++) {
+            sum += (double)row[i] * (double)row[i];
+        }
+        inverse[v] = (float)(1 / fmax(sqrt(sum), SHORTEST_ROW));
+        for (size_t i = 0; i < w->cols; i++) {
+            row[i] *= inverse[v];
+        }
+    }
+}
+
+/* The head in f32, from its first use on. Training changes the weights under a pass with backward: a
+ * view follows them, normalised rows are made again. */
 static const float *head_of(esp_pass *p)
 {
-    if (!p->outer->head.w) {
-        esp_f32_load(&p->outer->head, esp_model_weight(p->model, ESP_NO_LAYER, ESP_SLOT_HEAD), 0);
+    const esp_weight *w = esp_model_weight(p->model, ESP_NO_LAYER, ESP_SLOT_HEAD);
+    esp_outer *outer = p->outer;
+
+    if (p->model->normal_head && (!outer->head.w || p->options.backward)) {
+        load_normalised(&outer->head, outer->inverse, w);
+    } else if (!outer->head.w) {
+        esp_f32_load(&outer->head, w, 0);
     }
     return p->outer->head.w;
 }
@@ -148,6 +189,22 @@ static void sum_losses(esp_loss *loss, const esp_outer *outer, const esp_batch *
     }
 }
 
+/* From the gradient dn = dy^T x of normalised rows n, whose logits are l = x n^T, to that of the rows w:
+ *     dw = (dn - n (n . dn)) / |w| = (dy / |w|)^T x - w sum over t of dy l / |w|^2
+ * Turns dy into the first factor and l, in radial, into the terms of the sum. */
+static void split_gradient(esp_outer *outer, size_t n_tok, size_t V)
+{
+#pragma omp parallel for
+    for (size_t t = 0; t < n_tok; t++) {
+        float *dy = outer->logits + t * V, *radial = outer->radial + t * V;
+
+        for (size_t v = 0; v < V; v++) {
+            dy[v] *= outer->inverse[v];
+            radial[v] *= dy[v] * outer->inverse[v];
+        }
+    }
+}
+
 /* Gradient of the chunk's logits back to the hidden states and, for the sink, to the head. */
 static void head_backward(esp_pass *p, float *d_hidden, const esp_sink *sink, size_t begin,
                           const esp_batch *chunk)
@@ -155,14 +212,21 @@ static void head_backward(esp_pass *p, float *d_hidden, const esp_sink *sink, si
     size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
     double flops = 2.0 * (double)chunk->n_tok * (double)D * (double)V;
 
-    if (sink && sink->linear) {
-        sink->linear(sink->ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, p->outer->logits,
-                     p->hidden + begin * D, chunk->n_tok);
-        p->flops += flops;
-    }
     esp_linear_backward_input(d_hidden + begin * D, p->outer->logits, p->outer->head.w, D, V,
                               chunk);
     p->flops += flops;
+    if (!sink || !sink->linear) {
+        return;
+    }
+    if (p->model->normal_head) {
+        split_gradient(p->outer, chunk->n_tok, V);
+    }
+    sink->linear(sink->ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, p->outer->logits, p->hidden + begin * D,
+                 chunk->n_tok);
+    p->flops += flops;
+    if (p->model->normal_head) {
+        sink->radial(sink->ctx, p->outer->radial, chunk->n_tok);
+    }
 }
 
 static void final_norm_backward(esp_pass *p, const float *d_normed, const esp_sink *sink,
@@ -185,6 +249,7 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
 {
     esp_outer *outer = p->outer;
     size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
+    const float *head = head_of(p);
     float *d_normed = p->d_spare;
 
     ESP_REQUIRE(!scale || p->options.backward);
@@ -201,7 +266,10 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
         esp_batch chunk;
 
         first = take_chunk(&chunk, outer, batch, first);
-        esp_linear_forward(outer->logits, p->hidden + begin * D, head_of(p), NULL, D, V, &chunk);
+        esp_linear_forward(outer->logits, p->hidden + begin * D, head, NULL, D, V, &chunk);
+        if (scale && p->model->normal_head) {
+            memcpy(outer->radial, outer->logits, chunk.n_tok * V * sizeof(float));
+        }
         p->flops += 2.0 * (double)chunk.n_tok * (double)D * (double)V;
         esp_cross_entropy(outer->losses + begin, outer->hits + begin, outer->logits,
                           batch->targets + begin, scale ? outer->scale + begin : NULL,
@@ -242,6 +310,7 @@ void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows
 {
     size_t D = p->model->dims.hidden;
     size_t block[2] = { 0, 0 };
+    const float *head = head_of(p);
 
     for (size_t at = 0; at < n_rows; at += block[1]) {
         esp_batch rows = { .n_blocks = 1, .block = block };
@@ -249,7 +318,7 @@ void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows
         block[1] = n_rows - at < ESP_ROW_BLOCK ? n_rows - at : ESP_ROW_BLOCK;
         rows.n_tok = block[1];
         esp_linear_forward(logits + at * p->model->dims.vocab, p->hidden + (first_row + at) * D,
-                           head_of(p), NULL, D, p->model->dims.vocab, &rows);
+                           head, NULL, D, p->model->dims.vocab, &rows);
     }
     if (p->model->logit_cap > 0) {
         esp_soft_cap(logits, p->model->logit_cap, n_rows * p->model->dims.vocab);

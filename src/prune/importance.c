@@ -20,6 +20,7 @@ typedef struct calibration {
     float *scale;    /* [batch.n_samples] owned: makes a gradient that of a mean    */
     float *d_logits; /* [n_tok, V] owned; NULL where the head is in no unit asked for */
     size_t n_logits; /* rows of it that are set */
+    float *radial;   /* [batch.n_samples, V] owned: see esp_sink; NULL likewise or without it */
     size_t n_done;   /* blocks */
     esp_panels panels;
 } calibration;
@@ -47,6 +48,9 @@ static void calibration_init(calibration *c, const esp_model *m, const esp_sampl
     if (o->units & 1u << ESP_UNIT_HIDDEN) {
         ESP_NEW(c->d_logits, n_tok * m->dims.vocab);
     }
+    if (c->d_logits && m->normal_head) {
+        ESP_NEW(c->radial, n * m->dims.vocab);
+    }
     esp_pass_init(&c->pass, m,
                   (esp_pass_options){ .max_samples = n, .max_tok = n_tok, .backward = true });
     esp_panels_init(&c->panels, sums, m, c->batch.start, c->n_own, samples->n, o->fisher_sum, grid);
@@ -60,6 +64,7 @@ static void calibration_free(calibration *c)
     esp_batch_free(&c->batch);
     free(c->scale);
     free(c->d_logits);
+    free(c->radial);
 }
 
 /* ---- what backward hands over ---------------------------------------------------------------------- */
@@ -73,6 +78,20 @@ static void take_logits(void *ctx, size_t layer, int slot, const float *dy, cons
     (void)layer, (void)slot, (void)x; /* the head, whose input stays in the pass */
     memcpy(c->d_logits + c->n_logits * V, dy, n_tok * V * sizeof *dy);
     c->n_logits += n_tok;
+}
+
+/* Sums it over the tokens of each sample; they are those of take_logits just before. */
+static void take_radial(void *ctx, const float *radial, size_t n_tok)
+{
+    calibration *c = ctx;
+    size_t V = c->model->dims.vocab, first = c->n_logits - n_tok, j = 0;
+
+    for (size_t t = 0; t < n_tok; t++) {
+        while (c->batch.start[j + 1] <= first + t) {
+            j++;
+        }
+        esp_accumulate(c->radial + j * V, radial + t * V, V);
+    }
 }
 
 static void take_linear(void *ctx, size_t layer, int slot, const float *dy, const float *x,
@@ -98,7 +117,7 @@ static void take_lookup(void *ctx, int slot, const int32_t *row, const float *dx
     calibration *c = ctx;
     const esp_weight *w = esp_model_weight(c->model, ESP_NO_LAYER, slot);
     const esp_weight *head = esp_model_weight(c->model, ESP_NO_LAYER, ESP_SLOT_HEAD);
-    esp_gradient product = { .dy = c->d_logits, .x = c->pass.hidden };
+    esp_gradient product = { .dy = c->d_logits, .x = c->pass.hidden, .radial = c->radial };
     esp_gradient looked_up = { .ids = row, .dx = dx };
 
     if (slot != ESP_SLOT_EMBED) {
@@ -108,6 +127,7 @@ static void take_lookup(void *ctx, int slot, const int32_t *row, const float *dx
     if (c->model->tied) {
         looked_up.dy = product.dy;
         looked_up.x = product.x;
+        looked_up.radial = product.radial;
     } else {
         esp_panels_add(&c->panels, ESP_NO_LAYER, ESP_SLOT_HEAD, head, &product);
     }
@@ -153,6 +173,7 @@ static void sum_with_gradients(esp_sums *sums, esp_scores *s, const esp_model *m
     esp_pass_loss(&c.pass, loss, c.scale,
                   &(esp_sink){ .ctx = &c,
                                .linear = c.d_logits ? take_logits : NULL,
+                               .radial = take_radial,
                                .norm = take_norm,
                                .done = take_done },
                   &c.batch);

@@ -101,15 +101,39 @@ static float *scratch_of_thread(const esp_panels *p)
 
 /* ---- gradients of a tile -------------------------------------------------------------------------- */
 
-/* Gradient of one sample, tokens begin .. end. False when it is zero; g is not set then. */
-static bool sample_gradient(float *g, const tile *t, const esp_weight *w, const esp_gradient *d,
-                            size_t begin, size_t end)
+static void load_row(float *to, const tile *t, const esp_weight *w, size_t r)
 {
+    size_t at = (t->row + r) * w->cols + t->col;
+
+    esp_to_f32(to, (const char *)w->data + at * esp_dtype_size(w->dtype), w->dtype, t->n_cols);
+}
+
+/* g -= radial[row] * the row of the weight, for the rows of a tile. */
+static void take_radial(float *g, const tile *t, const esp_weight *w, const float *radial)
+{
+    float row[TILE_COLS];
+
+    for (size_t r = 0; r < t->n_rows; r++) {
+        load_row(row, t, w, r);
+        for (size_t k = 0; k < t->n_cols; k++) {
+            g[r * t->n_cols + k] -= radial[t->row + r] * row[k];
+        }
+    }
+}
+
+/* Gradient of sample j, tokens start[0] .. start[1]. False when it is zero; g is not set then. */
+static bool sample_gradient(float *g, const tile *t, const esp_weight *w, const esp_gradient *d,
+                            size_t j, const size_t *start)
+{
+    size_t begin = start[0], end = start[1];
     bool any = d->dy != NULL;
 
     if (d->dy) {
         esp_linear_gradient_tile(g, t->n_rows, t->n_cols, d->dy + begin * w->rows + t->row,
                                  d->x + begin * w->cols + t->col, end - begin, w->cols, w->rows);
+    }
+    if (d->radial) {
+        take_radial(g, t, w, d->radial + j * w->rows);
     }
     for (size_t i = begin; d->ids && i < end; i++) {
         size_t row = (size_t)d->ids[i] - t->row; /* wraps where the row lies before the tile */
@@ -171,7 +195,7 @@ static void fill_panel(esp_panels *p, const esp_weight *w, const esp_gradient *d
 
         memset(g_of(p, w, k), 0, bytes);
         for (size_t j = 0; j < p->n_samples; j++) {
-            if (sample_gradient(g, &t, w, d, p->start[j], p->start[j + 1])) {
+            if (sample_gradient(g, &t, w, d, j, p->start + j)) {
                 accumulate(g_of(p, w, k), f_of(p, w, k), g, t.n_rows * t.n_cols);
             }
         }
@@ -208,12 +232,8 @@ static void scale(double *v, double by, size_t n)
 
 static void load_tile(float *to, const tile *t, const esp_weight *w)
 {
-    size_t size = esp_dtype_size(w->dtype);
-
     for (size_t r = 0; r < t->n_rows; r++) {
-        size_t at = (t->row + r) * w->cols + t->col;
-
-        esp_to_f32(to + r * t->n_cols, (const char *)w->data + at * size, w->dtype, t->n_cols);
+        load_row(to + r * t->n_cols, t, w, r);
     }
 }
 

@@ -36,6 +36,7 @@ void esp_panels_free(esp_panels *p); /* safe twice and on {0} */
  * both (a tied embedding). */
 typedef struct esp_gradient {
     const float *dy, *x; /* [n_tok, rows], [n_tok, cols]: dy^T x; NULL: no product    */
+    const float *radial; /* [n_samples, rows] takes off, times the weight's row; or NULL */
     const int32_t *ids;  /* [n_tok] row that a token looked up; NULL: no look-up       */
     const float *dx;     /* [n_tok, cols] gradient of what it found                    */
 } esp_gradient;

@@ -20,18 +20,43 @@ static float *grad_of(const esp_gradient *g, size_t layer, int slot, esp_part pa
 
 /* ---- sink ---- */
 
+/* The slot that has the numbers of the head. */
+static int head_slot(const esp_gradient *g)
+{
+    return g->model->tied ? ESP_SLOT_EMBED : ESP_SLOT_HEAD;
+}
+
 static void take_linear(void *ctx, size_t layer, int slot, const float *dy, const float *x,
                         size_t n_tok)
 {
     const esp_gradient *g = ctx;
     const esp_weight *w = esp_model_weight(g->model, layer, slot);
 
-    if (slot == ESP_SLOT_HEAD && g->model->tied) {
-        slot = ESP_SLOT_EMBED;
-    }
+    slot = slot == ESP_SLOT_HEAD ? head_slot(g) : slot;
     esp_linear_backward_weight(grad_of(g, layer, slot, ESP_PART_WEIGHT),
                                grad_of(g, layer, slot, ESP_PART_BIAS), dy, x, n_tok, w->cols,
                                w->rows);
+}
+
+/* All weights are trained, in f32. */
+static void take_radial(void *ctx, const float *radial, size_t n_tok)
+{
+    const esp_gradient *g = ctx;
+    const esp_weight *w = esp_model_weight(g->model, ESP_NO_LAYER, ESP_SLOT_HEAD);
+    const float *head = w->data;
+    float *grad = grad_of(g, ESP_NO_LAYER, head_slot(g), ESP_PART_WEIGHT);
+
+#pragma omp parallel for schedule(static)
+    for (size_t v = 0; v < w->rows; v++) {
+        float sum = 0;
+
+        for (size_t t = 0; t < n_tok; t++) {
+            sum += radial[t * w->rows + v];
+        }
+        for (size_t i = 0; i < w->cols; i++) {
+            grad[v * w->cols + i] -= sum * head[v * w->cols + i];
+        }
+    }
 }
 
 static void take_norm(void *ctx, size_t layer, int slot, const float *dw, const float *db)
@@ -104,6 +129,7 @@ void esp_gradient_init(esp_gradient *g, esp_params *p, const esp_model *m, bool 
     g->sink = (esp_sink){ .ctx = g, .done = stage_done };
     if (full) {
         g->sink.linear = take_linear;
+        g->sink.radial = take_radial;
         g->sink.norm = take_norm;
         g->sink.lookup = take_lookup;
     }
