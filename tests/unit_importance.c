@@ -275,7 +275,7 @@ static void run_direct(direct *d, const esp_samples *samples)
     esp_pass pass;
     esp_loss loss;
 
-    esp_batch_init(&batch, 1, longest);
+    esp_model_batch_init(&batch, d->model, 1, longest);
     esp_pass_init(&pass, d->model,
                   (esp_pass_options){ .max_samples = 1, .max_tok = longest, .backward = true });
     d->batch = &batch;

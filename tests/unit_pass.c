@@ -23,7 +23,7 @@ static bool setup_begin(setup *s, const char *name, esp_pass_options options)
     options.max_samples = s->g.samples.n;
     options.max_tok = s->g.samples.start[s->g.samples.n];
     esp_pass_init(&s->pass, &s->g.model, options);
-    esp_batch_init(&s->batch, options.max_samples, options.max_tok);
+    esp_model_batch_init(&s->batch, &s->g.model, options.max_samples, options.max_tok);
     ESP_NEW(pick, options.max_samples);
     for (size_t j = 0; j < options.max_samples; j++) {
         pick[j] = j;
@@ -136,7 +136,7 @@ static void check_alone(setup *s)
     ESP_NEW(loss, n);
     esp_pass_forward(&s->pass, NULL, &s->batch);
     esp_pass_loss(&s->pass, loss, NULL, NULL, &s->batch);
-    esp_batch_init(&one, 1, s->batch.n_tok);
+    esp_model_batch_init(&one, &s->g.model, 1, s->batch.n_tok);
     for (size_t j = 0; j < n; j++) {
         esp_batch_fill(&one, &s->g.samples, &j, 1, 1);
         esp_pass_forward(&s->pass, NULL, &one);
@@ -168,7 +168,7 @@ static void check_decoding(setup *s)
     ESP_NEW(logits, 10 * V);
     ESP_NEW(piece, 10 * V);
     esp_cache_init(&cache, &s->g.model, n);
-    esp_batch_init(&batch, 1, 10);
+    esp_model_batch_init(&batch, &s->g.model, 1, 10);
     for (size_t step = 0; from < n; step++) {
         size_t wanted = step == 0 ? 10 : step % 3 == 0 ? 4 : 1, first = 0;
         size_t len = wanted < n - from ? wanted : n - from;
@@ -177,6 +177,8 @@ static void check_decoding(setup *s)
         esp_samples_add(&part, s->g.samples.ids + from, NULL, len);
         esp_batch_fill(&batch, &part, &first, 1, 1);
         batch.position = cache.n;
+        batch.prefix[0] = s->batch.prefix[0]; /* of the whole sample, in the first piece */
+        batch.place[0] = s->batch.place[0];
         esp_pass_forward(&s->pass, &cache, &batch);
         esp_pass_logits(logits, &s->pass, 0, len);
         for (size_t i = 0; i < len * V; i++) {

@@ -295,7 +295,7 @@ static void probe_init(probe *t, const esp_model *m, const esp_adapter *adapter,
     for (size_t j = 0; j < s->n; j++) {
         t->scale[j] = (float)(1 / t->targets);
     }
-    esp_batch_init(&t->batch, s->n, s->start[s->n]);
+    esp_model_batch_init(&t->batch, m, s->n, s->start[s->n]);
     esp_batch_fill(&t->batch, s, pick, s->n, 1);
     esp_pass_init(
         &t->pass, m,

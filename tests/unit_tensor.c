@@ -318,12 +318,12 @@ static void test_sums(void)
     size_t n = 40001;
     float *a = random_floats(n, 1), *b = random_floats(n, 2), *y = nans(n);
 
-    esp_add(y, a, b, n);
-    CU_ASSERT(y[n - 1] == a[n - 1] + b[n - 1]);
+    esp_add(y, a, 2, b, n);
+    CU_ASSERT(y[n - 1] == 2 * a[n - 1] + b[n - 1]);
     esp_accumulate(y, a, n);
-    CU_ASSERT(y[n - 1] == a[n - 1] + b[n - 1] + a[n - 1]);
-    esp_add(y, y, y, n);
-    CU_ASSERT(y[0] == 2 * (a[0] + b[0] + a[0]));
+    CU_ASSERT(y[n - 1] == 2 * a[n - 1] + b[n - 1] + a[n - 1]);
+    esp_add(y, y, 2, y, n);
+    CU_ASSERT(y[0] == 3 * (2 * a[0] + b[0] + a[0]));
     free(a);
     free(b);
     free(y);

@@ -33,10 +33,11 @@ typedef enum esp_op_kind {
     ESP_OP_LINEAR, /* out = in0 W^T (+ bias)                                                       */
     ESP_OP_SLICE, /* out = a part of in0, a value made by a fused weight                          */
     ESP_OP_ROTARY, /* out = in0 turned by position, a head at a time                               */
+    ESP_OP_ROTARY_BLOCK, /* the same for the next channels of a head, by block position           */
     ESP_OP_ATTENTION, /* out = softmax(in0 in1^T) in2, heads and groups                               */
     ESP_OP_ACTIVATION, /* out = f(in0)                                                                */
     ESP_OP_GATE, /* out = f(in0) * in1, index by index                                           */
-    ESP_OP_ADD,  /* out = in0 + in1, index by index                                              */
+    ESP_OP_ADD,  /* out = in0 + in1, index by index; in0 times sqrt(2 L) where deep_residual says */
     ESP_OP_LOOKUP, /* stem: the rows of a table, by token (first) or position (added)              */
     ESP_OP_SCALE   /* stem: times sqrt(D) */
 } esp_op_kind;
@@ -105,6 +106,7 @@ typedef struct esp_config_keys {
     const char *query_scale;   /* attention is scaled by 1 / sqrt of it instead of 1 / sqrt(d) */
     const char *attention_cap; /* soft caps of attention and of logits                         */
     const char *logit_cap;
+    const char *prefix_start, *prefix_mask[2]; /* ids of an esp_prefix_rule; NULL: no prefixes */
 } esp_config_keys;
 
 /* A flag of config.json that only counts with one value. */
@@ -139,6 +141,7 @@ typedef struct esp_arch {
     esp_activation activation;
     esp_rotary_kind rotary;
     bool alibi;             /* attention sees how far a key lies back, by a slope for each head */
+    bool deep_residual;     /* in0 of ADD, a normed value, counts sqrt(2 L) times in L layers */
     size_t position_offset; /* row of the table of learned positions that position 0 looks up */
     const esp_slot *slots;  /* [n_slots]            */
     size_t n_slots;

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "espalier/arch.h"
+#include "espalier/batch.h"
 #include "espalier/digest.h"
 #include "espalier/par.h"
 #include "espalier/safetensors.h"
@@ -42,9 +43,11 @@ typedef struct esp_model {
     float norm_eps;
     float embed_scale;              /* of embedded tokens, where the stem scales them */
     float attention_scale;          /* of products of queries and keys               */
+    float residual_scale;           /* of in0 of ESP_OP_ADD                          */
     float attention_cap, logit_cap; /* s becomes cap tanh(s / cap); 0: it does not   */
     size_t rotary;                  /* channels of a head that turn with the position; 0: none */
     double *inv_freq;               /* [rotary / 2] owned, rope scaling applied                */
+    esp_prefix_rule prefix;         /* start -1: the family has no prefixes          */
     int32_t bos, eos;               /* -1 when config.json names none                        */
     esp_dtype dtype;                /* of the embedding; files are written in each weight's own */
     float *slopes; /* [n_layers * slope_step] owned; of ALiBi, see esp_model_slopes */
@@ -92,6 +95,12 @@ size_t esp_slice_index(esp_slice s, size_t i);
 
 /* ALiBi slopes of a layer's heads [heads], NULL where the family has none. Borrowed. Local. */
 const float *esp_model_slopes(const esp_model *m, size_t layer);
+
+/* The rule by which samples of a model have prefixes, NULL where they have none. Borrowed. Local. */
+const esp_prefix_rule *esp_model_prefix_rule(const esp_model *m);
+
+/* esp_batch_init for samples of m, with its rule for prefixes; m must outlive the batch. Local. */
+void esp_model_batch_init(esp_batch *b, const esp_model *m, size_t max_samples, size_t max_tok);
 
 /* Visits all weights once in file order: stem, layers, final norm, head (when not tied). Local. */
 typedef void (*esp_weight_visitor)(void *ctx, size_t layer, int slot, const esp_weight *w);

@@ -122,8 +122,8 @@ void esp_gate_backward(float *dg, float *du, const float *dy, const float *g, co
 /* x = cap tanh(x / cap) over n elements, in place; cap above 0 (Gemma 2, 2024). */
 void esp_soft_cap(float *x, float cap, size_t n);
 
-/* y = a + b and dy += a over n elements. y may be a or b. */
-void esp_add(float *y, const float *a, const float *b, size_t n);
+/* y = scale a + b and dy += a over n elements. y may be a or b. */
+void esp_add(float *y, const float *a, float scale, const float *b, size_t n);
 void esp_accumulate(float *y, const float *a, size_t n);
 
 /* Cross-entropy of rows of logits [n, V] against targets [n] (ESP_NO_TARGET rows count nothing).

@@ -52,7 +52,7 @@ static void decoder_init(decoder *d, const esp_model *m, size_t n_prompt, size_t
     *d = (decoder){ .model = m };
     esp_pass_init(&d->pass, m, options);
     esp_cache_init(&d->cache, m, n_all);
-    esp_batch_init(&d->batch, 1, n_prompt);
+    esp_model_batch_init(&d->batch, m, 1, n_prompt);
     ESP_NEW(d->logits, m->dims.vocab);
     ESP_NEW(d->candidates, m->dims.vocab);
 }

@@ -44,7 +44,7 @@ static int64_t evaluate_local(double *numbers, const esp_model *m, const esp_ada
 
     ESP_NEW(pick, samples->n);
     ESP_NEW(loss, samples->n);
-    esp_batch_init(&batch, samples->n, max_tok);
+    esp_model_batch_init(&batch, m, samples->n, max_tok);
     esp_pass_init(&pass, m, options);
     pass.adapter = adapter;
     while ((n = pick_samples(pick, &next, samples, max_tok, grid)) > 0) {

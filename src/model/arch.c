@@ -8,7 +8,7 @@
 static const esp_arch *const families[] = {
     &esp_llama_family[0], &esp_llama_family[1], &esp_llama_family[2],       &esp_qwen3_family,
     &esp_phi3_family,     &esp_baichuan_family, &esp_baichuan_alibi_family, &esp_opt_family,
-    &esp_bloom_family,    &esp_gemma2_family,   &esp_chatglm2_family,
+    &esp_bloom_family,    &esp_gemma2_family,   &esp_chatglm2_family,       &esp_chatglm_family,
 };
 
 const esp_arch *esp_arch_at(size_t i)
@@ -28,8 +28,7 @@ const esp_arch *esp_arch_find(const char *model_type)
 
 const char *esp_arch_list(void)
 {
-    return "llama, mistral, qwen2, qwen3, phi3, baichuan, opt, bloom, gemma2, chatglm (2 and "
-           "3)";
+    return "llama, mistral, qwen2, qwen3, phi3, baichuan, opt, bloom, gemma2, chatglm";
 }
 
 const char *esp_slot_role(const esp_slot *s)

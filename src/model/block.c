@@ -86,7 +86,7 @@ int esp_block_output(const esp_arch *a)
 /* Whether the backward of an operation reads its inputs. */
 static bool reads_inputs(esp_op_kind k)
 {
-    return k != ESP_OP_ADD && k != ESP_OP_ROTARY && k != ESP_OP_SLICE;
+    return k != ESP_OP_ADD && k != ESP_OP_ROTARY && k != ESP_OP_ROTARY_BLOCK && k != ESP_OP_SLICE;
 }
 
 /* Marks the operations whose results some backward reads, and what those are made of. */
@@ -215,21 +215,25 @@ static site make_site(const esp_pass *p, size_t layer, const esp_op *op, const e
 {
     const esp_model *m = p->model;
     const esp_layer_dims *d = &m->dims.layer[layer];
+    bool by_block = op->kind == ESP_OP_ROTARY_BLOCK;
 
-    return (site){
-        .op = op,
-        .model = m,
-        .layer = layer,
-        .attention = { .heads = d->heads,
-                       .kv_heads = d->kv_heads,
-                       .head_dim = m->dims.head_dim,
-                       .scale = m->attention_scale,
-                       .soft_cap = m->attention_cap,
-                       .window = d->window,
-                       .slopes = esp_model_slopes(m, layer) },
-        .rotation = { .pairs = m->arch->rotary.pairs, .n = m->rotary, .inv_freq = m->inv_freq },
-        .batch = batch
-    };
+    return (site){ .op = op,
+                   .model = m,
+                   .layer = layer,
+                   .attention = { .heads = d->heads,
+                                  .kv_heads = d->kv_heads,
+                                  .head_dim = m->dims.head_dim,
+                                  .scale = m->attention_scale,
+                                  .soft_cap = m->attention_cap,
+                                  .window = d->window,
+                                  .slopes = esp_model_slopes(m, layer),
+                                  .prefix = esp_model_prefix_rule(m) != NULL },
+                   .rotation = { .pairs = m->arch->rotary.pairs,
+                                 .first = by_block ? m->rotary : 0,
+                                 .n = m->rotary,
+                                 .inv_freq = m->inv_freq,
+                                 .block_position = by_block },
+                   .batch = batch };
 }
 
 static size_t width_of(const site *s, int value)
@@ -324,6 +328,7 @@ static void op_forward(esp_pass *p, const site *s, esp_cache *cache)
         slice(y, in[0], s, false);
         break;
     case ESP_OP_ROTARY:
+    case ESP_OP_ROTARY_BLOCK:
         esp_rotary_forward(y, in[0], &s->rotation, width / d, d, s->batch);
         break;
     case ESP_OP_ATTENTION:
@@ -336,7 +341,7 @@ static void op_forward(esp_pass *p, const site *s, esp_cache *cache)
         esp_gate_forward(y, in[0], in[1], s->model->arch->activation, n_tok * width);
         break;
     case ESP_OP_ADD:
-        esp_add(y, in[0], in[1], n_tok * width);
+        esp_add(y, in[0], s->model->residual_scale, in[1], n_tok * width);
         break;
     case ESP_OP_LOOKUP:
     case ESP_OP_SCALE:
@@ -401,6 +406,7 @@ static void op_backward(esp_pass *p, const site *s, const esp_sink *sink)
         slice(grad[s->op->out], grad[in[0]], s, true);
         break;
     case ESP_OP_ROTARY:
+    case ESP_OP_ROTARY_BLOCK:
         esp_rotary_backward(grad[in[0]], dy, &s->rotation, width / d, d, s->batch);
         break;
     case ESP_OP_ATTENTION:
@@ -414,7 +420,7 @@ static void op_backward(esp_pass *p, const site *s, const esp_sink *sink)
         esp_gate_backward(grad[in[0]], grad[in[1]], dy, value[in[0]], value[in[1]], activation, n);
         break;
     case ESP_OP_ADD:
-        esp_accumulate(grad[in[0]], dy, n);
+        esp_add(grad[in[0]], dy, s->model->residual_scale, grad[in[0]], n);
         esp_accumulate(grad[in[1]], dy, n);
         break;
     case ESP_OP_LOOKUP:

@@ -123,6 +123,23 @@ static esp_status get_token(int32_t *id, const esp_config_part *c, const char *k
     return ESP_OK;
 }
 
+/* The family's tokens around a prefix; start -1 where it has none. */
+static esp_status read_prefix_rule(esp_prefix_rule *rule, const esp_config_part *c,
+                                   const esp_config_keys *keys, size_t vocab)
+{
+    const char *const name[3] = { keys->prefix_start, keys->prefix_mask[0], keys->prefix_mask[1] };
+    int32_t *const id[3] = { &rule->start, &rule->mask[0], &rule->mask[1] };
+
+    *rule = (esp_prefix_rule){ .start = -1 };
+    for (size_t i = 0; i < 3 && keys->prefix_start; i++) {
+        ESP_TRY(get_token(id[i], c, name[i], vocab));
+        if (*id[i] < 0) {
+            return esp_config_refuse(c, name[i], "a token id");
+        }
+    }
+    return ESP_OK;
+}
+
 /* ---- sizes ------------------------------------------------------------------------------------- */
 
 /* One size of every layer: from the list under "espalier" where there is one, else the plain key's. */
@@ -335,6 +352,11 @@ static esp_status read_number(float *number, const esp_config_part *c, const cha
     return ESP_OK;
 }
 
+float esp_residual_scale(const esp_arch *arch, size_t n_layers)
+{
+    return arch->deep_residual ? sqrtf(2 * (float)n_layers) : 1;
+}
+
 static esp_status read_numbers(esp_model *m, const esp_config_part *c)
 {
     const esp_config_keys *keys = m->arch->keys;
@@ -346,6 +368,7 @@ static esp_status read_numbers(esp_model *m, const esp_config_part *c)
     ESP_TRY(read_number(&m->logit_cap, c, keys->logit_cap, 0));
     m->attention_scale = 1.0f / sqrtf(scaled_as);
     m->embed_scale = sqrtf((float)m->dims.hidden);
+    m->residual_scale = esp_residual_scale(m->arch, m->dims.n_layers);
     return ESP_OK;
 }
 
@@ -385,6 +408,7 @@ esp_status esp_config_read(esp_model *m, const char *path)
     ESP_TRY(read_numbers(m, &c));
     ESP_TRY(get_token(&m->bos, &c, "bos_token_id", m->dims.vocab));
     ESP_TRY(get_token(&m->eos, &c, "eos_token_id", m->dims.vocab));
+    ESP_TRY(read_prefix_rule(&m->prefix, &c, m->arch->keys, m->dims.vocab));
     m->dtype = read_dtype(&c);
     m->rotary = m->arch->rotary.divisor ? m->dims.head_dim / m->arch->rotary.divisor : 0;
     ESP_TRY(esp_alibi_read(m, &c));

@@ -32,6 +32,10 @@
     {                                                       \
         ESP_OP_ROTARY, -1, { in, -1, -1 }, out, { 0 }, NULL \
     }
+#define ROTARY_BLOCK(in, out)                                     \
+    {                                                             \
+        ESP_OP_ROTARY_BLOCK, -1, { in, -1, -1 }, out, { 0 }, NULL \
+    }
 #define ATTENTION(q, k, v, out)                             \
     {                                                       \
         ESP_OP_ATTENTION, -1, { q, k, v }, out, { 0 }, NULL \
@@ -81,6 +85,6 @@ extern const esp_op esp_plain_stem[1]; /* the embedding alone */
 extern const esp_arch esp_llama_family[3]; /* llama, mistral, qwen2 */
 extern const esp_arch esp_qwen3_family, esp_phi3_family, esp_baichuan_family;
 extern const esp_arch esp_baichuan_alibi_family, esp_bloom_family, esp_opt_family,
-    esp_gemma2_family, esp_chatglm2_family;
+    esp_gemma2_family, esp_chatglm2_family, esp_chatglm_family;
 
 #endif

@@ -144,6 +144,17 @@ size_t esp_slice_index(esp_slice s, size_t i)
     return s.start + i / s.run * s.step + i % s.run;
 }
 
+const esp_prefix_rule *esp_model_prefix_rule(const esp_model *m)
+{
+    return m->prefix.start >= 0 ? &m->prefix : NULL;
+}
+
+void esp_model_batch_init(esp_batch *b, const esp_model *m, size_t max_samples, size_t max_tok)
+{
+    esp_batch_init(b, max_samples, max_tok);
+    b->rule = esp_model_prefix_rule(m);
+}
+
 static void make_weight(const esp_model *m, size_t layer, int slot)
 {
     const esp_slot *s = &m->arch->slots[slot];

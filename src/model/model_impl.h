@@ -23,6 +23,9 @@ const char *esp_config_activation(esp_activation a);
 /* Whether the family and config.json give the linear weight of a slot a bias. Local. */
 bool esp_config_has_bias(const esp_model *m, int slot);
 
+/* What in0 of an ESP_OP_ADD counts in a model of n_layers layers. Local. */
+float esp_residual_scale(const esp_arch *arch, size_t n_layers);
+
 /* Changes config to say dims: plain keys where layers are alike, else their maxima and lists. Local. */
 void esp_config_write(json_t *config, const esp_arch *arch, const esp_dims *dims);
 

@@ -127,6 +127,7 @@ static void align(uint32_t *aligned, const layout *at, size_t layer, const esp_o
     switch (op->kind) {
     case ESP_OP_NORM:
     case ESP_OP_ROTARY:
+    case ESP_OP_ROTARY_BLOCK:
     case ESP_OP_ACTIVATION:
     case ESP_OP_GATE:
     case ESP_OP_ADD:

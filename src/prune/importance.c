@@ -39,7 +39,7 @@ static void calibration_init(calibration *c, const esp_model *m, const esp_sampl
     for (size_t i = 0; i < n; i++) {
         n_tok += samples->start[pick[i] + 1] - samples->start[pick[i]];
     }
-    esp_batch_init(&c->batch, n, n_tok);
+    esp_model_batch_init(&c->batch, m, n, n_tok);
     esp_batch_fill(&c->batch, samples, pick, n, 1);
     ESP_NEW(c->scale, n);
     for (size_t i = 0; i < c->n_own; i++) {

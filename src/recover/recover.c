@@ -63,7 +63,7 @@ static void loop_init(loop *r, const esp_model *m)
     ESP_NEW(r->mine, most);
     ESP_NEW(r->loss, o->micro_batch);
     ESP_NEW(r->scale, o->micro_batch);
-    esp_batch_init(&r->batch, o->micro_batch, max_tok);
+    esp_model_batch_init(&r->batch, m, o->micro_batch, max_tok);
     esp_pass_init(
         &r->pass, m,
         (esp_pass_options){ .max_samples = o->micro_batch, .max_tok = max_tok, .backward = true });

@@ -176,15 +176,15 @@ void esp_soft_cap(float *x, float cap, size_t n)
 
 /* ---- sums ------------------------------------------------------------------------------------- */
 
-void esp_add(float *y, const float *a, const float *b, size_t n)
+void esp_add(float *y, const float *a, float scale, const float *b, size_t n)
 {
 #pragma omp parallel for simd if (parallel : n > WORTH_THREADS)
     for (size_t i = 0; i < n; i++) {
-        y[i] = a[i] + b[i];
+        y[i] = scale * a[i] + b[i];
     }
 }
 
 void esp_accumulate(float *y, const float *a, size_t n)
 {
-    esp_add(y, y, a, n);
+    esp_add(y, y, 1, a, n);
 }
