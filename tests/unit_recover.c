@@ -376,13 +376,15 @@ static void check_gradients(probe *t, double h)
 
 static void test_full_differences(void)
 {
-    shape normal_head = untied;
-    const shape *shapes[] = { &untied, &tied, &normal_head };
+    shape normal_head = untied, one_plus = tied; /* what is not used as it is stored */
+    const shape *shapes[] = { &untied, &tied, &normal_head, &one_plus };
 
     normal_head.type = "baichuan";
     normal_head.kv_heads = normal_head.heads;
     normal_head.more = ", \"z_loss_weight\": 0";
-    for (int i = 0; i < 3; i++) {
+    one_plus.type = "gemma2";
+    one_plus.layers = 1;
+    for (int i = 0; i < 4; i++) {
         esp_samples samples = small_samples(6, 20, shapes[i]->vocab);
         probe t;
         small s;

@@ -59,8 +59,6 @@ void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options o)
     ESP_NEW(outer->hits, o.max_tok);
     ESP_NEW(outer->scale, o.max_tok);
     ESP_NEW(outer->block, o.max_samples + o.max_tok / ESP_ROW_BLOCK + 2);
-    esp_f32_load(&outer->norm, esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM),
-                 esp_slot_plus(m->arch, ESP_SLOT_FINAL_NORM));
 }
 
 void esp_pass_free(esp_pass *p)
@@ -137,6 +135,18 @@ static float *input_of(const esp_pass *p, size_t l)
     return p->inputs + (p->options.backward ? l : 0) * p->options.max_tok * p->model->dims.hidden;
 }
 
+/* Training changes the weights between batches: what is not a view of them is made again. */
+static void refresh_weights(esp_pass *p)
+{
+    const esp_model *m = p->model;
+
+    if (p->options.backward) {
+        p->block->loaded = ESP_NO_LAYER;
+    }
+    esp_f32_load(&p->outer->norm, esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM),
+                 esp_slot_plus(m->arch, ESP_SLOT_FINAL_NORM));
+}
+
 void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch)
 {
     const esp_model *m = p->model;
@@ -144,6 +154,7 @@ void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch)
     int output = esp_block_output(m->arch);
 
     ESP_REQUIRE(batch->n_tok <= p->options.max_tok && batch->n_samples <= p->options.max_samples);
+    refresh_weights(p);
     esp_stem_forward(input_of(p, 0), p, batch);
     for (size_t l = 0; l < m->dims.n_layers; l++) {
         p->block->value[0] = input_of(p, l);
