@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the model of the demo again, in build/demo_training/run/recovered: corpus, tokenizer, random
-# weights, training of all parameters. About half an hour on two cores; RANKS and STEPS may be set.
+# weights, training of all parameters. About ten minutes on two cores; RANKS and STEPS may be set.
 set -eu
 cd "$(dirname "$0")/.."
 . jobs/mpi_env.sh
