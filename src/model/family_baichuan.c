@@ -1,4 +1,5 @@
-/* family_baichuan.c - Baichuan-7B, Baichuan2-7B: the LLaMA block with one matrix for q, k and v. */
+/* family_baichuan.c - Baichuan and Baichuan2: the LLaMA block with one matrix for q, k and v; with rotary
+ * positions (7B) or ALiBi (13B). */
 #include "family_impl.h"
 
 enum { NORM1 = ESP_SLOT_BLOCK, QKV, O, NORM2, GATE_PROJ, UP, DOWN };
@@ -16,7 +17,8 @@ static const esp_slot baichuan_slots[] = {
     MATRIX(DOWN, "model.layers.%zu.mlp.down_proj", "down", HIDDEN, MLP, NEVER),
 };
 
-enum { X, H1, ALL, QP, KP, VP, QR, KR, ATT, ATT_OUT, X1, H2, G, U, M, MLP_OUT, X2 };
+/* QR and KR last: ALiBi does without them. */
+enum { X, H1, ALL, QP, KP, VP, ATT, ATT_OUT, X1, H2, G, U, M, MLP_OUT, X2, QR, KR };
 
 static const esp_width baichuan_values[] = {
     [X] = ESP_W_HIDDEN,  [H1] = ESP_W_HIDDEN, [ALL] = ESP_W_QKV,        [QP] = ESP_W_QUERY,
@@ -54,3 +56,46 @@ const esp_arch esp_baichuan_family = { .model_type = "baichuan",
                                        .rotary = { .divisor = 1 },
                                        STEM(esp_plain_stem),
                                        TABLES(baichuan) };
+
+/* ---- 13B ---- */
+
+static const esp_config_keys baichuan_13b_keys = { .hidden = "hidden_size",
+                                                   .layers = "num_hidden_layers",
+                                                   .heads = "num_attention_heads",
+                                                   .mlp = "intermediate_size",
+                                                   .head_dim = "head_dim",
+                                                   .vocab = "vocab_size",
+                                                   .positions = "model_max_length",
+                                                   .norm_eps = "rms_norm_eps",
+                                                   .eps = 1e-6,
+                                                   .activation = "hidden_act" };
+
+static const esp_op baichuan_alibi_ops[] = {
+    NORM(NORM1, X, H1),
+    LINEAR(QKV, H1, ALL),
+    SLICE_AFTER(NONE, NONE, ALL, QP, "q"),
+    SLICE_AFTER(QUERY, NONE, ALL, KP, "k"),
+    SLICE_AFTER(QUERY, KV, ALL, VP, "v"),
+    ATTENTION(QP, KP, VP, ATT),
+    LINEAR(O, ATT, ATT_OUT),
+    ADD(X, ATT_OUT, X1),
+    NORM(NORM2, X1, H2),
+    LINEAR(GATE_PROJ, H2, G),
+    LINEAR(UP, H2, U),
+    GATE(G, U, M),
+    LINEAR(DOWN, M, MLP_OUT),
+    ADD(X1, MLP_OUT, X2),
+};
+
+const esp_arch esp_baichuan_alibi_family = { .model_type = "baichuan",
+                                             .architecture = "BaichuanForCausalLM",
+                                             .has_key = "model_max_length",
+                                             .normal_head_key = "z_loss_weight",
+                                             .keys = &baichuan_13b_keys,
+                                             .alibi = true,
+                                             STEM(esp_plain_stem),
+                                             SLOTS(baichuan),
+                                             .values = baichuan_values,
+                                             .n_values = QR,
+                                             .ops = baichuan_alibi_ops,
+                                             .n_ops = COUNT(baichuan_alibi_ops) };

@@ -6,10 +6,13 @@
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
-/* The tables of a family, by the prefix of their names. */
-#define TABLES(name)                                                                \
-    .slots = name##_slots, .n_slots = COUNT(name##_slots), .values = name##_values, \
-    .n_values = COUNT(name##_values), .ops = name##_ops, .n_ops = COUNT(name##_ops)
+/* The tables of a family, by the prefix of their names: its weights, and the block that they make,
+ * which families with other names for the same weights share. */
+#define SLOTS(name) .slots = name##_slots, .n_slots = COUNT(name##_slots)
+#define BLOCK(name)                                                               \
+    .values = name##_values, .n_values = COUNT(name##_values), .ops = name##_ops, \
+    .n_ops = COUNT(name##_ops)
+#define TABLES(name) SLOTS(name), BLOCK(name)
 
 #define STEM(name) .stem = name, .n_stem = COUNT(name)
 
