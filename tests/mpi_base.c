@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "espalier/par.h"
+#include "espalier/traffic.h"
 #include "test.h"
 
 static int rank, size;
@@ -108,8 +109,36 @@ static void test_grid(void)
     esp_grid_free(&g);
 }
 
+/* The model of traffic.h: what a rank sends of n bytes; nothing where it is alone. */
+static void test_sent(void)
+{
+    esp_traffic then = esp_traffic_now(), t;
+    double share;
+
+    ask();
+    share = (double)(size - 1) / size;
+    esp_sent(ESP_SENT_PANELS, ESP_MOVES_ONCE, 1200, MPI_COMM_WORLD);
+    esp_sent(ESP_SENT_GRADIENTS, ESP_MOVES_TWICE, 2400, MPI_COMM_WORLD);
+    if (rank == 0) {
+        esp_sent(ESP_SENT_ACTIVATIONS, ESP_MOVES_TO_ONE, 64, MPI_COMM_WORLD);
+    }
+    esp_sent(ESP_SENT_VALUES, ESP_MOVES_TWICE, 64, MPI_COMM_SELF);
+    t = esp_traffic_now();
+    CU_ASSERT_DOUBLE_EQUAL(t.bytes[ESP_SENT_PANELS] - then.bytes[ESP_SENT_PANELS], 1200 * share,
+                           1e-9);
+    t = esp_traffic_since(&then, MPI_COMM_WORLD);
+    CU_ASSERT_DOUBLE_EQUAL(t.bytes[ESP_SENT_PANELS], 1200.0 * (size - 1), 1e-9);
+    CU_ASSERT_DOUBLE_EQUAL(t.bytes[ESP_SENT_GRADIENTS], 4800.0 * (size - 1), 1e-9);
+    CU_ASSERT_EQUAL(t.bytes[ESP_SENT_ACTIVATIONS], size > 1 ? 64 : 0);
+    CU_ASSERT_EQUAL(t.bytes[ESP_SENT_VALUES], 0);
+    CU_ASSERT_EQUAL(t.bytes[ESP_SENT_SUMS], 0);
+    CU_ASSERT_EQUAL(t.calls[ESP_SENT_PANELS], size > 1 ? size : 0);
+    CU_ASSERT_EQUAL(t.calls[ESP_SENT_ACTIVATIONS], size > 1 ? 1 : 0);
+}
+
 ESP_TEST_MAIN("base, ranks together", { "agree when all is well", test_agree_when_all_is_well },
               { "agree on the one that failed", test_agree_on_the_one_that_failed },
               { "agree on the lowest", test_agree_on_the_lowest },
               { "a stop is no error", test_a_stop_is_no_error },
-              { "broadcast a string", test_bcast_string }, { "grid", test_grid })
+              { "broadcast a string", test_bcast_string }, { "grid", test_grid },
+              { "bytes sent", test_sent })

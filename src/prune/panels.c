@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "espalier/mem.h"
+#include "espalier/traffic.h"
 
 /* A tile's G and F stay in the second-level cache while the samples go by, and its product is large
  * enough for BLAS to run at nine tenths of its speed. A panel is small beside a model and gives every
@@ -218,6 +219,8 @@ static void share_panel(esp_panels *p, size_t *begin, size_t *end, const esp_wei
         esp_share(&from, &to, n, i, grid->n_data);
         p->counts[i] = esp_count((to - from) * tile_room(w) * (p->fisher ? 2 : 1));
     }
+    esp_sent(ESP_SENT_PANELS, ESP_MOVES_ONCE,
+             n * tile_room(w) * (p->fisher ? 2 : 1) * sizeof *p->panel, grid->data);
     ESP_MPI(MPI_Reduce_scatter(MPI_IN_PLACE, p->panel, p->counts, MPI_DOUBLE, MPI_SUM, grid->data));
 }
 
@@ -326,6 +329,7 @@ static void add_vector(esp_panels *p, double *rows, const void *data, esp_dtype 
 
     if (p->gradient) {
         fill_vector(p, dy, n, start);
+        esp_sent(ESP_SENT_PANELS, ESP_MOVES_ONCE, 2 * n * sizeof *p->vector, grid->data);
         ESP_MPI(MPI_Reduce(grid->i_data ? p->vector : MPI_IN_PLACE, grid->i_data ? NULL : p->vector,
                            esp_count(2 * n), MPI_DOUBLE, MPI_SUM, 0, grid->data));
     }

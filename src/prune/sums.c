@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "espalier/mem.h"
+#include "espalier/traffic.h"
 
 /* Slots outside the blocks come before those of the blocks in every family, so that the first of
  * these indices are free for them. */
@@ -62,5 +63,6 @@ double *esp_sums_at(const esp_sums *s, size_t layer, int slot, esp_side side)
 
 void esp_sums_reduce(esp_sums *s, MPI_Comm comm)
 {
+    esp_sent(ESP_SENT_SUMS, ESP_MOVES_TWICE, s->n * sizeof *s->all, comm);
     ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, s->all, esp_count(s->n), MPI_DOUBLE, MPI_SUM, comm));
 }

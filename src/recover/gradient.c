@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "espalier/mem.h"
+#include "espalier/traffic.h"
 
 #define COLUMNS ((size_t)64) /* of a table that one thread adds up at a time */
 
@@ -101,6 +102,8 @@ static void start_stage(esp_gradient *g)
 {
     const size_t *stage = g->params->stage + g->started;
 
+    esp_sent(ESP_SENT_GRADIENTS, ESP_MOVES_TWICE, (stage[1] - stage[0]) * sizeof *g->params->grad,
+             g->comm);
     ESP_MPI(MPI_Iallreduce(MPI_IN_PLACE, g->params->grad + stage[0], esp_count(stage[1] - stage[0]),
                            MPI_FLOAT, MPI_SUM, g->comm, &g->requests[g->started]));
     g->started++;

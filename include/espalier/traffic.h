@@ -1,0 +1,47 @@
+/* traffic.h - bytes that this process has sent to other ranks, by kind. Counters of the process, never
+ * reset: who wants those of a stage takes the difference of two readings.
+ *
+ * What counts as sent, a rank's mean over the P ranks of the communicator, of n bytes:
+ *   ESP_MOVES_ONCE   (P - 1) / P n     reduce-scatter and all-gather (n: all the parts together), reduce and
+ *                                      broadcast along a tree (every rank but one passes n on once)
+ *   ESP_MOVES_TWICE  2 (P - 1) / P n   all-reduce: a reduce-scatter and an all-gather
+ *   ESP_MOVES_TO_ONE n                 a message to one rank, counted by its sender
+ * These are the least that can do; an MPI library may send more where messages are short. A few bytes of
+ * control (agreements on errors, sizes) are not counted, nor what HDF5 sends for its metadata.
+ */
+#ifndef ESPALIER_TRAFFIC_H
+#define ESPALIER_TRAFFIC_H
+
+#include <stddef.h>
+
+#include "espalier/status.h"
+
+typedef enum esp_traffic_kind {
+    ESP_SENT_PANELS,      /* score: gradients of weights, f64                          */
+    ESP_SENT_SUMS,        /* score: sums over rows and columns, f64; losses             */
+    ESP_SENT_ACTIVATIONS, /* hidden states and their gradients between stages, f32      */
+    ESP_SENT_GRADIENTS,   /* recover: gradients of what is trained, f32                 */
+    ESP_SENT_VALUES,      /* parameters and optimiser state: trained, broadcast or gathered */
+    ESP_N_SENT
+} esp_traffic_kind;
+
+typedef enum esp_moves { ESP_MOVES_ONCE, ESP_MOVES_TWICE, ESP_MOVES_TO_ONE } esp_moves;
+
+typedef struct esp_traffic {
+    double bytes[ESP_N_SENT];
+    double calls[ESP_N_SENT];
+} esp_traffic;
+
+const char *esp_traffic_name(esp_traffic_kind k); /* "panels" ... */
+
+/* Counts one operation of n bytes over comm; nothing where comm has one rank. Local. */
+void esp_sent(esp_traffic_kind k, esp_moves how, size_t n, MPI_Comm comm);
+
+/* What has been counted so far. Local. */
+esp_traffic esp_traffic_now(void);
+
+/* now - then, summed over the ranks of comm: bytes of all ranks together, calls of all ranks. The same
+ * on all of them. Collective on comm. */
+esp_traffic esp_traffic_since(const esp_traffic *then, MPI_Comm comm);
+
+#endif

@@ -1,0 +1,46 @@
+/* traffic.c - counters of bytes sent. One of the three pieces of global state. */
+#include "espalier/traffic.h"
+
+static esp_traffic counted;
+
+const char *esp_traffic_name(esp_traffic_kind k)
+{
+    static const char *const names[ESP_N_SENT] = { "panels", "sums", "activations", "gradients",
+                                                   "values" };
+
+    return names[k];
+}
+
+void esp_sent(esp_traffic_kind k, esp_moves how, size_t n, MPI_Comm comm)
+{
+    double bytes = (double)n;
+    int size;
+
+    ESP_MPI(MPI_Comm_size(comm, &size));
+    if (size == 1) {
+        return;
+    }
+    if (how != ESP_MOVES_TO_ONE) {
+        bytes *= (how == ESP_MOVES_TWICE ? 2 : 1) * (double)(size - 1) / size;
+    }
+    counted.bytes[k] += bytes;
+    counted.calls[k]++;
+}
+
+esp_traffic esp_traffic_now(void)
+{
+    return counted;
+}
+
+esp_traffic esp_traffic_since(const esp_traffic *then, MPI_Comm comm)
+{
+    esp_traffic t;
+
+    for (int k = 0; k < ESP_N_SENT; k++) {
+        t.bytes[k] = counted.bytes[k] - then->bytes[k];
+        t.calls[k] = counted.calls[k] - then->calls[k];
+    }
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, t.bytes, ESP_N_SENT, MPI_DOUBLE, MPI_SUM, comm));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, t.calls, ESP_N_SENT, MPI_DOUBLE, MPI_SUM, comm));
+    return t;
+}
