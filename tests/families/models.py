@@ -48,6 +48,7 @@ CONFIGS = {
     "baichuan2": BAICHUAN
     | dict(num_attention_heads=4, hidden_size=32, max_position_embeddings=64)
     | dict(model_max_length=64, z_loss_weight=0),
+    "baichuan2-13b": BAICHUAN | dict(model_max_length=64, z_loss_weight=0),
     "opt": COMMON
     | dict(model_type="opt", architectures=["OPTForCausalLM"], hidden_size=32, ffn_dim=72)
     | dict(num_attention_heads=4, max_position_embeddings=30, word_embed_proj_dim=32)
