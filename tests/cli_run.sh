@@ -47,6 +47,11 @@ prints '^recovered '
 for stage in score plan prune recover eval; do
     grep -q '"'$stage'": {' "$work/whole/manifest.json" || fail "no $stage in the manifest"
 done
+for kind in panels sums gradients; do
+    grep -q "\"event\":\"end\".*\"$kind\":{\"bytes\":[1-9]" "$work/whole/events.jsonl" ||
+        fail "no bytes of $kind in the events"
+    [ "$(json "$work/whole/manifest.json" "$kind" bytes)" -gt 0 ] || fail "no $kind in the manifest"
+done
 before=$(ls -l --time-style=full-iso "$work/whole/importance.h5" "$work/whole/eval.json" "$work/whole/pruned")
 on2 0 $(run "$work/whole")
 prints '^recovered '

@@ -7,6 +7,7 @@
 #include "espalier/file.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
+#include "espalier/traffic.h"
 
 const esp_stage_info esp_stages[ESP_N_STAGES] = {
     [ESP_STAGE_SCORE] = { .name = "score",
@@ -143,8 +144,26 @@ static esp_status begin(bool *done, esp_run *run, esp_stage s)
     return st;
 }
 
+/* What the ranks sent in a stage, in the log and as {kind: {"bytes", "calls"}}, all ranks together. */
+static json_t *tell_traffic(const esp_traffic *t, const char *stage)
+{
+    json_t *sent = json_object();
+
+    for (esp_traffic_kind k = 0; k < ESP_N_SENT; k++) {
+        if (t->calls[k] > 0) {
+            esp_info("%s: %s: %.3f MB sent in %.0f calls", stage, esp_traffic_name(k),
+                     t->bytes[k] / 1e6, t->calls[k]);
+            json_object_set_new(sent, esp_traffic_name(k),
+                                json_pack("{s:I, s:I}", "bytes", (json_int_t)llround(t->bytes[k]),
+                                          "calls", (json_int_t)llround(t->calls[k])));
+        }
+    }
+    return sent;
+}
+
 /* Rank 0: records how the stage ended. */
-static esp_status end(esp_run *run, const esp_stage_info *stage, esp_status st, double seconds)
+static esp_status end(esp_run *run, const esp_stage_info *stage, esp_status st, double seconds,
+                      const esp_traffic *sent)
 {
     char now[ESP_TIME_SIZE];
     json_t *record = json_deep_copy(esp_run_dir_record(&run->dir, stage->name));
@@ -158,7 +177,10 @@ static esp_status end(esp_run *run, const esp_stage_info *stage, esp_status st, 
     json_object_set_new(record, "finished", json_string(now));
     seconds = nearbyint(seconds * 1e3) / 1e3; /* the record is the same when it is read back */
     json_object_set_new(record, "duration", json_real(seconds));
-    esp_run_dir_event(&run->dir, "end", stage->name, json_pack("{s:f}", "duration", seconds));
+    json_object_set_new(record, "sent", tell_traffic(sent, stage->name));
+    esp_run_dir_event(
+        &run->dir, "end", stage->name,
+        json_pack("{s:f, s:O}", "duration", seconds, "sent", json_object_get(record, "sent")));
     return esp_run_dir_set_record(&run->dir, stage->name, record);
 }
 
@@ -167,6 +189,7 @@ static esp_status do_stage(esp_run *run, esp_stage s)
     MPI_Comm world = run->grid->world;
     bool first = run->grid->rank == 0, done = false;
     double began = esp_now();
+    esp_traffic sent = esp_traffic_now();
     esp_status st;
 
     ESP_TRY(esp_agree(world, esp_run_check_stop(run, esp_stages[s].name)));
@@ -179,7 +202,8 @@ static esp_status do_stage(esp_run *run, esp_stage s)
     }
     esp_info("%s", esp_stages[s].name);
     st = esp_agree(world, esp_stages[s].work(run));
-    return esp_agree(world, first ? end(run, &esp_stages[s], st, esp_now() - began) : st);
+    sent = esp_traffic_since(&sent, world);
+    return esp_agree(world, first ? end(run, &esp_stages[s], st, esp_now() - began, &sent) : st);
 }
 
 /* ESP_EUSAGE when a stage needs the result of one that is neither done nor asked for. */
