@@ -13,31 +13,38 @@ typedef struct shape {
     const char *more; /* further members of config.json, each after a comma; NULL: none */
 } shape;
 
-/* Every rank writes and reads a file of its own. */
-static inline void shape_model(esp_model *m, const shape *s)
+/* A model from the text of a config.json. Every rank writes and reads a file of its own. */
+static inline void config_model(esp_model *m, const char *config)
 {
-    char *root = esp_test_dir("shape"), *dir, *path, *text;
+    char *root = esp_test_dir("shape"), *dir, *path;
     int rank;
 
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     dir = esp_format("%s-%d", root, rank);
     path = esp_path(dir, "config.json");
-    text = esp_format("{\"model_type\": \"%s\", \"num_hidden_layers\": %zu, \"hidden_size\": %zu, "
-                      "\"num_attention_heads\": %zu, \"num_key_value_heads\": %zu, "
-                      "\"head_dim\": %zu, \"intermediate_size\": %zu, \"vocab_size\": %zu, "
-                      "\"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, "
-                      "\"tie_word_embeddings\": %s, \"torch_dtype\": \"bfloat16\"%s}",
-                      s->type, s->layers, s->hidden, s->heads, s->kv_heads, s->head_dim, s->mlp,
-                      s->vocab, s->tied ? "true" : "false", s->more ? s->more : "");
     ESP_REQUIRE(esp_mkdirs(dir) == ESP_OK);
-    ESP_REQUIRE(esp_file_write(path, text, strlen(text)) == ESP_OK);
+    ESP_REQUIRE(esp_file_write(path, config, strlen(config)) == ESP_OK);
     if (esp_model_shape(m, dir) != ESP_OK) {
         esp_bug(__FILE__, __LINE__, "%s", esp_error_message());
     }
-    free(text);
     free(path);
     free(dir);
     free(root);
+}
+
+static inline void shape_model(esp_model *m, const shape *s)
+{
+    char *text =
+        esp_format("{\"model_type\": \"%s\", \"num_hidden_layers\": %zu, \"hidden_size\": %zu, "
+                   "\"num_attention_heads\": %zu, \"num_key_value_heads\": %zu, "
+                   "\"head_dim\": %zu, \"intermediate_size\": %zu, \"vocab_size\": %zu, "
+                   "\"max_position_embeddings\": 64, \"rms_norm_eps\": 1e-5, "
+                   "\"tie_word_embeddings\": %s, \"torch_dtype\": \"bfloat16\"%s}",
+                   s->type, s->layers, s->hidden, s->heads, s->kv_heads, s->head_dim, s->mlp,
+                   s->vocab, s->tied ? "true" : "false", s->more ? s->more : "");
+
+    config_model(m, text);
+    free(text);
 }
 
 #endif

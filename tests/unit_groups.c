@@ -5,6 +5,57 @@
 
 #define N_MOST 1024 /* neurons, and indices of weight sides, of the small models here */
 
+/* ---- what a block computes ---------------------------------------------------------------------- */
+
+typedef enum packing {
+    APART,  /* q, k and v are three matrices                        */
+    BLOCKS, /* one matrix: the rows of all q, of all k, of all v     */
+    HEADS   /* one matrix: the rows of q, k and v a head at a time */
+} packing;
+
+/* A family as its paper or its published program has it, in the last parts of its tensor names; this
+ * table, not that of the program, says here which rows of a fused matrix are which. */
+typedef struct recipe {
+    const char *norm[2],
+        *post_norm[2];  /* before attention and MLP; behind them or NULL           */
+    const char *qkv[3]; /* one name where they are one matrix                      */
+    packing packing;
+    const char *out;
+    const char *gate, *up,
+        *down; /* gate NULL: no gate; gate = up: one matrix, the gate's rows first */
+    bool positions, stem_norm; /* learned positions; a norm behind the embedding                */
+} recipe;
+
+#define PRE_NORMS   .norm = { "input_layernorm", "post_attention_layernorm" }
+#define QKV         .qkv = { "q_proj", "k_proj", "v_proj" }
+#define LLAMA_OUT   .out = "o_proj", .down = "down_proj"
+#define LLAMA_MLP   .gate = "gate_proj", .up = "up_proj"
+#define DENSE       .out = "dense", .up = "dense_h_to_4h", .down = "dense_4h_to_h"
+#define FUSED(name) .qkv = { name }
+
+static const recipe llama = { PRE_NORMS, QKV, LLAMA_OUT, LLAMA_MLP };
+static const recipe phi3 = { PRE_NORMS,         FUSED("qkv_proj"),      LLAMA_OUT,
+                             .packing = BLOCKS, .gate = "gate_up_proj", .up = "gate_up_proj" };
+static const recipe baichuan = { PRE_NORMS, FUSED("W_pack"), LLAMA_OUT, LLAMA_MLP,
+                                 .packing = BLOCKS };
+static const recipe chatglm2 = { PRE_NORMS, FUSED("query_key_value"), DENSE, .packing = BLOCKS,
+                                 .gate = "dense_h_to_4h" };
+static const recipe chatglm = { PRE_NORMS, FUSED("query_key_value"), DENSE, .packing = HEADS };
+static const recipe bloom = { PRE_NORMS, FUSED("query_key_value"), DENSE, .packing = HEADS,
+                              .stem_norm = true };
+static const recipe gemma2 = { .norm = { "input_layernorm", "pre_feedforward_layernorm" },
+                               .post_norm = { "post_attention_layernorm",
+                                              "post_feedforward_layernorm" },
+                               QKV,
+                               LLAMA_OUT,
+                               LLAMA_MLP };
+static const recipe opt = { .norm = { "self_attn_layer_norm", "final_layer_norm" },
+                            QKV,
+                            .out = "out_proj",
+                            .up = "fc1",
+                            .down = "fc2",
+                            .positions = true };
+
 /* ---- the graph by enumeration ------------------------------------------------------------------ */
 
 /* Index `at + i` of the list of all weight indices belongs to neuron `first + i`. */
@@ -60,10 +111,21 @@ static void merge(size_t first, size_t second, size_t n)
     }
 }
 
-static void weight_side(size_t layer, const char *role, esp_side side, size_t first, size_t n)
+/* Of a block: OPT has the same name outside. */
+static int slot_of(const char *role)
 {
-    b.sides[b.n_sides++] =
-        (side_ref){ layer, esp_arch_slot(b.m->arch, role), side, b.n_indices, first, n };
+    int slot = ESP_SLOT_BLOCK;
+
+    while (strcmp(esp_slot_role(&b.m->arch->slots[slot]), role) != 0) {
+        slot++;
+        ESP_REQUIRE((size_t)slot < b.m->arch->n_slots);
+    }
+    return slot;
+}
+
+static void weight_side(size_t layer, int slot, esp_side side, size_t first, size_t n)
+{
+    b.sides[b.n_sides++] = (side_ref){ layer, slot, side, b.n_indices, first, n };
     b.n_indices += n;
     ESP_REQUIRE(b.n_indices <= N_MOST && b.n_sides <= 64);
 }
@@ -73,34 +135,66 @@ static size_t matrix(size_t layer, const char *role, size_t in, size_t n_in, siz
 {
     size_t out = neurons(n_out);
 
-    weight_side(layer, role, ESP_COLS, in, n_in);
-    weight_side(layer, role, ESP_ROWS, out, n_out);
+    weight_side(layer, slot_of(role), ESP_COLS, in, n_in);
+    weight_side(layer, slot_of(role), ESP_ROWS, out, n_out);
     return out;
 }
 
-static size_t norm(size_t layer, const char *role, size_t in, size_t n)
+static size_t norm(size_t layer, int slot, size_t in, size_t n)
 {
     size_t out = neurons(n);
 
-    weight_side(layer, role, ESP_ROWS, out, n);
+    weight_side(layer, slot, ESP_ROWS, out, n);
     merge(in, out, n);
     return out;
 }
 
-/* x + attention(norm(x)), written out for the LLaMA block. */
-static size_t attention(size_t l, size_t x)
+/* role NULL: there is none */
+static size_t block_norm(size_t layer, const char *role, size_t in, size_t n)
+{
+    return role ? norm(layer, slot_of(role), in, n) : in;
+}
+
+/* First neurons of q, k and v of a layer. */
+typedef struct qkv_place {
+    size_t q, k, v;
+    size_t step; /* neurons from a head to the next */
+} qkv_place;
+
+static qkv_place project(const recipe *r, size_t l, size_t h)
+{
+    size_t D = b.m->dims.hidden, d = b.m->dims.head_dim, all;
+    size_t Hd = b.m->dims.layer[l].heads * d, Kd = b.m->dims.layer[l].kv_heads * d;
+    qkv_place at = { .step = d };
+
+    if (r->packing == APART) {
+        at.q = matrix(l, r->qkv[0], h, D, Hd);
+        at.k = matrix(l, r->qkv[1], h, D, Kd);
+        at.v = matrix(l, r->qkv[2], h, D, Kd);
+        return at;
+    }
+    all = matrix(l, r->qkv[0], h, D, Hd + 2 * Kd);
+    if (r->packing == BLOCKS) {
+        return (qkv_place){ all, all + Hd, all + Hd + Kd, d };
+    }
+    return (qkv_place){ all, all + d, all + 2 * d, 3 * d };
+}
+
+/* x + attention(norm(x)). Where the norm's output is what is added to, it is x, index by index. Norms of
+ * a head's channels (Qwen3) have one weight for all heads, no index of which goes with a head. */
+static size_t attention(const recipe *r, size_t l, size_t x)
 {
     size_t D = b.m->dims.hidden, d = b.m->dims.head_dim;
     size_t H = b.m->dims.layer[l].heads, K = b.m->dims.layer[l].kv_heads;
-    size_t h1 = norm(l, "input_layernorm", x, D);
-    size_t q = matrix(l, "q_proj", h1, D, H * d), k = matrix(l, "k_proj", h1, D, K * d);
-    size_t v = matrix(l, "v_proj", h1, D, K * d), mixed = neurons(H * d), o;
+    qkv_place at = project(r, l, block_norm(l, r->norm[0], x, D));
+    size_t mixed = neurons(H * d), o;
 
     for (size_t h = 0; h < H; h++) {
         size_t g = h / (H / K);
 
         for (size_t c = 0; c < d; c++) {
-            size_t of_head[] = { q + h * d + c, k + g * d + c, v + g * d + c, mixed + h * d + c };
+            size_t of_head[] = { at.q + h * at.step + c, at.k + g * at.step + c,
+                                 at.v + g * at.step + c, mixed + h * d + c };
 
             merge_one(of_head[0], of_head[1]);
             merge_one(of_head[2], of_head[3]);
@@ -110,19 +204,26 @@ static size_t attention(size_t l, size_t x)
         }
     }
     b.n_heads += (int)K;
-    o = matrix(l, "o_proj", mixed, H * d, D);
+    o = block_norm(l, r->post_norm[0], matrix(l, r->out, mixed, H * d, D), D);
     merge(x, o, D);
     return o;
 }
 
-static size_t mlp(size_t l, size_t x)
+static size_t mlp(const recipe *r, size_t l, size_t x)
 {
-    size_t D = b.m->dims.hidden, F = b.m->dims.layer[l].mlp;
-    size_t h2 = norm(l, "post_attention_layernorm", x, D);
-    size_t gate = matrix(l, "gate_proj", h2, D, F), up = matrix(l, "up_proj", h2, D, F), down;
+    size_t D = b.m->dims.hidden, F = b.m->dims.layer[l].mlp, up, down;
+    size_t h = block_norm(l, r->norm[1], x, D);
 
-    merge(gate, up, F);
-    down = matrix(l, "down_proj", gate, F, D);
+    if (r->gate == r->up) {
+        up = matrix(l, r->up, h, D, 2 * F);
+        merge(up, up + F, F);
+    } else {
+        up = matrix(l, r->up, h, D, F);
+        if (r->gate) {
+            merge(matrix(l, r->gate, h, D, F), up, F);
+        }
+    }
+    down = block_norm(l, r->post_norm[1], matrix(l, r->down, up, F, D), D);
     merge(x, down, D);
     return down;
 }
@@ -153,23 +254,33 @@ static void connect_all(size_t in, size_t n_in, size_t out, size_t n_out)
     }
 }
 
-static void enumerate(const esp_model *m)
+/* Tokens and learned positions to the input of the first block. */
+static size_t stem(const recipe *r)
+{
+    size_t D = b.m->dims.hidden, x = neurons(D);
+
+    weight_side(ESP_NO_LAYER, ESP_SLOT_EMBED, ESP_COLS, x, D);
+    if (r->positions) {
+        weight_side(ESP_NO_LAYER, ESP_SLOT_POSITION, ESP_COLS, x, D);
+    }
+    return r->stem_norm ? norm(ESP_NO_LAYER, ESP_SLOT_STEM_NORM, x, D) : x;
+}
+
+static void enumerate(const recipe *r, const esp_model *m)
 {
     size_t D = m->dims.hidden, V = m->dims.vocab, tokens, x, last, logits;
 
     memset(&b, 0, sizeof b);
     b.m = m;
     tokens = neurons(V);
-    x = neurons(D);
-    weight_side(ESP_NO_LAYER, "embed_tokens", ESP_COLS, x, D);
-    last = x;
+    last = x = stem(r);
     for (size_t l = 0; l < m->dims.n_layers; l++) {
-        last = mlp(l, attention(l, last));
+        last = mlp(r, l, attention(r, l, last));
     }
-    last = norm(ESP_NO_LAYER, "norm", last, D);
+    last = norm(ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, last, D);
     logits = neurons(V);
     if (!m->tied) {
-        weight_side(ESP_NO_LAYER, "lm_head", ESP_COLS, last, D);
+        weight_side(ESP_NO_LAYER, ESP_SLOT_HEAD, ESP_COLS, last, D);
     }
     connect();
     connect_all(tokens, V, x, D);
@@ -318,18 +429,25 @@ static void compare_with(const esp_groups *g)
     free(met);
 }
 
-static void check_shape(const shape *s)
+/* Frees m. */
+static void check_model(const recipe *r, esp_model *m)
 {
-    esp_model m;
     esp_groups g;
 
-    shape_model(&m, s);
-    esp_groups_find(&g, &m);
-    enumerate(&m);
+    esp_groups_find(&g, m);
+    enumerate(r, m);
     compare_with(&g);
     esp_groups_free(&g);
     esp_groups_free(&g);
-    esp_model_free(&m);
+    esp_model_free(m);
+}
+
+static void check_shape(const recipe *r, const shape *s)
+{
+    esp_model m;
+
+    shape_model(&m, s);
+    check_model(r, &m);
 }
 
 static void test_enumerated(void)
@@ -339,57 +457,112 @@ static void test_enumerated(void)
         { "llama", 2, 8, 4, 4, 2, 6, 5, false, NULL },   /* as many key/value heads  */
         { "mistral", 2, 6, 4, 1, 4, 5, 3, false, NULL }, /* one key/value head       */
         { "qwen2", 1, 8, 4, 2, 4, 6, 5, true, NULL },    /* biases, wide heads       */
+        { "qwen3", 2, 8, 4, 2, 4, 6, 5, true, NULL },    /* norms of heads           */
         { "llama", 3, 8, 4, 2, 2, 6, 5, false,           /* layers of their own size */
           ", \"espalier\": {\"num_attention_heads\": [4, 2, 6], "
           "\"num_key_value_heads\": [2, 1, 3], \"intermediate_size\": [6, 1, 9]}" },
     };
 
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
-        check_shape(&shapes[i]);
+        check_shape(&llama, &shapes[i]);
     }
+}
+
+#define UNEVEN                                                                            \
+    ", \"espalier\": {\"num_attention_heads\": [4, 2], \"num_key_value_heads\": [2, 1], " \
+    "\"intermediate_size\": [6, 1]}"
+#define UNEVEN_HEADS                                                                      \
+    ", \"espalier\": {\"num_attention_heads\": [3, 1], \"num_key_value_heads\": [3, 1], " \
+    "\"intermediate_size\": [6, 1]}"
+#define BLOOM ", \"n_layer\": 2, \"n_head\": 4, \"seq_length\": 64"
+#define CHATGLM                                                                    \
+    ", \"num_layers\": 2, \"inner_hidden_size\": 7, \"max_sequence_length\": 64, " \
+    "\"bos_token_id\": 1, \"eos_token_id\": 2, \"mask_token_id\": 3, \"gmask_token_id\": 4"
+#define CHATGLM2                                                                           \
+    ", \"num_layers\": 2, \"multi_query_attention\": true, \"multi_query_group_num\": 2, " \
+    "\"ffn_hidden_size\": 6, \"kv_channels\": 4, \"padded_vocab_size\": 5, \"seq_length\": 64"
+
+static void test_families(void)
+{
+    static const struct {
+        const recipe *recipe;
+        shape shape;
+    } families[] = {
+        { &phi3, { "phi3", 2, 8, 4, 2, 2, 6, 5, false, NULL } },
+        { &phi3, { "phi3", 2, 8, 4, 2, 2, 6, 5, true, UNEVEN } },
+        { &baichuan, { "baichuan", 2, 8, 4, 4, 2, 6, 5, false, NULL } },
+        { &baichuan, { "baichuan", 2, 8, 4, 4, 2, 6, 5, false, UNEVEN_HEADS } },
+        { &chatglm2, { "chatglm", 2, 8, 4, 2, 4, 6, 5, false, CHATGLM2 } },
+        { &chatglm2, { "chatglm", 2, 8, 4, 2, 4, 6, 5, false, CHATGLM2 UNEVEN } },
+        { &chatglm, { "chatglm", 2, 8, 2, 2, 4, 7, 5, false, CHATGLM } },
+        { &chatglm, { "chatglm", 2, 8, 2, 2, 4, 7, 5, false, CHATGLM UNEVEN_HEADS } },
+        { &bloom, { "bloom", 2, 8, 4, 4, 2, 32, 5, true, BLOOM } },
+        { &bloom, { "bloom", 2, 8, 4, 4, 2, 32, 5, false, BLOOM UNEVEN_HEADS } },
+        { &gemma2, { "gemma2", 2, 8, 4, 2, 4, 6, 5, true, NULL } },
+        { &opt, { "opt", 2, 8, 4, 4, 2, 6, 5, true, ", \"ffn_dim\": 6" } },
+        { &opt, { "opt", 2, 8, 4, 4, 2, 6, 5, true, ", \"ffn_dim\": 6" UNEVEN_HEADS } },
+    };
+    esp_model m;
+
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        check_shape(families[i].recipe, &families[i].shape);
+    }
+    config_model(&m, "{\"model_type\": \"baichuan\", \"num_hidden_layers\": 2, \"hidden_size\": 8, "
+                     "\"num_attention_heads\": 4, \"intermediate_size\": 6, \"vocab_size\": 5, "
+                     "\"model_max_length\": 64}");
+    CU_ASSERT(m.arch->alibi); /* the 13B one */
+    check_model(&baichuan, &m);
 }
 
 /* ---- units, order and channels ----------------------------------------------------------------- */
 
-static void check_labels(const esp_unit *u, const esp_model *m, const char *expected)
+static void check_labels(const esp_unit *u, const char *expected)
 {
     char text[256] = "";
     size_t at = 0;
 
     for (size_t i = 0; i < u->n_structures; i++) {
         at += (size_t)snprintf(text + at, sizeof text - at, "%s%s", i ? " " : "",
-                               m->arch->slots[u->structures[i].slot].label);
+                               u->structures[i].label);
     }
     CU_ASSERT_STRING_EQUAL(text, expected);
 }
 
-static void test_order(void)
+static void check_order(const shape *s, const char *attention, const char *mlp, const char *hidden)
 {
-    static const shape s = { "llama", 1, 8, 4, 2, 2, 6, 5, false, NULL };
-    shape tied = s;
     esp_model m;
     esp_groups g;
 
-    shape_model(&m, &s);
+    shape_model(&m, s);
     esp_groups_find(&g, &m);
     CU_ASSERT_EQUAL(g.n_units, 3);
     CU_ASSERT_EQUAL(g.units[0].kind, ESP_UNIT_ATTENTION);
     CU_ASSERT_EQUAL(g.units[1].kind, ESP_UNIT_MLP);
     CU_ASSERT_EQUAL(g.units[2].kind, ESP_UNIT_HIDDEN);
-    check_labels(&g.units[0], &m, "q k v o");
-    check_labels(&g.units[1], &m, "gate up down");
-    check_labels(&g.units[2], &m, "embed norm1 q k v o norm2 gate up down norm head");
+    check_labels(&g.units[0], attention);
+    check_labels(&g.units[1], mlp);
+    check_labels(&g.units[2], hidden);
     CU_ASSERT_EQUAL(g.units[2].layer, ESP_NO_LAYER);
     CU_ASSERT_EQUAL(g.units[2].structures[0].side, ESP_COLS);
     esp_groups_free(&g);
     esp_model_free(&m);
+}
 
-    tied.tied = true;
-    shape_model(&m, &tied);
-    esp_groups_find(&g, &m);
-    check_labels(&g.units[2], &m, "embed norm1 q k v o norm2 gate up down norm");
-    esp_groups_free(&g);
-    esp_model_free(&m);
+static void test_order(void)
+{
+    static const shape untied = { "llama", 1, 8, 4, 2, 2, 6, 5, false, NULL };
+    static const shape tied = { "llama", 1, 8, 4, 2, 2, 6, 5, true, NULL };
+    static const shape fused = { "phi3", 1, 8, 4, 2, 2, 6, 5, false, NULL };
+    static const shape by_head = {
+        "bloom", 1, 8, 4, 4, 2, 32, 5, true, ", \"n_layer\": 1, \"n_head\": 4, \"seq_length\": 9"
+    };
+
+    check_order(&untied, "q k v o", "gate up down",
+                "embed norm1 q k v o norm2 gate up down norm head");
+    check_order(&tied, "q k v o", "gate up down", "embed norm1 q k v o norm2 gate up down norm");
+    check_order(&fused, "q k v o", "gate up down",
+                "embed norm1 qkv o norm2 gate_up down norm head");
+    check_order(&by_head, "q k v o", "up down", "embed norm0 norm1 qkv o norm2 up down norm");
 }
 
 /* Channel c of every query head of a group is channel c of the group. */
@@ -443,5 +616,6 @@ static void test_large(void)
     esp_model_free(&m);
 }
 
-ESP_TEST_MAIN("groups", { "enumerated neurons", test_enumerated }, { "order", test_order },
+ESP_TEST_MAIN("groups", { "enumerated neurons", test_enumerated },
+              { "enumerated neurons of families", test_families }, { "order", test_order },
               { "channels", test_channels }, { "model of real size", test_large })
