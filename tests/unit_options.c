@@ -55,6 +55,66 @@ static void test_defaults(void)
     esp_config_free(&c);
 }
 
+/* Bytes have units, and are told in the largest binary one that divides them. */
+static void test_bytes(void)
+{
+    static const struct {
+        const char *set, *text;
+        size_t bytes;
+    } cases[] = { { "memory_limit=6 GiB", "6 GiB", (size_t)6 << 30 },
+                  { "memory_limit=1.5GiB", "1536 MiB", (size_t)3 << 29 },
+                  { "memory_limit=500 MB", "500000000", 500000000 },
+                  { "memory_limit=12345", "12345", 12345 },
+                  { "memory_limit=0", "0", 0 } };
+    const esp_option *o = esp_option_find("memory_limit");
+    static const char *const wrong[] = { "memory_limit=6 GB/s", "memory_limit=-1",
+                                         "memory_limit=GiB", "memory_limit=1e30" };
+    esp_config c;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *set = esp_strdup(cases[i].set), *text;
+
+        CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, &set, 1), ESP_OK);
+        CU_ASSERT_EQUAL(c.memory_limit, cases[i].bytes);
+        text = esp_option_text(&c, o);
+        CU_ASSERT_STRING_EQUAL(text, cases[i].text);
+        free(text);
+        free(set);
+        esp_config_free(&c);
+    }
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char *set = esp_strdup(wrong[i]);
+
+        CU_ASSERT_EQUAL(esp_config_load(&c, NULL, &set, 1), ESP_EUSAGE);
+        CU_ASSERT(strstr(esp_error_message(), "memory_limit") != NULL);
+        free(set);
+    }
+    CU_ASSERT_EQUAL_FATAL(load_text(&c, "memory_limit = \"2 GiB\";"), ESP_OK);
+    CU_ASSERT_EQUAL(c.memory_limit, (size_t)2 << 30);
+    esp_config_free(&c);
+    CU_ASSERT_EQUAL_FATAL(load_text(&c, "memory_limit = 6442450944;"), ESP_OK);
+    CU_ASSERT_EQUAL(c.memory_limit, (size_t)6 << 30);
+    esp_config_free(&c);
+}
+
+/* "@file" among the assignments: its settings, over what came before and under what follows. */
+static void test_second_file(void)
+{
+    char *path = esp_test_dir("more.cfg"), *at = esp_format("@%s", path);
+    char *sets[] = { "cluster.nodes=2", at, "cluster.cores=8" };
+    static const char text[] = "cluster = { nodes = 4; cores = 64; memory = \"256 GiB\"; };";
+    esp_config c;
+
+    CU_ASSERT_EQUAL(esp_file_write(path, text, strlen(text)), ESP_OK);
+    CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, sets, 3), ESP_OK);
+    CU_ASSERT_EQUAL(c.cluster.nodes, 4);
+    CU_ASSERT_EQUAL(c.cluster.cores, 8);
+    CU_ASSERT_EQUAL(c.cluster.memory, (size_t)256 << 30);
+    esp_config_free(&c);
+    free(at);
+    free(path);
+}
+
 static void test_file(void)
 {
     esp_config c;
@@ -219,7 +279,8 @@ static void test_need(void)
     esp_config_free(&c);
 }
 
-ESP_TEST_MAIN("options", { "defaults", test_defaults }, { "file", test_file }, { "-s", test_sets },
+ESP_TEST_MAIN("options", { "defaults", test_defaults }, { "bytes", test_bytes },
+              { "a second file", test_second_file }, { "file", test_file }, { "-s", test_sets },
               { "refused in a file", test_refused }, { "refused in -s", test_refused_sets },
               { "text gives the same settings", test_text },
               { "names fit enumerations", test_choices }, { "need", test_need })

@@ -36,6 +36,7 @@ typedef struct esp_layer_ranges {
 typedef struct esp_config {
     char *model, *run_dir;
     size_t seed;
+    size_t memory_limit; /* bytes of anonymous memory of a rank; 0: none */
     struct {
         char *corpus, *tokens, *field;
         size_t samples, sequence;
@@ -92,11 +93,21 @@ typedef struct esp_config {
     struct {
         size_t layers, threads;
     } parallel;
+    struct {
+        size_t nodes, cores, memory;
+        double core_gflops, memory_bandwidth; /* GFLOP/s; GB/s as all bandwidths */
+        double network_bandwidth, latency;    /* latency in microseconds         */
+        double read_bandwidth, write_bandwidth;
+    } cluster;
+    struct {
+        size_t ranks, documents, windows;
+    } estimate;
 } esp_config;
 
 typedef enum esp_option_type {
     ESP_O_STRING, /* char *                                                           */
     ESP_O_COUNT,  /* size_t                                                           */
+    ESP_O_BYTES,  /* size_t; text may have a unit: "6 GiB"                             */
     ESP_O_NUMBER, /* double                                                           */
     ESP_O_BOOL,   /* bool                                                             */
     ESP_O_CHOICE, /* unsigned: index into choices                                     */
@@ -119,7 +130,8 @@ typedef struct esp_option {
 extern const esp_option esp_options[]; /* [esp_n_options], settings of a group together */
 extern const size_t esp_n_options;
 
-/* Reads file (NULL: none) over the defaults, then each of sets ("path=value"), and checks the whole.
+/* Reads file (NULL: none) over the defaults, then each of sets ("path=value", or "@file" for all that
+ * a file sets), and checks the whole.
  * ESP_EUSAGE naming file and line (or -s), the setting, its value, and the nearest known name or the
  * range; *c is {0} then. Local. */
 esp_status esp_config_load(esp_config *c, const char *file, char *const *sets, size_t n_sets);

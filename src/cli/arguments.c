@@ -6,11 +6,12 @@
 #include "command_impl.h"
 #include "espalier/mem.h"
 
-enum { CHECK = 256, SHOW, REFERENCE };
+enum { CHECK = 256, SHOW, REFERENCE, CLUSTER };
 
 static const struct option long_options[] = {
     { "config", required_argument, NULL, 'c' },
     { "set", required_argument, NULL, 's' },
+    { "cluster", required_argument, NULL, CLUSTER },
     { "force", no_argument, NULL, 'f' },
     { "verbose", no_argument, NULL, 'v' },
     { "quiet", no_argument, NULL, 'q' },
@@ -21,6 +22,13 @@ static const struct option long_options[] = {
     { "reference", no_argument, NULL, REFERENCE },
     { 0 },
 };
+
+/* Takes set. */
+static void add_set(esp_arguments *a, char *set)
+{
+    a->sets = esp_grow(a->sets, a->n_sets + 1, sizeof *a->sets);
+    a->sets[a->n_sets++] = set;
+}
 
 static esp_status take(esp_arguments *a, int option, const char *given)
 {
@@ -33,8 +41,10 @@ static esp_status take(esp_arguments *a, int option, const char *given)
         a->file = optarg;
         break;
     case 's':
-        a->sets = esp_grow(a->sets, a->n_sets + 1, sizeof *a->sets);
-        a->sets[a->n_sets++] = optarg;
+        add_set(a, esp_strdup(optarg));
+        break;
+    case CLUSTER:
+        add_set(a, esp_format("@%s", optarg));
         break;
     case 'f':
         a->force = true;
@@ -101,6 +111,9 @@ esp_status esp_arguments_read(esp_arguments *a, int argc, char **argv)
 
 void esp_arguments_free(esp_arguments *a)
 {
+    for (size_t i = 0; i < a->n_sets; i++) {
+        free(a->sets[i]);
+    }
     free(a->sets);
     *a = (esp_arguments){ 0 };
 }

@@ -39,7 +39,7 @@ esp_status cmd_synth(const esp_invocation *in);
 typedef struct esp_arguments {
     const char *command; /* NULL: none */
     const char *file;    /* -c, or config --check */
-    char **sets;         /* [n_sets] of -s; owned  */
+    char **sets;         /* [n_sets] of -s, and @FILE of --cluster; owned, each owned */
     size_t n_sets;
     bool force, quiet, verbose;
     bool help, version, check, show, reference;

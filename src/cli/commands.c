@@ -3,7 +3,7 @@
 
 #include "command_impl.h"
 
-#define COMMON "model run_dir seed parallel"
+#define COMMON "model run_dir seed memory_limit parallel"
 
 const esp_command esp_commands[] = {
     { "inspect", "print architecture, parameters, MACs and groups of a model", cmd_inspect,

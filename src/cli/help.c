@@ -10,6 +10,8 @@ static void print_options(void)
          "  -c, --config FILE      settings (libconfig); paths in it are relative to the current "
          "folder\n"
          "  -s, --set PATH=VALUE   a setting over those of the file; lists with commas between\n"
+         "      --cluster FILE     the same as -s @FILE: settings of another file, over those "
+         "before\n"
          "  -f, --force            do stages anew that were done with other settings, and all "
          "later ones\n"
          "  -v, --verbose          say more;  -q, --quiet  say nothing but errors and results\n"

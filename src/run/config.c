@@ -38,6 +38,8 @@ static bool takes(esp_option_type option, int type)
     switch (option) {
     case ESP_O_COUNT:
         return whole;
+    case ESP_O_BYTES:
+        return whole || type == CONFIG_TYPE_STRING;
     case ESP_O_NUMBER:
         return whole || type == CONFIG_TYPE_FLOAT;
     case ESP_O_BOOL:
@@ -242,6 +244,9 @@ static esp_status take_assignment(esp_config *c, const char *assignment)
     char *path;
     esp_status st;
 
+    if (*assignment == '@') {
+        return take_file(c, assignment + 1);
+    }
     if (!equals) {
         return esp_fail(ESP_EUSAGE, "-s %s: must be path=value", assignment);
     }

@@ -45,6 +45,7 @@ static void put_value(FILE *to, const esp_option *o, const char *text)
 {
     switch (o->type) {
     case ESP_O_STRING:
+    case ESP_O_BYTES:
     case ESP_O_CHOICE:
         put_string(to, text, strlen(text));
         break;

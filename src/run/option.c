@@ -93,6 +93,8 @@ char *esp_option_wants(const esp_option *o)
     switch (o->type) {
     case ESP_O_COUNT:
         return bounded("a whole number", o);
+    case ESP_O_BYTES:
+        return esp_strdup("bytes, or a number with a unit such as 6 GiB or 500 MB");
     case ESP_O_NUMBER:
         return bounded("a number", o);
     case ESP_O_BOOL:
@@ -167,6 +169,36 @@ static bool to_count(size_t *v, const esp_option *o, const char *text)
            (double)u <= o->max;
 }
 
+static const struct {
+    const char *name;
+    double bytes;
+} units[] = { { "GiB", 1073741824 },
+              { "MiB", 1048576 },
+              { "KiB", 1024 },
+              { "TiB", 1099511627776 },
+              { "GB", 1e9 },
+              { "MB", 1e6 },
+              { "KB", 1e3 },
+              { "TB", 1e12 },
+              { "", 1 } };
+
+static bool to_bytes(size_t *v, const char *text)
+{
+    char *end;
+    double number = strtod(text, &end);
+    bool ok = end != text && isfinite(number) && number >= 0;
+
+    end += strspn(end, " ");
+    for (size_t i = 0; ok && i < sizeof units / sizeof *units; i++) {
+        if (strcmp(end, units[i].name) == 0) {
+            number *= units[i].bytes;
+            *v = (size_t)number;
+            return number < 9007199254740992.0; /* a whole number as a double */
+        }
+    }
+    return false;
+}
+
 static bool to_bool(bool *v, const char *text)
 {
     *v = strcmp(text, "true") == 0;
@@ -227,6 +259,8 @@ static bool to_value(void *v, const esp_option *o, const char *text)
     switch (o->type) {
     case ESP_O_COUNT:
         return to_count(v, o, text);
+    case ESP_O_BYTES:
+        return to_bytes(v, text);
     case ESP_O_NUMBER:
         return to_number(v, o, text);
     case ESP_O_BOOL:
@@ -359,6 +393,19 @@ static char *layers_text(const esp_layer_ranges *v)
     return s;
 }
 
+/* In binary units where it is a whole number of them. */
+static char *bytes_text(size_t v)
+{
+    for (size_t i = 0; v > 0 && i < 3; i++) {
+        size_t unit = (size_t)units[i].bytes;
+
+        if (v % unit == 0) {
+            return esp_format("%zu %s", v / unit, units[i].name);
+        }
+    }
+    return esp_format("%zu", v);
+}
+
 char *esp_option_text(const esp_config *c, const esp_option *o)
 {
     const void *v = value_of(c, o);
@@ -366,6 +413,8 @@ char *esp_option_text(const esp_config *c, const esp_option *o)
     switch (o->type) {
     case ESP_O_COUNT:
         return esp_format("%zu", *(const size_t *)v);
+    case ESP_O_BYTES:
+        return bytes_text(*(const size_t *)v);
     case ESP_O_NUMBER:
         return number_text(*(const double *)v);
     case ESP_O_BOOL:

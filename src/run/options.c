@@ -26,6 +26,9 @@ const esp_option esp_options[] = {
     { "seed", ESP_O_COUNT, AT(seed), "42", 0, ANY, NULL, SCORE | PLAN | RECOVER,
       "of samples drawn, criterion random, adapters, dropout, order of training, text and synth" },
 
+    { "memory_limit", ESP_O_BYTES, AT(memory_limit), "0", 0, ANY, NULL, 0,
+      "of each rank, its anonymous memory: work is done in pieces that fit, or refused before it begins; 0: none" },
+
     { "calibration.corpus", ESP_O_STRING, AT(calibration.corpus), "", 0, 0, NULL, SCORE,
       "text to draw samples from: plain text, JSONL, Alpaca JSON, or a token file (.h5)" },
     { "calibration.tokens", ESP_O_STRING, AT(calibration.tokens), "", 0, 0, NULL, SCORE,
@@ -190,6 +193,32 @@ const esp_option esp_options[] = {
       "ranks that share the layers of one copy of the model; this version has data parallelism alone" },
     { "parallel.threads", ESP_O_COUNT, AT(parallel.threads), "0", 0, 4096, NULL, 0,
       "OpenMP threads of a rank; 0: as OMP_NUM_THREADS says" },
+
+    { "cluster.nodes", ESP_O_COUNT, AT(cluster.nodes), "1", 1, ANY, NULL, 0,
+      "nodes that estimate counts with" },
+    { "cluster.cores", ESP_O_COUNT, AT(cluster.cores), "0", 0, 4096, NULL, 0,
+      "cores of a node; 0: as many as here" },
+    { "cluster.memory", ESP_O_BYTES, AT(cluster.memory), "0", 0, ANY, NULL, 0,
+      "of a node; 0: as much as here" },
+    { "cluster.core_gflops", ESP_O_NUMBER, AT(cluster.core_gflops), "0", 0, ANY, NULL, 0,
+      "GFLOP/s of sgemm on a core while all are at work; 0: measured here" },
+    { "cluster.memory_bandwidth", ESP_O_NUMBER, AT(cluster.memory_bandwidth), "0", 0, ANY, NULL, 0,
+      "GB/s of a node, read and written by copies; 0: measured here" },
+    { "cluster.network_bandwidth", ESP_O_NUMBER, AT(cluster.network_bandwidth), "12.5", 0.001, ANY, NULL, 0,
+      "GB/s that a node sends and, at the same time, receives" },
+    { "cluster.latency", ESP_O_NUMBER, AT(cluster.latency), "2", 0, ANY, NULL, 0,
+      "microseconds of a short message between nodes" },
+    { "cluster.read_bandwidth", ESP_O_NUMBER, AT(cluster.read_bandwidth), "0", 0, ANY, NULL, 0,
+      "GB/s of the file system to all nodes together; 0: what is read lies in memory" },
+    { "cluster.write_bandwidth", ESP_O_NUMBER, AT(cluster.write_bandwidth), "1", 0.001, ANY, NULL, 0,
+      "GB/s from all nodes together" },
+
+    { "estimate.ranks", ESP_O_COUNT, AT(estimate.ranks), "0", 0, ANY, NULL, 0,
+      "ranks of a node; 0: the best number" },
+    { "estimate.documents", ESP_O_COUNT, AT(estimate.documents), "50000", 1, ANY, NULL, 0,
+      "samples of recover.corpus, of recover.cutoff tokens each" },
+    { "estimate.windows", ESP_O_COUNT, AT(estimate.windows), "2000", 1, ANY, NULL, 0,
+      "windows of eval.corpus, where eval.samples does not limit them" },
 };
 /* clang-format on */
 
