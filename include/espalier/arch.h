@@ -168,4 +168,7 @@ const char *esp_slot_role(const esp_slot *s);
 /* Slot of a role such as "q_proj", -1 when there is none. Local. */
 int esp_arch_slot(const esp_arch *a, const char *role);
 
+/* What is added to the weight (not the bias) of a slot before it is used. Local. */
+float esp_slot_plus(const esp_arch *a, int slot);
+
 #endif

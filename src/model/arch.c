@@ -47,3 +47,8 @@ int esp_arch_slot(const esp_arch *a, const char *role)
     }
     return -1;
 }
+
+float esp_slot_plus(const esp_arch *a, int slot)
+{
+    return a->slots[slot].cols == ESP_W_ONE && a->norm == ESP_NORM_RMS_ONE ? 1 : 0;
+}

@@ -51,11 +51,6 @@ void esp_f32_free(esp_f32 *f)
     *f = (esp_f32){ 0 };
 }
 
-float esp_slot_plus(const esp_arch *a, int slot)
-{
-    return a->slots[slot].cols == ESP_W_ONE && a->norm == ESP_NORM_RMS_ONE ? 1 : 0;
-}
-
 /* The f32 weights of a layer: of the one layer in memory, or of all. */
 static esp_f32 *weights_of(const esp_pass *p, size_t layer)
 {

@@ -31,9 +31,6 @@ typedef struct esp_block {
  * aligned and plus is 0, else made in f's room, which grows as needed. Local. */
 void esp_f32_load(esp_f32 *f, const esp_weight *w, float plus);
 
-/* What is added to the weight of a slot before it is used. Local. */
-float esp_slot_plus(const esp_arch *a, int slot);
-
 /* y = norm(x) for rows of n = w's rows channels, and back: dx accumulates; the gradients of weight and
  * bias, a row a sample, are set in room [2, n_samples, n] (NULL: not wanted). batch's samples start at
  * rows of x. Local. */

@@ -7,12 +7,15 @@
 #include "espalier/mem.h"
 #include "espalier/model_save.h"
 
+#define TILE ((size_t)4096) /* elements in f32 at once */
+
 /* Where the model that is written comes from. */
 typedef struct cut {
     const esp_model *model;
     size_t *layer; /* [layers that stay] owned: the number each has in the model              */
     esp_kept
-        *side[2]; /* [n_layers * n_slots] owned: kept rows and columns; total 0: all are kept */
+        *side[2];  /* [n_layers * n_slots] owned: kept rows and columns; total 0: all are kept */
+    float *factor; /* [n_slots] owned: of the weights, see keep_scales */
 } cut;
 
 /* Slots outside the blocks come first, so their indices are free among those of layer 0. */
@@ -74,6 +77,10 @@ static void cut_init(cut *c, const esp_model *m, const esp_groups *g, const esp_
             c->layer[n++] = l;
         }
     }
+    ESP_NEW(c->factor, m->arch->n_slots);
+    for (size_t i = 0; i < m->arch->n_slots; i++) {
+        c->factor[i] = 1;
+    }
     ESP_NEW(c->side[ESP_ROWS], n_weights);
     ESP_NEW(c->side[ESP_COLS], n_weights);
     for (size_t u = 0; u < g->n_units; u++) {
@@ -94,6 +101,80 @@ static void cut_free(cut *c)
         free(c->side[side]);
     }
     free(c->layer);
+    free(c->factor);
+}
+
+/* ---- factors that follow from sizes ------------------------------------------------------------- */
+
+/* The weight that makes a value. */
+static int maker_of(const esp_arch *a, int value)
+{
+    for (size_t i = 0; i < a->n_ops; i++) {
+        if (a->ops[i].out == value) {
+            return a->ops[i].slot;
+        }
+    }
+    return -1;
+}
+
+/* What is added to a residual that clients multiply by sqrt(2 L): where fewer layers make that smaller,
+ * these weights become smaller with it. The next norm takes the common factor out. */
+static void keep_residual(cut *c, float by)
+{
+    const esp_arch *a = c->model->arch;
+
+    for (size_t i = 0; i < a->n_ops; i++) {
+        int slot = a->ops[i].kind == ESP_OP_ADD ? maker_of(a, a->ops[i].in[1]) : -1;
+
+        if (slot >= 0) {
+            c->factor[slot] = by;
+        }
+    }
+}
+
+/* A table that clients multiply by sqrt(D). Where it is the head, too, the final norm makes up for it. */
+static void keep_lookups(cut *c, float by)
+{
+    const esp_arch *a = c->model->arch;
+    size_t end = a->n_stem;
+
+    while (end > 0 && a->stem[end - 1].kind != ESP_OP_SCALE) {
+        end--;
+    }
+    for (size_t i = 0; i < end; i++) {
+        if (a->stem[i].kind == ESP_OP_LOOKUP) {
+            c->factor[a->stem[i].slot] = by;
+        }
+    }
+    if (end > 0 && c->model->tied) {
+        c->factor[ESP_SLOT_FINAL_NORM] = 1 / by;
+    }
+}
+
+/* Some factors stand in no file: clients take them from the sizes in config.json, of which a cut changes
+ * some. The weights beside them make up for it, so that what stays computes what it did. */
+static void keep_scales(cut *c, const esp_model *to)
+{
+    keep_residual(c, to->residual_scale / c->model->residual_scale);
+    keep_lookups(c, c->model->embed_scale / to->embed_scale);
+}
+
+/* n numbers of a weight that counts as plus + w */
+static void scale(void *data, esp_dtype type, size_t n, float by, float plus)
+{
+    size_t size = esp_dtype_size(type);
+    float tile[TILE];
+
+    for (size_t at = 0; at < n; at += TILE) {
+        size_t count = n - at < TILE ? n - at : TILE;
+        char *part = (char *)data + at * size;
+
+        esp_to_f32(tile, part, type, count);
+        for (size_t i = 0; i < count; i++) {
+            tile[i] = (tile[i] + plus) * by - plus;
+        }
+        esp_from_f32(part, type, tile, count);
+    }
 }
 
 /* ---- data ----------------------------------------------------------------------------------------- */
@@ -140,6 +221,10 @@ static esp_status source(void *ctx, void *out, size_t layer, int slot, bool bias
 
         at = copy_row(at, data + row * width * size, cols, width, size);
     }
+    if (c->factor[slot] != 1) {
+        scale(out, w->dtype, (size_t)(at - (char *)out) / size, c->factor[slot],
+              bias ? 0 : esp_slot_plus(c->model->arch, slot));
+    }
     return ESP_OK;
 }
 
@@ -181,6 +266,7 @@ esp_status esp_surgery(const char *dir, const esp_model *m, const esp_groups *g,
 
     cut_init(&c, m, g, p);
     shape_of(&to, &c, p);
+    keep_scales(&c, &to);
     st = esp_model_save(dir, &to, source, &c, m->dir, 0, comm);
     esp_model_free(&to);
     cut_free(&c);
