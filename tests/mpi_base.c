@@ -136,9 +136,36 @@ static void test_sent(void)
     CU_ASSERT_EQUAL(t.calls[ESP_SENT_ACTIVATIONS], size > 1 ? 1 : 0);
 }
 
+/* Every grid that the ranks can be: neighbours share a stage; what does not divide them is refused. */
+static void test_grid_shapes(void)
+{
+    esp_grid g;
+
+    ask();
+    esp_grid_init(&g, 1, MPI_COMM_WORLD);
+    for (int stages = 1; stages <= size + 1; stages++) {
+        if (stages <= size && size % stages == 0) {
+            int n_data, n_layers;
+
+            CU_ASSERT_EQUAL(esp_grid_shape(&g, (size_t)stages), ESP_OK);
+            MPI_Comm_size(g.data, &n_data);
+            MPI_Comm_size(g.layers, &n_layers);
+            CU_ASSERT(g.n_layers == stages && n_layers == stages);
+            CU_ASSERT(g.n_data == size / stages && n_data == g.n_data);
+            CU_ASSERT(g.i_layers == rank / g.n_data && g.i_data == rank % g.n_data);
+        } else {
+            CU_ASSERT_EQUAL(esp_grid_shape(&g, (size_t)stages), ESP_EUSAGE);
+            esp_error_clear();
+        }
+    }
+    CU_ASSERT_EQUAL(esp_grid_shape(&g, 0), ESP_EUSAGE);
+    esp_error_clear();
+    esp_grid_free(&g);
+}
+
 ESP_TEST_MAIN("base, ranks together", { "agree when all is well", test_agree_when_all_is_well },
               { "agree on the one that failed", test_agree_on_the_one_that_failed },
               { "agree on the lowest", test_agree_on_the_lowest },
               { "a stop is no error", test_a_stop_is_no_error },
               { "broadcast a string", test_bcast_string }, { "grid", test_grid },
-              { "bytes sent", test_sent })
+              { "bytes sent", test_sent }, { "grids of all shapes", test_grid_shapes })

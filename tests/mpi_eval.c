@@ -2,40 +2,55 @@
 #include "espalier/eval.h"
 #include "golden.h"
 
-static void evaluate(esp_eval *e, const golden *g, const esp_samples *s, MPI_Comm comm)
+static void evaluate(esp_eval *e, const golden *g, const esp_samples *s, size_t stages,
+                     MPI_Comm comm)
 {
     esp_grid grid;
 
     esp_grid_init(&grid, 1, comm);
+    CU_ASSERT_EQUAL(esp_grid_shape(&grid, stages), ESP_OK);
     CU_ASSERT_EQUAL(esp_evaluate(e, &g->model, NULL, s, 200, 64, &grid), ESP_OK);
     esp_grid_free(&grid);
+}
+
+static void check_grid(const golden *g, const esp_samples *s, size_t stages, const esp_eval *alone)
+{
+    esp_eval together;
+    double seconds[2];
+
+    evaluate(&together, g, s, stages, MPI_COMM_WORLD);
+    CU_ASSERT_EQUAL(together.loss, alone->loss);
+    CU_ASSERT_EQUAL(together.perplexity, alone->perplexity);
+    CU_ASSERT_EQUAL(together.accuracy, alone->accuracy);
+    CU_ASSERT_EQUAL(together.tokens, alone->tokens);
+
+    seconds[0] = together.seconds; /* also the figures of speed and memory are one for all ranks */
+    seconds[1] = -together.seconds;
+    MPI_Allreduce(MPI_IN_PLACE, seconds, 2, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+    CU_ASSERT_EQUAL(seconds[0], -seconds[1]);
+    CU_ASSERT(together.peak_resident >= alone->peak_resident);
 }
 
 /* The first n samples, and a short one. */
 static void check_samples(const golden *g, size_t n)
 {
     esp_samples s = { 0 };
-    esp_eval alone, together;
-    double seconds[2];
+    esp_eval alone;
+    int size;
 
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
     for (size_t j = 0; j < n; j++) {
         size_t from = g->samples.start[j];
 
         esp_samples_add(&s, g->samples.ids + from, NULL, g->samples.start[j + 1] - from);
     }
     esp_samples_add(&s, g->samples.ids, NULL, 5);
-    evaluate(&alone, g, &s, MPI_COMM_SELF);
-    evaluate(&together, g, &s, MPI_COMM_WORLD);
-    CU_ASSERT_EQUAL(together.loss, alone.loss);
-    CU_ASSERT_EQUAL(together.perplexity, alone.perplexity);
-    CU_ASSERT_EQUAL(together.accuracy, alone.accuracy);
-    CU_ASSERT_EQUAL(together.tokens, alone.tokens);
-
-    seconds[0] = together.seconds; /* also the figures of speed and memory are one for all ranks */
-    seconds[1] = -together.seconds;
-    MPI_Allreduce(MPI_IN_PLACE, seconds, 2, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
-    CU_ASSERT_EQUAL(seconds[0], -seconds[1]);
-    CU_ASSERT(together.peak_resident >= alone.peak_resident);
+    evaluate(&alone, g, &s, 1, MPI_COMM_SELF);
+    for (size_t stages = 1; stages <= (size_t)size; stages++) {
+        if ((size_t)size % stages == 0) {
+            check_grid(g, &s, stages, &alone);
+        }
+    }
     esp_samples_free(&s);
 }
 

@@ -1,4 +1,4 @@
-/* Scores do not depend on how many ranks share the samples, nor on their threads. */
+/* Scores do not depend on how many ranks share the samples and the layers, nor on threads and chunks. */
 #include "espalier/plan.h"
 #include "fixture.h"
 
@@ -11,16 +11,23 @@ static const esp_importance_options everything = { .criteria = ALL(ESP_N_CRITERI
                                                    .units = ALL(ESP_N_UNITS),
                                                    .seed = 1 };
 
-static esp_scores estimate(const fixture *t, const esp_samples *samples, int threads, MPI_Comm comm)
+typedef struct layout { /* of the work over ranks and time */
+    int threads;
+    size_t stages, chunk_tok;
+} layout;
+
+static esp_scores estimate(const fixture *t, const esp_samples *samples, layout how, MPI_Comm comm)
 {
     int before = omp_get_max_threads();
+    esp_importance_options o = everything;
     esp_scores s;
     esp_grid grid;
 
-    esp_grid_init(&grid, threads, comm);
-    CU_ASSERT_EQUAL(
-        esp_importance_estimate(&s, &t->golden.model, &t->groups, samples, &everything, &grid),
-        ESP_OK);
+    o.chunk_tok = how.chunk_tok;
+    esp_grid_init(&grid, how.threads, comm);
+    CU_ASSERT_EQUAL(esp_grid_shape(&grid, how.stages), ESP_OK);
+    CU_ASSERT_EQUAL(esp_importance_estimate(&s, &t->golden.model, &t->groups, samples, &o, &grid),
+                    ESP_OK);
     esp_grid_free(&grid);
     omp_set_num_threads(before);
     return s;
@@ -75,20 +82,35 @@ static void check_plans(const fixture *t, const esp_scores *a, const esp_scores 
     }
 }
 
-/* Ranks against this process alone, with all samples or the first few. */
+static void check_layout(const fixture *t, const esp_samples *samples, layout how,
+                         const esp_scores *alone)
+{
+    esp_scores shared = estimate(t, samples, how, MPI_COMM_WORLD);
+
+    check_scores(t, &shared, alone);
+    check_plans(t, &shared, alone);
+    CU_ASSERT_DOUBLE_EQUAL(shared.flops, alone->flops, 1e-12 * alone->flops);
+    esp_scores_free(&shared);
+}
+
+/* All grids of the ranks, and chunks of one sample or two, against this process alone with one chunk; with
+ * all samples or the first few. */
 static void check_samples(const fixture *t, size_t n_samples)
 {
     esp_samples some = t->golden.samples;
-    esp_scores alone, shared;
+    esp_scores alone;
+    int size;
 
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
     some.n = n_samples < some.n ? n_samples : some.n;
-    alone = estimate(t, &some, 1, MPI_COMM_SELF);
-    shared = estimate(t, &some, 1, MPI_COMM_WORLD);
-    check_scores(t, &shared, &alone);
-    check_plans(t, &shared, &alone);
-    CU_ASSERT_DOUBLE_EQUAL(shared.flops, alone.flops, 1e-12 * alone.flops);
+    alone = estimate(t, &some, (layout){ 1, 1, SIZE_MAX }, MPI_COMM_SELF);
+    for (size_t stages = 1; stages <= (size_t)size; stages++) {
+        if ((size_t)size % stages == 0) {
+            check_layout(t, &some, (layout){ 1, stages, 0 }, &alone);
+            check_layout(t, &some, (layout){ 1, stages, 2 * esp_samples_longest(&some) }, &alone);
+        }
+    }
     esp_scores_free(&alone);
-    esp_scores_free(&shared);
 }
 
 static void check_all_samples(const fixture *t)
@@ -120,8 +142,8 @@ static void test_few(void)
 static void test_threads(void)
 {
     fixture *t = fixture_of(OWN_MODEL);
-    esp_scores one = estimate(t, &t->golden.samples, 1, MPI_COMM_WORLD);
-    esp_scores two = estimate(t, &t->golden.samples, 2, MPI_COMM_WORLD);
+    esp_scores one = estimate(t, &t->golden.samples, (layout){ 1, 1, 0 }, MPI_COMM_WORLD);
+    esp_scores two = estimate(t, &t->golden.samples, (layout){ 2, 1, 0 }, MPI_COMM_WORLD);
 
     CU_ASSERT_EQUAL(one.loss, two.loss);
     for (size_t u = 0; u < t->groups.n_units; u++) {

@@ -145,7 +145,7 @@ static void compare_losses(const training *a, const training *b, size_t from, do
 
 /* ---- tests ------------------------------------------------------------------------------------- */
 
-static void check_ranks(esp_method method, const shape *of)
+static void check_ranks(esp_method method, const shape *of, size_t stages)
 {
     training alone, together;
     esp_grid self, all;
@@ -153,6 +153,7 @@ static void check_ranks(esp_method method, const shape *of)
 
     esp_grid_init(&self, 1, MPI_COMM_SELF);
     esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    ESP_REQUIRE(esp_grid_shape(&all, stages) == ESP_OK);
     own = fresh_dir("alone", true, &self);
     shared = fresh_dir("together", false, &all);
     make_training(&alone, method, of, own, &self);
@@ -173,11 +174,23 @@ static void check_ranks(esp_method method, const shape *of)
     esp_grid_free(&all);
 }
 
+static void check_grids(esp_method method, const shape *of)
+{
+    int size;
+
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    for (int stages = 1; stages <= size; stages++) {
+        if (size % stages == 0) {
+            check_ranks(method, of, (size_t)stages);
+        }
+    }
+}
+
 static void test_ranks(void)
 {
     for (int i = 0; i < 2; i++) {
-        check_ranks(ESP_METHOD_LORA, &shapes[i]);
-        check_ranks(ESP_METHOD_FULL, &shapes[i]);
+        check_grids(ESP_METHOD_LORA, &shapes[i]);
+        check_grids(ESP_METHOD_FULL, &shapes[i]);
     }
 }
 

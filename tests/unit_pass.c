@@ -261,13 +261,14 @@ static void take_radial(void *ctx, const float *radial, size_t n_tok)
     free(head);
 }
 
-static void add_norm(void *ctx, size_t layer, int slot, const float *dw, const float *db)
+static void add_norm(void *ctx, size_t layer, int slot, const float *dw, const float *db,
+                     size_t n_samples)
 {
     gradients *g = ctx;
     size_t n = esp_model_weight(g->model, layer, slot)->rows;
     float *sum = room(&g->weight[place(g, layer, slot)], n);
 
-    for (size_t j = 0; j < g->batch->n_samples; j++) {
+    for (size_t j = 0; j < n_samples; j++) {
         esp_accumulate(sum, dw + j * n, n);
         if (db) {
             esp_accumulate(room(&g->bias[place(g, layer, slot)], n), db + j * n, n);

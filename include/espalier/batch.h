@@ -4,6 +4,9 @@
  * are cut into row blocks, the unit of work of the linear kernels: a row's result depends on its
  * block alone, so where every block lies in one sample (min_rows = 1) what a sample gives does not
  * depend on its neighbours, hence neither on the number of ranks nor of threads.
+ *
+ * A batch goes through a model in chunks of whole samples, so that the scratch of a block need not have
+ * room for all of it.
  */
 #ifndef ESPALIER_BATCH_H
 #define ESPALIER_BATCH_H
@@ -52,18 +55,28 @@ typedef struct esp_batch {
     size_t *place;    /* [n_samples] owned; position of all tokens after the prefix    */
     size_t n_blocks;
     size_t *block; /* [n_blocks + 1] owned; row block i is rows block[i] .. block[i+1]-1 */
+    size_t n_chunks;
+    size_t *chunk;    /* [n_chunks + 1] owned; chunk c is samples chunk[c] .. chunk[c + 1] - 1 */
+    size_t chunk_tok; /* tokens of a chunk at most, but one sample at least; 0: all one chunk  */
     size_t max_samples, max_tok;
 } esp_batch;
 
-/* Room for max_samples samples with max_tok tokens together; rule is NULL. Local. */
+/* Room for max_samples samples with max_tok tokens together; rule is NULL, chunk_tok 0. Local. */
 void esp_batch_init(esp_batch *b, size_t max_samples, size_t max_tok);
 void esp_batch_free(esp_batch *b);
 
 /* Takes samples pick[0..n) of s; key of each is its index in s. Blocks close at the end of a sample
- * once they hold min_rows rows (1: no block spans two samples) and never exceed ESP_ROW_BLOCK rows.
+ * once they hold min_rows rows (1: no block spans two samples), close at the end of a chunk, and never
+ * exceed ESP_ROW_BLOCK rows.
  * They must fit the room of esp_batch_init. Local. */
 void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size_t n,
                     size_t min_rows);
+
+/* Chunk c of b as a batch of its own, in room made by esp_batch_init_chunk; borrows the samples of b.
+ * Returns the first row of the chunk in b. Local. */
+void esp_batch_init_chunk(esp_batch *chunk, size_t max_samples, size_t max_tok);
+void esp_batch_free_chunk(esp_batch *chunk);
+size_t esp_batch_chunk(esp_batch *chunk, const esp_batch *b, size_t c);
 
 /* Positions of token t of sample j, counted from batch->position on. Without a prefix: its index, and
  * block position 0. With one: after it the position stays at the place, and the block counts 1, 2, ...

@@ -14,8 +14,8 @@ typedef struct esp_eval {
     size_t peak_resident; /* largest over ranks, bytes */
 } esp_eval;
 
-/* Samples are shared out over the data ranks in batches of at most max_tok tokens (a longer sample is
- * a batch by itself). adapter may be NULL. macs_tokens: tokens of the forward that cost.macs counts.
+/* Samples are shared out over the data ranks in chunks of at most max_tok tokens (a longer sample is
+ * a chunk by itself). adapter may be NULL. macs_tokens: tokens of the forward that cost.macs counts.
  * All ranks get the same result, and loss and accuracy have the same bits on any number of ranks.
  * ESP_EUSAGE when no position has a target. Collective on grid->world. */
 esp_status esp_evaluate(esp_eval *e, const esp_model *m, const esp_adapter *adapter,

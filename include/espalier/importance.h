@@ -38,6 +38,7 @@ typedef struct esp_importance_options {
     unsigned units;        /* bit set of 1u << esp_unit_kind       */
     bool fisher_sum;       /* F = sum_j instead of mean_j          */
     uint64_t seed;         /* of criterion random                  */
+    size_t chunk_tok;      /* tokens of a chunk; 0: chosen          */
 } esp_importance_options;
 
 typedef struct esp_scores {
@@ -53,12 +54,16 @@ typedef struct esp_scores {
     double flops; /* multiply-adds * 2 of the linear products, over all ranks */
 } esp_scores;
 
+/* Tokens of a chunk where nothing is set, for a rank's n_tok tokens of samples of at most longest. Local. */
+size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid);
+
 /* Scores of all criteria in one pass over the samples; l1 and l2 need the weights only, random the
- * shapes only, and samples may be NULL then. A rank takes its samples as one batch, so that the
- * gradient of a matrix is complete when backward comes by. Memory beside the pass: a panel of a
- * matrix (16 MB), the sums over rows and columns, and for ESP_UNIT_HIDDEN the gradient of the logits,
- * [n_tok, V] f32. ESP_EUSAGE for a sample that predicts nothing. The same scores on all ranks
- * afterwards. Collective on grid->world. */
+ * shapes only, and samples may be NULL then. A rank takes its samples as one batch, in chunks, so that
+ * the gradient of a matrix is complete when backward has come by. Memory beside the pass, in f32: for
+ * each of the rank's tokens, inputs and outputs of the matrices of one layer (on a grid of several stages,
+ * of the layers of the stage), and for ESP_UNIT_HIDDEN the gradient of the logits; a panel of a matrix
+ * (16 MB), the sums over rows and columns. ESP_EUSAGE for a sample that predicts nothing. The same
+ * scores on all ranks afterwards. Collective on grid->world. */
 esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_groups *g,
                                    const esp_samples *samples, const esp_importance_options *o,
                                    const esp_grid *grid);

@@ -3,6 +3,11 @@
  * Flow: esp_pass_forward -> esp_pass_loss -> esp_pass_backward. Forward keeps the input of each block;
  * backward recomputes a block and hands the gradients of its weights to a sink. The f32 weights of one
  * block are in memory at a time (or none, where the model is F32 and aligned).
+ *
+ * The chunks of a batch go through one layer after another where this rank has all layers, so that a
+ * layer's weights are made once. On a grid of several stages each chunk goes through all layers of
+ * the stage and on to the next rank, which has it while this one is at the following chunk. What a
+ * sample gives does not depend on either.
  */
 #ifndef ESPALIER_PASS_H
 #define ESPALIER_PASS_H
@@ -11,12 +16,12 @@
 #include "espalier/batch.h"
 #include "espalier/model.h"
 
-/* Takes weight gradients in the order backward makes them. Each may be NULL. Pointers are valid
- * during the call. */
+/* Takes weight gradients in the order backward makes them: of a weight, those of a chunk at a time in the
+ * order of the chunks. Each may be NULL. Pointers are valid during the call. */
 typedef struct esp_sink {
     void *ctx;
     /* dL/dW = dy^T x, and dL/dbias the column sums of dy. dy [n_tok, rows]  x [n_tok, cols]. For the head
-     * called once a chunk of tokens, in order. */
+     * called once a run of tokens, in order. */
     void (*linear)(void *ctx, size_t layer, int slot, const float *dy, const float *x,
                    size_t n_tok);
     /* Where the rows of the head have been normalised, called after linear: takes from row v of the head's
@@ -24,8 +29,10 @@ typedef struct esp_sink {
     void (*radial)(void *ctx, const float *radial, size_t n_tok);
     /* dw [n_samples, n]: gradient of a norm's weight of n numbers, a row a sample; db likewise of its
      * bias, NULL where it has none. */
-    void (*norm)(void *ctx, size_t layer, int slot, const float *dw, const float *db);
-    /* dx [n_tok, D]: gradient of the rows of a table that the tokens looked up; row [n_tok]. */
+    void (*norm)(void *ctx, size_t layer, int slot, const float *dw, const float *db,
+                 size_t n_samples);
+    /* dx [n_tok, D]: gradient of the rows of a table that the tokens looked up; row [n_tok]. For all of the
+     * batch at once. */
     void (*lookup)(void *ctx, int slot, const int32_t *row, const float *dx);
     /* No more calls for this layer; layer ESP_NO_LAYER: none for the head and the final norm. */
     void (*done)(void *ctx, size_t layer);
@@ -33,9 +40,20 @@ typedef struct esp_sink {
 
 typedef struct esp_pass_options {
     size_t max_samples, max_tok; /* the largest batch                                        */
+    size_t chunk_tok;            /* tokens of the largest chunk; 0: max_tok                  */
     bool backward;               /* keep what backward needs                                 */
     bool resident;               /* keep all weights in f32 (decoding): model-sized memory    */
+    const esp_grid *grid;        /* borrowed; NULL: this rank has all layers                  */
 } esp_pass_options;
+
+typedef struct esp_stage_layers { /* the layers of a rank */
+    size_t begin, end;
+    size_t at_once;   /* layers that a chunk goes through before the next chunk follows       */
+    bool first, last; /* it has the steps before the blocks; the final norm and the head */
+} esp_stage_layers;
+
+/* Layers of this rank on a grid (NULL: all). Local. */
+esp_stage_layers esp_pass_layers(const esp_model *m, const esp_grid *grid);
 
 typedef struct esp_cache { /* keys and values of one sample, for decoding */
     size_t n, capacity;    /* positions filled, room                      */
@@ -47,11 +65,14 @@ typedef struct esp_pass {
     const esp_model *model;     /* borrowed                                             */
     const esp_adapter *adapter; /* borrowed; NULL: none. May be changed between batches  */
     esp_pass_options options;
-    float *
-        inputs; /* [backward ? n_layers + 1 : 1][max_tok, D] owned: block inputs, last output     */
-    float *hidden;           /* [max_tok, D] owned: final hidden states, after the norm          */
-    float *d_hidden;         /* [max_tok, D] owned: gradient of what flows back                  */
-    float *d_spare;          /* [max_tok, D] owned: takes turns with d_hidden                    */
+    esp_stage_layers stage;
+    float *inputs;   /* [backward ? layers of the stage + 1 : 1][max_tok, D] owned: block inputs,
+                              * last output                                                     */
+    float *hidden;   /* [max_tok, D] owned: final hidden states, after the norm          */
+    float *d_hidden; /* [max_tok, D] owned: gradient of what flows back                  */
+    float *d_spare;  /* [max_tok, D] owned: takes turns with d_hidden                    */
+    esp_batch chunk; /* the chunk under way; owned                               */
+    struct esp_hand *hand;   /* messages from and to the other stages; owned             */
     struct esp_block *block; /* scratch of one block; owned                              */
     struct esp_stem *stem;   /* what the stem keeps for its backward; owned              */
     struct esp_outer *outer; /* f32 weights outside the blocks, logits; owned            */
@@ -61,13 +82,15 @@ typedef struct esp_pass {
 void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options options);
 void esp_pass_free(esp_pass *p); /* safe twice and on {0} */
 
-/* Embedding and all blocks and the final norm: fills p->hidden. With a cache (one sample) the batch
- * continues it: batch->position = cache->n, and the cache grows by the batch. cache may be NULL. Local. */
+/* Embedding and all blocks and the final norm: fills p->hidden (of the last stage). With a cache (one
+ * sample) the batch continues it: batch->position = cache->n, and the cache grows by the batch. cache may
+ * be NULL. Collective on the grid's layers, like loss and backward: Local without a grid. */
 void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch);
 
-/* Head and cross-entropy in chunks of tokens. loss [n_samples] is set to sums over targets.
+/* Head and cross-entropy in runs of tokens. loss [n_samples] is set to sums over targets.
  * With scale [n_samples] (what a token's loss of that sample counts in the objective) it also prepares
- * backward: gradients of head and final norm go to the sink (may be NULL). scale NULL: loss only. Local. */
+ * backward: gradients of head and final norm go to the sink (may be NULL). scale NULL: loss only. The last
+ * stage does it; on the others losses are 0. */
 typedef struct esp_loss {
     double sum;    /* cross-entropy, nats */
     int64_t count; /* targets             */
@@ -78,7 +101,7 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
                    const esp_batch *batch);
 
 /* Through all blocks and the embedding, after esp_pass_loss with a scale. LoRA gradients go to the
- * adapter's arrays, weight gradients to the sink (NULL: none, base weights frozen). Local. */
+ * adapter's arrays, weight gradients to the sink (NULL: none, base weights frozen). */
 void esp_pass_backward(esp_pass *p, const esp_sink *sink, const esp_batch *batch);
 
 /* Logits of rows of p->hidden.  logits [n_rows, V]. Local. */

@@ -64,9 +64,13 @@ static esp_status run_command(const esp_arguments *a, MPI_Comm comm)
 
     ESP_TRY(share_settings(&config, a, comm));
     esp_grid_init(&grid, (int)config.parallel.threads, comm);
-    st = esp_command_find(a->command)
-             ->run(&(esp_invocation){
-                 .config = &config, .grid = &grid, .stop = &stop_requested, .force = a->force });
+    st = esp_grid_shape(&grid, config.parallel.layers);
+    if (st == ESP_OK) {
+        st =
+            esp_command_find(a->command)
+                ->run(&(esp_invocation){
+                    .config = &config, .grid = &grid, .stop = &stop_requested, .force = a->force });
+    }
     st = esp_agree(grid.world, st);
     esp_grid_free(&grid);
     esp_config_free(&config);

@@ -11,6 +11,8 @@
 #include "espalier/log.h"
 #include "espalier/mem.h"
 
+#define CHUNKS_A_STAGE 4 /* of a batch on a grid of several stages */
+
 enum { SUM, COUNT, HITS, N_NUMBERS }; /* of a sample */
 
 /* This rank's samples from *next on, as many as fit a batch. Moves *next past them. */
@@ -31,12 +33,16 @@ static size_t pick_samples(size_t *pick, size_t *next, const esp_samples *s, siz
     return n;
 }
 
-/* numbers [samples->n, N_NUMBERS]: rows of this rank's samples are set. Returns the tokens processed. */
+/* numbers [samples->n, N_NUMBERS]: rows of this rank's samples are set, on the last stage. Returns the tokens
+ * processed, there. A batch has chunks of max_tok tokens, so many that all stages have one to work on. */
 static int64_t evaluate_local(double *numbers, const esp_model *m, const esp_adapter *adapter,
                               const esp_samples *samples, size_t max_tok, const esp_grid *grid)
 {
     size_t *pick, next = (size_t)grid->i_data, n;
-    esp_pass_options options = { .max_samples = samples->n, .max_tok = max_tok };
+    size_t n_chunks = grid->n_layers > 1 ? CHUNKS_A_STAGE * (size_t)grid->n_layers : 1;
+    esp_pass_options options = {
+        .max_samples = samples->n, .max_tok = n_chunks * max_tok, .chunk_tok = max_tok, .grid = grid
+    };
     int64_t n_tok = 0;
     esp_pass pass;
     esp_batch batch;
@@ -44,10 +50,11 @@ static int64_t evaluate_local(double *numbers, const esp_model *m, const esp_ada
 
     ESP_NEW(pick, samples->n);
     ESP_NEW(loss, samples->n);
-    esp_model_batch_init(&batch, m, samples->n, max_tok);
+    esp_model_batch_init(&batch, m, samples->n, options.max_tok);
+    batch.chunk_tok = max_tok;
     esp_pass_init(&pass, m, options);
     pass.adapter = adapter;
-    while ((n = pick_samples(pick, &next, samples, max_tok, grid)) > 0) {
+    while ((n = pick_samples(pick, &next, samples, options.max_tok, grid)) > 0) {
         esp_batch_fill(&batch, samples, pick, n, 1);
         esp_pass_forward(&pass, NULL, &batch);
         esp_pass_loss(&pass, loss, NULL, NULL, &batch);
@@ -58,7 +65,7 @@ static int64_t evaluate_local(double *numbers, const esp_model *m, const esp_ada
             row[COUNT] = (double)loss[i].count;
             row[HITS] = (double)loss[i].hits;
         }
-        n_tok += (int64_t)batch.n_tok;
+        n_tok += pass.stage.last ? (int64_t)batch.n_tok : 0;
         esp_progress("eval", next < samples->n ? next : samples->n, samples->n);
     }
     esp_pass_free(&pass);
@@ -106,8 +113,8 @@ esp_status esp_evaluate(esp_eval *e, const esp_model *m, const esp_adapter *adap
         evaluate_local(numbers, m, adapter, samples, longest > max_tok ? longest : max_tok, grid);
 
     /* a sample's numbers come from one rank; the others add zero */
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, numbers, esp_count(n), MPI_DOUBLE, MPI_SUM, grid->data));
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &n_tok, 1, MPI_INT64_T, MPI_SUM, grid->data));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, numbers, esp_count(n), MPI_DOUBLE, MPI_SUM, grid->world));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &n_tok, 1, MPI_INT64_T, MPI_SUM, grid->world));
     largest[0] = esp_now() - began;
     largest[1] = (double)esp_peak_resident();
     ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, largest, 2, MPI_DOUBLE, MPI_MAX, grid->world));

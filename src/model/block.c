@@ -139,9 +139,9 @@ void esp_block_init(esp_block *b, const esp_model *m, esp_pass_options o)
         size_t width = widest_in_model(m, a->values[v]);
 
         b->widest = width > b->widest ? width : b->widest;
-        ESP_NEW(b->value[v], o.max_tok * width);
+        ESP_NEW(b->value[v], o.chunk_tok * width);
         if (o.backward && v != output) {
-            ESP_NEW(b->grad[v], o.max_tok * width);
+            ESP_NEW(b->grad[v], o.chunk_tok * width);
         }
     }
     if (o.backward) {
@@ -180,7 +180,7 @@ void esp_block_free(esp_block *b, const esp_model *m)
 static void make_adapter_room(esp_pass *p)
 {
     esp_block *b = p->block;
-    size_t n = p->options.max_tok;
+    size_t n = p->options.chunk_tok;
 
     if (b->rank >= p->adapter->rank) {
         return;

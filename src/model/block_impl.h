@@ -14,14 +14,14 @@ typedef struct esp_f32 {
 } esp_f32;
 
 typedef struct esp_block {
-    float **value;     /* [n_values] of [max_tok, width]; owned but value[0], the caller's input  */
-    float **grad;      /* [n_values] likewise; owned but grad[0] and that of the output; backward */
-    bool *redo;        /* [n_ops] backward needs what this operation makes                        */
+    float **value; /* [n_values] of [chunk_tok, width]; owned but value[0], the caller's input  */
+    float **grad;  /* [n_values] likewise; owned but grad[0] and that of the output; backward */
+    bool *redo;    /* [n_ops] backward needs what this operation makes                        */
     esp_f32 *weights;  /* [n_slots], or [n_layers * n_slots] when resident                        */
     size_t n_weights;  /* of them                                                                 */
     size_t loaded;     /* layer in weights; ESP_NO_LAYER: none                                    */
-    float *low, *dlow; /* [max_tok, rank] of an adapter; made when one is first met            */
-    float *dropped;    /* [max_tok, widest input]                                              */
+    float *low, *dlow; /* [chunk_tok, rank] of an adapter; made when one is first met            */
+    float *dropped;    /* [chunk_tok, widest input]                                            */
     size_t rank, widest;
     float *norm_grad;  /* [2, max_samples, widest norm]: of weights, then of biases */
     size_t *row_start; /* [max_samples + 1] starts of samples in rows of single heads */

@@ -27,6 +27,7 @@ void esp_norm_hand_over(const esp_sink *sink, size_t layer, int slot, const floa
                         const esp_f32 *f, size_t n, const esp_batch *batch)
 {
     if (room) {
-        sink->norm(sink->ctx, layer, slot, room, f->b ? room + batch->n_samples * n : NULL);
+        sink->norm(sink->ctx, layer, slot, room, f->b ? room + batch->n_samples * n : NULL,
+                   batch->n_samples);
     }
 }

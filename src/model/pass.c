@@ -1,4 +1,4 @@
-/* pass.c - forward, loss and backward of a batch through the whole model.
+/* pass.c - forward, loss and backward of a batch through the layers of this rank.
  *
  * Letters: D model width, V vocabulary, n_tok rows of the batch.
  */
@@ -9,10 +9,10 @@
 #include <string.h>
 
 #include "espalier/mem.h"
+#include "hand_impl.h"
 #include "stem_impl.h"
 
-#define LOGITS_BYTES \
-    ((size_t)64 << 20) /* of one chunk of logits, or one row block if that is more */
+#define LOGITS_BYTES ((size_t)64 << 20) /* of one run of logits, or one row block if that is more */
 
 #define SHORTEST_ROW 1e-12 /* of a head: shorter ones are divided by this, as its clients do */
 
@@ -20,40 +20,41 @@
 typedef struct esp_outer {
     esp_f32 norm, head;
     float *inverse; /* [V] one over the lengths of the rows of a head that is normalised */
-    float *logits;  /* [chunk, V] */
-    float *radial;  /* [chunk, V] see esp_sink; backward of a head that is normalised   */
+    float *logits;  /* [run, V] */
+    float *radial;  /* [run, V] see esp_sink; backward of a head that is normalised   */
     double *losses; /* [max_tok] cross-entropy of each position */
     uint8_t *hits;  /* [max_tok] */
     float *scale;   /* [max_tok] */
-    size_t *block;  /* row blocks of a chunk, from 0 */
-    size_t chunk;   /* rows of logits there is room for */
+    size_t *block;  /* row blocks of a run, from 0 */
+    size_t run;     /* rows of logits there is room for */
 } esp_outer;
 
-void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options o)
+esp_stage_layers esp_pass_layers(const esp_model *m, const esp_grid *grid)
 {
-    size_t D = m->dims.hidden, V = m->dims.vocab, n_inputs = o.backward ? m->dims.n_layers + 1 : 1;
-    esp_outer *outer;
+    esp_stage_layers s = { .end = m->dims.n_layers, .at_once = 1, .first = true, .last = true };
 
-    *p = (esp_pass){ .model = m, .options = o };
-    ESP_NEW(p->inputs, n_inputs * o.max_tok * D);
-    ESP_NEW(p->hidden, o.max_tok * D);
-    ESP_NEW(p->block, 1);
-    esp_block_init(p->block, m, o);
-    if (o.backward) {
-        ESP_NEW(p->d_hidden, o.max_tok * D);
-        ESP_NEW(p->d_spare, o.max_tok * D);
+    if (grid && grid->n_layers > 1) {
+        esp_share(&s.begin, &s.end, m->dims.n_layers, grid->i_layers, grid->n_layers);
+        s.at_once = s.end - s.begin;
+        s.first = grid->i_layers == 0;
+        s.last = grid->i_layers + 1 == grid->n_layers;
     }
-    ESP_NEW(p->stem, 1);
-    esp_stem_init(p->stem, m, o);
-    ESP_NEW(p->outer, 1);
-    outer = p->outer;
-    outer->chunk = LOGITS_BYTES / (V * sizeof(float));
-    outer->chunk = outer->chunk < ESP_ROW_BLOCK ? ESP_ROW_BLOCK : outer->chunk;
-    outer->chunk = outer->chunk < o.max_tok ? outer->chunk : o.max_tok;
-    ESP_NEW(outer->logits, outer->chunk * V);
+    return s;
+}
+
+/* ---- room ---- */
+
+static void outer_init(esp_outer *outer, const esp_model *m, esp_pass_options o)
+{
+    size_t V = m->dims.vocab;
+
+    outer->run = LOGITS_BYTES / (V * sizeof(float));
+    outer->run = outer->run < ESP_ROW_BLOCK ? ESP_ROW_BLOCK : outer->run;
+    outer->run = outer->run < o.max_tok ? outer->run : o.max_tok;
+    ESP_NEW(outer->logits, outer->run * V);
     if (m->normal_head) {
         ESP_NEW(outer->inverse, V);
-        ESP_NEW(outer->radial, o.backward ? outer->chunk * V : 0);
+        ESP_NEW(outer->radial, o.backward ? outer->run * V : 0);
     }
     ESP_NEW(outer->losses, o.max_tok);
     ESP_NEW(outer->hits, o.max_tok);
@@ -61,8 +62,52 @@ void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options o)
     ESP_NEW(outer->block, o.max_samples + o.max_tok / ESP_ROW_BLOCK + 2);
 }
 
+static void outer_free(esp_outer *outer)
+{
+    esp_f32_free(&outer->norm);
+    esp_f32_free(&outer->head);
+    free(outer->inverse);
+    free(outer->logits);
+    free(outer->radial);
+    free(outer->losses);
+    free(outer->hits);
+    free(outer->scale);
+    free(outer->block);
+}
+
+void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options o)
+{
+    size_t D = m->dims.hidden, n_inputs;
+
+    o.chunk_tok = o.chunk_tok ? o.chunk_tok : o.max_tok;
+    *p = (esp_pass){ .model = m, .options = o, .stage = esp_pass_layers(m, o.grid) };
+    n_inputs = o.backward ? p->stage.end - p->stage.begin + 1 : 1;
+    ESP_NEW(p->inputs, n_inputs * o.max_tok * D);
+    esp_batch_init_chunk(&p->chunk, o.max_samples, o.chunk_tok);
+    ESP_NEW(p->hand, 1);
+    esp_hand_init(p->hand, o.grid, o.max_samples);
+    ESP_NEW(p->block, 1);
+    esp_block_init(p->block, m, o);
+    ESP_NEW(p->outer, 1);
+    if (o.backward) {
+        ESP_NEW(p->d_hidden, o.max_tok * D);
+        ESP_NEW(p->d_spare, o.max_tok * D);
+    }
+    if (p->stage.first) {
+        ESP_NEW(p->stem, 1);
+        esp_stem_init(p->stem, m, o);
+    }
+    if (p->stage.last) {
+        ESP_NEW(p->hidden, o.max_tok * D);
+        outer_init(p->outer, m, o);
+    }
+}
+
 void esp_pass_free(esp_pass *p)
 {
+    if (p->hand) {
+        esp_hand_free(p->hand);
+    }
     if (p->block) {
         esp_block_free(p->block, p->model);
     }
@@ -70,16 +115,10 @@ void esp_pass_free(esp_pass *p)
         esp_stem_free(p->stem);
     }
     if (p->outer) {
-        esp_f32_free(&p->outer->norm);
-        esp_f32_free(&p->outer->head);
-        free(p->outer->inverse);
-        free(p->outer->logits);
-        free(p->outer->radial);
-        free(p->outer->losses);
-        free(p->outer->hits);
-        free(p->outer->scale);
-        free(p->outer->block);
+        outer_free(p->outer);
     }
+    esp_batch_free_chunk(&p->chunk);
+    free(p->hand);
     free(p->block);
     free(p->stem);
     free(p->outer);
@@ -89,6 +128,8 @@ void esp_pass_free(esp_pass *p)
     free(p->d_spare);
     *p = (esp_pass){ 0 };
 }
+
+/* ---- weights outside the blocks ---- */
 
 /* n = w / |w|, row by row. */
 static void load_normalised(esp_f32 *f, float *inverse, const esp_weight *w)
@@ -129,12 +170,6 @@ static const float *head_of(esp_pass *p)
     return p->outer->head.w;
 }
 
-/* Input of layer l, l = n_layers: output of the last. Without backward there is one buffer. */
-static float *input_of(const esp_pass *p, size_t l)
-{
-    return p->inputs + (p->options.backward ? l : 0) * p->options.max_tok * p->model->dims.hidden;
-}
-
 /* Training changes the weights between batches: what is not a view of them is made again. */
 static void refresh_weights(esp_pass *p)
 {
@@ -143,46 +178,98 @@ static void refresh_weights(esp_pass *p)
     if (p->options.backward) {
         p->block->loaded = ESP_NO_LAYER;
     }
-    esp_f32_load(&p->outer->norm, esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM),
-                 esp_slot_plus(m->arch, ESP_SLOT_FINAL_NORM));
+    if (p->stage.last) {
+        esp_f32_load(&p->outer->norm, esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM),
+                     esp_slot_plus(m->arch, ESP_SLOT_FINAL_NORM));
+    }
+}
+
+/* ---- forward ---- */
+
+/* Input of layer l; for the layer after the last of the stage: what the stage gives. Without backward there
+ * is one buffer. */
+static float *input_of(const esp_pass *p, size_t l)
+{
+    size_t i = p->options.backward ? l - p->stage.begin : 0;
+
+    return p->inputs + i * p->options.max_tok * p->model->dims.hidden;
+}
+
+static void forward_layer(esp_pass *p, size_t layer, size_t row, esp_cache *cache)
+{
+    size_t at = row * p->model->dims.hidden, n = p->chunk.n_tok * p->model->dims.hidden;
+
+    p->block->value[0] = input_of(p, layer) + at;
+    esp_block_forward(p, layer, false, cache, &p->chunk);
+    memcpy(input_of(p, layer + 1) + at, p->block->value[esp_block_output(p->model->arch)],
+           n * sizeof(float));
+    esp_hand_progress(p->hand);
+}
+
+/* All chunks through the layers of the stage. */
+static void forward_blocks(esp_pass *p, esp_cache *cache, const esp_batch *batch)
+{
+    size_t first = p->stage.begin;
+
+    do {
+        size_t end = first + p->stage.at_once;
+
+        for (size_t c = 0; c < batch->n_chunks; c++) {
+            size_t row = esp_batch_chunk(&p->chunk, batch, c);
+
+            if (first == p->stage.begin) {
+                esp_hand_take(p->hand, c);
+            }
+            for (size_t l = first; l < end; l++) {
+                forward_layer(p, l, row, cache);
+            }
+            if (end == p->stage.end) {
+                esp_hand_give(p->hand, ESP_HAND_ON, input_of(p, end), p->model->dims.hidden, c,
+                              batch);
+            }
+        }
+        first = end;
+    } while (first < p->stage.end);
 }
 
 void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch)
 {
     const esp_model *m = p->model;
-    size_t n = batch->n_tok * m->dims.hidden;
-    int output = esp_block_output(m->arch);
 
     ESP_REQUIRE(batch->n_tok <= p->options.max_tok && batch->n_samples <= p->options.max_samples);
+    esp_hand_finish(p->hand);
+    esp_hand_expect(p->hand, ESP_HAND_ON, input_of(p, p->stage.begin), m->dims.hidden, batch);
     refresh_weights(p);
-    esp_stem_forward(input_of(p, 0), p, batch);
-    for (size_t l = 0; l < m->dims.n_layers; l++) {
-        p->block->value[0] = input_of(p, l);
-        esp_block_forward(p, l, false, cache, batch);
-        memcpy(input_of(p, l + 1), p->block->value[output], n * sizeof(float));
+    if (p->stage.first) {
+        esp_stem_forward(input_of(p, 0), p, batch);
     }
-    esp_norm_forward(p->hidden, input_of(p, m->dims.n_layers), &p->outer->norm, m, batch->n_tok,
-                     m->dims.hidden);
+    forward_blocks(p, cache, batch);
+    if (p->stage.last) {
+        esp_norm_forward(p->hidden, input_of(p, p->stage.end), &p->outer->norm, m, batch->n_tok,
+                         m->dims.hidden);
+    }
     if (cache) {
         cache->n += batch->n_tok;
     }
 }
 
+/* ---- loss ---- */
+
 /* The row blocks from `first` on that fit the room for logits, as a batch of their own whose rows
  * start at 0; returns the block after the last. */
-static size_t take_chunk(esp_batch *chunk, esp_outer *outer, const esp_batch *batch, size_t first)
+static size_t take_run(esp_batch *run, esp_outer *outer, const esp_batch *batch, size_t first)
 {
     size_t begin = batch->block[first], last = first;
 
-    while (last < batch->n_blocks && batch->block[last + 1] - begin <= outer->chunk) {
+    while (last < batch->n_blocks && batch->block[last + 1] - begin <= outer->run) {
         outer->block[last - first] = batch->block[last] - begin;
         last++;
     }
     ESP_REQUIRE(last > first);
     outer->block[last - first] = batch->block[last] - begin;
-    *chunk = (esp_batch){ .n_tok = batch->block[last] - begin,
-                          .n_blocks = last - first,
-                          .block = outer->block };
+    *run = (esp_batch){ .n_tok = batch->block[last] - begin,
+                        .n_blocks = last - first,
+                        .block = outer->block };
     return last;
 }
 
@@ -216,27 +303,26 @@ static void split_gradient(esp_outer *outer, size_t n_tok, size_t V)
     }
 }
 
-/* Gradient of the chunk's logits back to the hidden states and, for the sink, to the head. */
+/* Gradient of the run's logits back to the hidden states and, for the sink, to the head. */
 static void head_backward(esp_pass *p, float *d_hidden, const esp_sink *sink, size_t begin,
-                          const esp_batch *chunk)
+                          const esp_batch *run)
 {
     size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
-    double flops = 2.0 * (double)chunk->n_tok * (double)D * (double)V;
+    double flops = 2.0 * (double)run->n_tok * (double)D * (double)V;
 
-    esp_linear_backward_input(d_hidden + begin * D, p->outer->logits, p->outer->head.w, D, V,
-                              chunk);
+    esp_linear_backward_input(d_hidden + begin * D, p->outer->logits, p->outer->head.w, D, V, run);
     p->flops += flops;
     if (!sink || !sink->linear) {
         return;
     }
     if (p->model->normal_head) {
-        split_gradient(p->outer, chunk->n_tok, V);
+        split_gradient(p->outer, run->n_tok, V);
     }
     sink->linear(sink->ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, p->outer->logits, p->hidden + begin * D,
-                 chunk->n_tok);
+                 run->n_tok);
     p->flops += flops;
     if (p->model->normal_head) {
-        sink->radial(sink->ctx, p->outer->radial, chunk->n_tok);
+        sink->radial(sink->ctx, p->outer->radial, run->n_tok);
     }
 }
 
@@ -247,11 +333,30 @@ static void final_norm_backward(esp_pass *p, const float *d_normed, const esp_si
     float *room = sink && sink->norm ? p->block->norm_grad : NULL;
 
     memset(p->d_hidden, 0, batch->n_tok * D * sizeof(float));
-    esp_norm_backward(p->d_hidden, room, d_normed, input_of(p, p->model->dims.n_layers),
-                      &p->outer->norm, p->model, D, batch);
+    esp_norm_backward(p->d_hidden, room, d_normed, input_of(p, p->stage.end), &p->outer->norm,
+                      p->model, D, batch);
     esp_norm_hand_over(sink, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, room, &p->outer->norm, D, batch);
     if (sink && sink->done) {
         sink->done(sink->ctx, ESP_NO_LAYER);
+    }
+}
+
+static void losses_of_run(esp_pass *p, const float *scale, const esp_sink *sink, size_t begin,
+                          const esp_batch *run, const esp_batch *batch)
+{
+    esp_outer *outer = p->outer;
+    size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
+
+    esp_linear_forward(outer->logits, p->hidden + begin * D, outer->head.w, NULL, D, V, run);
+    if (scale && p->model->normal_head) {
+        memcpy(outer->radial, outer->logits, run->n_tok * V * sizeof(float));
+    }
+    p->flops += 2.0 * (double)run->n_tok * (double)D * (double)V;
+    esp_cross_entropy(outer->losses + begin, outer->hits + begin, outer->logits,
+                      batch->targets + begin, scale ? scale + begin : NULL, p->model->logit_cap,
+                      run->n_tok, V);
+    if (scale) {
+        head_backward(p, p->d_spare, sink, begin, run);
     }
 }
 
@@ -259,62 +364,104 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
                    const esp_batch *batch)
 {
     esp_outer *outer = p->outer;
-    size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
-    const float *head = head_of(p);
-    float *d_normed = p->d_spare;
 
     ESP_REQUIRE(!scale || p->options.backward);
+    if (!p->stage.last) {
+        memset(loss, 0, batch->n_samples * sizeof *loss);
+        return;
+    }
     for (size_t j = 0; scale && j < batch->n_samples; j++) {
         for (size_t t = batch->start[j]; t < batch->start[j + 1]; t++) {
             outer->scale[t] = scale[j];
         }
     }
     if (scale) {
-        memset(d_normed, 0, batch->n_tok * D * sizeof(float));
+        memset(p->d_spare, 0, batch->n_tok * p->model->dims.hidden * sizeof(float));
     }
+    head_of(p);
     for (size_t first = 0; first < batch->n_blocks;) {
         size_t begin = batch->block[first];
-        esp_batch chunk;
+        esp_batch run;
 
-        first = take_chunk(&chunk, outer, batch, first);
-        esp_linear_forward(outer->logits, p->hidden + begin * D, head, NULL, D, V, &chunk);
-        if (scale && p->model->normal_head) {
-            memcpy(outer->radial, outer->logits, chunk.n_tok * V * sizeof(float));
-        }
-        p->flops += 2.0 * (double)chunk.n_tok * (double)D * (double)V;
-        esp_cross_entropy(outer->losses + begin, outer->hits + begin, outer->logits,
-                          batch->targets + begin, scale ? outer->scale + begin : NULL,
-                          p->model->logit_cap, chunk.n_tok, V);
-        if (scale) {
-            head_backward(p, d_normed, sink, begin, &chunk);
-        }
+        first = take_run(&run, outer, batch, first);
+        losses_of_run(p, scale ? outer->scale : NULL, sink, begin, &run, batch);
     }
     sum_losses(loss, outer, batch);
     if (scale) {
-        final_norm_backward(p, d_normed, sink, batch);
+        final_norm_backward(p, p->d_spare, sink, batch);
     }
+}
+
+/* ---- backward ---- */
+
+/* From d to what lies below, both rows of the chunk. */
+static void backward_layer(esp_pass *p, size_t layer, float *below, float *d, size_t row,
+                           const esp_sink *sink)
+{
+    esp_block *b = p->block;
+
+    b->value[0] = input_of(p, layer) + row * p->model->dims.hidden;
+    b->grad[esp_block_output(p->model->arch)] = d;
+    b->grad[0] = below;
+    esp_block_forward(p, layer, true, NULL, &p->chunk);
+    esp_block_backward(p, layer, sink, &p->chunk);
+    esp_hand_progress(p->hand);
+}
+
+/* One chunk down through layers first .. end - 1. Each layer's gradient takes the place of the last but
+ * one; d[0] is where it ends up. */
+static void backward_chunk(esp_pass *p, float *d[2], size_t first, size_t end, size_t row,
+                           const esp_sink *sink)
+{
+    size_t at = row * p->model->dims.hidden;
+
+    d[0] = p->d_hidden;
+    d[1] = p->d_spare;
+    for (size_t l = end; l-- > first;) {
+        float *above = d[0];
+
+        backward_layer(p, l, d[1] + at, above + at, row, sink);
+        d[0] = d[1];
+        d[1] = above;
+    }
+}
+
+static void backward_blocks(esp_pass *p, const esp_sink *sink, const esp_batch *batch)
+{
+    size_t end = p->stage.end, first;
+
+    do {
+        float *d[2] = { p->d_hidden, p->d_spare };
+
+        first = end - p->stage.at_once;
+        for (size_t c = 0; c < batch->n_chunks; c++) {
+            size_t row = esp_batch_chunk(&p->chunk, batch, c);
+
+            if (end == p->stage.end) {
+                esp_hand_take(p->hand, c);
+            }
+            backward_chunk(p, d, first, end, row, sink);
+            if (first == p->stage.begin) {
+                esp_hand_give(p->hand, ESP_HAND_BACK, d[0], p->model->dims.hidden, c, batch);
+            }
+        }
+        p->d_hidden = d[0];
+        p->d_spare = d[1];
+        for (size_t l = end; sink && sink->done && l-- > first;) {
+            sink->done(sink->ctx, l);
+        }
+        end = first;
+    } while (end > p->stage.begin);
 }
 
 void esp_pass_backward(esp_pass *p, const esp_sink *sink, const esp_batch *batch)
 {
-    esp_block *b = p->block;
-    int output = esp_block_output(p->model->arch);
-
-    for (size_t l = p->model->dims.n_layers; l-- > 0;) {
-        float *d_output = p->d_hidden;
-
-        b->value[0] = input_of(p, l);
-        b->grad[output] = d_output;
-        b->grad[0] = p->d_spare;
-        esp_block_forward(p, l, true, NULL, batch);
-        esp_block_backward(p, l, sink, batch);
-        p->d_hidden = p->d_spare;
-        p->d_spare = d_output;
-        if (sink && sink->done) {
-            sink->done(sink->ctx, l);
-        }
+    esp_hand_finish(p->hand);
+    esp_hand_expect(p->hand, ESP_HAND_BACK, p->d_hidden, p->model->dims.hidden, batch);
+    backward_blocks(p, sink, batch);
+    if (p->stage.first) {
+        esp_stem_backward(p->d_hidden, p->d_spare, p, sink, batch);
     }
-    esp_stem_backward(p->d_hidden, p->d_spare, p, sink, batch);
 }
 
 void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows)

@@ -11,6 +11,7 @@ void esp_stem_init(esp_stem *s, const esp_model *m, esp_pass_options o)
     const esp_weight *norm = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_STEM_NORM);
 
     ESP_NEW(s->row, o.max_tok);
+    ESP_NEW(s->add, m->dims.hidden);
     if (norm->rows > 0) {
         ESP_NEW(s->normed, o.max_tok * m->dims.hidden);
         esp_f32_load(&s->norm, norm, esp_slot_plus(m->arch, ESP_SLOT_STEM_NORM));
@@ -22,6 +23,7 @@ void esp_stem_free(esp_stem *s)
     esp_f32_free(&s->norm);
     free(s->normed);
     free(s->row);
+    free(s->add);
     *s = (esp_stem){ 0 };
 }
 
@@ -72,7 +74,7 @@ void esp_stem_forward(float *x, esp_pass *p, const esp_batch *batch)
 
         if (op->kind == ESP_OP_LOOKUP) {
             look_up(x, esp_model_weight(m, ESP_NO_LAYER, op->slot), rows_of(p, op->slot, batch),
-                    batch, p->hidden);
+                    batch, p->stem->add);
         } else if (op->kind == ESP_OP_SCALE) {
             scale_by(x, m->embed_scale, n);
         } else {

@@ -8,6 +8,7 @@ typedef struct esp_stem {
     esp_f32 norm;  /* weight of the stem's norm; empty where it has none */
     float *normed; /* [max_tok, D] owned: the input of that norm; NULL likewise */
     int32_t *row;  /* [max_tok] owned: what the tokens look up           */
+    float *add;    /* [D] owned: a row of a table                        */
 } esp_stem;
 
 void esp_stem_init(esp_stem *s, const esp_model *m, esp_pass_options o);

@@ -7,91 +7,105 @@
 
 #include "espalier/log.h"
 #include "espalier/mem.h"
-#include "panels_impl.h"
+#include "espalier/traffic.h"
+#include "kept_impl.h"
 #include "scores_impl.h"
+
+#define CHUNK_TOKENS \
+    ((size_t)1024) /* of a chunk: what one more would save is small, what it takes is not */
+#define CHUNKS_A_STAGE \
+    ((size_t)2)      /* chunks for each stage of a grid, so that most have one under way    */
+#define LOOKUP_TAG 2 /* beside those of the pass                                            */
 
 /* The pass of this rank. A rank without samples goes through the first one with weight 0, so that all
  * ranks meet the same weights in the same order; its panels take no samples. */
 typedef struct calibration {
     const esp_model *model;
+    const esp_grid *grid;
     esp_pass pass;
     esp_batch batch;
-    size_t n_own;    /* samples that count                                          */
-    float *scale;    /* [batch.n_samples] owned: makes a gradient that of a mean    */
-    float *d_logits; /* [n_tok, V] owned; NULL where the head is in no unit asked for */
-    size_t n_logits; /* rows of it that are set */
-    float *radial;   /* [batch.n_samples, V] owned: see esp_sink; NULL likewise or without it */
-    size_t n_done;   /* blocks */
+    size_t n_own;  /* samples that count                                          */
+    float *scale;  /* [batch.n_samples] owned: makes a gradient that of a mean    */
+    bool hidden;   /* weights outside the blocks are in a unit asked for          */
+    size_t n_head; /* tokens whose gradients the head has given                   */
+    float *
+        radial; /* [batch.n_samples, V] owned: see esp_sink; NULL where the head is not normalised */
+    size_t n_done; /* blocks */
     esp_panels panels;
+    esp_kept kept;
 } calibration;
 
-static void calibration_init(calibration *c, const esp_model *m, const esp_samples *samples,
-                             const esp_importance_options *o, esp_sums *sums, const esp_grid *grid)
+size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid)
 {
-    size_t step = (size_t)grid->n_data, n_tok = 0, n = 0, *pick;
+    size_t chunks = grid->n_layers > 1 ? CHUNKS_A_STAGE * (size_t)grid->n_layers : 1;
+    size_t chunk = (n_tok + chunks - 1) / chunks;
 
-    *c = (calibration){ .model = m };
+    chunk = chunk < CHUNK_TOKENS ? chunk : CHUNK_TOKENS;
+    return chunk > longest ? chunk : longest;
+}
+
+/* This rank's samples, cut into chunks. */
+static void take_samples(calibration *c, const esp_samples *samples,
+                         const esp_importance_options *o)
+{
+    size_t step = (size_t)c->grid->n_data, n_tok = 0, n, longest = 0, *pick;
+
     ESP_NEW(pick, samples->n / step + 1); /* pick[0] is sample 0 where there is no own one */
-    for (size_t j = (size_t)grid->i_data; j < samples->n; j += step) {
+    for (size_t j = (size_t)c->grid->i_data; j < samples->n; j += step) {
         pick[c->n_own++] = j;
     }
     n = c->n_own ? c->n_own : 1;
     for (size_t i = 0; i < n; i++) {
-        n_tok += samples->start[pick[i] + 1] - samples->start[pick[i]];
+        size_t length = samples->start[pick[i] + 1] - samples->start[pick[i]];
+
+        n_tok += length;
+        longest = length > longest ? length : longest;
     }
-    esp_model_batch_init(&c->batch, m, n, n_tok);
+    esp_model_batch_init(&c->batch, c->model, n, n_tok);
+    c->batch.chunk_tok =
+        o->chunk_tok > longest ? o->chunk_tok : esp_importance_chunk(n_tok, longest, c->grid);
     esp_batch_fill(&c->batch, samples, pick, n, 1);
     ESP_NEW(c->scale, n);
     for (size_t i = 0; i < c->n_own; i++) {
         c->scale[i] = 1.0f / (float)esp_samples_targets(samples, pick[i]);
     }
-    if (o->units & 1u << ESP_UNIT_HIDDEN) {
-        ESP_NEW(c->d_logits, n_tok * m->dims.vocab);
-    }
-    if (c->d_logits && m->normal_head) {
-        ESP_NEW(c->radial, n * m->dims.vocab);
-    }
-    esp_pass_init(&c->pass, m,
-                  (esp_pass_options){ .max_samples = n, .max_tok = n_tok, .backward = true });
-    esp_panels_init(&c->panels, sums, m, c->batch.start, c->n_own, samples->n, o->fisher_sum, grid);
     free(pick);
+}
+
+static void calibration_init(calibration *c, const esp_model *m, const esp_samples *samples,
+                             const esp_importance_options *o, esp_sums *sums, const esp_grid *grid)
+{
+    esp_pass_options options = { .backward = true, .grid = grid };
+
+    *c = (calibration){ .model = m, .grid = grid, .hidden = o->units & 1u << ESP_UNIT_HIDDEN };
+    take_samples(c, samples, o);
+    options.max_samples = c->batch.n_samples;
+    options.max_tok = c->batch.n_tok;
+    options.chunk_tok = c->batch.chunk_tok < options.max_tok ? c->batch.chunk_tok : options.max_tok;
+    esp_pass_init(&c->pass, m, options);
+    if (c->hidden && m->normal_head) {
+        ESP_NEW(c->radial, c->batch.n_samples * m->dims.vocab);
+    }
+    esp_panels_init(&c->panels, sums, m, c->batch.start, c->n_own, samples->n, o->fisher_sum, grid);
+    esp_kept_init(&c->kept, m, &c->panels, c->pass.stage, c->batch.n_samples, c->batch.n_tok);
 }
 
 static void calibration_free(calibration *c)
 {
+    esp_kept_free(&c->kept);
     esp_panels_free(&c->panels);
     esp_pass_free(&c->pass);
     esp_batch_free(&c->batch);
     free(c->scale);
-    free(c->d_logits);
     free(c->radial);
 }
 
 /* ---- what backward hands over ---------------------------------------------------------------------- */
 
-static void take_logits(void *ctx, size_t layer, int slot, const float *dy, const float *x,
-                        size_t n_tok)
+/* The slot that has the numbers of the head. */
+static int head_slot(const calibration *c)
 {
-    calibration *c = ctx;
-    size_t V = c->model->dims.vocab;
-
-    (void)layer, (void)slot, (void)x; /* the head, whose input stays in the pass */
-    memcpy(c->d_logits + c->n_logits * V, dy, n_tok * V * sizeof *dy);
-    c->n_logits += n_tok;
-}
-
-/* Sums it over the tokens of each sample; they are those of take_logits just before. */
-static void take_radial(void *ctx, const float *radial, size_t n_tok)
-{
-    calibration *c = ctx;
-    size_t V = c->model->dims.vocab, first = c->n_logits - n_tok, j = 0;
-
-    for (size_t t = 0; t < n_tok; t++) {
-        while (c->batch.start[j + 1] <= first + t) {
-            j++;
-        }
-        esp_accumulate(c->radial + j * V, radial + t * V, V);
-    }
+    return c->model->tied ? ESP_SLOT_EMBED : ESP_SLOT_HEAD;
 }
 
 static void take_linear(void *ctx, size_t layer, int slot, const float *dy, const float *x,
@@ -99,47 +113,101 @@ static void take_linear(void *ctx, size_t layer, int slot, const float *dy, cons
 {
     calibration *c = ctx;
 
-    (void)n_tok;
-    esp_panels_add(&c->panels, layer, slot, esp_model_weight(c->model, layer, slot),
-                   &(esp_gradient){ .dy = dy, .x = x });
+    if (slot == ESP_SLOT_HEAD) {
+        slot = head_slot(c);
+        c->n_head += n_tok;
+    }
+    esp_kept_linear(&c->kept, layer, slot, dy, x, n_tok);
 }
 
-static void take_norm(void *ctx, size_t layer, int slot, const float *dw, const float *db)
+/* Sums it over the tokens of each sample; they are those of take_linear just before. */
+static void take_radial(void *ctx, const float *radial, size_t n_tok)
+{
+    calibration *c = ctx;
+    size_t V = c->model->dims.vocab, first = c->n_head - n_tok, j = 0;
+
+    for (size_t t = 0; c->radial && t < n_tok; t++) {
+        while (c->batch.start[j + 1] <= first + t) {
+            j++;
+        }
+        esp_accumulate(c->radial + j * V, radial + t * V, V);
+    }
+}
+
+static void take_norm(void *ctx, size_t layer, int slot, const float *dw, const float *db,
+                      size_t n_samples)
 {
     calibration *c = ctx;
 
-    esp_panels_add_norm(&c->panels, layer, slot, esp_model_weight(c->model, layer, slot), dw, db);
+    esp_kept_norm(&c->kept, layer, slot, dw, db, n_samples);
 }
 
-/* The last that backward has: tables, of which the embedding may be the same weight as the head. */
+/* A weight outside the blocks, from the product that was kept, where it had one, and from rows of it looked
+ * up, dx [n_tok, D] (NULL: none). Collective on the grid's data, of the stage that calls it. */
+static void add_outer(calibration *c, int slot, const int32_t *row, const float *dx)
+{
+    esp_gradient gradient = esp_kept_gradient(&c->kept, ESP_NO_LAYER, slot);
+
+    gradient.radial = slot == head_slot(c) ? c->radial : NULL;
+    gradient.ids = row;
+    gradient.dx = dx;
+    esp_panels_add(&c->panels, ESP_NO_LAYER, slot, esp_model_weight(c->model, ESP_NO_LAYER, slot),
+                   &gradient);
+    esp_kept_forget(&c->kept, ESP_NO_LAYER, slot);
+}
+
+/* Whether the embedding is the head too, which another stage has: the last one, with the gradient of the
+ * logits, adds up both. */
+static bool is_head_elsewhere(const calibration *c)
+{
+    return c->model->tied && c->grid->n_layers > 1;
+}
+
+/* Tables, at the end of the first stage's backward. */
 static void take_lookup(void *ctx, int slot, const int32_t *row, const float *dx)
 {
     calibration *c = ctx;
-    const esp_weight *w = esp_model_weight(c->model, ESP_NO_LAYER, slot);
-    const esp_weight *head = esp_model_weight(c->model, ESP_NO_LAYER, ESP_SLOT_HEAD);
-    esp_gradient product = { .dy = c->d_logits, .x = c->pass.hidden, .radial = c->radial };
-    esp_gradient looked_up = { .ids = row, .dx = dx };
+    int n = esp_count(c->batch.n_tok * c->model->dims.hidden);
 
-    if (slot != ESP_SLOT_EMBED) {
-        esp_panels_add(&c->panels, ESP_NO_LAYER, slot, w, &looked_up);
+    if (slot == ESP_SLOT_EMBED && is_head_elsewhere(c)) {
+        esp_sent(ESP_SENT_ACTIVATIONS, ESP_MOVES_TO_ONE, (size_t)n * sizeof *dx, c->grid->layers);
+        ESP_MPI(MPI_Send(dx, n, MPI_FLOAT, c->grid->n_layers - 1, LOOKUP_TAG, c->grid->layers));
+    } else {
+        add_outer(c, slot, row, dx);
+    }
+}
+
+/* The last stage's part of a tied embedding. */
+static void receive_lookup(calibration *c)
+{
+    size_t n = c->batch.n_tok * c->model->dims.hidden;
+    float *dx;
+
+    if (!c->hidden || !is_head_elsewhere(c) || !c->pass.stage.last) {
         return;
     }
-    if (c->model->tied) {
-        looked_up.dy = product.dy;
-        looked_up.x = product.x;
-        looked_up.radial = product.radial;
-    } else {
-        esp_panels_add(&c->panels, ESP_NO_LAYER, ESP_SLOT_HEAD, head, &product);
-    }
-    esp_panels_add(&c->panels, ESP_NO_LAYER, ESP_SLOT_EMBED, w, &looked_up);
+    ESP_NEW(dx, n);
+    ESP_MPI(
+        MPI_Recv(dx, esp_count(n), MPI_FLOAT, 0, LOOKUP_TAG, c->grid->layers, MPI_STATUS_IGNORE));
+    add_outer(c, ESP_SLOT_EMBED, c->batch.ids, dx);
+    free(dx);
 }
 
 static void take_done(void *ctx, size_t layer)
 {
     calibration *c = ctx;
 
-    (void)layer;
-    esp_progress("importance", ++c->n_done, c->model->dims.n_layers + 1);
+    if (layer != ESP_NO_LAYER) {
+        for (int slot = ESP_SLOT_BLOCK; slot < (int)c->model->arch->n_slots; slot++) {
+            esp_kept_flush(&c->kept, layer, slot);
+        }
+    } else {
+        esp_kept_flush(&c->kept, layer, ESP_SLOT_FINAL_NORM);
+        if (!c->model->tied) {
+            add_outer(c, ESP_SLOT_HEAD, NULL, NULL);
+        }
+    }
+    esp_progress("importance", ++c->n_done, c->pass.stage.end - c->pass.stage.begin + 1);
 }
 
 /* Loss of sample j of all, summed in the order of the samples whatever rank has each. Collective. */
@@ -148,10 +216,10 @@ static double mean_loss(const esp_loss *own, const calibration *c, size_t n, con
     double *loss, sum = 0;
 
     ESP_NEW(loss, n);
-    for (size_t i = 0; i < c->n_own; i++) {
+    for (size_t i = 0; c->pass.stage.last && i < c->n_own; i++) {
         loss[c->batch.key[i]] = own[i].sum / (double)own[i].count;
     }
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, loss, esp_count(n), MPI_DOUBLE, MPI_SUM, grid->data));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, loss, esp_count(n), MPI_DOUBLE, MPI_SUM, grid->world));
     for (size_t j = 0; j < n; j++) {
         sum += loss[j];
     }
@@ -159,57 +227,69 @@ static double mean_loss(const esp_loss *own, const calibration *c, size_t n, con
     return sum / (double)n;
 }
 
-/* Sums of salience by forward and backward over the samples. Collective on grid->data. */
+/* Sums of salience by forward and backward over the samples, of this rank's layers. Collective on
+ * grid->world. */
 static void sum_with_gradients(esp_sums *sums, esp_scores *s, const esp_model *m,
                                const esp_samples *samples, const esp_importance_options *o,
                                const esp_grid *grid)
 {
     calibration c;
+    esp_sink sink, of_loss;
     esp_loss *loss;
 
     calibration_init(&c, m, samples, o, sums, grid);
+    sink = (esp_sink){ .ctx = &c,
+                       .linear = take_linear,
+                       .radial = take_radial,
+                       .norm = take_norm,
+                       .lookup = c.hidden ? take_lookup : NULL,
+                       .done = take_done };
+    of_loss = sink;
+    of_loss.linear = c.hidden ? take_linear : NULL;
     ESP_NEW(loss, c.batch.n_samples);
     esp_pass_forward(&c.pass, NULL, &c.batch);
-    esp_pass_loss(&c.pass, loss, c.scale,
-                  &(esp_sink){ .ctx = &c,
-                               .linear = c.d_logits ? take_logits : NULL,
-                               .radial = take_radial,
-                               .norm = take_norm,
-                               .done = take_done },
-                  &c.batch);
-    esp_pass_backward(&c.pass,
-                      &(esp_sink){ .ctx = &c,
-                                   .linear = take_linear,
-                                   .norm = take_norm,
-                                   .lookup = c.d_logits ? take_lookup : NULL,
-                                   .done = take_done },
-                      &c.batch);
+    esp_pass_loss(&c.pass, loss, c.scale, &of_loss, &c.batch);
+    esp_pass_backward(&c.pass, &sink, &c.batch);
+    receive_lookup(&c);
+    if (c.pass.stage.first) {
+        esp_kept_flush(&c.kept, ESP_NO_LAYER, ESP_SLOT_STEM_NORM);
+    }
     s->loss = mean_loss(loss, &c, samples->n, grid);
     s->flops = c.n_own ? c.pass.flops : 0;
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &s->flops, 1, MPI_DOUBLE, MPI_SUM, grid->data));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &s->flops, 1, MPI_DOUBLE, MPI_SUM, grid->world));
     free(loss);
     calibration_free(&c);
 }
 
+typedef struct own_weights {
+    esp_panels panels;
+    esp_stage_layers stage;
+} own_weights;
+
+/* Weights outside the blocks count as the first stage's. */
 static void take_weight(void *ctx, size_t layer, int slot, const esp_weight *w)
 {
-    esp_panels *p = ctx;
+    own_weights *own = ctx;
+    const esp_stage_layers *s = &own->stage;
 
+    if (layer == ESP_NO_LAYER ? !s->first : layer < s->begin || layer >= s->end) {
+        return;
+    }
     if (w->cols == 1) {
-        esp_panels_add_norm(p, layer, slot, w, NULL, NULL);
+        esp_panels_add_norm(&own->panels, layer, slot, w, NULL, NULL);
     } else {
-        esp_panels_add(p, layer, slot, w, &(esp_gradient){ 0 });
+        esp_panels_add(&own->panels, layer, slot, w, &(esp_gradient){ 0 });
     }
 }
 
 /* The same for criteria that need the weights only. Collective on grid->data. */
 static void sum_without_gradients(esp_sums *sums, const esp_model *m, const esp_grid *grid)
 {
-    esp_panels p;
+    own_weights own = { .stage = esp_pass_layers(m, grid) };
 
-    esp_panels_init(&p, sums, m, NULL, 0, 0, false, grid);
-    esp_model_visit(m, take_weight, &p);
-    esp_panels_free(&p);
+    esp_panels_init(&own.panels, sums, m, NULL, 0, 0, false, grid);
+    esp_model_visit(m, take_weight, &own);
+    esp_panels_free(&own.panels);
 }
 
 static void fill_random(esp_scores *s, uint64_t seed)
@@ -265,7 +345,7 @@ esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_
     } else if (o->criteria & ESP_NEEDS_WEIGHTS) {
         sum_without_gradients(&sums, m, grid);
     }
-    esp_sums_reduce(&sums, grid->data);
+    esp_sums_reduce(&sums, grid->world);
     esp_scores_fill(s, &sums);
     fill_random(s, o->seed);
     esp_sums_free(&sums);

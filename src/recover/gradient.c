@@ -60,14 +60,15 @@ static void take_radial(void *ctx, const float *radial, size_t n_tok)
     }
 }
 
-static void take_norm(void *ctx, size_t layer, int slot, const float *dw, const float *db)
+static void take_norm(void *ctx, size_t layer, int slot, const float *dw, const float *db,
+                      size_t n_samples)
 {
     const esp_gradient *g = ctx;
     float *grad = grad_of(g, layer, slot, ESP_PART_WEIGHT);
     float *bias = grad_of(g, layer, slot, ESP_PART_BIAS);
     size_t n = esp_model_weight(g->model, layer, slot)->rows;
 
-    for (size_t j = 0; j < g->batch->n_samples; j++) {
+    for (size_t j = 0; j < n_samples; j++) {
         esp_accumulate(grad, dw + j * n, n);
         if (db) {
             esp_accumulate(bias, db + j * n, n);

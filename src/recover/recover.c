@@ -16,8 +16,10 @@
 #include "gradient_impl.h"
 #include "schedule_impl.h"
 
-#define DROPOUT  UINT64_C(0x64726f70) /* names a random stream                              */
-#define MIN_ROWS (ESP_ROW_BLOCK / 2)  /* of a row block: short samples share one, for speed */
+#define DROPOUT UINT64_C(0x64726f70) /* names a random stream                              */
+#define CHUNKS_A_STAGE \
+    2 /* micro-batches of a pass for each stage of a grid of several            */
+#define MIN_ROWS (ESP_ROW_BLOCK / 2) /* of a row block: short samples share one, for speed */
 
 typedef struct loop {
     const esp_recover_options *options;
@@ -32,10 +34,11 @@ typedef struct loop {
     esp_batch batch;
     esp_gradient gradient;
     esp_training at;
-    size_t steps;                  /* planned */
-    size_t *mine;                  /* samples of this rank: of the batch, or held out */
-    esp_loss *loss;                /* [micro_batch] */
-    float *scale;                  /* [micro_batch] */
+    size_t steps;   /* planned */
+    size_t *mine;   /* samples of this rank: of the batch, or held out */
+    size_t n_pass;  /* samples of one forward and backward: micro-batches for all stages */
+    esp_loss *loss; /* [n_pass] */
+    float *scale;   /* [n_pass] */
     double seconds, tokens, flops; /* of training steps; tokens of all ranks */
 } loop;
 
@@ -57,19 +60,25 @@ static void loop_init(loop *r, const esp_model *m)
 {
     const esp_recover_options *o = r->options;
     size_t most = o->batch > r->data.n_valid ? o->batch : r->data.n_valid;
-    size_t max_tok = o->micro_batch * esp_samples_longest(r->data.samples);
+    size_t chunk = o->micro_batch * esp_samples_longest(r->data.samples), n_chunks;
 
+    n_chunks = r->grid->n_layers > 1 ? CHUNKS_A_STAGE * (size_t)r->grid->n_layers : 1;
+    r->n_pass = o->micro_batch * n_chunks;
     r->steps = esp_schedule_steps(o, r->data.n_train);
     ESP_NEW(r->mine, most);
-    ESP_NEW(r->loss, o->micro_batch);
-    ESP_NEW(r->scale, o->micro_batch);
-    esp_model_batch_init(&r->batch, m, o->micro_batch, max_tok);
-    esp_pass_init(
-        &r->pass, m,
-        (esp_pass_options){ .max_samples = o->micro_batch, .max_tok = max_tok, .backward = true });
+    ESP_NEW(r->loss, r->n_pass);
+    ESP_NEW(r->scale, r->n_pass);
+    esp_model_batch_init(&r->batch, m, r->n_pass, chunk * n_chunks);
+    r->batch.chunk_tok = chunk;
+    esp_pass_init(&r->pass, m,
+                  (esp_pass_options){ .max_samples = r->n_pass,
+                                      .max_tok = chunk * n_chunks,
+                                      .chunk_tok = chunk,
+                                      .backward = true,
+                                      .grid = r->grid });
     r->pass.adapter = r->adapter;
     esp_params_train(r->params, r->adapter);
-    esp_gradient_init(&r->gradient, r->params, m, !r->adapter, r->grid->data);
+    esp_gradient_init(&r->gradient, r->params, m, !r->adapter, r->grid->world);
 }
 
 static void loop_free(loop *r)
@@ -96,17 +105,17 @@ static size_t take_mine(loop *r, const size_t *pick, size_t n)
     return n_mine;
 }
 
-/* Next micro-batch of mine, from number `first` on; how many samples it has. */
-static size_t fill_micro_batch(loop *r, size_t first, size_t n_mine)
+/* Next batch of mine, from number `first` on; how many samples it has. */
+static size_t fill_batch(loop *r, size_t first, size_t n_mine)
 {
-    size_t most = r->options->micro_batch, n = n_mine - first < most ? n_mine - first : most;
+    size_t most = r->n_pass, n = n_mine - first < most ? n_mine - first : most;
 
     esp_batch_fill(&r->batch, r->data.samples, r->mine + first, n, MIN_ROWS);
     return n;
 }
 
-/* Loss and, with a weight of each target in the objective (0: none), gradients of a micro-batch. */
-static double run_micro_batch(loop *r, double weight)
+/* Loss and, with a weight of each target in the objective (0: none), gradients of a batch. */
+static double run_batch(loop *r, double weight)
 {
     const esp_sink *sink = weight > 0 ? &r->gradient.sink : NULL;
     double sum = 0;
@@ -135,12 +144,12 @@ static void compute_gradient(loop *r, double *loss, bool *stop, const size_t *pi
 
     esp_gradient_begin(&r->gradient);
     for (size_t first = 0; first < n_mine;) {
-        first += fill_micro_batch(r, first, n_mine);
+        first += fill_batch(r, first, n_mine);
         esp_gradient_take(&r->gradient, &r->batch, first == n_mine);
-        sums[0] += run_micro_batch(r, 1 / targets);
+        sums[0] += run_batch(r, 1 / targets);
     }
     esp_gradient_finish(&r->gradient);
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, sums, 2, MPI_DOUBLE, MPI_SUM, r->grid->data));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, sums, 2, MPI_DOUBLE, MPI_SUM, r->grid->world));
     *loss = sums[0] / targets;
     *stop = sums[1] > 0;
 }
@@ -217,10 +226,10 @@ static double validate(loop *r)
     }
     set_dropout(r, 0);
     for (size_t first = 0; first < n_mine;) {
-        first += fill_micro_batch(r, first, n_mine);
-        sum += run_micro_batch(r, 0);
+        first += fill_batch(r, first, n_mine);
+        sum += run_batch(r, 0);
     }
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_DOUBLE, MPI_SUM, r->grid->data));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_DOUBLE, MPI_SUM, r->grid->world));
     return sum / (double)esp_data_targets(&r->data, r->data.valid, r->data.n_valid);
 }
 
@@ -319,8 +328,8 @@ static void conclude(loop *r, esp_recover_result *result)
 
     set_dropout(r, 0);
     memcpy(r->params->value, r->params->best, r->params->n * sizeof *r->params->value);
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &seconds, 1, MPI_DOUBLE, MPI_MAX, r->grid->data));
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &flops, 1, MPI_DOUBLE, MPI_SUM, r->grid->data));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &seconds, 1, MPI_DOUBLE, MPI_MAX, r->grid->world));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &flops, 1, MPI_DOUBLE, MPI_SUM, r->grid->world));
     *result = (esp_recover_result){ .steps = r->at.step,
                                     .train_loss = r->at.train_loss,
                                     .first_validation_loss = r->at.first_loss,

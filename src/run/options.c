@@ -189,8 +189,8 @@ const esp_option esp_options[] = {
     { "synth.rope_theta", ESP_O_NUMBER, AT(synth.rope_theta), "10000", 1, ANY, NULL, 0,
       "base of the rotary positions" },
 
-    { "parallel.layers", ESP_O_COUNT, AT(parallel.layers), "1", 1, 1, NULL, 0,
-      "ranks that share the layers of one copy of the model; this version has data parallelism alone" },
+    { "parallel.layers", ESP_O_COUNT, AT(parallel.layers), "1", 1, 4096, NULL, 0,
+      "stages of the grid: ranks that share the layers of one copy of the model; the others share samples" },
     { "parallel.threads", ESP_O_COUNT, AT(parallel.threads), "0", 0, 4096, NULL, 0,
       "OpenMP threads of a rank; 0: as OMP_NUM_THREADS says" },
 

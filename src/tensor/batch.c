@@ -53,6 +53,11 @@ size_t esp_samples_targets(const esp_samples *s, size_t j)
     return n;
 }
 
+static size_t most_blocks(size_t max_samples, size_t max_tok)
+{
+    return max_samples + max_tok / ESP_ROW_BLOCK + 1;
+}
+
 void esp_batch_init(esp_batch *b, size_t max_samples, size_t max_tok)
 {
     *b = (esp_batch){ .max_samples = max_samples, .max_tok = max_tok };
@@ -62,7 +67,8 @@ void esp_batch_init(esp_batch *b, size_t max_samples, size_t max_tok)
     ESP_NEW(b->key, max_samples);
     ESP_NEW(b->prefix, max_samples);
     ESP_NEW(b->place, max_samples);
-    ESP_NEW(b->block, max_samples + max_tok / ESP_ROW_BLOCK + 2);
+    ESP_NEW(b->block, most_blocks(max_samples, max_tok) + 1);
+    ESP_NEW(b->chunk, max_samples + 1);
 }
 
 void esp_batch_free(esp_batch *b)
@@ -74,16 +80,17 @@ void esp_batch_free(esp_batch *b)
     free(b->prefix);
     free(b->place);
     free(b->block);
+    free(b->chunk);
     *b = (esp_batch){ 0 };
 }
 
-/* Row blocks: whole samples together up to the limit, a longer sample in pieces of the limit. */
-static void cut_blocks(esp_batch *b, size_t min_rows)
+/* Row blocks of samples first .. end - 1, which end with a block: whole samples together up to the limit, a
+ * longer sample in pieces of the limit. */
+static void cut_blocks(esp_batch *b, size_t first, size_t last, size_t min_rows)
 {
-    size_t begin = 0; /* of the open block */
+    size_t begin = b->start[first]; /* of the open block */
 
-    b->n_blocks = 0;
-    for (size_t j = 0; j < b->n_samples; j++) {
+    for (size_t j = first; j < last; j++) {
         size_t end = b->start[j + 1];
 
         if (end - begin > ESP_ROW_BLOCK &&
@@ -95,11 +102,28 @@ static void cut_blocks(esp_batch *b, size_t min_rows)
             b->block[b->n_blocks++] = begin;
             begin += ESP_ROW_BLOCK;
         }
-        if (end - begin >= min_rows || j + 1 == b->n_samples) {
+        if (end - begin >= min_rows || j + 1 == last) {
             b->block[b->n_blocks++] = begin;
             begin = end;
         }
     }
+}
+
+/* Chunks, each with as many samples as fit, and their row blocks. */
+static void cut(esp_batch *b, size_t min_rows)
+{
+    b->n_chunks = b->n_blocks = 0;
+    for (size_t j = 0; j < b->n_samples;) {
+        size_t first = j++;
+
+        while (j < b->n_samples &&
+               (b->chunk_tok == 0 || b->start[j + 1] - b->start[first] <= b->chunk_tok)) {
+            j++;
+        }
+        b->chunk[b->n_chunks++] = first;
+        cut_blocks(b, first, j, min_rows);
+    }
+    b->chunk[b->n_chunks] = b->n_samples;
     b->block[b->n_blocks] = b->n_tok;
 }
 
@@ -155,7 +179,48 @@ void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size
     for (size_t i = 0; i < n; i++) {
         find_prefix(b, i);
     }
-    cut_blocks(b, min_rows);
+    cut(b, min_rows);
+}
+
+void esp_batch_init_chunk(esp_batch *chunk, size_t max_samples, size_t max_tok)
+{
+    *chunk = (esp_batch){ .max_samples = max_samples, .max_tok = max_tok };
+    ESP_NEW(chunk->start, max_samples + 1);
+    ESP_NEW(chunk->block, most_blocks(max_samples, max_tok) + 1);
+}
+
+void esp_batch_free_chunk(esp_batch *chunk)
+{
+    free(chunk->start);
+    free(chunk->block);
+    *chunk = (esp_batch){ 0 };
+}
+
+size_t esp_batch_chunk(esp_batch *chunk, const esp_batch *b, size_t c)
+{
+    size_t first = b->chunk[c], end = b->chunk[c + 1], row = b->start[first], i = 0;
+
+    chunk->n_samples = end - first;
+    chunk->n_tok = b->start[end] - row;
+    ESP_REQUIRE(chunk->n_samples <= chunk->max_samples && chunk->n_tok <= chunk->max_tok);
+    for (size_t j = first; j <= end; j++) {
+        chunk->start[j - first] = b->start[j] - row;
+    }
+    while (b->block[i] < row) {
+        i++;
+    }
+    for (chunk->n_blocks = 0; b->block[i] < b->start[end]; i++) {
+        chunk->block[chunk->n_blocks++] = b->block[i] - row;
+    }
+    chunk->block[chunk->n_blocks] = chunk->n_tok;
+    chunk->rule = b->rule;
+    chunk->position = b->position;
+    chunk->ids = b->ids + row;
+    chunk->targets = b->targets + row;
+    chunk->key = b->key + first;
+    chunk->prefix = b->prefix + first;
+    chunk->place = b->place + first;
+    return row;
 }
 
 static bool behind_prefix(const esp_batch *b, size_t j, size_t index)

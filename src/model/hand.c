@@ -1,0 +1,101 @@
+/* hand.c - non-blocking messages between neighbouring stages. */
+#include "hand_impl.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "espalier/mem.h"
+#include "espalier/traffic.h"
+
+void esp_hand_init(esp_hand *h, const esp_grid *grid, size_t max_chunks)
+{
+    *h = (esp_hand){ .grid = grid && grid->n_layers > 1 ? grid : NULL };
+    if (h->grid) {
+        ESP_NEW(h->expected, max_chunks);
+        ESP_NEW(h->given, max_chunks);
+    }
+}
+
+void esp_hand_free(esp_hand *h)
+{
+    esp_hand_finish(h);
+    free(h->expected);
+    free(h->given);
+    *h = (esp_hand){ 0 };
+}
+
+/* The stage that rows go to (or come from); -1: none. */
+static int neighbour(const esp_hand *h, esp_hand_way way, bool to)
+{
+    int i;
+
+    if (!h->grid) {
+        return -1;
+    }
+    i = h->grid->i_layers + ((way == ESP_HAND_ON) == to ? 1 : -1);
+    return i < h->grid->n_layers ? i : -1;
+}
+
+/* Rows of chunk c: where they begin, and how many numbers. */
+static size_t place_of(int *n, size_t D, size_t c, const esp_batch *batch)
+{
+    size_t begin = batch->start[batch->chunk[c]], end = batch->start[batch->chunk[c + 1]];
+
+    *n = esp_count((end - begin) * D);
+    return begin * D;
+}
+
+void esp_hand_expect(esp_hand *h, esp_hand_way way, float *rows, size_t D, const esp_batch *batch)
+{
+    int from = neighbour(h, way, false), n;
+
+    h->n_expected = 0;
+    if (from < 0) {
+        return;
+    }
+    for (size_t c = 0; c < batch->n_chunks; c++) {
+        size_t at = place_of(&n, D, c, batch);
+
+        ESP_MPI(MPI_Irecv(rows + at, n, MPI_FLOAT, from, (int)way, h->grid->layers,
+                          &h->expected[h->n_expected++]));
+    }
+}
+
+void esp_hand_take(esp_hand *h, size_t c)
+{
+    if (c < h->n_expected) {
+        ESP_MPI(MPI_Wait(&h->expected[c], MPI_STATUS_IGNORE));
+    }
+}
+
+void esp_hand_give(esp_hand *h, esp_hand_way way, const float *rows, size_t D, size_t c,
+                   const esp_batch *batch)
+{
+    int to = neighbour(h, way, true), n;
+    size_t at;
+
+    if (to >= 0) {
+        at = place_of(&n, D, c, batch);
+        esp_sent(ESP_SENT_ACTIVATIONS, ESP_MOVES_TO_ONE, (size_t)n * sizeof *rows,
+                 h->grid->layers);
+        ESP_MPI(MPI_Isend(rows + at, n, MPI_FLOAT, to, (int)way, h->grid->layers,
+                          &h->given[h->n_given++]));
+    }
+}
+
+void esp_hand_progress(esp_hand *h)
+{
+    int all;
+
+    if (h->n_given > 0) {
+        ESP_MPI(MPI_Testall(esp_count(h->n_given), h->given, &all, MPI_STATUSES_IGNORE));
+    }
+}
+
+void esp_hand_finish(esp_hand *h)
+{
+    if (h->n_given > 0) {
+        ESP_MPI(MPI_Waitall(esp_count(h->n_given), h->given, MPI_STATUSES_IGNORE));
+    }
+    h->n_given = 0;
+}

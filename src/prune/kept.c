@@ -1,0 +1,153 @@
+/* kept.c - outputs' gradients and inputs of the weights of the layers under way. */
+#include "kept_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/mem.h"
+
+static size_t n_slots(const esp_kept *k)
+{
+    return k->model->arch->n_slots;
+}
+
+static esp_keep *keep_of(const esp_kept *k, size_t layer, int slot)
+{
+    return layer == ESP_NO_LAYER
+               ? &k->outer[slot]
+               : &k->layer[(layer - k->stage.begin) % k->stage.at_once * n_slots(k) + (size_t)slot];
+}
+
+void esp_kept_init(esp_kept *k, const esp_model *m, esp_panels *panels, esp_stage_layers stage,
+                   size_t n_samples, size_t n_tok)
+{
+    *k = (esp_kept){
+        .model = m, .panels = panels, .stage = stage, .n_samples = n_samples, .n_tok = n_tok
+    };
+    ESP_NEW(k->outer, n_slots(k));
+    ESP_NEW(k->layer, stage.at_once * n_slots(k));
+}
+
+static void free_keeps(esp_keep *keep, size_t n)
+{
+    for (size_t i = 0; keep && i < n; i++) {
+        free(keep[i].dy);
+        free(keep[i].x);
+    }
+    free(keep);
+}
+
+void esp_kept_free(esp_kept *k)
+{
+    if (k->model) {
+        free_keeps(k->outer, n_slots(k));
+        free_keeps(k->layer, k->stage.at_once * n_slots(k));
+    }
+    *k = (esp_kept){ 0 };
+}
+
+static bool is_wanted(const esp_kept *k, size_t layer, int slot)
+{
+    const esp_sums *sums = k->panels->sums;
+
+    return k->panels->n_samples > 0 && k->panels->gradient &&
+           (esp_sums_at(sums, layer, slot, ESP_ROWS) || esp_sums_at(sums, layer, slot, ESP_COLS));
+}
+
+/* *to [room] takes n numbers from `at` on; all is what it will hold at the end. */
+static void append(float **to, size_t *room, size_t all, size_t at, const float *from, size_t n)
+{
+    if (*room < all) {
+        free(*to);
+        ESP_NEW(*to, all);
+        *room = all;
+    }
+    memcpy(*to + at, from, n * sizeof *from);
+}
+
+/* The slot of the layer that has taken its first chunk from the same input, -1: none. */
+static int same_input(const esp_kept *k, size_t layer, const float *x)
+{
+    for (int slot = ESP_SLOT_BLOCK; layer != ESP_NO_LAYER && slot < (int)n_slots(k); slot++) {
+        const esp_keep *other = keep_of(k, layer, slot);
+
+        if (other->n > 0 && other->seen == x && other->same < 0) {
+            return slot;
+        }
+    }
+    return -1;
+}
+
+void esp_kept_linear(esp_kept *k, size_t layer, int slot, const float *dy, const float *x,
+                     size_t n_tok)
+{
+    const esp_weight *w = esp_model_weight(k->model, layer, slot);
+    esp_keep *keep = keep_of(k, layer, slot);
+
+    if (!is_wanted(k, layer, slot)) {
+        return;
+    }
+    if (keep->n == 0) {
+        keep->same = same_input(k, layer, x);
+        keep->seen = x;
+    }
+    append(&keep->dy, &keep->room_dy, k->n_tok * w->rows, keep->n * w->rows, dy, n_tok * w->rows);
+    if (keep->same < 0) {
+        append(&keep->x, &keep->room_x, k->n_tok * w->cols, keep->n * w->cols, x, n_tok * w->cols);
+    }
+    keep->n += n_tok;
+}
+
+void esp_kept_norm(esp_kept *k, size_t layer, int slot, const float *dw, const float *db,
+                   size_t n_samples)
+{
+    esp_keep *keep = keep_of(k, layer, slot);
+    size_t n = esp_model_weight(k->model, layer, slot)->rows;
+
+    if (!is_wanted(k, layer, slot)) {
+        return;
+    }
+    append(&keep->dy, &keep->room_dy, k->n_samples * n, keep->n * n, dw, n_samples * n);
+    if (db) {
+        append(&keep->x, &keep->room_x, k->n_samples * n, keep->n * n, db, n_samples * n);
+    }
+    keep->n += n_samples;
+}
+
+esp_gradient esp_kept_gradient(const esp_kept *k, size_t layer, int slot)
+{
+    const esp_keep *keep = keep_of(k, layer, slot);
+
+    if (keep->n == 0) {
+        return (esp_gradient){ 0 };
+    }
+    return (esp_gradient){ .dy = keep->dy,
+                           .x = keep->same < 0 ? keep->x : keep_of(k, layer, keep->same)->x };
+}
+
+void esp_kept_forget(esp_kept *k, size_t layer, int slot)
+{
+    esp_keep *keep = keep_of(k, layer, slot);
+
+    keep->n = 0;
+    if (layer == ESP_NO_LAYER) {
+        free(keep->dy);
+        free(keep->x);
+        *keep = (esp_keep){ 0 };
+    }
+}
+
+void esp_kept_flush(esp_kept *k, size_t layer, int slot)
+{
+    const esp_weight *w = esp_model_weight(k->model, layer, slot);
+    const esp_keep *keep = keep_of(k, layer, slot);
+
+    if (w->cols > 1) {
+        esp_gradient gradient = esp_kept_gradient(k, layer, slot);
+
+        esp_panels_add(k->panels, layer, slot, w, &gradient);
+    } else if (w->rows > 0) {
+        esp_panels_add_norm(k->panels, layer, slot, w, keep->dy, keep->x);
+    }
+    esp_kept_forget(k, layer, slot);
+}
