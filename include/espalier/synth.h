@@ -23,4 +23,7 @@ typedef struct esp_synth_options {
  * model are refused (ESP_EFORMAT). Collective on comm. */
 esp_status esp_synth(const char *dir, const esp_synth_options *o, MPI_Comm comm);
 
+/* The model that esp_synth would write, shapes only. ESP_EFORMAT likewise, *m is {0} then. Local. */
+esp_status esp_synth_shape(esp_model *m, const esp_synth_options *o);
+
 #endif

@@ -6,12 +6,11 @@
 static void leave_out(unsigned *stages, esp_stage s, const char *name, const char *why)
 {
     *stages &= ~(1u << s);
-    esp_info("run: without %s: %s", name, why);
+    esp_info("without %s: %s", name, why);
 }
 
-esp_status cmd_run(const esp_invocation *in)
+unsigned cmd_run_stages(const esp_config *c)
 {
-    const esp_config *c = in->config;
     unsigned stages = ESP_ALL_STAGES;
 
     if (c->prune.criterion == ESP_RANDOM) {
@@ -23,5 +22,10 @@ esp_status cmd_run(const esp_invocation *in)
     if (!*c->eval.corpus) {
         leave_out(&stages, ESP_STAGE_EVAL, "eval", "eval.corpus is not set");
     }
-    return esp_run_stages(c, stages, in->force, in->stop, in->grid);
+    return stages;
+}
+
+esp_status cmd_run(const esp_invocation *in)
+{
+    return esp_run_stages(in->config, cmd_run_stages(in->config), in->force, in->stop, in->grid);
 }

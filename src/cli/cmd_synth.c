@@ -3,12 +3,10 @@
 #include "espalier/corpus.h"
 #include "espalier/grammar.h"
 #include "espalier/log.h"
-#include "espalier/synth.h"
 
-static esp_status write_model(const esp_invocation *in)
+esp_synth_options cmd_synth_options(const esp_config *c)
 {
-    const esp_config *c = in->config;
-    esp_synth_options o = {
+    return (esp_synth_options){
         .model_type = c->synth.model_type,
         .hidden = c->synth.hidden,
         .mlp = c->synth.mlp,
@@ -24,8 +22,13 @@ static esp_status write_model(const esp_invocation *in)
         .rope_theta = c->synth.rope_theta,
         .seed = c->seed,
     };
+}
 
-    return esp_synth(c->synth.output, &o, in->grid->world);
+static esp_status write_model(const esp_invocation *in)
+{
+    esp_synth_options o = cmd_synth_options(in->config);
+
+    return esp_synth(in->config->synth.output, &o, in->grid->world);
 }
 
 /* One rank writes, for all. */

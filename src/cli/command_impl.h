@@ -4,6 +4,7 @@
 
 #include "espalier/config.h"
 #include "espalier/par.h"
+#include "espalier/synth.h"
 
 typedef struct esp_invocation {
     const esp_config *config; /* borrowed, as all of this */
@@ -34,6 +35,13 @@ esp_status cmd_eval(const esp_invocation *in);
 esp_status cmd_generate(const esp_invocation *in);
 esp_status cmd_run(const esp_invocation *in);
 esp_status cmd_synth(const esp_invocation *in);
+esp_status cmd_estimate(const esp_invocation *in);
+
+/* Borrows strings of c. Local. */
+esp_synth_options cmd_synth_options(const esp_config *c);
+
+/* The stages of `run`: without recover and eval where they lack their text. Local. */
+unsigned cmd_run_stages(const esp_config *c);
 
 /* What the command line asks for. Strings are borrowed from argv. */
 typedef struct esp_arguments {

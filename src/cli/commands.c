@@ -18,6 +18,8 @@ const esp_command esp_commands[] = {
     { "generate", "continue a prompt", cmd_generate, "model seed parallel generate" },
     { "run", "do all stages from score to eval that are not done yet", cmd_run,
       COMMON " calibration importance prune recover eval" },
+    { "estimate", "predict memory, time and bytes of a run on a cluster, and its best grid",
+      cmd_estimate, COMMON " calibration importance prune recover eval synth cluster estimate" },
     { "synth", "write a model of any shape with random weights, or a corpus", cmd_synth,
       "seed synth" },
 };

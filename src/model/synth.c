@@ -112,12 +112,27 @@ static esp_status random_rows(void *ctx, void *out, size_t layer, int slot, bool
     return ESP_OK;
 }
 
+static esp_status make_shape(esp_model *m, const esp_synth_options *o, const char *dir)
+{
+    ESP_TRY(esp_model_from_config(m, make_config(o), dir));
+    return check_sizes(m, o);
+}
+
+esp_status esp_synth_shape(esp_model *m, const esp_synth_options *o)
+{
+    esp_status st = make_shape(m, o, "synth");
+
+    if (st != ESP_OK) {
+        esp_model_free(m);
+    }
+    return st;
+}
+
 esp_status esp_synth(const char *dir, const esp_synth_options *o, MPI_Comm comm)
 {
     synth s = { .options = o };
-    esp_status st = esp_model_from_config(&s.shape, make_config(o), dir);
+    esp_status st = esp_agree(comm, make_shape(&s.shape, o, dir));
 
-    st = esp_agree(comm, st == ESP_OK ? check_sizes(&s.shape, o) : st);
     if (st == ESP_OK) {
         st = esp_model_save(dir, &s.shape, random_rows, &s, NULL, 0, comm);
     }

@@ -27,7 +27,7 @@ const esp_option esp_options[] = {
       "of samples drawn, criterion random, adapters, dropout, order of training, text and synth" },
 
     { "memory_limit", ESP_O_BYTES, AT(memory_limit), "0", 0, ANY, NULL, 0,
-      "of each rank, its anonymous memory: work is done in pieces that fit, or refused before it begins; 0: none" },
+      "anonymous memory of a rank: work is cut to fit, or refused before it begins; 0: none" },
 
     { "calibration.corpus", ESP_O_STRING, AT(calibration.corpus), "", 0, 0, NULL, SCORE,
       "text to draw samples from: plain text, JSONL, Alpaca JSON, or a token file (.h5)" },

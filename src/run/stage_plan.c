@@ -32,7 +32,7 @@ static void set_target(esp_plan_options *o, const esp_config *c)
     }
 }
 
-static esp_plan_options plan_options(const esp_config *c)
+esp_plan_options esp_run_plan_options(const esp_config *c)
 {
     esp_plan_options o = {
         .mode = (esp_prune_mode)c->prune.mode,
@@ -242,7 +242,7 @@ static void tell(const esp_plan *p)
 
 esp_status esp_stage_plan(esp_run *run)
 {
-    esp_plan_options o = plan_options(run->config);
+    esp_plan_options o = esp_run_plan_options(run->config);
     esp_plan plan = { 0 };
     esp_groups dense;
     esp_status st;

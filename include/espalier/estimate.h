@@ -1,0 +1,93 @@
+/* estimate.h - what the stages of a run need before any work is done: memory, bytes moved, time; and the
+ * grid that needs the least time. From shapes and settings alone.
+ *
+ * Flow: esp_job_init -> esp_cluster_here / esp_cluster_of -> esp_predict for a layout, or
+ * esp_best_layout over all of them. Letters: L layers, T tokens of a rank, C tokens of a chunk, D model
+ * width, V vocabulary, P data ranks, S stages.
+ *
+ * Memory is the anonymous memory of the rank that needs the most (RssAnon); weights in their own type are
+ * mapped from the model folder, and the ranks of a node share one copy in the page cache. Bytes sent follow
+ * the model of traffic.h:
+ *   panels       (P - 1) 8 c N; c = 2 with criteria that need the Fisher sum, else 1; N numbers of the
+ *                matrices that a unit asked for owns a part of; and (P - 1) 16 n for norms and biases of n
+ *   sums         2 (W - 1) 8 s; s sums over rows and columns, all criteria; W all ranks
+ *   activations  2 (S - 1) 4 D tokens; a forward alone: half of it
+ *   gradients    2 (W - 1) 4 n a step of n trained numbers
+ */
+#ifndef ESPALIER_ESTIMATE_H
+#define ESPALIER_ESTIMATE_H
+
+#include "espalier/config.h"
+#include "espalier/par.h"
+#include "espalier/traffic.h"
+
+typedef struct esp_cluster {
+    size_t nodes, cores;  /* cores of a node                                           */
+    double memory;        /* bytes of a node                                           */
+    double core_flops;    /* FLOP/s of sgemm on a core while all cores of a node work  */
+    double memory_bytes;  /* bytes/s of a node, read and written by copies             */
+    double network_bytes; /* bytes/s of a node, each direction                         */
+    double latency;       /* seconds of a short message between nodes                  */
+    double read, write;   /* bytes/s of the file system, all nodes; read 0: in memory  */
+} esp_cluster;
+
+typedef struct esp_layout {
+    size_t nodes, ranks; /* ranks of a node                              */
+    size_t threads;      /* of a rank                                    */
+    size_t layers;       /* stages; data ranks are nodes * ranks / layers */
+} esp_layout;
+
+typedef struct esp_text_size {
+    size_t samples, tokens, longest; /* longest: tokens of the longest sample */
+} esp_text_size;
+
+typedef struct esp_job {
+    const esp_config *config; /* borrowed */
+    const esp_model *dense;   /* borrowed; shapes are enough                                    */
+    esp_model pruned;         /* owned; shapes of what a plan by these settings leaves           */
+    esp_text_size calibration, training, evaluation;
+    uint64_t targets;           /* bit set of slots that recover adapts         */
+    size_t sums, scores, units; /* numbers of sums and scores a criterion; bytes of units */
+} esp_job;
+
+typedef struct esp_prediction {
+    size_t chunk_tok;         /* C                                                               */
+    double anonymous, mapped; /* bytes of the rank that needs the most                           */
+    double seconds;
+    double sent[ESP_N_SENT]; /* bytes, all ranks together */
+    double read, written;    /* bytes of files, all ranks together */
+} esp_prediction;
+
+/* Sizes of texts are those of the settings (calibration.samples of calibration.sequence tokens,
+ * estimate.documents of recover.cutoff, estimate.windows of eval.window); who knows the texts sets them
+ * afterwards. Local. */
+void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c);
+void esp_job_free(esp_job *j); /* safe twice and on {0} */
+esp_text_size esp_text_size_of(const esp_samples *s);
+
+/* The settings, without what is to be measured (0). Local. */
+esp_cluster esp_cluster_of(const esp_config *c);
+
+/* Fills in what is 0: cores and memory of this machine, and by half a second of products and copies on all
+ * its cores what they reach. Local. */
+void esp_cluster_measure(esp_cluster *c);
+
+/* What a stage needs on a layout. chunk_tok 0: chosen by esp_predict_chunk. Local. */
+esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, const esp_cluster *c,
+                           size_t chunk_tok);
+
+/* The longest chunk, in tokens, with which a stage fits limit bytes of anonymous memory a rank (0: no
+ * limit): CHUNK_TOKENS at most, one sample at least. 0 when even that does not fit. Local. */
+size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l, size_t limit);
+
+/* The layout of the cluster's nodes that does the stages (bits of esp_stage) in the least time, within the
+ * memory of a node and memory_limit of a rank. ranks, layers: fixed where not 0. ESP_EUSAGE naming the
+ * least memory that any layout needs when none fits. Local. */
+esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
+                           const esp_cluster *c, size_t ranks, size_t layers);
+
+/* ESP_EUSAGE naming the stage, its need, the limit and what to change, when one of the stages does not fit
+ * memory_limit on this layout. Local. */
+esp_status esp_check_memory(const esp_job *j, unsigned stages, const esp_layout *l);
+
+#endif

@@ -1,0 +1,117 @@
+/* cmd_estimate.c - what a run would need on a cluster, from the shapes of the model alone. */
+#include "command_impl.h"
+#include "espalier/estimate.h"
+#include "espalier/run.h"
+
+#define GIB 1073741824.0
+
+static const char *const stage_names[ESP_N_STAGES] = {
+    [ESP_STAGE_SCORE] = "score",     [ESP_STAGE_PLAN] = "plan", [ESP_STAGE_PRUNE] = "prune",
+    [ESP_STAGE_RECOVER] = "recover", [ESP_STAGE_EVAL] = "eval",
+};
+
+static void print_job(const esp_job *j, const esp_cluster *c)
+{
+    esp_cost dense = esp_model_cost(j->dense, 1), pruned = esp_model_cost(&j->pruned, 1);
+
+    printf("model: %s, %zu layers, hidden %zu, %.4g parameters in %.2f GB; pruned to %.4g in "
+           "%.2f GB\n",
+           j->dense->arch->model_type, j->dense->dims.n_layers, j->dense->dims.hidden,
+           (double)dense.parameters, (double)dense.bytes / 1e9, (double)pruned.parameters,
+           (double)pruned.bytes / 1e9);
+    printf("texts: calibration %zu x %zu tokens, recovery %zu x %zu, evaluation %zu x %zu\n",
+           j->calibration.samples, j->calibration.longest, j->training.samples, j->training.longest,
+           j->evaluation.samples, j->evaluation.longest);
+    printf("cluster: %zu nodes of %zu cores and %.0f GiB; a core %.1f GFLOP/s; a node %.1f GB/s in "
+           "memory, %.1f GB/s and %.1f us on the network; files ",
+           c->nodes, c->cores, c->memory / GIB, c->core_flops / 1e9, c->memory_bytes / 1e9,
+           c->network_bytes / 1e9, c->latency * 1e6);
+    if (c->read > 0) {
+        printf("%.1f GB/s read, ", c->read / 1e9);
+    } else {
+        printf("in memory, ");
+    }
+    printf("%.1f GB/s written\n", c->write / 1e9);
+}
+
+static void print_row(const char *name, const esp_prediction *p)
+{
+    double sent = 0;
+
+    for (esp_traffic_kind k = 0; k < ESP_N_SENT; k++) {
+        sent += p->sent[k];
+    }
+    printf("%-9s %12.2f %12.3f %12.2f %12.3f %10.2f %10.2f\n", name, p->seconds, p->anonymous / GIB,
+           p->mapped / GIB, sent / 1e9, p->read / 1e9, p->written / 1e9);
+}
+
+static void add(esp_prediction *sum, const esp_prediction *p)
+{
+    sum->seconds += p->seconds;
+    sum->read += p->read;
+    sum->written += p->written;
+    sum->anonymous = p->anonymous > sum->anonymous ? p->anonymous : sum->anonymous;
+    sum->mapped = p->mapped > sum->mapped ? p->mapped : sum->mapped;
+    for (esp_traffic_kind k = 0; k < ESP_N_SENT; k++) {
+        sum->sent[k] += p->sent[k];
+    }
+}
+
+static void print_stages(const esp_job *j, unsigned stages, const esp_layout *l,
+                         const esp_cluster *c)
+{
+    esp_prediction all = { 0 };
+
+    printf("grid: %zu nodes x %zu ranks x %zu threads; %zu stages of layers x %zu data ranks\n\n",
+           l->nodes, l->ranks, l->threads, l->layers, l->nodes * l->ranks / l->layers);
+    printf("%-9s %12s %12s %12s %12s %10s %10s\n", "stage", "seconds", "GiB a rank", "GiB mapped",
+           "GB sent", "GB read", "GB written");
+    for (esp_stage s = 0; s < ESP_N_STAGES; s++) {
+        if (stages >> s & 1) {
+            esp_prediction p = esp_predict(j, s, l, c, 0);
+
+            print_row(stage_names[s], &p);
+            add(&all, &p);
+        }
+    }
+    print_row("all", &all);
+}
+
+static esp_status estimate(const esp_config *c, const esp_model *m)
+{
+    esp_cluster cluster = esp_cluster_of(c);
+    unsigned stages = cmd_run_stages(c);
+    esp_layout best;
+    esp_job job;
+    esp_status st;
+
+    esp_cluster_measure(&cluster);
+    esp_job_init(&job, m, c);
+    st = esp_best_layout(&best, &job, stages, &cluster, c->estimate.ranks, c->parallel.layers);
+    if (st == ESP_OK) {
+        print_job(&job, &cluster);
+        print_stages(&job, stages, &best, &cluster);
+    }
+    esp_job_free(&job);
+    return st;
+}
+
+/* Of the model folder, of which config.json is enough; without one, of what the settings of synth say. */
+static esp_status read_shape(esp_model *m, const esp_config *c)
+{
+    esp_synth_options o = cmd_synth_options(c);
+
+    return *c->model ? esp_model_shape(m, c->model) : esp_synth_shape(m, &o);
+}
+
+esp_status cmd_estimate(const esp_invocation *in)
+{
+    esp_model m = { 0 };
+    esp_status st = read_shape(&m, in->config);
+
+    if (st == ESP_OK && in->grid->rank == 0) {
+        st = estimate(in->config, &m);
+    }
+    esp_model_free(&m);
+    return st;
+}

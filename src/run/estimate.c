@@ -1,0 +1,273 @@
+/* estimate.c - the job from settings and shapes, its shares on a grid, and the limit of memory. */
+#include "estimate_impl.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "espalier/mem.h"
+#include "espalier/model_save.h"
+#include "espalier/recover.h"
+#include "run_impl.h"
+
+#define CHUNK_TOKENS ((size_t)2048) /* enough for the kernels to run at full speed               */
+#define PIPELINE     ((size_t)4)    /* chunks a stage, so that the stages are rarely without one */
+/* ---- the job ---------------------------------------------------------------------------------- */
+
+/* Sizes of what groups and scores hold. */
+static void count_units(esp_job *j, const esp_groups *g)
+{
+    unsigned units = j->config->importance.units;
+
+    for (size_t u = 0; u < g->n_units; u++) {
+        const esp_unit *unit = &g->units[u];
+        size_t length = 0;
+
+        for (size_t i = 0; i < unit->n_structures; i++) {
+            length += unit->structures[i].length;
+        }
+        j->units += length * sizeof(int32_t);
+        if (units >> unit->kind & 1) {
+            j->sums += length;
+            j->scores += unit->n_groups * (1 + unit->n_structures * unit->channels_per_group);
+        }
+    }
+}
+
+/* What a plan by these settings leaves, whatever the scores; all of it where they leave no plan. */
+static void shape_pruned(esp_job *j, const esp_groups *g)
+{
+    esp_plan_options o = esp_run_plan_options(j->config);
+    esp_dims dims;
+    esp_plan p = { 0 };
+
+    o.criterion = ESP_RANDOM;
+    if (esp_plan_make(&p, j->dense, g, NULL, &o) == ESP_OK) {
+        esp_plan_dims(&dims, &p, j->dense);
+        esp_model_reshape(&j->pruned, j->dense, &dims);
+        free(dims.layer);
+    } else {
+        esp_error_clear();
+        esp_model_reshape(&j->pruned, j->dense, &j->dense->dims);
+    }
+    esp_plan_free(&p);
+}
+
+static uint64_t targets_of(const esp_config *c, const esp_arch *a)
+{
+    uint64_t targets = 0;
+
+    for (size_t i = 0; i < c->recover.targets.n; i++) {
+        int slot = esp_arch_slot(a, c->recover.targets.item[i]);
+
+        targets |= slot < 0 ? 0 : UINT64_C(1) << slot;
+    }
+    for (int slot = ESP_SLOT_BLOCK; c->recover.targets.n == 0 && slot < (int)a->n_slots; slot++) {
+        targets |= a->slots[slot].cols == ESP_W_ONE ? 0 : UINT64_C(1) << slot;
+    }
+    return targets;
+}
+
+static esp_text_size text_of(size_t samples, size_t length)
+{
+    return (esp_text_size){ samples, samples * length, length };
+}
+
+void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c)
+{
+    size_t windows = c->eval.samples ? c->eval.samples : c->estimate.windows;
+    esp_groups groups;
+
+    *j = (esp_job){ .config = c,
+                    .dense = dense,
+                    .calibration = text_of(c->calibration.samples, c->calibration.sequence),
+                    .training = text_of(c->estimate.documents, c->recover.cutoff),
+                    .evaluation = text_of(windows, c->eval.window),
+                    .targets = targets_of(c, dense->arch) };
+    esp_groups_find(&groups, dense);
+    count_units(j, &groups);
+    shape_pruned(j, &groups);
+    esp_groups_free(&groups);
+}
+
+void esp_job_free(esp_job *j)
+{
+    esp_model_free(&j->pruned);
+}
+
+esp_text_size esp_text_size_of(const esp_samples *s)
+{
+    return (esp_text_size){ s->n, s->n ? s->start[s->n] : 0, esp_samples_longest(s) };
+}
+
+/* ---- shares ----------------------------------------------------------------------------------- */
+
+esp_extent esp_extent_of(const esp_model *m, size_t stage, size_t n_stages)
+{
+    esp_extent p = { .model = m, .first = stage == 0, .last = stage + 1 == n_stages };
+
+    esp_share(&p.begin, &p.end, m->dims.n_layers, (int)stage, (int)n_stages);
+    return p;
+}
+
+size_t esp_n_data(const esp_layout *l)
+{
+    return n_ranks(l) / l->layers;
+}
+
+esp_text_size esp_local_text(const esp_text_size *all, size_t n_samples, const esp_layout *l)
+{
+    size_t n = divide_up(n_samples, esp_n_data(l));
+    double mean = all->samples ? (double)all->tokens / (double)all->samples : 0;
+
+    return (esp_text_size){ n, (size_t)ceil((double)n * mean), all->longest };
+}
+
+const esp_model *esp_model_of(const esp_job *j, esp_stage s)
+{
+    return s == ESP_STAGE_RECOVER ? &j->pruned : j->dense;
+}
+
+size_t esp_n_criteria(const esp_job *j)
+{
+    unsigned bits = j->config->importance.criteria & ~(1u << ESP_RANDOM);
+    size_t n = 0;
+
+    for (; bits; bits &= bits - 1) {
+        n++;
+    }
+    return n;
+}
+
+bool esp_needs_fisher(const esp_job *j)
+{
+    return (j->config->importance.criteria & (1u << ESP_ELEMENT2 | 1u << ESP_MIX)) != 0;
+}
+
+/* ---- training --------------------------------------------------------------------------------- */
+
+static void count_trained(void *ctx, size_t layer, int slot, const esp_weight *w)
+{
+    esp_tally *t = ctx;
+    size_t r = t->job->config->recover.rank;
+
+    if (t->job->config->recover.method == ESP_METHOD_FULL) {
+        t->n += w->rows * w->cols + (w->has_bias ? w->rows : 0);
+    } else if (layer != ESP_NO_LAYER && t->job->targets >> slot & 1) {
+        t->n += r * (w->rows + w->cols);
+    }
+}
+
+static size_t held_out(double validation, size_t n)
+{
+    size_t count = (size_t)(validation < 1 ? validation * (double)n : validation);
+
+    return validation > 0 ? max_of(count, 1) : 0;
+}
+
+esp_training_size esp_training_size_of(const esp_job *j, const esp_layout *l)
+{
+    const esp_config *c = j->config;
+    size_t n_valid =
+        min_of(held_out(c->recover.validation, j->training.samples), j->training.samples);
+    size_t n_train = j->training.samples - n_valid, epoch = divide_up(n_train, c->recover.batch);
+    size_t own = divide_up(min_of(c->recover.batch, n_train), esp_n_data(l));
+    esp_tally t = { j, &j->pruned, 0 };
+    esp_training_size s = { .n_train = n_train,
+                            .n_valid = n_valid,
+                            .micro_batches = divide_up(own, c->recover.micro_batch) };
+    size_t every = c->recover.validate_every ? c->recover.validate_every : max_of(epoch, 1);
+
+    esp_model_visit(&j->pruned, count_trained, &t);
+    s.n_numbers = t.n;
+    s.steps = c->recover.steps ? (double)c->recover.steps : ceil(c->recover.epochs * (double)epoch);
+    s.validations = n_valid ? 1 + ceil(s.steps / (double)every) : 0;
+    return s;
+}
+
+/* ---- the whole -------------------------------------------------------------------------------- */
+
+/* Tokens of the samples that a rank has in one pass. */
+static esp_text_size batch_of(const esp_job *j, esp_stage s, const esp_layout *l)
+{
+    const esp_config *c = j->config;
+    size_t n = c->recover.micro_batch;
+
+    switch (s) {
+    case ESP_STAGE_RECOVER:
+        return text_of(n, j->training.longest);
+    case ESP_STAGE_EVAL:
+        return (esp_text_size){ 1, max_of(c->eval.batch_tokens, j->evaluation.longest),
+                                j->evaluation.longest };
+    default:
+        return esp_local_text(&j->calibration, j->calibration.samples, l);
+    }
+}
+
+size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l, size_t limit)
+{
+    esp_text_size t = batch_of(j, s, l);
+    size_t longest = max_of(t.longest, 1), most = min_of(max_of(t.tokens, longest), CHUNK_TOKENS);
+    esp_prediction p = { 0 };
+
+    if (l->layers > 1) {
+        most = min_of(most, divide_up(t.tokens, PIPELINE * l->layers));
+    }
+    for (size_t n = max_of(most / longest, 1); n > 0; n--) {
+        p.chunk_tok = n * longest;
+        esp_predict_memory(&p, j, s, l);
+        if (limit == 0 || p.anonymous <= (double)limit) {
+            return p.chunk_tok;
+        }
+    }
+    return 0;
+}
+
+esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, const esp_cluster *c,
+                           size_t chunk_tok)
+{
+    esp_prediction p = { .chunk_tok = chunk_tok };
+
+    if (chunk_tok == 0) {
+        p.chunk_tok = esp_predict_chunk(j, s, l, j->config->memory_limit);
+        p.chunk_tok = p.chunk_tok ? p.chunk_tok : max_of(batch_of(j, s, l).longest, 1);
+    }
+    esp_predict_memory(&p, j, s, l);
+    esp_predict_bytes(&p, j, s, l);
+    if (c) {
+        esp_predict_time(&p, j, s, l, c);
+    }
+    return p;
+}
+
+/* ---- memory_limit ----------------------------------------------------------------------------- */
+
+static esp_status refuse(const esp_job *j, esp_stage s, const esp_layout *l)
+{
+    static const char *const remedies[ESP_N_STAGES] = {
+        [ESP_STAGE_SCORE] = "more ranks, a shorter calibration.sequence, fewer samples, or "
+                            "parallel.layers above 1",
+        [ESP_STAGE_PLAN] = "a higher limit",
+        [ESP_STAGE_PRUNE] = "a higher limit",
+        [ESP_STAGE_RECOVER] = "a smaller recover.micro_batch or recover.cutoff, or "
+                              "parallel.layers above 1",
+        [ESP_STAGE_EVAL] = "a smaller eval.batch_tokens or eval.window, or parallel.layers above 1",
+    };
+    esp_prediction p = esp_predict(j, s, l, NULL, 0);
+
+    return esp_fail(
+        ESP_EUSAGE,
+        "memory_limit: %s needs %.0f MiB a rank on %zu ranks in %zu stages, the limit is "
+        "%.0f MiB: give %s",
+        esp_stages[s].name, p.anonymous / 1048576, n_ranks(l), l->layers,
+        (double)j->config->memory_limit / 1048576, remedies[s]);
+}
+
+esp_status esp_check_memory(const esp_job *j, unsigned stages, const esp_layout *l)
+{
+    for (esp_stage s = 0; s < ESP_N_STAGES && j->config->memory_limit; s++) {
+        if (stages >> s & 1 && !esp_predict_chunk(j, s, l, j->config->memory_limit)) {
+            return refuse(j, s, l);
+        }
+    }
+    return ESP_OK;
+}

@@ -1,0 +1,203 @@
+/* estimate_memory.c - anonymous memory of the stages, buffer by buffer as they allocate it, and the bytes of
+ * weights that they map. The tests hold it to what is measured.
+ *
+ * Letters: T tokens of a rank, C tokens of a chunk, D model width, V vocabulary.
+ */
+#include "estimate_impl.h"
+
+#include <math.h>
+
+#include "espalier/recover.h"
+#include "run_impl.h"
+
+#define LOGITS_BYTES \
+    ((size_t)64 << 20) /* of pass.c                                                */
+#define PANEL      ((size_t)64 * 64 * 256) /* numbers of a panel of panels.c, and of a tile    */
+#define TILE       ((size_t)64 * 256)
+#define PARTS      ((size_t)64 * (64 + 256)) /* sums over its rows and columns                   */
+#define PROGRAM    ((size_t)8 << 20) /* code and libraries with their tables                      */
+#define THREAD     ((size_t)2 << 20) /* stack, BLAS's buffers                                     */
+#define SAVE_BYTES ((size_t)8 << 20) /* of rows that are written at once                          */
+
+/* ---- memory of a pass ------------------------------------------------------------------------- */
+
+/* A weight in f32, where it is not used as it is in the file. */
+static size_t f32_bytes(const esp_weight *w)
+{
+    return w->dtype == ESP_F32 ? 0 : (w->rows * w->cols + (w->has_bias ? w->rows : 0)) * 4;
+}
+
+static size_t block_weights(const esp_extent *p)
+{
+    size_t bytes = 0;
+
+    for (int slot = ESP_SLOT_BLOCK; slot < (int)p->model->arch->n_slots; slot++) {
+        size_t most = 0;
+
+        for (size_t l = p->begin; l < p->end; l++) {
+            most = max_of(most, f32_bytes(esp_model_weight(p->model, l, slot)));
+        }
+        bytes += most;
+    }
+    return bytes;
+}
+
+static size_t widest(const esp_extent *p, esp_width w)
+{
+    size_t most = 0;
+
+    for (size_t l = 0; l < p->model->dims.n_layers; l++) {
+        most = max_of(most, esp_model_width(p->model, l, w));
+    }
+    return most;
+}
+
+/* Numbers a token of the values of a block, and of their gradients. */
+static size_t block_values(const esp_extent *p, bool backward)
+{
+    const esp_arch *a = p->model->arch;
+    int output = a->ops[a->n_ops - 1].out;
+    size_t n = 0;
+
+    for (int v = 1; v < (int)a->n_values; v++) {
+        n += widest(p, a->values[v]) * (backward && v != output ? 2 : 1);
+    }
+    return n;
+}
+
+/* Head in f32 and a run of logits. */
+static size_t head_bytes(const esp_extent *p, size_t T, bool backward)
+{
+    const esp_model *m = p->model;
+    size_t V = m->dims.vocab, run = min_of(max_of(LOGITS_BYTES / (4 * V), ESP_ROW_BLOCK), T);
+    const esp_weight *head = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_HEAD);
+    size_t made = m->normal_head ? head->rows * head->cols * 4 : f32_bytes(head);
+
+    return made + run * V * 4 * (m->normal_head && backward ? 2 : 1);
+}
+
+static size_t pass_bytes(const esp_extent *p, size_t T, size_t C, bool backward)
+{
+    size_t D = p->model->dims.hidden, kept = backward ? p->end - p->begin + 1 + 2 : 1;
+
+    kept += p->last;
+    return kept * T * D * 4 + min_of(C, T) * block_values(p, backward) * 4 + block_weights(p) +
+           (p->last ? head_bytes(p, T, backward) : 0);
+}
+
+/* ---- memory of a stage ------------------------------------------------------------------------ */
+
+/* dy and x of the linear weights of a layer, for all tokens of the rank. */
+static size_t collected_bytes(const esp_extent *p, size_t T)
+{
+    size_t most = 0;
+
+    for (size_t l = p->begin; l < p->end; l++) {
+        size_t n = 0;
+
+        for (int slot = ESP_SLOT_BLOCK; slot < (int)p->model->arch->n_slots; slot++) {
+            const esp_weight *w = esp_model_weight(p->model, l, slot);
+
+            n += w->cols > 1 ? w->rows + w->cols : 0;
+        }
+        most = max_of(most, n);
+    }
+    return most * T * 4;
+}
+
+static size_t score_bytes(const esp_job *j, const esp_extent *p, const esp_layout *l, size_t C)
+{
+    esp_text_size t = esp_local_text(&j->calibration, j->calibration.samples, l);
+    bool gradients = (j->config->importance.criteria & ESP_CRITERIA_OF_SAMPLES) != 0;
+    bool hidden = j->config->importance.units >> ESP_UNIT_HIDDEN & 1;
+    size_t n = esp_n_criteria(j), bytes = j->units + (j->sums + j->scores) * n * 8;
+
+    bytes += PARTS * n * 8 + l->threads * TILE * 4;
+    if (gradients) {
+        bytes += pass_bytes(p, t.tokens, C, true) + collected_bytes(p, t.tokens) +
+                 PANEL * 8 * (esp_needs_fisher(j) ? 2 : 1);
+        bytes += hidden && p->last ? t.tokens * p->model->dims.vocab * 4 : 0;
+    }
+    return bytes;
+}
+
+/* Vectors of the trained numbers: value, gradient, two moments, the best; and low-rank scratch. */
+static size_t recover_bytes(const esp_job *j, const esp_extent *p, const esp_layout *l, size_t C)
+{
+    const esp_config *c = j->config;
+    esp_training_size t = esp_training_size_of(j, l);
+    size_t T = c->recover.micro_batch * j->training.longest, widest_value = 0;
+    size_t bytes = t.n_numbers * 4 * 5 + j->training.tokens * 8;
+    const esp_arch *a = p->model->arch;
+
+    for (size_t v = 1; v < a->n_values; v++) {
+        widest_value = max_of(widest_value, widest(p, a->values[v]));
+    }
+    if (c->recover.method == ESP_METHOD_LORA) {
+        bytes += min_of(C, T) * (widest_value + 2 * c->recover.rank) * 4;
+    }
+    return bytes + pass_bytes(p, T, C, true);
+}
+
+static size_t eval_bytes(const esp_job *j, const esp_extent *p, size_t C)
+{
+    size_t T = max_of(j->config->eval.batch_tokens, j->evaluation.longest);
+
+    return pass_bytes(p, T, C, false) + j->evaluation.tokens * 8;
+}
+
+static double anonymous(const esp_job *j, esp_stage s, const esp_extent *p, const esp_layout *l,
+                        size_t C)
+{
+    size_t bytes = PROGRAM + l->threads * THREAD;
+
+    switch (s) {
+    case ESP_STAGE_SCORE:
+        return (double)(bytes + score_bytes(j, p, l, C));
+    case ESP_STAGE_PLAN:
+        return (double)(bytes + j->units + (j->scores + j->sums) * 8 * esp_n_criteria(j));
+    case ESP_STAGE_PRUNE:
+        return (double)(bytes + j->units + SAVE_BYTES);
+    case ESP_STAGE_RECOVER:
+        return (double)(bytes + recover_bytes(j, p, l, C));
+    default:
+        return (double)(bytes + eval_bytes(j, p, C));
+    }
+}
+
+static double file_bytes(const esp_extent *p)
+{
+    const esp_model *m = p->model;
+    double bytes = 0;
+
+    for (size_t l = p->begin; l < p->end; l++) {
+        for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
+            const esp_weight *w = esp_model_weight(m, l, slot);
+
+            bytes += (double)((w->rows * w->cols + (w->has_bias ? w->rows : 0)) *
+                              esp_dtype_size(w->dtype));
+        }
+    }
+    for (int slot = 0; slot < ESP_SLOT_BLOCK; slot++) {
+        const esp_weight *w = esp_model_weight(m, ESP_NO_LAYER, slot);
+        bool here =
+            slot < ESP_SLOT_FINAL_NORM ? p->first || (p->last && m->tied && slot == 0) : p->last;
+        bool counts = !(slot == ESP_SLOT_HEAD && m->tied);
+
+        bytes += here && counts ? (double)(w->rows * w->cols * esp_dtype_size(w->dtype)) : 0;
+    }
+    return bytes;
+}
+
+void esp_predict_memory(esp_prediction *p, const esp_job *j, esp_stage s, const esp_layout *l)
+{
+    const esp_model *m = esp_model_of(j, s);
+
+    p->anonymous = p->mapped = 0;
+    for (size_t i = 0; i < l->layers; i++) {
+        esp_extent part = esp_extent_of(m, i, l->layers);
+
+        p->anonymous = fmax(p->anonymous, anonymous(j, s, &part, l, p->chunk_tok));
+        p->mapped = fmax(p->mapped, s == ESP_STAGE_PLAN ? 0 : file_bytes(&part));
+    }
+}
