@@ -13,6 +13,20 @@ typedef struct shape {
     const char *more; /* further members of config.json, each after a comma; NULL: none */
 } shape;
 
+/* The sizes of a shape once more, under the names that these families have for them. */
+#define BLOOM_KEYS(layers, heads) \
+    ", \"n_layer\": " #layers ", \"n_head\": " #heads ", \"seq_length\": 64"
+#define OPT_KEYS(mlp) ", \"ffn_dim\": " #mlp
+#define CHATGLM_KEYS(layers, mlp)                                 \
+    ", \"num_layers\": " #layers ", \"inner_hidden_size\": " #mlp \
+    ", \"max_sequence_length\": 64, "                             \
+    "\"bos_token_id\": 1, \"eos_token_id\": 2, \"mask_token_id\": 3, \"gmask_token_id\": 4"
+#define CHATGLM2_KEYS(layers, kv_heads, head_dim, mlp, vocab)                  \
+    ", \"num_layers\": " #layers                                               \
+    ", \"multi_query_attention\": true, \"multi_query_group_num\": " #kv_heads \
+    ", \"kv_channels\": " #head_dim ", \"ffn_hidden_size\": " #mlp             \
+    ", \"padded_vocab_size\": " #vocab ", \"seq_length\": 64"
+
 /* A model from the text of a config.json. Every rank writes and reads a file of its own. */
 static inline void config_model(esp_model *m, const char *config)
 {

@@ -474,13 +474,9 @@ static void test_enumerated(void)
 #define UNEVEN_HEADS                                                                      \
     ", \"espalier\": {\"num_attention_heads\": [3, 1], \"num_key_value_heads\": [3, 1], " \
     "\"intermediate_size\": [6, 1]}"
-#define BLOOM ", \"n_layer\": 2, \"n_head\": 4, \"seq_length\": 64"
-#define CHATGLM                                                                    \
-    ", \"num_layers\": 2, \"inner_hidden_size\": 7, \"max_sequence_length\": 64, " \
-    "\"bos_token_id\": 1, \"eos_token_id\": 2, \"mask_token_id\": 3, \"gmask_token_id\": 4"
-#define CHATGLM2                                                                           \
-    ", \"num_layers\": 2, \"multi_query_attention\": true, \"multi_query_group_num\": 2, " \
-    "\"ffn_hidden_size\": 6, \"kv_channels\": 4, \"padded_vocab_size\": 5, \"seq_length\": 64"
+#define BLOOM    BLOOM_KEYS(2, 4)
+#define CHATGLM  CHATGLM_KEYS(2, 7)
+#define CHATGLM2 CHATGLM2_KEYS(2, 2, 4, 6, 5)
 
 static void test_families(void)
 {
@@ -499,8 +495,8 @@ static void test_families(void)
         { &bloom, { "bloom", 2, 8, 4, 4, 2, 32, 5, true, BLOOM } },
         { &bloom, { "bloom", 2, 8, 4, 4, 2, 32, 5, false, BLOOM UNEVEN_HEADS } },
         { &gemma2, { "gemma2", 2, 8, 4, 2, 4, 6, 5, true, NULL } },
-        { &opt, { "opt", 2, 8, 4, 4, 2, 6, 5, true, ", \"ffn_dim\": 6" } },
-        { &opt, { "opt", 2, 8, 4, 4, 2, 6, 5, true, ", \"ffn_dim\": 6" UNEVEN_HEADS } },
+        { &opt, { "opt", 2, 8, 4, 4, 2, 6, 5, true, OPT_KEYS(6) } },
+        { &opt, { "opt", 2, 8, 4, 4, 2, 6, 5, true, OPT_KEYS(6) UNEVEN_HEADS } },
     };
     esp_model m;
 
@@ -553,9 +549,7 @@ static void test_order(void)
     static const shape untied = { "llama", 1, 8, 4, 2, 2, 6, 5, false, NULL };
     static const shape tied = { "llama", 1, 8, 4, 2, 2, 6, 5, true, NULL };
     static const shape fused = { "phi3", 1, 8, 4, 2, 2, 6, 5, false, NULL };
-    static const shape by_head = {
-        "bloom", 1, 8, 4, 4, 2, 32, 5, true, ", \"n_layer\": 1, \"n_head\": 4, \"seq_length\": 9"
-    };
+    static const shape by_head = { "bloom", 1, 8, 4, 4, 2, 32, 5, true, BLOOM_KEYS(1, 4) };
 
     check_order(&untied, "q k v o", "gate up down",
                 "embed norm1 q k v o norm2 gate up down norm head");
