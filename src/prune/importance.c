@@ -86,7 +86,7 @@ static void calibration_init(calibration *c, const esp_model *m, const esp_sampl
     if (c->hidden && m->normal_head) {
         ESP_NEW(c->radial, c->batch.n_samples * m->dims.vocab);
     }
-    esp_panels_init(&c->panels, sums, m, c->batch.start, c->n_own, samples->n, o->fisher_sum, grid);
+    esp_panels_init(&c->panels, sums, m, samples, c->batch.start, c->n_own, o->fisher_sum, grid);
     esp_kept_init(&c->kept, m, &c->panels, c->pass.stage, c->batch.n_samples, c->batch.n_tok);
 }
 
@@ -148,6 +148,7 @@ static void add_outer(calibration *c, int slot, const int32_t *row, const float 
 {
     esp_gradient gradient = esp_kept_gradient(&c->kept, ESP_NO_LAYER, slot);
 
+    esp_gather_forget(&c->panels.gather);
     gradient.radial = slot == head_slot(c) ? c->radial : NULL;
     gradient.ids = row;
     gradient.dx = dx;
@@ -197,6 +198,7 @@ static void take_done(void *ctx, size_t layer)
 {
     calibration *c = ctx;
 
+    esp_gather_forget(&c->panels.gather);
     if (layer != ESP_NO_LAYER) {
         for (int slot = ESP_SLOT_BLOCK; slot < (int)c->model->arch->n_slots; slot++) {
             esp_kept_flush(&c->kept, layer, slot);
@@ -287,7 +289,7 @@ static void sum_without_gradients(esp_sums *sums, const esp_model *m, const esp_
 {
     own_weights own = { .stage = esp_pass_layers(m, grid) };
 
-    esp_panels_init(&own.panels, sums, m, NULL, 0, 0, false, grid);
+    esp_panels_init(&own.panels, sums, m, NULL, NULL, 0, false, grid);
     esp_model_visit(m, take_weight, &own);
     esp_panels_free(&own.panels);
 }

@@ -50,7 +50,7 @@ static bool is_wanted(const esp_kept *k, size_t layer, int slot)
 {
     const esp_sums *sums = k->panels->sums;
 
-    return k->panels->n_samples > 0 && k->panels->gradient &&
+    return k->panels->gradient &&
            (esp_sums_at(sums, layer, slot, ESP_ROWS) || esp_sums_at(sums, layer, slot, ESP_COLS));
 }
 
@@ -117,12 +117,13 @@ void esp_kept_norm(esp_kept *k, size_t layer, int slot, const float *dw, const f
 esp_gradient esp_kept_gradient(const esp_kept *k, size_t layer, int slot)
 {
     const esp_keep *keep = keep_of(k, layer, slot);
+    esp_gradient gradient = { 0 };
 
-    if (keep->n == 0) {
-        return (esp_gradient){ 0 };
+    if (keep->n > 0) {
+        gradient.dy = keep->dy;
+        gradient.x = keep->same < 0 ? keep->x : keep_of(k, layer, keep->same)->x;
     }
-    return (esp_gradient){ .dy = keep->dy,
-                           .x = keep->same < 0 ? keep->x : keep_of(k, layer, keep->same)->x };
+    return gradient;
 }
 
 void esp_kept_forget(esp_kept *k, size_t layer, int slot)

@@ -38,6 +38,12 @@ static tile tile_at(const esp_weight *w, size_t i)
     return (tile){ row, col, min_of(w->rows - row, TILE_ROWS), min_of(w->cols - col, TILE_COLS) };
 }
 
+/* Bytes of G and F of one number of a weight. */
+static size_t sum_bytes(const esp_panels *p)
+{
+    return (size_t)(p->gradient + p->fisher) * sizeof *p->panel;
+}
+
 /* Numbers of G, and of F, that a panel holds for a tile: less than TILE for a small weight. */
 static size_t tile_room(const esp_weight *w)
 {
@@ -58,8 +64,8 @@ static size_t longest_vector(const esp_model *m)
     return longest;
 }
 
-void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const size_t *start,
-                     size_t n_samples, size_t all, bool fisher_sum, const esp_grid *grid)
+void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const esp_samples *all,
+                     const size_t *start, size_t n_samples, bool fisher_sum, const esp_grid *grid)
 {
     size_t longest = longest_vector(m);
 
@@ -68,13 +74,14 @@ void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const si
         p->gradient |= (ESP_NEEDS_GRADIENT & 1u << sums->criteria.at[i]) != 0;
         p->fisher |= (ESP_NEEDS_FISHER & 1u << sums->criteria.at[i]) != 0;
     }
-    p->g_scale = all ? 1 / (double)all : 0;
+    p->g_scale = all ? 1 / (double)all->n : 0;
     p->f_scale = fisher_sum ? 1 : p->g_scale;
     ESP_NEW(p->row, n_samples + 1);
     for (size_t j = 0; j <= n_samples; j++) {
         p->row[j] = j;
     }
     p->start = n_samples ? start : p->row;
+    esp_gather_init(&p->gather, all, grid);
     ESP_NEW(p->counts, (size_t)grid->n_data);
     ESP_NEW(p->panel, p->gradient ? PANEL_TILES * TILE * (p->fisher ? 2 : 1) : 0);
     ESP_NEW(p->part, PANEL_TILES * sums->criteria.n * (TILE_ROWS + TILE_COLS));
@@ -85,6 +92,7 @@ void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const si
 
 void esp_panels_free(esp_panels *p)
 {
+    esp_gather_free(&p->gather);
     free(p->row);
     free(p->counts);
     free(p->panel);
@@ -122,11 +130,11 @@ static void take_radial(float *g, const tile *t, const esp_weight *w, const floa
     }
 }
 
-/* Gradient of sample j, tokens start[0] .. start[1]. False when it is zero; g is not set then. */
+/* Gradient of sample j. False when it is zero; g is not set then. */
 static bool sample_gradient(float *g, const tile *t, const esp_weight *w, const esp_gradient *d,
-                            size_t j, const size_t *start)
+                            const esp_rows *rows, size_t j)
 {
-    size_t begin = start[0], end = start[1];
+    size_t begin = rows->begin[j], end = rows->end[j];
     bool any = d->dy != NULL;
 
     if (d->dy) {
@@ -134,7 +142,7 @@ static bool sample_gradient(float *g, const tile *t, const esp_weight *w, const 
                                  d->x + begin * w->cols + t->col, end - begin, w->cols, w->rows);
     }
     if (d->radial) {
-        take_radial(g, t, w, d->radial + j * w->rows);
+        take_radial(g, t, w, d->radial + rows->sample[j] * w->rows);
     }
     for (size_t i = begin; d->ids && i < end; i++) {
         size_t row = (size_t)d->ids[i] - t->row; /* wraps where the row lies before the tile */
@@ -183,11 +191,11 @@ static double *f_of(const esp_panels *p, const esp_weight *w, size_t k)
     return p->fisher ? g_of(p, w, k) + tile_room(w) : NULL;
 }
 
-/* Sums over this rank's samples for tiles first .. first + n. */
-static void fill_panel(esp_panels *p, const esp_weight *w, const esp_gradient *d, size_t first,
-                       size_t n)
+/* Sums over the samples whose rows are given for tiles first .. first + n. */
+static void fill_panel(esp_panels *p, const esp_weight *w, const esp_gradient *d,
+                       const esp_rows *rows, size_t first, size_t n)
 {
-    size_t bytes = tile_room(w) * (p->fisher ? 2 : 1) * sizeof *p->panel;
+    size_t bytes = tile_room(w) * sum_bytes(p);
 
 #pragma omp parallel for schedule(dynamic)
     for (size_t k = 0; k < n; k++) {
@@ -195,8 +203,8 @@ static void fill_panel(esp_panels *p, const esp_weight *w, const esp_gradient *d
         float *g = scratch_of_thread(p);
 
         memset(g_of(p, w, k), 0, bytes);
-        for (size_t j = 0; j < p->n_samples; j++) {
-            if (sample_gradient(g, &t, w, d, j, p->start + j)) {
+        for (size_t j = 0; j < rows->n; j++) {
+            if (sample_gradient(g, &t, w, d, rows, j)) {
                 accumulate(g_of(p, w, k), f_of(p, w, k), g, t.n_rows * t.n_cols);
             }
         }
@@ -217,10 +225,9 @@ static void share_panel(esp_panels *p, size_t *begin, size_t *end, const esp_wei
         size_t from, to;
 
         esp_share(&from, &to, n, i, grid->n_data);
-        p->counts[i] = esp_count((to - from) * tile_room(w) * (p->fisher ? 2 : 1));
+        p->counts[i] = esp_count((to - from) * tile_room(w) * sum_bytes(p) / sizeof *p->panel);
     }
-    esp_sent(ESP_SENT_PANELS, ESP_MOVES_ONCE,
-             n * tile_room(w) * (p->fisher ? 2 : 1) * sizeof *p->panel, grid->data);
+    esp_sent(ESP_SENT_PANELS, ESP_MOVES_ONCE, n * tile_room(w) * sum_bytes(p), grid->data);
     ESP_MPI(MPI_Reduce_scatter(MPI_IN_PLACE, p->panel, p->counts, MPI_DOUBLE, MPI_SUM, grid->data));
 }
 
@@ -343,21 +350,53 @@ static void add_vector(esp_panels *p, double *rows, const void *data, esp_dtype 
 
 /* ---- a weight ------------------------------------------------------------------------------------- */
 
-void esp_panels_add(esp_panels *p, size_t layer, int slot, const esp_weight *w,
-                    const esp_gradient *gradient)
+/* This rank's tiles from all samples. */
+static void add_own_tiles(esp_panels *p, double *rows, double *cols, const esp_weight *w,
+                          const esp_gradient *own)
 {
-    double *rows = esp_sums_at(p->sums, layer, slot, ESP_ROWS);
-    double *cols = esp_sums_at(p->sums, layer, slot, ESP_COLS);
-    size_t all = rows || cols ? n_tiles(w) : 0;
+    esp_gradient all = esp_gather_all(&p->gather, w, own);
+    size_t begin, end;
+
+    esp_share(&begin, &end, n_tiles(w), p->grid->i_data, p->grid->n_data);
+    for (size_t first = begin; first < end; first += PANEL_TILES) {
+        size_t n = min_of(end - first, PANEL_TILES);
+
+        fill_panel(p, w, &all, &p->gather.rows, first, n);
+        weigh_panel(p, rows, cols, w, first, first + n);
+    }
+}
+
+/* All tiles from this rank's samples, or from none where no criterion needs gradients. */
+static void add_own_samples(esp_panels *p, double *rows, double *cols, const esp_weight *w,
+                            const esp_gradient *own)
+{
+    const esp_rows samples = { p->n_samples, p->start, p->start + 1, p->row };
+    size_t all = n_tiles(w);
 
     for (size_t first = 0; first < all; first += PANEL_TILES) {
         size_t n = min_of(all - first, PANEL_TILES), begin, end;
 
         if (p->gradient) {
-            fill_panel(p, w, gradient, first, n);
+            fill_panel(p, w, own, &samples, first, n);
         }
         share_panel(p, &begin, &end, w, n);
         weigh_panel(p, rows, cols, w, first + begin, first + end);
+    }
+}
+
+void esp_panels_add(esp_panels *p, size_t layer, int slot, const esp_weight *w,
+                    const esp_gradient *gradient)
+{
+    double *rows = esp_sums_at(p->sums, layer, slot, ESP_ROWS);
+    double *cols = esp_sums_at(p->sums, layer, slot, ESP_COLS);
+
+    if (!rows && !cols) {
+        return;
+    }
+    if (p->gradient && esp_gather_pays(&p->gather, w, gradient, sum_bytes(p))) {
+        add_own_tiles(p, rows, cols, w, gradient);
+    } else {
+        add_own_samples(p, rows, cols, w, gradient);
     }
     if (rows && w->has_bias) {
         add_vector(p, rows, w->bias, w->dtype, gradient->dy, w->rows, p->start);

@@ -1,13 +1,16 @@
 /* panels_impl.h - from the gradients of outputs to sums of salience, a panel of a weight at a time.
  *
  * A weight is cut into tiles of fixed size, a panel is a run of tiles. Flow for each panel: per-sample
- * gradients of its tiles, added into G and squared into F -> sum over the data ranks, each of which gets
- * some of the tiles -> salience -> sums over rows and columns. Nothing of this depends on the number of
- * threads; on the number of ranks only the order of f64 sums does.
+ * gradients of its tiles, added into G and squared into F -> salience -> sums over rows and columns. The
+ * data ranks share the work in one of two ways (gather_impl.h): each makes some of the tiles from all
+ * samples; or each makes all tiles of a panel from its own samples, and a sum over the ranks leaves each
+ * with some of the tiles. Nothing of this depends on the number of threads; on the number of ranks only
+ * the order of f64 sums does.
  */
 #ifndef ESPALIER_PANELS_IMPL_H
 #define ESPALIER_PANELS_IMPL_H
 
+#include "gather_impl.h"
 #include "sums_impl.h"
 
 typedef struct esp_panels {
@@ -18,6 +21,7 @@ typedef struct esp_panels {
     size_t n_samples;        /* of this rank; may be 0                                       */
     const size_t *start;     /* [n_samples + 1] borrowed: first token of each                */
     size_t *row;             /* [n_samples + 1] owned: where a sample has one row: 0, 1, ... */
+    esp_gather gather;       /* of the samples of all ranks                                  */
     int *counts;             /* [n_data] owned: numbers of a panel that a rank is left with  */
     double *panel;           /* owned: G, and F where asked for, tile after tile             */
     double *part;            /* owned: sums over the rows and columns of each tile           */
@@ -26,20 +30,11 @@ typedef struct esp_panels {
     float *vector_w;         /* owned: the bias or norm itself                               */
 } esp_panels;
 
-/* This rank has n_samples of all; the tokens of its sample j are start[j] .. start[j + 1]. Borrows what
- * it is given. Local. */
-void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const size_t *start,
-                     size_t n_samples, size_t all, bool fisher_sum, const esp_grid *grid);
+/* This rank has n_samples of all (NULL: there are none); the tokens of its sample j are start[j] ..
+ * start[j + 1]. Borrows what it is given. Local. */
+void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const esp_samples *all,
+                     const size_t *start, size_t n_samples, bool fisher_sum, const esp_grid *grid);
 void esp_panels_free(esp_panels *p); /* safe twice and on {0} */
-
-/* Where the gradient of a weight comes from: a product with it, rows of it that were looked up, or
- * both (a tied embedding). */
-typedef struct esp_gradient {
-    const float *dy, *x; /* [n_tok, rows], [n_tok, cols]: dy^T x; NULL: no product    */
-    const float *radial; /* [n_samples, rows] takes off, times the weight's row; or NULL */
-    const int32_t *ids;  /* [n_tok] row that a token looked up; NULL: no look-up       */
-    const float *dx;     /* [n_tok, cols] gradient of what it found                    */
-} esp_gradient;
 
 /* Adds a matrix and its bias. The gradient is not read where no criterion needs it or this rank has no
  * samples; all ranks call it for the same weights in the same order. Collective on grid->data. */

@@ -1,0 +1,120 @@
+/* gather.c - rows of all ranks' samples, rank after rank. */
+#include "gather_impl.h"
+
+#include <stdlib.h>
+
+#include "espalier/mem.h"
+#include "espalier/traffic.h"
+
+#define MOST_BYTES ((size_t)256 << 20) /* of what is gathered for a weight */
+
+enum { DY, X, RADIAL, IDS, DX };
+
+/* Rank r has samples r, r + n_data, ... one after another, behind those of the ranks before it. */
+static void place_samples(esp_gather *g, const esp_samples *s)
+{
+    size_t step = (size_t)g->grid->n_data, at = 0, row = 0;
+
+    for (size_t r = 0; r < step; r++) {
+        size_t first = at, first_row = row;
+
+        for (size_t j = r; j < s->n; j += step) {
+            g->begin[j] = at;
+            at += s->start[j + 1] - s->start[j];
+            g->end[j] = at;
+            g->sample[j] = row++;
+        }
+        g->tokens[r] = at - first;
+        g->samples[r] = row - first_row;
+    }
+}
+
+void esp_gather_init(esp_gather *g, const esp_samples *samples, const esp_grid *grid)
+{
+    static const esp_samples none = { 0 };
+    const esp_samples *s = samples ? samples : &none;
+
+    *g = (esp_gather){ .grid = grid, .n_tok = s->n ? s->start[s->n] : 0 };
+    ESP_NEW(g->begin, s->n);
+    ESP_NEW(g->end, s->n);
+    ESP_NEW(g->sample, s->n);
+    ESP_NEW(g->tokens, (size_t)grid->n_data);
+    ESP_NEW(g->samples, (size_t)grid->n_data);
+    ESP_NEW(g->counts, (size_t)grid->n_data);
+    ESP_NEW(g->at, (size_t)grid->n_data);
+    g->rows = (esp_rows){ s->n, g->begin, g->end, g->sample };
+    place_samples(g, s);
+}
+
+void esp_gather_free(esp_gather *g)
+{
+    for (int i = DY; i <= DX; i++) {
+        free(g->room[i]);
+    }
+    free(g->begin);
+    free(g->end);
+    free(g->sample);
+    free(g->tokens);
+    free(g->samples);
+    free(g->counts);
+    free(g->at);
+    *g = (esp_gather){ 0 };
+}
+
+bool esp_gather_pays(const esp_gather *g, const esp_weight *w, const esp_gradient *d,
+                     size_t sum_bytes)
+{
+    size_t a_token = (d->dy ? w->rows + w->cols : 0) + (d->ids ? w->cols : 0);
+    size_t bytes = g->n_tok * a_token * sizeof(float);
+
+    return g->grid->n_data == 1 || (bytes <= MOST_BYTES && bytes <= w->rows * w->cols * sum_bytes);
+}
+
+/* Rows of `width` numbers of 4 bytes each: n[r] of them come from rank r. */
+static const void *gather(esp_gather *g, int what, const void *own, size_t width, const size_t *n,
+                          MPI_Datatype type)
+{
+    size_t all = 0;
+
+    for (int r = 0; r < g->grid->n_data; r++) {
+        g->at[r] = esp_count(all);
+        g->counts[r] = esp_count(n[r] * width);
+        all += n[r] * width;
+    }
+    if (g->n_room[what] < all) {
+        free(g->room[what]);
+        g->room[what] = esp_calloc(all, sizeof(float));
+        g->n_room[what] = all;
+    }
+    esp_sent(ESP_SENT_PANELS, ESP_MOVES_ONCE, all * sizeof(float), g->grid->data);
+    ESP_MPI(MPI_Allgatherv(own, g->counts[g->grid->i_data], type, g->room[what], g->counts, g->at,
+                           type, g->grid->data));
+    return g->room[what];
+}
+
+esp_gradient esp_gather_all(esp_gather *g, const esp_weight *w, const esp_gradient *own)
+{
+    esp_gradient all = *own;
+
+    if (g->grid->n_data == 1) {
+        return all;
+    }
+    if (own->dy) {
+        all.dy = gather(g, DY, own->dy, w->rows, g->tokens, MPI_FLOAT);
+        all.x = own->x == g->x ? g->room[X] : gather(g, X, own->x, w->cols, g->tokens, MPI_FLOAT);
+        g->x = own->x;
+    }
+    if (own->radial) {
+        all.radial = gather(g, RADIAL, own->radial, w->rows, g->samples, MPI_FLOAT);
+    }
+    if (own->ids) {
+        all.ids = gather(g, IDS, own->ids, 1, g->tokens, MPI_INT32_T);
+        all.dx = gather(g, DX, own->dx, w->cols, g->tokens, MPI_FLOAT);
+    }
+    return all;
+}
+
+void esp_gather_forget(esp_gather *g)
+{
+    g->x = NULL;
+}

@@ -1,0 +1,55 @@
+/* gather_impl.h - what the samples of all data ranks give to a weight, brought together on each of them.
+ *
+ * Few tokens make a large weight's gradient: then inputs and outputs' gradients of all tokens are far less
+ * than the gradient itself, so that every rank gets those and makes some of the tiles from all samples,
+ * instead of all tiles from some samples. The choice follows from sizes, the same on all ranks.
+ */
+#ifndef ESPALIER_GATHER_IMPL_H
+#define ESPALIER_GATHER_IMPL_H
+
+#include "espalier/batch.h"
+#include "espalier/model.h"
+#include "espalier/par.h"
+
+/* Where the gradient of a weight comes from: a product with it, rows of it that were looked up, or
+ * both (a tied embedding). What is NULL is so on all ranks. */
+typedef struct esp_gradient {
+    const float *dy, *x; /* [n_tok, rows], [n_tok, cols]: dy^T x; NULL: no product    */
+    const float *radial; /* [n_samples, rows] takes off, times the weight's row; or NULL */
+    const int32_t *ids;  /* [n_tok] row that a token looked up; NULL: no look-up       */
+    const float *dx;     /* [n_tok, cols] gradient of what it found                    */
+} esp_gradient;
+
+typedef struct esp_rows { /* of a gradient's arrays: tokens begin[j] .. end[j] - 1 are sample j's */
+    size_t n;
+    const size_t *begin, *end;
+    const size_t *sample; /* its row in arrays with a row a sample */
+} esp_rows;
+
+typedef struct esp_gather {
+    const esp_grid *grid; /* borrowed */
+    esp_rows rows;        /* of all samples, in their order; its arrays are owned */
+    size_t n_tok;         /* of all samples                                       */
+    size_t *begin, *end, *sample;
+    size_t *tokens, *samples; /* [n_data] owned: of each rank            */
+    int *counts, *at;         /* [n_data] owned                          */
+    const float *x;           /* whose rows of all ranks are still there; NULL: none */
+    void *room[5];            /* owned: of dy, x, radial, ids, dx         */
+    size_t n_room[5];
+} esp_gather;
+
+/* samples: all of them, NULL where there are none. Local. */
+void esp_gather_init(esp_gather *g, const esp_samples *samples, const esp_grid *grid);
+void esp_gather_free(esp_gather *g); /* safe twice and on {0} */
+
+/* Whether the gradient of w is to be made from all samples; sum_bytes is what a number of its sums takes.
+ * Local. */
+bool esp_gather_pays(const esp_gather *g, const esp_weight *w, const esp_gradient *d,
+                     size_t sum_bytes);
+
+/* The gradient with rows of all samples, g->rows, until the next call. An input x that several weights have
+ * one after another is gathered once, until it is forgotten. Collective on the grid's data. */
+esp_gradient esp_gather_all(esp_gather *g, const esp_weight *w, const esp_gradient *own);
+void esp_gather_forget(esp_gather *g);
+
+#endif
