@@ -2,14 +2,15 @@
 """Float64 values of a small random model of each family, for the golden tests.
 
     interop_families.py write tests/golden FAMILY...
-        writes FAMILY/config.json, model.safetensors, tokens.txt, golden.h5
+        writes FAMILY/config.json, model.safetensors, tokens.txt, golden.h5; for chatglm a tokenizer, too
     interop_families.py check tests/golden
         computes golden.h5 again from each model there and compares
 
 The forward pass is that of transformers where it has the family, else the plain one of families/plain.py,
 which is compared with those of relatives; what belongs to which group says families/layout.py. The model
 of tests/golden itself is checked too: another program wrote its golden.h5. Prints a PASS or FAIL line for
-each comparison; the exit code is 1 if any failed. Needs torch, transformers, safetensors, h5py.
+each comparison; the exit code is 1 if any failed. Needs torch, transformers, safetensors,
+sentencepiece, protobuf, h5py.
 """
 import os
 import sys

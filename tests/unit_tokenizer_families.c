@@ -98,6 +98,9 @@ static void chatglm(void)
     CU_ASSERT_EQUAL(esp_document_encode(&document, true, t, &ids, &n_prompt), ESP_OK);
     CU_ASSERT_EQUAL(n_prompt, 4); /* a a [gMASK] <sop> | and two blanks, sop, <eop> */
     CU_ASSERT(ids.n == 8 && ids.id[2] == 108 && ids.id[3] == 110 && ids.id[7] == 111);
+    ids.n = 0;
+    CU_ASSERT_EQUAL(esp_tokenizer_encode_prompt(t, &ids, "aa", 2), ESP_OK);
+    CU_ASSERT(ids.n == 4 && ids.id[0] == 115 && ids.id[2] == 108 && ids.id[3] == 110);
     document.n_prompt = 0;
     CU_ASSERT_EQUAL(esp_document_encode(&document, false, t, &ids, &n_prompt), ESP_OK);
     CU_ASSERT(n_prompt == 0 && ids.n > 2 && ids.id[0] == 108 && ids.id[1] == 110);
@@ -118,6 +121,7 @@ static void chatglm(void)
 static void chatglm2(void)
 {
     char *dir = esp_test_dir("chatglm2");
+    esp_ids ids = { 0 };
     esp_tokenizer *t;
 
     write_sentencepiece(dir, "tokenizer.model", NULL, 0);
@@ -130,6 +134,9 @@ static void chatglm2(void)
     GIVES(t, "asop sop", false, 6, 5, 3, 5); /* a word that is called as a token is none */
     READS(t, "asop", true, 8, 10, 6, 5, 11);
     READS(t, "[gMASK]sopa", false, 8, 10, 6);
+    CU_ASSERT_EQUAL(esp_tokenizer_encode_prompt(t, &ids, "a", 1), ESP_OK);
+    CU_ASSERT(ids.n == 3 && ids.id[0] == 8 && ids.id[1] == 10 && ids.id[2] == 6);
+    esp_ids_free(&ids);
     esp_tokenizer_free(t);
 
     write_text(dir, "tokenizer_config.json", "{`tokenizer_class`: `LlamaTokenizer`}");

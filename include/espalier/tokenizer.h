@@ -65,6 +65,11 @@ bool esp_tokenizer_prompt_first(const esp_tokenizer *t);
 esp_status esp_tokenizer_encode(const esp_tokenizer *t, esp_ids *ids, const char *text, size_t n,
                                 bool special);
 
+/* Appends the ids of a prompt that an answer is to follow, with what the model's own rules put before a
+ * text, or between a prompt and its answer (esp_tokenizer_prompt_first). ESP_EFORMAT as above. Local. */
+esp_status esp_tokenizer_encode_prompt(const esp_tokenizer *t, esp_ids *ids, const char *text,
+                                       size_t n);
+
 /* Text of n ids, 0-terminated, the caller frees; special tokens are left out when skip_special.
  * *n_bytes may be NULL. ESP_EFORMAT for an id beyond the vocabulary. Local. */
 esp_status esp_tokenizer_decode(const esp_tokenizer *t, char **text, size_t *n_bytes,

@@ -41,7 +41,7 @@ static esp_status generate(const esp_config *c, const esp_model *m, const esp_to
     };
     printer p = { .tokenizer = t };
     esp_ids ids = { 0 };
-    esp_status st = esp_tokenizer_encode(t, &ids, prompt, strlen(prompt), true);
+    esp_status st = esp_tokenizer_encode_prompt(t, &ids, prompt, strlen(prompt));
 
     for (size_t i = 0; st == ESP_OK && i < ids.n; i++) {
         print_id(&p, ids.id[i]);

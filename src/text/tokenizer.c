@@ -278,6 +278,16 @@ esp_status esp_tokenizer_encode(const esp_tokenizer *t, esp_ids *ids, const char
     return st;
 }
 
+esp_status esp_tokenizer_encode_prompt(const esp_tokenizer *t, esp_ids *ids, const char *text,
+                                       size_t n)
+{
+    if (!t->prompt_first) {
+        return esp_tokenizer_encode(t, ids, text, n, true);
+    }
+    ESP_TRY(esp_tokenizer_encode(t, ids, text, n, false));
+    return esp_tokenizer_encode(t, ids, "", 0, true);
+}
+
 /* ---- ids to text ----------------------------------------------------------------------------------- */
 
 esp_status esp_tokenizer_decode_piece(const esp_tokenizer *t, esp_pieces *out, const char *piece,

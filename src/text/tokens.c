@@ -11,8 +11,7 @@
 static esp_status encode_apart(const esp_document *d, const esp_tokenizer *t, esp_ids *ids,
                                size_t *n_prompt)
 {
-    ESP_TRY(esp_tokenizer_encode(t, ids, d->text, d->n_prompt, false));
-    ESP_TRY(esp_tokenizer_encode(t, ids, "", 0, true));
+    ESP_TRY(esp_tokenizer_encode_prompt(t, ids, d->text, d->n_prompt));
     *n_prompt = ids->n;
     return esp_tokenizer_encode(t, ids, d->text + d->n_prompt, d->n - d->n_prompt, false);
 }

@@ -5,6 +5,7 @@ import os
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from sentencepiece import sentencepiece_model_pb2
 
 from .layout import layout_of, sizes_of
 
@@ -74,8 +75,15 @@ CONFIGS = {
     "chatglm": dict(model_type="chatglm", architectures=["ChatGLMModel"], hidden_size=32)
     | dict(num_layers=LAYERS, num_attention_heads=4, inner_hidden_size=72, vocab_size=VOCAB)
     | dict(max_sequence_length=64, layernorm_epsilon=1e-5, position_encoding_2d=True)
-    | dict(bos_token_id=78, eos_token_id=79, mask_token_id=74, gmask_token_id=75, pad_token_id=3),
+    | dict(bos_token_id=78, eos_token_id=79, mask_token_id=74, gmask_token_id=75, pad_token_id=3)
+    | dict(use_cache=True, pre_seq_len=None, prefix_projection=False, quantization_bit=0),
 }
+
+# The pieces of ChatGLM-6B's tokenizer that are no text, those after the vocabulary last; its ids are those of
+# the configuration above.
+WHITE_SPACE = ["<n>", "<|tab|>", "<|blank_2|>", "<|blank_3|>", "<|blank_4|>"]
+LAST = ["[MASK]", "[gMASK]", "[sMASK]", "<unused_0>", "<sop>", "<eop>"]
+WORDS = "the cat dog bird fox saw met fed tree pond hill what did see a and in of to who".split()
 
 
 def shapes_of(config):
@@ -135,6 +143,35 @@ def random_tokens(rng, config):
     return ids
 
 
+def write_ice_text(folder):
+    """ice_text.model and tokenizer_config.json; a unigram model that prefers words to letters."""
+    file = sentencepiece_model_pb2.ModelProto()
+    kinds = file.SentencePiece
+
+    def add(pieces, score, kind):
+        for piece in pieces:
+            file.pieces.add(piece=piece, score=score, type=kind)
+
+    add(["<unk>"], 0, kinds.UNKNOWN)
+    add(["<s>", "</s>", "<pad>"], 0, kinds.CONTROL)
+    add(WHITE_SPACE, 0, kinds.USER_DEFINED)
+    add(["\u2581" + word for word in WORDS], -1, kinds.NORMAL)
+    add("\u2581abcdefghijklmnopqrstuvwxyz.,!?':#", -3, kinds.NORMAL)
+    add(map(str, range(VOCAB - len(LAST) - len(file.pieces))), -3, kinds.NORMAL)
+    add(LAST, 0, kinds.USER_DEFINED)
+    file.trainer_spec.model_type = file.trainer_spec.UNIGRAM
+    file.trainer_spec.vocab_size = len(file.pieces)
+    file.normalizer_spec.name = "identity"
+    file.normalizer_spec.remove_extra_whitespaces = False
+    with open(os.path.join(folder, "ice_text.model"), "wb") as f:
+        f.write(file.SerializeToString())
+    with open(os.path.join(folder, "tokenizer_config.json"), "w") as f:
+        names = dict(bos_token="<sop>", eos_token="<eop>", mask_token="[MASK]", gmask_token="[gMASK]")
+        names |= dict(pad_token="<pad>", unk_token="<unk>", num_image_tokens=0, do_lower_case=False)
+        json.dump(names | dict(tokenizer_class="ChatGLMTokenizer"), f, indent=2)
+        f.write("\n")
+
+
 def write_model(folder, name):
     config = CONFIGS[name] | {"torch_dtype": "float32"}
     rng = np.random.default_rng(list(name.encode()))
@@ -149,3 +186,5 @@ def write_model(folder, name):
     with open(os.path.join(folder, "tokens.txt"), "w") as f:
         for sample in random_tokens(rng, config):
             f.write(" ".join(map(str, sample)) + "\n")
+    if name == "chatglm":
+        write_ice_text(folder)
