@@ -82,7 +82,7 @@ void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options o)
     o.chunk_tok = o.chunk_tok ? o.chunk_tok : o.max_tok;
     *p = (esp_pass){ .model = m, .options = o, .stage = esp_pass_layers(m, o.grid) };
     n_inputs = o.backward ? p->stage.end - p->stage.begin + 1 : 1;
-    ESP_NEW(p->inputs, n_inputs * o.max_tok * D);
+    esp_room_init(&p->inputs, n_inputs * o.max_tok * D, o.scratch);
     esp_batch_init_chunk(&p->chunk, o.max_samples, o.chunk_tok);
     ESP_NEW(p->hand, 1);
     esp_hand_init(p->hand, o.grid, o.max_samples);
@@ -90,15 +90,15 @@ void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options o)
     esp_block_init(p->block, m, o);
     ESP_NEW(p->outer, 1);
     if (o.backward) {
-        ESP_NEW(p->d_hidden, o.max_tok * D);
-        ESP_NEW(p->d_spare, o.max_tok * D);
+        esp_room_init(&p->d_hidden, o.max_tok * D, o.scratch);
+        esp_room_init(&p->d_spare, o.max_tok * D, o.scratch);
     }
     if (p->stage.first) {
         ESP_NEW(p->stem, 1);
         esp_stem_init(p->stem, m, o);
     }
     if (p->stage.last) {
-        ESP_NEW(p->hidden, o.max_tok * D);
+        esp_room_init(&p->hidden, o.max_tok * D, o.scratch);
         outer_init(p->outer, m, o);
     }
 }
@@ -122,10 +122,10 @@ void esp_pass_free(esp_pass *p)
     free(p->block);
     free(p->stem);
     free(p->outer);
-    free(p->inputs);
-    free(p->hidden);
-    free(p->d_hidden);
-    free(p->d_spare);
+    esp_room_free(&p->inputs);
+    esp_room_free(&p->hidden);
+    esp_room_free(&p->d_hidden);
+    esp_room_free(&p->d_spare);
     *p = (esp_pass){ 0 };
 }
 
@@ -192,7 +192,7 @@ static float *input_of(const esp_pass *p, size_t l)
 {
     size_t i = p->options.backward ? l - p->stage.begin : 0;
 
-    return p->inputs + i * p->options.max_tok * p->model->dims.hidden;
+    return p->inputs.at + i * p->options.max_tok * p->model->dims.hidden;
 }
 
 static void forward_layer(esp_pass *p, size_t layer, size_t row, esp_cache *cache)
@@ -245,7 +245,7 @@ void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch)
     }
     forward_blocks(p, cache, batch);
     if (p->stage.last) {
-        esp_norm_forward(p->hidden, input_of(p, p->stage.end), &p->outer->norm, m, batch->n_tok,
+        esp_norm_forward(p->hidden.at, input_of(p, p->stage.end), &p->outer->norm, m, batch->n_tok,
                          m->dims.hidden);
     }
     if (cache) {
@@ -318,7 +318,7 @@ static void head_backward(esp_pass *p, float *d_hidden, const esp_sink *sink, si
     if (p->model->normal_head) {
         split_gradient(p->outer, run->n_tok, V);
     }
-    sink->linear(sink->ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, p->outer->logits, p->hidden + begin * D,
+    sink->linear(sink->ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, p->outer->logits, p->hidden.at + begin * D,
                  run->n_tok);
     p->flops += flops;
     if (p->model->normal_head) {
@@ -332,8 +332,8 @@ static void final_norm_backward(esp_pass *p, const float *d_normed, const esp_si
     size_t D = p->model->dims.hidden;
     float *room = sink && sink->norm ? p->block->norm_grad : NULL;
 
-    memset(p->d_hidden, 0, batch->n_tok * D * sizeof(float));
-    esp_norm_backward(p->d_hidden, room, d_normed, input_of(p, p->stage.end), &p->outer->norm,
+    memset(p->d_hidden.at, 0, batch->n_tok * D * sizeof(float));
+    esp_norm_backward(p->d_hidden.at, room, d_normed, input_of(p, p->stage.end), &p->outer->norm,
                       p->model, D, batch);
     esp_norm_hand_over(sink, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, room, &p->outer->norm, D, batch);
     if (sink && sink->done) {
@@ -347,7 +347,7 @@ static void losses_of_run(esp_pass *p, const float *scale, const esp_sink *sink,
     esp_outer *outer = p->outer;
     size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
 
-    esp_linear_forward(outer->logits, p->hidden + begin * D, outer->head.w, NULL, D, V, run);
+    esp_linear_forward(outer->logits, p->hidden.at + begin * D, outer->head.w, NULL, D, V, run);
     if (scale && p->model->normal_head) {
         memcpy(outer->radial, outer->logits, run->n_tok * V * sizeof(float));
     }
@@ -356,7 +356,7 @@ static void losses_of_run(esp_pass *p, const float *scale, const esp_sink *sink,
                       batch->targets + begin, scale ? scale + begin : NULL, p->model->logit_cap,
                       run->n_tok, V);
     if (scale) {
-        head_backward(p, p->d_spare, sink, begin, run);
+        head_backward(p, p->d_spare.at, sink, begin, run);
     }
 }
 
@@ -376,7 +376,7 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
         }
     }
     if (scale) {
-        memset(p->d_spare, 0, batch->n_tok * p->model->dims.hidden * sizeof(float));
+        memset(p->d_spare.at, 0, batch->n_tok * p->model->dims.hidden * sizeof(float));
     }
     head_of(p);
     for (size_t first = 0; first < batch->n_blocks;) {
@@ -388,7 +388,7 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
     }
     sum_losses(loss, outer, batch);
     if (scale) {
-        final_norm_backward(p, p->d_spare, sink, batch);
+        final_norm_backward(p, p->d_spare.at, sink, batch);
     }
 }
 
@@ -415,8 +415,8 @@ static void backward_chunk(esp_pass *p, float *d[2], size_t first, size_t end, s
 {
     size_t at = row * p->model->dims.hidden;
 
-    d[0] = p->d_hidden;
-    d[1] = p->d_spare;
+    d[0] = p->d_hidden.at;
+    d[1] = p->d_spare.at;
     for (size_t l = end; l-- > first;) {
         float *above = d[0];
 
@@ -431,7 +431,7 @@ static void backward_blocks(esp_pass *p, const esp_sink *sink, const esp_batch *
     size_t end = p->stage.end, first;
 
     do {
-        float *d[2] = { p->d_hidden, p->d_spare };
+        float *d[2] = { p->d_hidden.at, p->d_spare.at };
 
         first = end - p->stage.at_once;
         for (size_t c = 0; c < batch->n_chunks; c++) {
@@ -445,8 +445,8 @@ static void backward_blocks(esp_pass *p, const esp_sink *sink, const esp_batch *
                 esp_hand_give(p->hand, ESP_HAND_BACK, d[0], p->model->dims.hidden, c, batch);
             }
         }
-        p->d_hidden = d[0];
-        p->d_spare = d[1];
+        p->d_hidden.at = d[0];
+        p->d_spare.at = d[1];
         for (size_t l = end; sink && sink->done && l-- > first;) {
             sink->done(sink->ctx, l);
         }
@@ -457,10 +457,10 @@ static void backward_blocks(esp_pass *p, const esp_sink *sink, const esp_batch *
 void esp_pass_backward(esp_pass *p, const esp_sink *sink, const esp_batch *batch)
 {
     esp_hand_finish(p->hand);
-    esp_hand_expect(p->hand, ESP_HAND_BACK, p->d_hidden, p->model->dims.hidden, batch);
+    esp_hand_expect(p->hand, ESP_HAND_BACK, p->d_hidden.at, p->model->dims.hidden, batch);
     backward_blocks(p, sink, batch);
     if (p->stage.first) {
-        esp_stem_backward(p->d_hidden, p->d_spare, p, sink, batch);
+        esp_stem_backward(p->d_hidden.at, p->d_spare.at, p, sink, batch);
     }
 }
 
@@ -475,7 +475,7 @@ void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows
 
         block[1] = n_rows - at < ESP_ROW_BLOCK ? n_rows - at : ESP_ROW_BLOCK;
         rows.n_tok = block[1];
-        esp_linear_forward(logits + at * p->model->dims.vocab, p->hidden + (first_row + at) * D,
+        esp_linear_forward(logits + at * p->model->dims.vocab, p->hidden.at + (first_row + at) * D,
                            head, NULL, D, p->model->dims.vocab, &rows);
     }
     if (p->model->logit_cap > 0) {

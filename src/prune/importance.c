@@ -75,7 +75,7 @@ static void take_samples(calibration *c, const esp_samples *samples,
 static void calibration_init(calibration *c, const esp_model *m, const esp_samples *samples,
                              const esp_importance_options *o, esp_sums *sums, const esp_grid *grid)
 {
-    esp_pass_options options = { .backward = true, .grid = grid };
+    esp_pass_options options = { .backward = true, .grid = grid, .scratch = o->scratch };
 
     *c = (calibration){ .model = m, .grid = grid, .hidden = o->units & 1u << ESP_UNIT_HIDDEN };
     take_samples(c, samples, o);
@@ -87,7 +87,7 @@ static void calibration_init(calibration *c, const esp_model *m, const esp_sampl
         ESP_NEW(c->radial, c->batch.n_samples * m->dims.vocab);
     }
     esp_panels_init(&c->panels, sums, m, samples, c->batch.start, c->n_own, o->fisher_sum, grid);
-    esp_kept_init(&c->kept, m, &c->panels, c->pass.stage, c->batch.n_samples, c->batch.n_tok);
+    esp_kept_init(&c->kept, &c->panels, &c->pass, &c->batch);
 }
 
 static void calibration_free(calibration *c)

@@ -18,21 +18,23 @@ static esp_keep *keep_of(const esp_kept *k, size_t layer, int slot)
                : &k->layer[(layer - k->stage.begin) % k->stage.at_once * n_slots(k) + (size_t)slot];
 }
 
-void esp_kept_init(esp_kept *k, const esp_model *m, esp_panels *panels, esp_stage_layers stage,
-                   size_t n_samples, size_t n_tok)
+void esp_kept_init(esp_kept *k, esp_panels *panels, const esp_pass *pass, const esp_batch *batch)
 {
-    *k = (esp_kept){
-        .model = m, .panels = panels, .stage = stage, .n_samples = n_samples, .n_tok = n_tok
-    };
+    *k = (esp_kept){ .model = pass->model,
+                     .panels = panels,
+                     .stage = pass->stage,
+                     .scratch = pass->options.scratch,
+                     .n_samples = batch->n_samples,
+                     .n_tok = batch->n_tok };
     ESP_NEW(k->outer, n_slots(k));
-    ESP_NEW(k->layer, stage.at_once * n_slots(k));
+    ESP_NEW(k->layer, k->stage.at_once * n_slots(k));
 }
 
 static void free_keeps(esp_keep *keep, size_t n)
 {
     for (size_t i = 0; keep && i < n; i++) {
-        free(keep[i].dy);
-        free(keep[i].x);
+        esp_room_free(&keep[i].dy);
+        esp_room_free(&keep[i].x);
     }
     free(keep);
 }
@@ -54,15 +56,15 @@ static bool is_wanted(const esp_kept *k, size_t layer, int slot)
            (esp_sums_at(sums, layer, slot, ESP_ROWS) || esp_sums_at(sums, layer, slot, ESP_COLS));
 }
 
-/* *to [room] takes n numbers from `at` on; all is what it will hold at the end. */
-static void append(float **to, size_t *room, size_t all, size_t at, const float *from, size_t n)
+/* Rows of a chunk, `at` of `all` in the end, of width numbers each. */
+static void append(const esp_kept *k, esp_room *to, size_t all, size_t at, const float *rows,
+                   size_t n, size_t width)
 {
-    if (*room < all) {
-        free(*to);
-        ESP_NEW(*to, all);
-        *room = all;
+    if (to->n < all * width) {
+        esp_room_free(to);
+        esp_room_init(to, all * width, k->scratch);
     }
-    memcpy(*to + at, from, n * sizeof *from);
+    memcpy(to->at + at * width, rows, n * width * sizeof *rows);
 }
 
 /* The slot of the layer that has taken its first chunk from the same input, -1: none. */
@@ -91,9 +93,9 @@ void esp_kept_linear(esp_kept *k, size_t layer, int slot, const float *dy, const
         keep->same = same_input(k, layer, x);
         keep->seen = x;
     }
-    append(&keep->dy, &keep->room_dy, k->n_tok * w->rows, keep->n * w->rows, dy, n_tok * w->rows);
+    append(k, &keep->dy, k->n_tok, keep->n, dy, n_tok, w->rows);
     if (keep->same < 0) {
-        append(&keep->x, &keep->room_x, k->n_tok * w->cols, keep->n * w->cols, x, n_tok * w->cols);
+        append(k, &keep->x, k->n_tok, keep->n, x, n_tok, w->cols);
     }
     keep->n += n_tok;
 }
@@ -107,9 +109,9 @@ void esp_kept_norm(esp_kept *k, size_t layer, int slot, const float *dw, const f
     if (!is_wanted(k, layer, slot)) {
         return;
     }
-    append(&keep->dy, &keep->room_dy, k->n_samples * n, keep->n * n, dw, n_samples * n);
+    append(k, &keep->dy, k->n_samples, keep->n, dw, n_samples, n);
     if (db) {
-        append(&keep->x, &keep->room_x, k->n_samples * n, keep->n * n, db, n_samples * n);
+        append(k, &keep->x, k->n_samples, keep->n, db, n_samples, n);
     }
     keep->n += n_samples;
 }
@@ -120,8 +122,8 @@ esp_gradient esp_kept_gradient(const esp_kept *k, size_t layer, int slot)
     esp_gradient gradient = { 0 };
 
     if (keep->n > 0) {
-        gradient.dy = keep->dy;
-        gradient.x = keep->same < 0 ? keep->x : keep_of(k, layer, keep->same)->x;
+        gradient.dy = keep->dy.at;
+        gradient.x = keep->same < 0 ? keep->x.at : keep_of(k, layer, keep->same)->x.at;
     }
     return gradient;
 }
@@ -132,8 +134,8 @@ void esp_kept_forget(esp_kept *k, size_t layer, int slot)
 
     keep->n = 0;
     if (layer == ESP_NO_LAYER) {
-        free(keep->dy);
-        free(keep->x);
+        esp_room_free(&keep->dy);
+        esp_room_free(&keep->x);
         *keep = (esp_keep){ 0 };
     }
 }
@@ -148,7 +150,7 @@ void esp_kept_flush(esp_kept *k, size_t layer, int slot)
 
         esp_panels_add(k->panels, layer, slot, w, &gradient);
     } else if (w->rows > 0) {
-        esp_panels_add_norm(k->panels, layer, slot, w, keep->dy, keep->x);
+        esp_panels_add_norm(k->panels, layer, slot, w, keep->dy.at, keep->x.at);
     }
     esp_kept_forget(k, layer, slot);
 }

@@ -10,26 +10,24 @@
 #include "panels_impl.h"
 
 typedef struct esp_keep { /* of one weight */
-    float *dy, *x; /* [n_tok, rows], [n_tok, cols] owned; of a norm dw, db: [n_samples, rows]   */
-    size_t room_dy, room_x;
-    size_t n; /* rows of dy taken so far                                                    */
-    const float
-        *seen; /* where the first chunk's input lay                                          */
-    int same;  /* slot that keeps the input of both; -1: this one                            */
+    esp_room dy, x;       /* [n_tok, rows], [n_tok, cols]; of a norm dw, db: [n_samples, rows] */
+    size_t n;             /* rows of dy taken so far                                           */
+    const float *seen;    /* where the first chunk's input lay                                 */
+    int same;             /* slot that keeps the input of both; -1: this one                   */
 } esp_keep;
 
 typedef struct esp_kept {
     const esp_model *model;
     esp_panels *panels; /* borrowed */
     esp_stage_layers stage;
-    size_t n_samples, n_tok; /* of the batch */
+    const char *scratch;     /* borrowed; see esp_room_init */
+    size_t n_samples, n_tok; /* of the batch                */
     esp_keep *outer;         /* [n_slots] owned: of weights outside the blocks                   */
     esp_keep *layer;         /* [stage.at_once, n_slots] owned: of the layers under way          */
 } esp_kept;
 
-/* For a batch of n_samples samples with n_tok tokens in all. Borrows what it is given. Local. */
-void esp_kept_init(esp_kept *k, const esp_model *m, esp_panels *panels, esp_stage_layers stage,
-                   size_t n_samples, size_t n_tok);
+/* For the batch of a pass. Borrows what it is given. Local. */
+void esp_kept_init(esp_kept *k, esp_panels *panels, const esp_pass *pass, const esp_batch *batch);
 void esp_kept_free(esp_kept *k); /* safe twice and on {0} */
 
 /* Takes what a sink gets. Local. */

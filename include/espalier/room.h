@@ -1,0 +1,21 @@
+/* room.h - arrays that may be larger than memory: activations of many tokens, written and read in order. */
+#ifndef ESPALIER_ROOM_H
+#define ESPALIER_ROOM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+typedef struct esp_room {
+    float *at;
+    size_t n; /* numbers */
+    bool mapped;
+} esp_room;
+
+/* n zeros, aligned to 64 bytes at least. With dir (neither NULL nor "") they are pages of a file without a
+ * name in that folder, which the system writes out when it needs the memory, and which goes with the
+ * process; else they are in memory. Ends the job, like esp_calloc, when there is no room. *r is {0} or
+ * was freed before. Local. */
+void esp_room_init(esp_room *r, size_t n, const char *dir);
+void esp_room_free(esp_room *r); /* safe twice and on {0} */
+
+#endif

@@ -1,0 +1,67 @@
+/* room.c - large arrays, in memory or in a file. */
+#include "espalier/room.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "espalier/mem.h"
+#include "espalier/status.h"
+
+/* A descriptor of a new file without a name, -1 with errno. File systems without O_TMPFILE get one that is
+ * unlinked at once. */
+static int open_nameless(const char *dir)
+{
+    int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    char *path;
+
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR)) {
+        return fd;
+    }
+    path = esp_format("%s/espalier-XXXXXX", dir);
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd >= 0) {
+        unlink(path);
+    }
+    free(path);
+    return fd;
+}
+
+static void *map_new(size_t bytes, const char *dir)
+{
+    int fd = open_nameless(dir), error = fd < 0 ? errno : posix_fallocate(fd, 0, (off_t)bytes);
+    void *at = MAP_FAILED;
+
+    if (error == 0) {
+        at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        error = errno;
+    }
+    if (at == MAP_FAILED) {
+        esp_bug(__FILE__, __LINE__, "%s: no room for %zu bytes: %s", dir, bytes, strerror(error));
+    }
+    close(fd);
+    return at;
+}
+
+void esp_room_init(esp_room *r, size_t n, const char *dir)
+{
+    *r = (esp_room){ .n = n, .mapped = dir && *dir && n > 0 };
+    if (r->mapped) {
+        r->at = map_new(n * sizeof *r->at, dir);
+    } else {
+        ESP_NEW(r->at, n);
+    }
+}
+
+void esp_room_free(esp_room *r)
+{
+    if (r->mapped) {
+        munmap(r->at, r->n * sizeof *r->at);
+    } else {
+        free(r->at);
+    }
+    *r = (esp_room){ 0 };
+}
