@@ -36,6 +36,8 @@ refused "$work/bad.cfg" 'prune.ratio' 'prune.target' -- score -c "$work/bad.cfg"
 printf 'prune = { ratio = ; };\n' > "$work/bad.cfg"
 refused "$work/bad.cfg:1" 'syntax' -- score -c "$work/bad.cfg"
 refused "$work/none.cfg" -- score -c "$work/none.cfg"
+refused 'parallel.scratch' "$work/nowhere" -- score -s model="$work/good" -s calibration.tokens="$work/ids" \
+    -s parallel.scratch="$work/nowhere"
 refused 'parallel.layers' -- score -s parallel.layers=3
 exits 2 "$ESPALIER" config --check "$work/bad.cfg"
 complains "$work/bad.cfg:1"

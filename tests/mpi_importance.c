@@ -1,4 +1,5 @@
 /* Scores do not depend on how many ranks share the samples and the layers, nor on threads and chunks. */
+#include "espalier/file.h"
 #include "espalier/plan.h"
 #include "fixture.h"
 
@@ -14,6 +15,7 @@ static const esp_importance_options everything = { .criteria = ALL(ESP_N_CRITERI
 typedef struct layout { /* of the work over ranks and time */
     int threads;
     size_t stages, chunk_tok;
+    bool scratch;
 } layout;
 
 static esp_scores estimate(const fixture *t, const esp_samples *samples, layout how, MPI_Comm comm)
@@ -24,11 +26,16 @@ static esp_scores estimate(const fixture *t, const esp_samples *samples, layout 
     esp_grid grid;
 
     o.chunk_tok = how.chunk_tok;
+    if (how.scratch) {
+        o.scratch = esp_test_dir("scratch");
+        CU_ASSERT_EQUAL(esp_mkdirs(o.scratch), ESP_OK);
+    }
     esp_grid_init(&grid, how.threads, comm);
     CU_ASSERT_EQUAL(esp_grid_shape(&grid, how.stages), ESP_OK);
     CU_ASSERT_EQUAL(esp_importance_estimate(&s, &t->golden.model, &t->groups, samples, &o, &grid),
                     ESP_OK);
     esp_grid_free(&grid);
+    free((char *)o.scratch);
     omp_set_num_threads(before);
     return s;
 }
@@ -103,11 +110,12 @@ static void check_samples(const fixture *t, size_t n_samples)
 
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     some.n = n_samples < some.n ? n_samples : some.n;
-    alone = estimate(t, &some, (layout){ 1, 1, SIZE_MAX }, MPI_COMM_SELF);
+    alone = estimate(t, &some, (layout){ 1, 1, SIZE_MAX, false }, MPI_COMM_SELF);
     for (size_t stages = 1; stages <= (size_t)size; stages++) {
         if ((size_t)size % stages == 0) {
-            check_layout(t, &some, (layout){ 1, stages, 0 }, &alone);
-            check_layout(t, &some, (layout){ 1, stages, 2 * esp_samples_longest(&some) }, &alone);
+            check_layout(t, &some, (layout){ 1, stages, 0, false }, &alone);
+            check_layout(t, &some, (layout){ 1, stages, 2 * esp_samples_longest(&some), true },
+                         &alone);
         }
     }
     esp_scores_free(&alone);
@@ -142,8 +150,8 @@ static void test_few(void)
 static void test_threads(void)
 {
     fixture *t = fixture_of(OWN_MODEL);
-    esp_scores one = estimate(t, &t->golden.samples, (layout){ 1, 1, 0 }, MPI_COMM_WORLD);
-    esp_scores two = estimate(t, &t->golden.samples, (layout){ 2, 1, 0 }, MPI_COMM_WORLD);
+    esp_scores one = estimate(t, &t->golden.samples, (layout){ 1, 1, 0, false }, MPI_COMM_WORLD);
+    esp_scores two = estimate(t, &t->golden.samples, (layout){ 2, 1, 0, false }, MPI_COMM_WORLD);
 
     CU_ASSERT_EQUAL(one.loss, two.loss);
     for (size_t u = 0; u < t->groups.n_units; u++) {

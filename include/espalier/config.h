@@ -92,6 +92,7 @@ typedef struct esp_config {
     } synth;
     struct {
         size_t layers, threads;
+        char *scratch;
     } parallel;
     struct {
         size_t nodes, cores, memory;

@@ -45,7 +45,8 @@ typedef struct esp_pass_options {
     bool backward;               /* keep what backward needs                                 */
     bool resident;               /* keep all weights in f32 (decoding): model-sized memory    */
     const esp_grid *grid;        /* borrowed; NULL: this rank has all layers                  */
-    const char *scratch;         /* borrowed; folder for what is of the size of a batch, see esp_room_init */
+    const char
+        *scratch; /* borrowed; folder for what is of the size of a batch, see esp_room_init */
 } esp_pass_options;
 
 typedef struct esp_stage_layers { /* the layers of a rank */
@@ -68,12 +69,12 @@ typedef struct esp_pass {
     const esp_adapter *adapter; /* borrowed; NULL: none. May be changed between batches  */
     esp_pass_options options;
     esp_stage_layers stage;
-    esp_room inputs;         /* [backward ? layers of the stage + 1 : 1][max_tok, D]: block inputs, last
+    esp_room inputs;   /* [backward ? layers of the stage + 1 : 1][max_tok, D]: block inputs, last
                               * output                                                          */
-    esp_room hidden;         /* [max_tok, D]: final hidden states, after the norm              */
-    esp_room d_hidden;       /* [max_tok, D]: gradient of what flows back                      */
-    esp_room d_spare;        /* [max_tok, D]: takes turns with d_hidden                        */
-    esp_batch chunk; /* the chunk under way; owned                               */
+    esp_room hidden;   /* [max_tok, D]: final hidden states, after the norm              */
+    esp_room d_hidden; /* [max_tok, D]: gradient of what flows back                      */
+    esp_room d_spare;  /* [max_tok, D]: takes turns with d_hidden                        */
+    esp_batch chunk;   /* the chunk under way; owned                               */
     struct esp_hand *hand;   /* messages from and to the other stages; owned             */
     struct esp_block *block; /* scratch of one block; owned                              */
     struct esp_stem *stem;   /* what the stem keeps for its backward; owned              */

@@ -24,6 +24,7 @@ typedef struct esp_recover_options {
     size_t steps;          /* > 0: instead of epochs                                        */
     size_t batch;          /* samples of a step over all ranks; fewer at the end of an epoch */
     size_t micro_batch;    /* samples of one forward and backward of a rank                 */
+    const char *scratch;   /* borrowed; folder for activations, see esp_room_init           */
     double validation;     /* samples held out; < 1: fraction; 0: none                      */
     size_t validate_every; /* steps; 0: once an epoch                                       */
     size_t patience;       /* validations without improvement before stopping; 0: never     */

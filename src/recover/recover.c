@@ -75,6 +75,7 @@ static void loop_init(loop *r, const esp_model *m)
                                       .max_tok = chunk * n_chunks,
                                       .chunk_tok = chunk,
                                       .backward = true,
+                                      .scratch = o->scratch,
                                       .grid = r->grid });
     r->pass.adapter = r->adapter;
     esp_params_train(r->params, r->adapter);

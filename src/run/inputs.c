@@ -1,8 +1,10 @@
 /* inputs.c - everything that the stages asked for read from outside, checked before they begin. */
 #include "run_impl.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "espalier/corpus.h"
 #include "espalier/log.h"
@@ -154,11 +156,24 @@ static esp_status read_samples(esp_run *run, esp_tokenizer **t, unsigned stages)
     return ESP_OK;
 }
 
+/* Every rank asks on its own node. */
+static esp_status check_scratch(const esp_config *c)
+{
+    const char *dir = c->parallel.scratch;
+
+    if (*dir && access(dir, W_OK | X_OK) != 0) {
+        return esp_fail(ESP_EUSAGE, "parallel.scratch: %s: %s; it needs to be a folder to write in",
+                        dir, strerror(errno));
+    }
+    return ESP_OK;
+}
+
 esp_status esp_run_read_inputs(esp_run *run, unsigned stages)
 {
     esp_tokenizer *t = NULL;
     esp_status st;
 
+    ESP_TRY(esp_agree(run->grid->world, check_scratch(run->config)));
     ESP_TRY(open_model(run, stages));
     st = read_samples(run, &t, stages);
     esp_tokenizer_free(t);

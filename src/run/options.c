@@ -193,6 +193,8 @@ const esp_option esp_options[] = {
       "stages of the grid: ranks that share the layers of one copy of the model; the others share samples" },
     { "parallel.threads", ESP_O_COUNT, AT(parallel.threads), "0", 0, 4096, NULL, 0,
       "OpenMP threads of a rank; 0: as OMP_NUM_THREADS says" },
+    { "parallel.scratch", ESP_O_STRING, AT(parallel.scratch), "", 0, 0, NULL, 0,
+      "folder on each node for the activations of score and recover; empty: they stay in memory" },
 
     { "cluster.nodes", ESP_O_COUNT, AT(cluster.nodes), "1", 1, ANY, NULL, 0,
       "nodes that estimate counts with" },

@@ -54,6 +54,7 @@ static esp_recover_options recover_options(const esp_run *run, const char *check
         .steps = c->recover.steps,
         .batch = c->recover.batch,
         .micro_batch = c->recover.micro_batch,
+        .scratch = c->parallel.scratch,
         .validation = c->recover.validation,
         .validate_every = c->recover.validate_every,
         .patience = c->recover.patience,
