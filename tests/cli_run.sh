@@ -69,6 +69,14 @@ exits 0 mpirun -n 3 "$ESPALIER" $(run "$work/three") -s recover.corpus= -s eval.
 [ "$(json "$work/whole/plan.json" digest)" = "$(json "$work/three/plan.json" digest)" ] ||
     fail "another plan on 3 ranks"
 
+# Nor on the grid, and what follows from it agrees.
+on2 0 $(run "$work/grid") -s parallel.layers=2
+[ "$(json "$work/whole/plan.json" digest)" = "$(json "$work/grid/plan.json" digest)" ] ||
+    fail "another plan on two stages"
+close "$work/whole/eval.json" "$work/grid/eval.json" recovered 1e-4
+grep -q '"event":"end".*"activations":{"bytes":[1-9]' "$work/grid/events.jsonl" ||
+    fail "no activations went from stage to stage"
+
 # ---- changed settings --------------------------------------------------------------------------------
 on2 2 $(run "$work/three") -s prune.target.parameters=0.7
 complains 'plan was done with prune.target.parameters = 0.8, now it is 0.7' "$work/three" ' -f '
