@@ -9,6 +9,7 @@ APT_BUILD   := build-essential pkg-config libopenmpi-dev openmpi-bin libopenblas
                libxxhash-dev
 APT_TEST    := libcunit1-dev hdf5-tools clang-format-14
 APT_INTEROP := python3-venv
+APT_OPTION  := libdnnl-dev
 
 # ---- toolchain -----------------------------------------------------------------------------------
 CC       := mpicc
@@ -27,11 +28,16 @@ OPT      := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZ
 VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 PC_FLAGS := $(shell pkg-config --cflags $(LIBS_PC) 2>/dev/null | sed 's/-I/-isystem /g')
 PC_LIBS  := $(shell pkg-config --libs $(LIBS_PC) 2>/dev/null)
+
+# oneDNN 2, for precision = "bf16": where a call of it compiles and links. `make DNNL=` builds without.
+DNNL     := $(shell echo 'dnnl_matmul_desc_t d; int main(void) { return (int)dnnl_get_effective_cpu_isa(); }' |\
+                    $(CC) -include oneapi/dnnl/dnnl.h -x c -o /dev/null - -ldnnl 2>/dev/null && echo -ldnnl)
+DNNL_SAYS = oneDNN: $(if $(DNNL),found,not found (libdnnl-dev), precision = "bf16" will be refused)
 CPPFLAGS  = -D_GNU_SOURCE -Iinclude -Isrc $(PC_FLAGS) -MMD -MP
 CFLAGS    = -std=c11 $(WARN) $(OPT) -fopenmp
 CXXFLAGS  = -std=c++17 $(OPT)
 LDFLAGS   = $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -fopenmp
-LDLIBS    = $(PC_LIBS) -lstdc++ -lm
+LDLIBS    = $(PC_LIBS) $(DNNL) -lstdc++ -lm
 
 # ---- files ---------------------------------------------------------------------------------------
 SOURCES  := $(sort $(wildcard src/*/*.c))
@@ -76,6 +82,13 @@ $(BUILD)/obj/base/version.o: $(BUILD)/version
 $(BUILD)/version: FORCE
 	@mkdir -p $(@D)
 	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+
+# Likewise what the build has found of oneDNN.
+$(BUILD)/obj/tensor/dnnl.o: CPPFLAGS += $(if $(DNNL),-DESPALIER_HAVE_DNNL)
+$(BUILD)/obj/tensor/dnnl.o: $(BUILD)/dnnl
+$(BUILD)/dnnl: FORCE
+	@mkdir -p $(@D)
+	@echo '$(DNNL)' | cmp -s - $@ || { echo '$(DNNL)' > $@; echo '$(DNNL_SAYS)'; }
 FORCE:
 
 $(BUILD)/tests/%: tests/%.c tests/test.h $(LIBRARY)
@@ -122,4 +135,4 @@ clean:
 deps:
 	@sh tests/deps.sh $(APT_BUILD)
 deps-test:
-	@sh tests/deps.sh $(APT_BUILD) $(APT_TEST)
+	@sh tests/deps.sh $(APT_BUILD) $(APT_TEST) $(APT_OPTION)

@@ -38,6 +38,12 @@ refused "$work/bad.cfg:1" 'syntax' -- score -c "$work/bad.cfg"
 refused "$work/none.cfg" -- score -c "$work/none.cfg"
 refused 'parallel.scratch' "$work/nowhere" -- score -s model="$work/good" -s calibration.tokens="$work/ids" \
     -s parallel.scratch="$work/nowhere"
+DNNL_MAX_CPU_ISA=AVX2 # of oneDNN: as if the processor had no more
+export DNNL_MAX_CPU_ISA
+for stage in score recover eval run; do
+    refused 'precision' 'bf16' 'f32' -- $stage -s model="$work/good" -s precision=bf16
+done
+unset DNNL_MAX_CPU_ISA
 refused 'parallel.layers' -- score -s parallel.layers=3
 exits 2 "$ESPALIER" config --check "$work/bad.cfg"
 complains "$work/bad.cfg:1"

@@ -169,6 +169,21 @@ static void test_threads(void)
     fixture_free(t);
 }
 
+/* As in f32, on the models of the repository: several families, sizes that no tile divides. */
+static void test_bf16(void)
+{
+    for (size_t i = 0; esp_test_bf16() && i < GOLDEN_MODELS; i++) {
+        fixture *t =
+            strncmp(golden_models[i], "tests/", 6) == 0 ? fixture_of(golden_models[i]) : NULL;
+
+        if (t) {
+            t->golden.model.precision = ESP_PRECISION_BF16;
+            check_all_samples(t);
+            fixture_free(t);
+        }
+    }
+}
+
 /* All ranks leave with the same status. */
 static void test_refused(void)
 {
@@ -187,4 +202,5 @@ static void test_refused(void)
 
 ESP_TEST_MAIN("importance on ranks", { "repository's model", test_own },
               { "shared models", test_shared }, { "fewer samples than ranks", test_few },
-              { "threads", test_threads }, { "refused on all ranks", test_refused })
+              { "threads", test_threads }, { "bf16", test_bf16 },
+              { "refused on all ranks", test_refused })

@@ -36,6 +36,7 @@ typedef struct esp_layer_ranges {
 typedef struct esp_config {
     char *model, *run_dir;
     size_t seed;
+    unsigned precision;  /* an esp_precision                               */
     size_t memory_limit; /* bytes of anonymous memory of a rank; 0: none */
     struct {
         char *corpus, *tokens, *field;

@@ -11,6 +11,7 @@
 
 #include "espalier/arch.h"
 #include "espalier/batch.h"
+#include "espalier/bf16.h"
 #include "espalier/digest.h"
 #include "espalier/par.h"
 #include "espalier/safetensors.h"
@@ -50,6 +51,7 @@ typedef struct esp_model {
     esp_prefix_rule prefix;         /* start -1: the family has no prefixes          */
     int32_t bos, eos;               /* -1 when config.json names none                        */
     esp_dtype dtype;                /* of the embedding; files are written in each weight's own */
+    esp_precision precision;        /* of products with matrices; f32 until someone sets it  */
     float *slopes; /* [n_layers * slope_step] owned; of ALiBi, see esp_model_slopes */
     size_t slope_step;
     esp_weight *outer;      /* [ESP_SLOT_BLOCK] owned                                */

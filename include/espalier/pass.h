@@ -79,6 +79,8 @@ typedef struct esp_pass {
     struct esp_block *block; /* scratch of one block; owned                              */
     struct esp_stem *stem;   /* what the stem keeps for its backward; owned              */
     struct esp_outer *outer; /* f32 weights outside the blocks, logits; owned            */
+    esp_bf16 *bf16;          /* products of a model with that precision, else NULL; owned    */
+    esp_bf16_room rounded;   /* an operand of such a product; owned                         */
     double flops;            /* multiply-adds * 2 of the linear products executed so far         */
 } esp_pass;
 

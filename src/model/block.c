@@ -48,6 +48,7 @@ void esp_f32_load(esp_f32 *f, const esp_weight *w, float plus)
 void esp_f32_free(esp_f32 *f)
 {
     free(f->room);
+    esp_bf16_room_free(&f->rounded);
     *f = (esp_f32){ 0 };
 }
 
@@ -59,14 +60,20 @@ static esp_f32 *weights_of(const esp_pass *p, size_t layer)
 
 static void load_layer(esp_pass *p, size_t layer)
 {
-    esp_f32 *weights = weights_of(p, layer);
+    const esp_arch *a = p->model->arch;
+    esp_f32 *weights = weights_of(p, layer), *first = &weights[ESP_SLOT_BLOCK];
 
-    if (p->options.resident ? weights[ESP_SLOT_BLOCK].w != NULL : p->block->loaded == layer) {
+    if (p->options.resident ? first->w || first->bf16 : p->block->loaded == layer) {
         return;
     }
-    for (int slot = ESP_SLOT_BLOCK; slot < (int)p->model->arch->n_slots; slot++) {
-        esp_f32_load(&weights[slot], esp_model_weight(p->model, layer, slot),
-                     esp_slot_plus(p->model->arch, slot));
+    for (int slot = ESP_SLOT_BLOCK; slot < (int)a->n_slots; slot++) {
+        const esp_weight *w = esp_model_weight(p->model, layer, slot);
+
+        if (a->slots[slot].cols == ESP_W_ONE) {
+            esp_f32_load(&weights[slot], w, esp_slot_plus(a, slot));
+        } else {
+            esp_matrix_load(&weights[slot], w, p);
+        }
     }
     p->block->loaded = layer;
 }
@@ -244,10 +251,8 @@ static bool has_adapter(const esp_pass *p, const site *s)
 static void linear_forward(esp_pass *p, const site *s, float *y, const float *x)
 {
     const esp_weight *w = esp_model_weight(s->model, s->layer, s->op->slot);
-    const esp_f32 *f = &weights_of(p, s->layer)[s->op->slot];
 
-    esp_linear_forward(y, x, f->w, f->b, w->cols, w->rows, s->batch);
-    p->flops += 2.0 * (double)s->batch->n_tok * (double)w->rows * (double)w->cols;
+    esp_matrix_forward(y, x, &weights_of(p, s->layer)[s->op->slot], w, p, s->batch);
     if (has_adapter(p, s)) {
         make_adapter_room(p);
         esp_lora_forward(y, p->block->low, p->block->dropped, p->adapter, s->layer, s->op->slot, x,
@@ -348,20 +353,17 @@ static void linear_backward(esp_pass *p, const site *s, const esp_sink *sink, fl
                             const float *dy, const float *x)
 {
     const esp_weight *w = esp_model_weight(s->model, s->layer, s->op->slot);
-    double flops = 2.0 * (double)s->batch->n_tok * (double)w->rows * (double)w->cols;
     esp_block *b = p->block;
 
     if (sink && sink->linear) {
         sink->linear(sink->ctx, s->layer, s->op->slot, dy, x, s->batch->n_tok);
-        p->flops += flops;
+        p->flops += 2.0 * (double)s->batch->n_tok * (double)w->rows * (double)w->cols;
     }
     if (has_adapter(p, s)) {
         esp_lora_backward(dx, b->low, b->dlow, b->dropped, p->adapter, s->layer, s->op->slot, dy, x,
                           w, s->batch);
     }
-    esp_linear_backward_input(dx, dy, weights_of(p, s->layer)[s->op->slot].w, w->cols, w->rows,
-                              s->batch);
-    p->flops += flops;
+    esp_matrix_backward(dx, dy, &weights_of(p, s->layer)[s->op->slot], w, p, s->batch);
 }
 
 static void norm_backward(esp_pass *p, const site *s, const esp_sink *sink, float *dx,

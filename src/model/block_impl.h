@@ -11,6 +11,8 @@ typedef struct esp_f32 {
     const float *w, *b; /* weight and bias in f32; b NULL where there is none */
     float *room;        /* owned; NULL while w and b point at the mapping     */
     size_t n_room;
+    const uint16_t *bf16;  /* the weight of a matrix in bf16, w is NULL then; else NULL */
+    esp_bf16_room rounded; /* of bf16, empty while it points at the mapping             */
 } esp_f32;
 
 typedef struct esp_block {
@@ -30,6 +32,17 @@ typedef struct esp_block {
 /* f32 view of a weight, to which `plus` is added, and its bias: the mapping itself where it is F32 and
  * aligned and plus is 0, else made in f's room, which grows as needed. Local. */
 void esp_f32_load(esp_f32 *f, const esp_weight *w, float plus);
+
+/* The same of a matrix in the precision of the pass; bf16 is the mapping itself where it is BF16 and
+ * aligned. Local. */
+void esp_matrix_load(esp_f32 *f, const esp_weight *w, const esp_pass *p);
+
+/* y = x W^T + b and dx += dy W with what esp_matrix_load has made of w. x, y, dx, dy as in
+ * esp_linear_forward and esp_linear_backward_input. Local. */
+void esp_matrix_forward(float *y, const float *x, const esp_f32 *f, const esp_weight *w,
+                        esp_pass *p, const esp_batch *batch);
+void esp_matrix_backward(float *dx, const float *dy, const esp_f32 *f, const esp_weight *w,
+                         esp_pass *p, const esp_batch *batch);
 
 /* y = norm(x) for rows of n = w's rows channels, and back: dx accumulates; the gradients of weight and
  * bias, a row a sample, are set in room [2, n_samples, n] (NULL: not wanted). batch's samples start at

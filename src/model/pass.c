@@ -83,6 +83,7 @@ void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options o)
     *p = (esp_pass){ .model = m, .options = o, .stage = esp_pass_layers(m, o.grid) };
     n_inputs = o.backward ? p->stage.end - p->stage.begin + 1 : 1;
     esp_room_init(&p->inputs, n_inputs * o.max_tok * D, o.scratch);
+    p->bf16 = esp_bf16_open(m->precision);
     esp_batch_init_chunk(&p->chunk, o.max_samples, o.chunk_tok);
     ESP_NEW(p->hand, 1);
     esp_hand_init(p->hand, o.grid, o.max_samples);
@@ -118,6 +119,8 @@ void esp_pass_free(esp_pass *p)
         outer_free(p->outer);
     }
     esp_batch_free_chunk(&p->chunk);
+    esp_bf16_close(p->bf16);
+    esp_bf16_room_free(&p->rounded);
     free(p->hand);
     free(p->block);
     free(p->stem);
@@ -155,19 +158,29 @@ static void load_normalised(esp_f32 *f, float *inverse, const esp_weight *w)
     }
 }
 
-/* The head in f32, from its first use on. Training changes the weights under a pass with backward: a
- * view follows them, normalised rows are made again. */
-static const float *head_of(esp_pass *p)
+static const esp_weight *head_of(const esp_pass *p)
 {
-    const esp_weight *w = esp_model_weight(p->model, ESP_NO_LAYER, ESP_SLOT_HEAD);
-    esp_outer *outer = p->outer;
+    return esp_model_weight(p->model, ESP_NO_LAYER, ESP_SLOT_HEAD);
+}
 
-    if (p->model->normal_head && (!outer->head.w || p->options.backward)) {
-        load_normalised(&outer->head, outer->inverse, w);
-    } else if (!outer->head.w) {
-        esp_f32_load(&outer->head, w, 0);
+/* The head, from its first use on. Training changes the weights under a pass with backward: a view
+ * follows them, what is made of them is made again. */
+static void load_head(esp_pass *p)
+{
+    esp_f32 *f = &p->outer->head;
+    bool loaded = f->w || f->bf16, trained = f->rounded.at && head_of(p)->dtype == ESP_F32;
+
+    if (loaded && !(p->options.backward && (p->model->normal_head || trained))) {
+        return;
     }
-    return p->outer->head.w;
+    if (!p->model->normal_head) {
+        esp_matrix_load(f, head_of(p), p);
+        return;
+    }
+    load_normalised(f, p->outer->inverse, head_of(p));
+    if (p->bf16) {
+        f->bf16 = esp_bf16_round(&f->rounded, f->w, head_of(p)->rows, head_of(p)->cols);
+    }
 }
 
 /* Training changes the weights between batches: what is not a view of them is made again. */
@@ -310,8 +323,8 @@ static void head_backward(esp_pass *p, float *d_hidden, const esp_sink *sink, si
     size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
     double flops = 2.0 * (double)run->n_tok * (double)D * (double)V;
 
-    esp_linear_backward_input(d_hidden + begin * D, p->outer->logits, p->outer->head.w, D, V, run);
-    p->flops += flops;
+    esp_matrix_backward(d_hidden + begin * D, p->outer->logits, &p->outer->head, head_of(p), p,
+                        run);
     if (!sink || !sink->linear) {
         return;
     }
@@ -347,11 +360,10 @@ static void losses_of_run(esp_pass *p, const float *scale, const esp_sink *sink,
     esp_outer *outer = p->outer;
     size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
 
-    esp_linear_forward(outer->logits, p->hidden.at + begin * D, outer->head.w, NULL, D, V, run);
+    esp_matrix_forward(outer->logits, p->hidden.at + begin * D, &outer->head, head_of(p), p, run);
     if (scale && p->model->normal_head) {
         memcpy(outer->radial, outer->logits, run->n_tok * V * sizeof(float));
     }
-    p->flops += 2.0 * (double)run->n_tok * (double)D * (double)V;
     esp_cross_entropy(outer->losses + begin, outer->hits + begin, outer->logits,
                       batch->targets + begin, scale ? scale + begin : NULL, p->model->logit_cap,
                       run->n_tok, V);
@@ -378,7 +390,7 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
     if (scale) {
         memset(p->d_spare.at, 0, batch->n_tok * p->model->dims.hidden * sizeof(float));
     }
-    head_of(p);
+    load_head(p);
     for (size_t first = 0; first < batch->n_blocks;) {
         size_t begin = batch->block[first];
         esp_batch run;
@@ -468,15 +480,15 @@ void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows
 {
     size_t D = p->model->dims.hidden;
     size_t block[2] = { 0, 0 };
-    const float *head = head_of(p);
 
+    load_head(p);
     for (size_t at = 0; at < n_rows; at += block[1]) {
         esp_batch rows = { .n_blocks = 1, .block = block };
 
         block[1] = n_rows - at < ESP_ROW_BLOCK ? n_rows - at : ESP_ROW_BLOCK;
         rows.n_tok = block[1];
-        esp_linear_forward(logits + at * p->model->dims.vocab, p->hidden.at + (first_row + at) * D,
-                           head, NULL, D, p->model->dims.vocab, &rows);
+        esp_matrix_forward(logits + at * p->model->dims.vocab, p->hidden.at + (first_row + at) * D,
+                           &p->outer->head, head_of(p), p, &rows);
     }
     if (p->model->logit_cap > 0) {
         esp_soft_cap(logits, p->model->logit_cap, n_rows * p->model->dims.vocab);

@@ -14,10 +14,11 @@
 /* Where the gradient of a weight comes from: a product with it, rows of it that were looked up, or
  * both (a tied embedding). What is NULL is so on all ranks. */
 typedef struct esp_gradient {
-    const float *dy, *x; /* [n_tok, rows], [n_tok, cols]: dy^T x; NULL: no product    */
-    const float *radial; /* [n_samples, rows] takes off, times the weight's row; or NULL */
-    const int32_t *ids;  /* [n_tok] row that a token looked up; NULL: no look-up       */
-    const float *dx;     /* [n_tok, cols] gradient of what it found                    */
+    const float *dy, *x;        /* [n_tok, rows], [n_tok, cols]: dy^T x; NULL: no product    */
+    const float *radial;        /* [n_samples, rows] takes off, times the weight's row; or NULL */
+    const int32_t *ids;         /* [n_tok] row that a token looked up; NULL: no look-up       */
+    const float *dx;            /* [n_tok, cols] gradient of what it found                    */
+    const uint16_t *dy16, *x16; /* dy and x in bf16 where the product is; else NULL          */
 } esp_gradient;
 
 typedef struct esp_rows { /* of a gradient's arrays: tokens begin[j] .. end[j] - 1 are sample j's */

@@ -83,6 +83,7 @@ void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const es
     p->start = n_samples ? start : p->row;
     esp_gather_init(&p->gather, all, grid);
     ESP_NEW(p->counts, (size_t)grid->n_data);
+    p->bf16 = esp_bf16_open(m->precision);
     ESP_NEW(p->panel, p->gradient ? PANEL_TILES * TILE * (p->fisher ? 2 : 1) : 0);
     ESP_NEW(p->part, PANEL_TILES * sums->criteria.n * (TILE_ROWS + TILE_COLS));
     ESP_NEW(p->scratch, (size_t)omp_get_max_threads() * TILE);
@@ -97,6 +98,9 @@ void esp_panels_free(esp_panels *p)
     free(p->counts);
     free(p->panel);
     free(p->part);
+    esp_bf16_close(p->bf16);
+    esp_bf16_room_free(&p->dy);
+    esp_bf16_room_free(&p->x);
     free(p->scratch);
     free(p->vector);
     free(p->vector_w);
@@ -131,13 +135,16 @@ static void take_radial(float *g, const tile *t, const esp_weight *w, const floa
 }
 
 /* Gradient of sample j. False when it is zero; g is not set then. */
-static bool sample_gradient(float *g, const tile *t, const esp_weight *w, const esp_gradient *d,
-                            const esp_rows *rows, size_t j)
+static bool sample_gradient(float *g, const esp_panels *p, const tile *t, const esp_weight *w,
+                            const esp_gradient *d, const esp_rows *rows, size_t j)
 {
     size_t begin = rows->begin[j], end = rows->end[j];
     bool any = d->dy != NULL;
 
-    if (d->dy) {
+    if (d->dy16) {
+        esp_bf16_gradient_tile(p->bf16, g, t->n_rows, t->n_cols, d->dy16 + begin * w->rows + t->row,
+                               d->x16 + begin * w->cols + t->col, end - begin, w->cols, w->rows);
+    } else if (d->dy) {
         esp_linear_gradient_tile(g, t->n_rows, t->n_cols, d->dy + begin * w->rows + t->row,
                                  d->x + begin * w->cols + t->col, end - begin, w->cols, w->rows);
     }
@@ -191,6 +198,19 @@ static double *f_of(const esp_panels *p, const esp_weight *w, size_t k)
     return p->fisher ? g_of(p, w, k) + tile_room(w) : NULL;
 }
 
+/* The gradient with the operands of its product in the precision of the model. */
+static esp_gradient round_operands(esp_panels *p, const esp_weight *w, const esp_gradient *d,
+                                   size_t n_tok)
+{
+    esp_gradient rounded = *d;
+
+    if (p->bf16 && d->dy) {
+        rounded.dy16 = esp_bf16_round(&p->dy, d->dy, n_tok, w->rows);
+        rounded.x16 = esp_bf16_round(&p->x, d->x, n_tok, w->cols);
+    }
+    return rounded;
+}
+
 /* Sums over the samples whose rows are given for tiles first .. first + n. */
 static void fill_panel(esp_panels *p, const esp_weight *w, const esp_gradient *d,
                        const esp_rows *rows, size_t first, size_t n)
@@ -204,7 +224,7 @@ static void fill_panel(esp_panels *p, const esp_weight *w, const esp_gradient *d
 
         memset(g_of(p, w, k), 0, bytes);
         for (size_t j = 0; j < rows->n; j++) {
-            if (sample_gradient(g, &t, w, d, rows, j)) {
+            if (sample_gradient(g, p, &t, w, d, rows, j)) {
                 accumulate(g_of(p, w, k), f_of(p, w, k), g, t.n_rows * t.n_cols);
             }
         }
@@ -357,6 +377,7 @@ static void add_own_tiles(esp_panels *p, double *rows, double *cols, const esp_w
     esp_gradient all = esp_gather_all(&p->gather, w, own);
     size_t begin, end;
 
+    all = round_operands(p, w, &all, p->gather.n_tok);
     esp_share(&begin, &end, n_tiles(w), p->grid->i_data, p->grid->n_data);
     for (size_t first = begin; first < end; first += PANEL_TILES) {
         size_t n = min_of(end - first, PANEL_TILES);
@@ -371,13 +392,14 @@ static void add_own_samples(esp_panels *p, double *rows, double *cols, const esp
                             const esp_gradient *own)
 {
     const esp_rows samples = { p->n_samples, p->start, p->start + 1, p->row };
+    esp_gradient rounded = round_operands(p, w, own, p->start[p->n_samples]);
     size_t all = n_tiles(w);
 
     for (size_t first = 0; first < all; first += PANEL_TILES) {
         size_t n = min_of(all - first, PANEL_TILES), begin, end;
 
         if (p->gradient) {
-            fill_panel(p, w, own, &samples, first, n);
+            fill_panel(p, w, &rounded, &samples, first, n);
         }
         share_panel(p, &begin, &end, w, n);
         weigh_panel(p, rows, cols, w, first + begin, first + end);

@@ -25,6 +25,8 @@ typedef struct esp_panels {
     int *counts;             /* [n_data] owned: numbers of a panel that a rank is left with  */
     double *panel;           /* owned: G, and F where asked for, tile after tile             */
     double *part;            /* owned: sums over the rows and columns of each tile           */
+    esp_bf16 *bf16;          /* owned: products of a model with that precision, else NULL    */
+    esp_bf16_room dy, x;     /* owned: operands of such a product                            */
     float *scratch;          /* owned: a tile for each thread                                */
     double *vector;          /* owned: G and F of a bias or norm                             */
     float *vector_w;         /* owned: the bias or norm itself                               */

@@ -17,13 +17,20 @@ static bool needs_weights(const esp_run *run, unsigned stages)
     return stages != 1u << ESP_STAGE_PLAN || run->config->prune.criterion != ESP_RANDOM;
 }
 
+esp_status esp_run_load_model(esp_model *m, const esp_run *run, const char *dir)
+{
+    ESP_TRY(esp_model_load(m, dir, run->grid->world));
+    m->precision = (esp_precision)run->config->precision;
+    return ESP_OK;
+}
+
 static esp_status open_model(esp_run *run, unsigned stages)
 {
     const char *dir = run->config->model;
     MPI_Comm world = run->grid->world;
 
     if (needs_weights(run, stages)) {
-        ESP_TRY(esp_model_load(&run->model, dir, world));
+        ESP_TRY(esp_run_load_model(&run->model, run, dir));
         esp_model_digest(run->digest, &run->model, world);
     } else {
         ESP_TRY(esp_agree(world, esp_model_shape(&run->model, dir)));
@@ -139,6 +146,16 @@ static bool needs_calibration(const esp_config *c, unsigned stages)
         stages & 1u << ESP_STAGE_PLAN && c->prune.steps > 1 && c->prune.criterion != ESP_RANDOM;
 
     return (scores || again) && c->importance.criteria & ESP_CRITERIA_OF_SAMPLES;
+}
+
+esp_status esp_run_check_precision(const esp_run *run, unsigned stages)
+{
+    const esp_config *c = run->config;
+    bool multiplies =
+        needs_calibration(c, stages) || stages & (1u << ESP_STAGE_RECOVER | 1u << ESP_STAGE_EVAL);
+
+    return esp_agree(run->grid->world,
+                     multiplies ? esp_precision_check((esp_precision)c->precision) : ESP_OK);
 }
 
 static esp_status read_samples(esp_run *run, esp_tokenizer **t, unsigned stages)

@@ -25,6 +25,8 @@ const esp_option esp_options[] = {
       "folder of all results; made when it is not there" },
     { "seed", ESP_O_COUNT, AT(seed), "42", 0, ANY, NULL, SCORE | PLAN | RECOVER,
       "of samples drawn, criterion random, adapters, dropout, order of training, text and synth" },
+    { "precision", ESP_O_CHOICE, AT(precision), "f32", 0, 0, "f32 bf16", SCORE | PLAN | RECOVER | EVAL,
+      "of products with weights; bf16 (sums in f32) needs oneDNN and AVX512-BF16 or AMX, else refused" },
 
     { "memory_limit", ESP_O_BYTES, AT(memory_limit), "0", 0, ANY, NULL, 0,
       "anonymous memory of a rank: work is cut to fit, or refused before it begins; 0: none" },

@@ -51,6 +51,12 @@ extern const esp_stage_info esp_stages[ESP_N_STAGES];
 #define ESP_CRITERIA_OF_SAMPLES \
     (1u << ESP_VECTOR | 1u << ESP_ELEMENT1 | 1u << ESP_ELEMENT2 | 1u << ESP_MIX)
 
+/* ESP_EUSAGE where these stages multiply in a precision that a rank cannot. Collective. */
+esp_status esp_run_check_precision(const esp_run *run, unsigned stages);
+
+/* A model folder, with the precision of the settings. Collective. */
+esp_status esp_run_load_model(esp_model *m, const esp_run *run, const char *dir);
+
 /* Opens the model and reads the samples of these stages. Collective. */
 esp_status esp_run_read_inputs(esp_run *run, unsigned stages);
 void esp_run_free_inputs(esp_run *run);

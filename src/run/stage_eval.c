@@ -51,7 +51,7 @@ static esp_status evaluate_folder(json_t *results, esp_run *run, const char *kin
         return ESP_OK;
     }
     dir = esp_run_path(run, kind);
-    st = esp_model_load(&m, dir, run->grid->world);
+    st = esp_run_load_model(&m, run, dir);
     if (st == ESP_OK) {
         st = evaluate(results, run, &m, kind);
     }

@@ -102,7 +102,7 @@ static esp_status score_left(esp_scores *s, const esp_run *run, const esp_groups
     esp_status st = esp_surgery(dir, &run->model, dense, p, run->grid->world);
 
     if (st == ESP_OK) {
-        st = esp_model_load(&left, dir, run->grid->world);
+        st = esp_run_load_model(&left, run, dir);
     }
     if (st == ESP_OK) {
         esp_groups_find(&groups, &left);

@@ -132,7 +132,7 @@ esp_status esp_stage_recover(esp_run *run)
         esp_info("recover: nothing was pruned in %s, the model itself is trained",
                  run->config->run_dir);
     }
-    st = esp_model_load(&m, base, run->grid->world);
+    st = esp_run_load_model(&m, run, base);
     if (st == ESP_OK) {
         st = train(run, &m, &o);
     }

@@ -236,6 +236,7 @@ static esp_status work(esp_run *run, unsigned wanted)
     MPI_Comm world = run->grid->world;
     bool first = run->grid->rank == 0;
 
+    ESP_TRY(esp_run_check_precision(run, wanted));
     ESP_TRY(esp_agree(world, first ? open_dir(run, wanted) : ESP_OK));
     ESP_TRY(esp_run_read_inputs(run, wanted));
     ESP_TRY(esp_agree(world, first ? esp_run_dir_make(&run->dir, run->config) : ESP_OK));

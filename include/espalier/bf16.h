@@ -1,0 +1,51 @@
+/* bf16.h - products of bf16 matrices, summed in f32 (precision = "bf16").
+ *
+ * Flow: esp_precision_check, before any work -> esp_bf16_open -> activations and gradients are rounded
+ * (esp_bf16_round), weights stay as they are on disk where that is BF16 -> products. oneDNN multiplies,
+ * where the build has found it and the processor has bf16 products (AVX512-BF16, AMX).
+ *
+ * A number of a product has the same bits whatever the number of threads and whatever rows lie beside
+ * its own: oneDNN sums over the inner dimension in an order that does not depend on the number of rows,
+ * but for a single row, which goes as the first of two.
+ */
+#ifndef ESPALIER_BF16_H
+#define ESPALIER_BF16_H
+
+#include "espalier/status.h"
+#include "espalier/tensor.h"
+
+typedef enum esp_precision { ESP_PRECISION_F32, ESP_PRECISION_BF16 } esp_precision;
+
+/* ESP_EUSAGE where this build or this processor has no products of that precision. Local. */
+esp_status esp_precision_check(esp_precision p);
+
+typedef struct esp_bf16 esp_bf16;
+
+/* NULL for ESP_PRECISION_F32. The precision must have passed its check. Local. */
+esp_bf16 *esp_bf16_open(esp_precision p);
+void esp_bf16_close(esp_bf16 *b); /* NULL is fine */
+
+/* A matrix of bf16 numbers, row-major. */
+typedef struct esp_bf16_room {
+    uint16_t *at; /* owned; grows as needed */
+    size_t n;
+} esp_bf16_room;
+
+/* x [n_rows, n_cols] rounded to nearest even; valid until the next call for that room. Local. */
+const uint16_t *esp_bf16_round(esp_bf16_room *room, const float *x, size_t n_rows, size_t n_cols);
+void esp_bf16_room_free(esp_bf16_room *room); /* safe twice and on {0} */
+
+/* y = x W^T + b.  x [n_tok, n_in] of esp_bf16_round  w [n_out, n_in]  b [n_out] or NULL. Local. */
+void esp_bf16_forward(const esp_bf16 *p, float *y, const uint16_t *x, const uint16_t *w,
+                      const float *b, size_t n_tok, size_t n_in, size_t n_out);
+
+/* dx += dy W.  dy [n_tok, n_out] of esp_bf16_round. Local. */
+void esp_bf16_backward_input(const esp_bf16 *p, float *dx, const uint16_t *dy, const uint16_t *w,
+                             size_t n_tok, size_t n_in, size_t n_out);
+
+/* g = dy^T x, a tile of a weight's gradient, by the calling thread alone: see esp_linear_gradient_tile. */
+void esp_bf16_gradient_tile(const esp_bf16 *p, float *g, size_t n_rows, size_t n_cols,
+                            const uint16_t *dy, const uint16_t *x, size_t n_tok, size_t n_in,
+                            size_t n_out);
+
+#endif

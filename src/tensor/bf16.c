@@ -1,0 +1,118 @@
+/* bf16.c - the linear products on bf16 operands, in tiles that the threads share out. */
+#include "espalier/bf16.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "dnnl_impl.h"
+#include "espalier/mem.h"
+#include "tensor/tile_impl.h"
+
+/* Rows and columns of a tile of y or dx: so many that packing the operands costs little. */
+#define ROWS ((size_t)256)
+#define COLS ((size_t)256)
+
+struct esp_bf16 {
+    esp_dnnl *dnnl;
+};
+
+esp_status esp_precision_check(esp_precision p)
+{
+    return p == ESP_PRECISION_BF16 ? esp_dnnl_check() : ESP_OK;
+}
+
+esp_bf16 *esp_bf16_open(esp_precision p)
+{
+    esp_bf16 *b = NULL;
+
+    if (p == ESP_PRECISION_BF16) {
+        ESP_NEW(b, 1);
+        b->dnnl = esp_dnnl_open();
+    }
+    return b;
+}
+
+void esp_bf16_close(esp_bf16 *b)
+{
+    if (b) {
+        esp_dnnl_close(b->dnnl);
+    }
+    free(b);
+}
+
+const uint16_t *esp_bf16_round(esp_bf16_room *room, const float *x, size_t n_rows, size_t n_cols)
+{
+    size_t n = n_rows * n_cols, needed = n + n_cols; /* a row of zeros at the end: see tile */
+
+    if (room->n < needed) {
+        free(room->at);
+        ESP_NEW(room->at, needed);
+        room->n = needed;
+    }
+    esp_from_f32(room->at, ESP_BF16, x, n);
+    memset(room->at + n, 0, n_cols * sizeof *room->at);
+    return room->at;
+}
+
+void esp_bf16_room_free(esp_bf16_room *room)
+{
+    free(room->at);
+    *room = (esp_bf16_room){ 0 };
+}
+
+/* c = a op(B) + beta c for a tile of the product. oneDNN takes a single row for a vector, with another
+ * order of the sums: such a row goes as the first of two, as it is the last and behind it is one of zeros. */
+static void tile(const esp_bf16 *p, esp_layout layout, size_t m, size_t n, size_t k,
+                 const uint16_t *a, const uint16_t *b, size_t ldb, bool add, float *c, size_t ldc)
+{
+    float two[2 * COLS] = { 0 };
+
+    if (m > 1) {
+        esp_dnnl_product(p->dnnl, layout, m, n, k, a, k, b, ldb, add, c, ldc);
+        return;
+    }
+    memcpy(two, c, n * sizeof *c);
+    esp_dnnl_product(p->dnnl, layout, 2, n, k, a, k, b, ldb, add, two, COLS);
+    memcpy(c, two, n * sizeof *c);
+}
+
+/* c [n_tok, n] = a [n_tok, k] op(B) + beta c; step: from a column of op(B) to the next. */
+static void product(const esp_bf16 *p, esp_layout layout, size_t n_tok, size_t n, size_t k,
+                    const uint16_t *a, const uint16_t *b, size_t ldb, bool add, float *c)
+{
+    size_t step = layout == ESP_ROWS_ROWS_T ? ldb : 1;
+
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (size_t col = 0; col < n; col += COLS) {
+        for (size_t row = 0; row < n_tok; row += ROWS) {
+            tile(p, layout, esp_tile(row, n_tok, ROWS), esp_tile(col, n, COLS), k, a + row * k,
+                 b + col * step, ldb, add, c + row * n + col, n);
+        }
+    }
+}
+
+void esp_bf16_forward(const esp_bf16 *p, float *y, const uint16_t *x, const uint16_t *w,
+                      const float *b, size_t n_tok, size_t n_in, size_t n_out)
+{
+    if (b) {
+#pragma omp parallel for
+        for (size_t t = 0; t < n_tok; t++) {
+            memcpy(y + t * n_out, b, n_out * sizeof *y);
+        }
+    }
+    product(p, ESP_ROWS_ROWS_T, n_tok, n_out, n_in, x, w, n_in, b != NULL, y);
+}
+
+void esp_bf16_backward_input(const esp_bf16 *p, float *dx, const uint16_t *dy, const uint16_t *w,
+                             size_t n_tok, size_t n_in, size_t n_out)
+{
+    product(p, ESP_ROWS_ROWS, n_tok, n_in, n_out, dy, w, n_in, true, dx);
+}
+
+void esp_bf16_gradient_tile(const esp_bf16 *p, float *g, size_t n_rows, size_t n_cols,
+                            const uint16_t *dy, const uint16_t *x, size_t n_tok, size_t n_in,
+                            size_t n_out)
+{
+    esp_dnnl_product(p->dnnl, ESP_ROWS_T_ROWS, n_rows, n_cols, n_tok, dy, n_out, x, n_in, false, g,
+                     n_cols);
+}
