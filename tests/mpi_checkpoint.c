@@ -10,21 +10,41 @@
 
 #define SETTINGS "0123456789abcdef0123456789abcdef"
 
-enum { N = 5003, KEEP = 3 };
+enum { N = 25003, KEEP = 3 };
 
-static void make_params(esp_params *p, uint64_t seed)
+/* Two stages, the second in pieces; m, v and best are the same functions of the place on any rank. */
+static void make_params(esp_params *p, uint64_t seed, const esp_grid *grid)
 {
     esp_rng r = { .key = esp_rng_key(seed, 0, 0) };
 
-    *p = (esp_params){ .n = N };
+    *p = (esp_params){ .n = N, .n_stages = 2, .piece_limit = 9000 };
     ESP_NEW(p->value, N);
-    esp_params_train(p, NULL);
+    ESP_NEW(p->stage, 3);
+    p->stage[1] = 1500;
+    p->stage[2] = N;
+    esp_params_train(p, NULL, grid->rank, grid->size);
+    CU_ASSERT_EQUAL(p->n_pieces, 4);
     for (size_t i = 0; i < N; i++) {
         p->value[i] = (float)esp_rng_normal(&r);
-        p->m[i] = (float)esp_rng_normal(&r);
-        p->v[i] = (float)esp_rng_uniform(&r);
-        p->best[i] = (float)esp_rng_normal(&r);
     }
+    for (size_t k = 0, own = 0; k < p->n_pieces; k++) {
+        size_t begin, end;
+
+        esp_params_share(&begin, &end, p, k, grid->rank);
+        for (size_t i = begin; i < end; i++, own++) {
+            p->m[own] = p->value[i] + 1;
+            p->v[own] = p->value[i] * 2;
+            p->best[own] = 1 - p->value[i];
+        }
+    }
+}
+
+static esp_checkpoint checkpoint_of(const char *dir, size_t keep, esp_params *p,
+                                    const esp_grid *grid)
+{
+    return (esp_checkpoint){
+        .dir = dir, .settings = SETTINGS, .keep = keep, .params = p, .grid = grid
+    };
 }
 
 static esp_training training_at(size_t step)
@@ -56,16 +76,20 @@ static char *file_of(const char *dir, size_t step)
 static void save(const char *dir, size_t step, size_t keep, const esp_grid *grid)
 {
     esp_training t = training_at(step);
+    esp_checkpoint c;
     esp_params p;
 
-    make_params(&p, step);
-    CU_ASSERT_EQUAL(esp_checkpoint_save(dir, &p, &t, SETTINGS, keep, grid), ESP_OK);
+    make_params(&p, step, grid);
+    c = checkpoint_of(dir, keep, &p, grid);
+    CU_ASSERT_EQUAL(esp_checkpoint_begin(&c, &t), ESP_OK);
+    CU_ASSERT_EQUAL(esp_checkpoint_finish(&c), ESP_OK);
+    CU_ASSERT_EQUAL(esp_checkpoint_finish(&c), ESP_OK); /* nothing more to do */
     esp_params_free(&p);
 }
 
-static bool is_zero(const float *x)
+static bool is_zero(const float *x, size_t n)
 {
-    for (size_t i = 0; i < N; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (x[i] != 0) {
             return false;
         }
@@ -73,9 +97,9 @@ static bool is_zero(const float *x)
     return true;
 }
 
-static bool are_equal(const float *a, const float *b)
+static bool are_equal(const float *a, const float *b, size_t n)
 {
-    return memcmp(a, b, N * sizeof *a) == 0;
+    return memcmp(a, b, n * sizeof *a) == 0;
 }
 
 /* Loads and expects what save(step) wrote; step 0: nothing to be found. */
@@ -83,19 +107,22 @@ static void expect(const char *dir, size_t step, const esp_grid *grid)
 {
     esp_training t = { 0 }, want_t = training_at(step);
     esp_params p, want;
+    esp_checkpoint c;
     bool found;
 
-    make_params(&p, 999);
-    make_params(&want, step ? step : 999);
-    CU_ASSERT_EQUAL(esp_checkpoint_load(&found, dir, &p, &t, SETTINGS, grid), ESP_OK);
+    make_params(&p, 999, grid);
+    make_params(&want, step ? step : 999, grid);
+    c = checkpoint_of(dir, KEEP, &p, grid);
+    CU_ASSERT_EQUAL(esp_checkpoint_load(&found, &t, &c), ESP_OK);
     CU_ASSERT_EQUAL(found, step > 0);
-    CU_ASSERT(are_equal(p.value, want.value));
-    CU_ASSERT(is_zero(p.grad));
+    CU_ASSERT(are_equal(p.value, want.value, N));
+    CU_ASSERT(is_zero(p.grad, N));
     if (step > 0) {
-        CU_ASSERT(are_equal(p.m, want.m) && are_equal(p.v, want.v) && are_equal(p.best, want.best));
+        CU_ASSERT(are_equal(p.m, want.m, p.n_own) && are_equal(p.v, want.v, p.n_own) &&
+                  are_equal(p.best, want.best, p.n_own));
         CU_ASSERT(memcmp(&t, &want_t, sizeof t) == 0);
     } else {
-        CU_ASSERT(is_zero(p.m) && is_zero(p.v) && is_zero(p.best));
+        CU_ASSERT(is_zero(p.m, p.n_own) && is_zero(p.v, p.n_own) && is_zero(p.best, p.n_own));
     }
     esp_params_free(&p);
     esp_params_free(&want);
@@ -234,6 +261,7 @@ static void test_damage(void)
 
 static void test_settings(void)
 {
+    esp_checkpoint c;
     esp_params p;
     esp_training t;
     esp_grid all;
@@ -243,8 +271,10 @@ static void test_settings(void)
     esp_grid_init(&all, 1, MPI_COMM_WORLD);
     dir = fresh_dir("settings", &all);
     save(dir, 3, KEEP, &all);
-    make_params(&p, 1);
-    CU_ASSERT_EQUAL(esp_checkpoint_load(&found, dir, &p, &t, "others", &all), ESP_EUSAGE);
+    make_params(&p, 1, &all);
+    c = checkpoint_of(dir, KEEP, &p, &all);
+    c.settings = "others";
+    CU_ASSERT_EQUAL(esp_checkpoint_load(&found, &t, &c), ESP_EUSAGE);
     CU_ASSERT(!found);
     esp_params_free(&p);
     free(dir);
@@ -254,6 +284,7 @@ static void test_settings(void)
 static void test_no_folder(void)
 {
     esp_training t = training_at(1);
+    esp_checkpoint c;
     esp_params p;
     esp_grid all;
     char *dir;
@@ -263,8 +294,10 @@ static void test_no_folder(void)
     if (all.rank == 0) {
         put(dir, "a file");
     }
-    make_params(&p, 1);
-    CU_ASSERT_EQUAL(esp_checkpoint_save(dir, &p, &t, SETTINGS, KEEP, &all), ESP_EIO);
+    make_params(&p, 1, &all);
+    c = checkpoint_of(dir, KEEP, &p, &all);
+    CU_ASSERT_EQUAL(esp_checkpoint_begin(&c, &t), ESP_EIO);
+    CU_ASSERT_EQUAL(esp_checkpoint_finish(&c), ESP_OK); /* nothing is under way */
     esp_params_free(&p);
     free(dir);
     esp_grid_free(&all);

@@ -1,5 +1,8 @@
-/* mpi_h5.c - one HDF5 file written by all ranks through MPI-IO, read by each for itself. */
+/* mpi_h5.c - one HDF5 file laid out by all ranks through MPI-IO, filled and read by each for itself. */
 #include "espalier/h5.h"
+
+#include <fcntl.h>
+#include <unistd.h>
 
 #include "espalier/file.h"
 #include "espalier/par.h"
@@ -19,15 +22,15 @@ static char *file_path(const char *name)
     return path;
 }
 
-/* Writes 0, 1, 2, ... n - 1 as float, this rank begin .. end. */
-static void write_counts(esp_h5 *f, const char *name, size_t n, size_t begin, size_t end)
+/* Writes 0, 1, 2, ... n - 1 as float. */
+static void write_counts(esp_h5 *f, const char *name, size_t n)
 {
-    float *data = esp_calloc(end - begin, sizeof *data);
+    float *data = esp_calloc(n, sizeof *data);
 
-    for (size_t i = begin; i < end; i++) {
-        data[i - begin] = (float)i;
+    for (size_t i = 0; i < n; i++) {
+        data[i] = rank == 0 ? (float)i : -1; /* rank 0's are written */
     }
-    CU_ASSERT_EQUAL(esp_h5_write_share(f, name, H5T_NATIVE_FLOAT, n, begin, end, data), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_write(f, name, H5T_NATIVE_FLOAT, 1, &n, data), ESP_OK);
     free(data);
 }
 
@@ -43,30 +46,55 @@ static bool reads_counts(const esp_h5 *f, const char *name, size_t n)
     return same;
 }
 
+/* Numbers begin .. end of 0, 1, 2, ... at a place of the file that was left. */
+static void put_counts(const char *part, uint64_t offset, size_t begin, size_t end)
+{
+    int fd = open(part, O_WRONLY);
+
+    CU_ASSERT(fd >= 0);
+    for (size_t i = begin; i < end; i++) {
+        float x = (float)i;
+
+        CU_ASSERT_EQUAL(pwrite(fd, &x, sizeof x, (off_t)(offset + i * sizeof x)), sizeof x);
+    }
+    CU_ASSERT_EQUAL(close(fd), 0);
+}
+
+/* Laid out by all, filled by each, an attribute added and made final by rank 0. */
 static void test_shares(void)
 {
-    char *path = file_path("shares.h5");
-    size_t begin, end, last;
+    char *path = file_path("shares.h5"), *part = esp_format("%s.part", path);
+    uint64_t one, two, none;
+    size_t begin, end;
+    int64_t sealed;
     esp_h5 f;
 
     CU_ASSERT_EQUAL(esp_h5_create(&f, path, MPI_COMM_WORLD), ESP_OK);
-    last = (size_t)(size - 1);
-    esp_share(&begin, &end, 100003, rank, size);
-    write_counts(&f, "/value", 100003, begin, end);
-    write_counts(&f, "/all/by/last", 50, 0, (size_t)rank == last ? 50 : 0);
-    write_counts(&f, "/all/by/first", 50, rank ? 50 : 0, 50); /* empty at the end */
-    esp_share(&begin, &end, 2, rank, size);                   /* fewer elements than ranks */
-    write_counts(&f, "/two", 2, begin, end);
-    write_counts(&f, "/none", 0, 0, 0);
-    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_reserve(&f, "/value", H5T_NATIVE_FLOAT, 10003, &one), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_reserve(&f, "/all/by/last", H5T_NATIVE_FLOAT, 50, &two), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_reserve(&f, "/none", H5T_NATIVE_FLOAT, 0, &none), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_leave(&f, ESP_OK), ESP_OK);
+    CU_ASSERT(!esp_file_exists(path));
+    esp_share(&begin, &end, 10003, rank, size);
+    put_counts(part, one, begin, end);
+    put_counts(part, two, 0, rank == size - 1 ? 50 : 0);
+    MPI_Barrier(MPI_COMM_WORLD);
+    if (rank == 0) {
+        CU_ASSERT_EQUAL(esp_h5_resume(&f, path), ESP_OK);
+        CU_ASSERT_EQUAL(esp_h5_set_int(&f, "/", "sealed", 7), ESP_OK);
+        CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+        CU_ASSERT_EQUAL(esp_h5_resume(&f, path), ESP_EIO); /* there is none any more */
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
 
     CU_ASSERT_EQUAL(esp_h5_open(&f, path), ESP_OK);
-    CU_ASSERT_TRUE(reads_counts(&f, "/value", 100003));
+    CU_ASSERT_TRUE(reads_counts(&f, "/value", 10003));
     CU_ASSERT_TRUE(reads_counts(&f, "/all/by/last", 50));
-    CU_ASSERT_TRUE(reads_counts(&f, "/all/by/first", 50));
-    CU_ASSERT_TRUE(reads_counts(&f, "/two", 2));
     CU_ASSERT_TRUE(reads_counts(&f, "/none", 0));
+    CU_ASSERT_EQUAL(esp_h5_get_int(&f, "/", "sealed", &sealed), ESP_OK);
+    CU_ASSERT_EQUAL(sealed, 7);
     CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+    free(part);
     free(path);
 }
 
@@ -101,12 +129,10 @@ static void test_whole_arrays_and_attributes(void)
 static void test_failure_of_one_rank(void)
 {
     char *path = file_path("old.h5"), *part = esp_format("%s.part", path);
-    size_t begin, end;
     esp_h5 f;
 
     CU_ASSERT_EQUAL(esp_h5_create(&f, path, MPI_COMM_WORLD), ESP_OK);
-    esp_share(&begin, &end, 10, rank, size);
-    write_counts(&f, "/old", 10, begin, end);
+    write_counts(&f, "/old", 10);
     CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
     for (int bad = 0; bad < size; bad++) {
         esp_error_clear();

@@ -1,7 +1,11 @@
 /* checkpoint.h - the state of a recovery in one HDF5 file, written by all ranks, read by any number.
  *
- * dir/step-NNNNNN.h5: /value /m /v /best f32 [n], each rank its share; attributes: version, settings,
- * the fields of esp_training, digest of all that. It holds nothing of the number of ranks.
+ * dir/step-NNNNNN.h5: /value /m /v /best f32 [n]; attributes: version, settings, the fields of
+ * esp_training, digest of all that. It holds nothing of the number of ranks.
+ *
+ * The library lays the file out, each rank writes its share of the vectors into their places with plain
+ * calls and a thread of its own. Nothing is copied: what is written does not change in the forward and
+ * backward of the next step, and its optimiser waits for the writing to end.
  */
 #ifndef ESPALIER_CHECKPOINT_H
 #define ESPALIER_CHECKPOINT_H
@@ -20,16 +24,28 @@ typedef struct esp_training {
     double best_loss;       /* best validation loss; < 0: none                         */
 } esp_training;
 
-/* Writes dir/step-NNNNNN.h5 (complete or not at all) and removes all but the newest `keep` (at least 1)
- * and what was left half written. settings: what a resuming run must agree with. ESP_EIO.
- * Collective on grid->world. */
-esp_status esp_checkpoint_save(const char *dir, const esp_params *p, const esp_training *t,
-                               const char *settings, size_t keep, const esp_grid *grid);
+typedef struct esp_checkpoint {
+    const char *dir;           /* borrowed                                                   */
+    const char *settings;      /* borrowed; what a run that resumes must agree with          */
+    size_t keep;               /* newest files that stay, at least 1                         */
+    esp_params *params;        /* borrowed; after esp_params_train for the ranks of the grid */
+    const esp_grid *grid;      /* borrowed                                                   */
+    esp_training at;           /* of the file under way                       */
+    struct esp_writer *writer; /* owned; NULL: no file is under way           */
+} esp_checkpoint;
+
+/* Starts to write dir/step-NNNNNN.h5. m, v, best and value of params are not to be changed until
+ * esp_checkpoint_finish. ESP_EIO. Collective on grid->world. */
+esp_status esp_checkpoint_begin(esp_checkpoint *c, const esp_training *t);
+
+/* Waits for what is under way and makes it the newest file, complete or not at all; removes all but the
+ * newest `keep` and what was left half written. Nothing under way: does nothing. ESP_EIO: the files from
+ * before are as they were. Collective on grid->world. */
+esp_status esp_checkpoint_finish(esp_checkpoint *c);
 
 /* Loads the newest checkpoint in dir that is whole; damaged ones are named and passed over. *found is
- * false when there is none: p->value is untouched then. p->grad is used as scratch and left zeroed.
+ * false when there is none: params->value is untouched then. params->grad is used as scratch and left zeroed.
  * ESP_EUSAGE when it was made with other settings. Collective on grid->world. */
-esp_status esp_checkpoint_load(bool *found, const char *dir, esp_params *p, esp_training *t,
-                               const char *settings, const esp_grid *grid);
+esp_status esp_checkpoint_load(bool *found, esp_training *t, const esp_checkpoint *c);
 
 #endif

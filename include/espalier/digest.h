@@ -3,11 +3,16 @@
 #define ESPALIER_DIGEST_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define ESP_DIGEST_SIZE 33 /* 32 hex digits and the end of the string */
 
 /* Digest of n bytes. Local. */
 void esp_digest_bytes(char hex[ESP_DIGEST_SIZE], const void *data, size_t n);
+
+/* Digest of 64 bits of n bytes that stand at place `at` of something: sums of them do not depend on the order
+ * in which, or by which ranks, its blocks are taken. Local. */
+uint64_t esp_digest_block(const void *data, size_t n, uint64_t at);
 
 /* Digest of several parts one after another: init, add ..., end. end frees the state. Local. */
 typedef struct esp_digest {

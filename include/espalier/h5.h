@@ -18,8 +18,8 @@ typedef struct esp_h5 {
     MPI_Comm comm; /* borrowed; of a parallel file */
 } esp_h5;
 
-/* Creates path.part: by the calling process alone when comm is MPI_COMM_NULL (Local), else for
- * collective writes of all ranks through MPI-IO (Collective on comm, agreed). On a failure *f is {0}. */
+/* Creates path.part: by the calling process alone when comm is MPI_COMM_NULL (Local), else by all ranks
+ * through MPI-IO (Collective on comm, agreed). On a failure *f is {0}. */
 esp_status esp_h5_create(esp_h5 *f, const char *path, MPI_Comm comm);
 
 /* Opens for reading; each process for itself. ESP_EUSAGE when it is not there, ESP_EFORMAT when it is
@@ -36,10 +36,17 @@ esp_status esp_h5_close(esp_h5 *f, esp_status st);
 esp_status esp_h5_write(esp_h5 *f, const char *name, hid_t type, size_t n_dims, const size_t *shape,
                         const void *data);
 
-/* Rows begin .. end of a vector of n elements, each rank its own, all in one collective write. A rank
- * with an empty range takes part. Collective on the file's comm. */
-esp_status esp_h5_write_share(esp_h5 *f, const char *name, hid_t type, size_t n, size_t begin,
-                              size_t end, const void *data);
+/* A vector of n elements whose bytes are to be written with plain calls, by any rank, at *offset of
+ * path.part after esp_h5_leave (native byte order; n = 0: no bytes). Local, or collective where the file is parallel. */
+esp_status esp_h5_reserve(esp_h5 *f, const char *name, hid_t type, size_t n, uint64_t *offset);
+
+/* Closes path.part without making it path; it is removed when st is not ESP_OK. Returns and collective as
+ * esp_h5_close. */
+esp_status esp_h5_leave(esp_h5 *f, esp_status st);
+
+/* Opens path.part, left before, by the calling process alone, to add attributes; esp_h5_close makes it path.
+ * ESP_EIO; *f is {0} then. Local. */
+esp_status esp_h5_resume(esp_h5 *f, const char *path);
 
 /* Elements of a dataset (product of its shape), 0 when absent or of more than ESP_H5_MAX_DIMS
  * dimensions; its shape in dims. Local. */

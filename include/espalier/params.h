@@ -2,13 +2,20 @@
  *
  * Everything after the backward (sum over ranks, clipping, AdamW, checkpoint) works on flat arrays and
  * knows no names; the table of entries says which part is which. The numbers lie in the order in which
- * the backward finishes their gradients, so that the sum of a block over the ranks is one piece of the
- * vector and starts while the blocks below it are still computed.
+ * the backward finishes their gradients, so that the sum of a block over the ranks starts while the
+ * blocks below it are still computed.
+ *
+ * All ranks hold all values and gradients; of what the optimiser keeps each rank holds its share. Shares are
+ * cut piece by piece: a piece is (a part of) what a stage of the backward completes, and rank r of P owns
+ * the r-th part of each. What is kept of the shares lies without gaps, piece after piece.
  */
 #ifndef ESPALIER_PARAMS_H
 #define ESPALIER_PARAMS_H
 
 #include "espalier/adapter.h"
+
+#define ESP_PIECE       ((size_t)1 << 24) /* numbers of a piece at most                            */
+#define ESP_SHARE_BLOCK ((size_t)1024) /* shares of a piece begin at multiples of this in it     */
 
 typedef enum esp_part { ESP_PART_WEIGHT, ESP_PART_BIAS, ESP_PART_A, ESP_PART_B } esp_part;
 
@@ -27,12 +34,21 @@ typedef struct esp_params {
     size_t n;        /* numbers altogether                                               */
     float *value;    /* [n] owned                                                        */
     float *grad;     /* [n] owned; this and the next three are NULL until esp_params_train */
-    float *m, *v;    /* [n] owned; moments of AdamW                                      */
-    float *best;     /* [n] owned; values of the best validation                         */
+    float *m, *v;    /* [n_own] owned; moments of AdamW                                  */
+    float *best;     /* [n_own] owned; values of the best validation                     */
     size_t *stage;   /* [n_stages + 1] owned; stage s of the backward completes the gradients of
                         numbers stage[s] .. stage[s + 1] - 1. Stages: final norm and untied head,
                         the layers from the last to the first, stem */
     size_t n_stages; /* n_layers + 2 */
+    size_t
+        piece_limit; /* numbers of a piece at most; 0: ESP_PIECE. The rest is of esp_params_train     */
+    size_t
+        *piece; /* [n_pieces + 1] owned; piece k has numbers piece[k] .. piece[k + 1] - 1         */
+    size_t n_pieces;
+    size_t *
+        own; /* [n_pieces + 1] owned; the share of piece k is own[k] .. own[k + 1] - 1 of m, v, best */
+    size_t n_own;
+    int rank, size; /* whose share, of how many */
 } esp_params;
 
 /* LoRA as PEFT begins it (Kaiming uniform with a = sqrt 5: A uniform in +-1/sqrt(n_in), B zero), from the
@@ -48,8 +64,12 @@ void esp_params_full(esp_params *p, esp_model *m);
 /* Gives the weights of a shape (from esp_model_reshape) the types they had before p trained them. Local. */
 void esp_params_restore_types(esp_model *shape, const esp_params *p);
 
-/* Room for gradients, moments and best values, zeroed; adapter (NULL: none) points into p->grad. Local. */
-void esp_params_train(esp_params *p, esp_adapter *adapter);
+/* Cuts the pieces, and makes room for gradients and for the share of rank in moments and best values,
+ * zeroed; adapter (NULL: none) points into p->grad. Local. */
+void esp_params_train(esp_params *p, esp_adapter *adapter, int rank, int size);
+
+/* Numbers begin .. end - 1 are the share of a rank in piece k. Local. */
+void esp_params_share(size_t *begin, size_t *end, const esp_params *p, size_t k, int rank);
 
 void esp_params_free(esp_params *p); /* safe twice and on {0} */
 

@@ -2,7 +2,8 @@
  *
  * Flow: esp_recover_prepare -> esp_recover -> esp_peft_save, esp_merge. Data parallel: sample i of a
  * step's batch belongs to data index i mod n_data, gradients are summed block by block with
- * non-blocking collectives while the backward goes on.
+ * non-blocking collectives while the backward goes on. Each rank keeps the moments of AdamW and the best
+ * values for its share of each block only, updates that share, and gets the others' values from them.
  */
 #ifndef ESPALIER_RECOVER_H
 #define ESPALIER_RECOVER_H
@@ -44,6 +45,9 @@ typedef struct esp_recover_result {
     double seconds;        /* in training steps of this call: no validation, no files   */
     double tok_per_second; /* of these steps, all ranks together                        */
     double flops;          /* linear products of these steps, all ranks together        */
+    double
+        wait_share; /* of the time of these steps in MPI, waiting or driving messages: mean of the ranks */
+    double save_seconds; /* spent on checkpoints beside these steps                    */
 } esp_recover_result;
 
 /* A line of the training log; called on every rank after each step, with global numbers. */

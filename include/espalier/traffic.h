@@ -1,5 +1,6 @@
-/* traffic.h - bytes that this process has sent to other ranks, by kind. Counters of the process, never
- * reset: who wants those of a stage takes the difference of two readings.
+/* traffic.h - bytes that this process has sent to other ranks, by kind, and how long it has waited for
+ * them. Counters of the process, never reset: who wants those of a stage takes the difference of two
+ * readings.
  *
  * What counts as sent, a rank's mean over the P ranks of the communicator, of n bytes:
  *   ESP_MOVES_ONCE   (P - 1) / P n     reduce-scatter and all-gather (n: all the parts together), reduce and
@@ -30,6 +31,7 @@ typedef enum esp_moves { ESP_MOVES_ONCE, ESP_MOVES_TWICE, ESP_MOVES_TO_ONE } esp
 typedef struct esp_traffic {
     double bytes[ESP_N_SENT];
     double calls[ESP_N_SENT];
+    double waited; /* seconds */
 } esp_traffic;
 
 const char *esp_traffic_name(esp_traffic_kind k); /* "panels" ... */
@@ -37,11 +39,15 @@ const char *esp_traffic_name(esp_traffic_kind k); /* "panels" ... */
 /* Counts one operation of n bytes over comm; nothing where comm has one rank. Local. */
 void esp_sent(esp_traffic_kind k, esp_moves how, size_t n, MPI_Comm comm);
 
+/* Counts the seconds from `began` (of esp_now) to now as spent in MPI: waiting for other ranks, or driving
+ * messages on. Local. */
+void esp_waited(double began);
+
 /* What has been counted so far. Local. */
 esp_traffic esp_traffic_now(void);
 
-/* now - then, summed over the ranks of comm: bytes of all ranks together, calls of all ranks. The same
- * on all of them. Collective on comm. */
+/* now - then, summed over the ranks of comm: bytes, calls and seconds of all ranks together. The
+ * same on all of them. Collective on comm. */
 esp_traffic esp_traffic_since(const esp_traffic *then, MPI_Comm comm);
 
 #endif

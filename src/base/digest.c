@@ -23,6 +23,11 @@ void esp_digest_bytes(char hex[ESP_DIGEST_SIZE], const void *data, size_t n)
     to_hex(hex, XXH3_128bits(data, n));
 }
 
+uint64_t esp_digest_block(const void *data, size_t n, uint64_t at)
+{
+    return XXH3_64bits_withSeed(data, n, at);
+}
+
 void esp_digest_init(esp_digest *d)
 {
     d->state = XXH3_createState();

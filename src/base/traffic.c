@@ -1,5 +1,7 @@
-/* traffic.c - counters of bytes sent. One of the three pieces of global state. */
+/* traffic.c - counters of bytes sent and of seconds waited. One of the three pieces of global state. */
 #include "espalier/traffic.h"
+
+#include "espalier/log.h"
 
 static esp_traffic counted;
 
@@ -27,6 +29,11 @@ void esp_sent(esp_traffic_kind k, esp_moves how, size_t n, MPI_Comm comm)
     counted.calls[k]++;
 }
 
+void esp_waited(double began)
+{
+    counted.waited += esp_now() - began;
+}
+
 esp_traffic esp_traffic_now(void)
 {
     return counted;
@@ -34,7 +41,7 @@ esp_traffic esp_traffic_now(void)
 
 esp_traffic esp_traffic_since(const esp_traffic *then, MPI_Comm comm)
 {
-    esp_traffic t;
+    esp_traffic t = { .waited = counted.waited - then->waited };
 
     for (int k = 0; k < ESP_N_SENT; k++) {
         t.bytes[k] = counted.bytes[k] - then->bytes[k];
@@ -42,5 +49,6 @@ esp_traffic esp_traffic_since(const esp_traffic *then, MPI_Comm comm)
     }
     ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, t.bytes, ESP_N_SENT, MPI_DOUBLE, MPI_SUM, comm));
     ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, t.calls, ESP_N_SENT, MPI_DOUBLE, MPI_SUM, comm));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &t.waited, 1, MPI_DOUBLE, MPI_SUM, comm));
     return t;
 }

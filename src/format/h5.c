@@ -135,7 +135,22 @@ static void remove_part(const char *path)
     free(part);
 }
 
-esp_status esp_h5_close(esp_h5 *f, esp_status st)
+esp_status esp_h5_resume(esp_h5 *f, const char *path)
+{
+    char *part = esp_format("%s.part", path);
+    esp_status st = ESP_OK;
+
+    *f = new_file(path, true, MPI_COMM_NULL);
+    f->file = H5Fopen(part, H5F_ACC_RDWR, H5P_DEFAULT);
+    if (f->file < 0) {
+        st = h5_fail(ESP_EIO, f, NULL, "cannot open again");
+        forget(f);
+    }
+    free(part);
+    return st;
+}
+
+static esp_status end_file(esp_h5 *f, esp_status st, bool commit)
 {
     esp_status closed;
 
@@ -144,7 +159,7 @@ esp_status esp_h5_close(esp_h5 *f, esp_status st)
     }
     closed = close_handle(f);
     st = agree(f, st == ESP_OK ? closed : st);
-    if (f->writing && st == ESP_OK) {
+    if (commit && st == ESP_OK) {
         st = agree(f, is_first(f) ? esp_commit(f->path) : ESP_OK);
     }
     if (f->writing && st != ESP_OK && is_first(f)) {
@@ -154,11 +169,21 @@ esp_status esp_h5_close(esp_h5 *f, esp_status st)
     return st;
 }
 
+esp_status esp_h5_close(esp_h5 *f, esp_status st)
+{
+    return end_file(f, st, f->writing);
+}
+
+esp_status esp_h5_leave(esp_h5 *f, esp_status st)
+{
+    return end_file(f, st, false);
+}
+
 /* ---- datasets ---------------------------------------------------------------------------------- */
 
 /* A new dataset, groups on the way included; negative on a failure. */
 static hid_t new_dataset(esp_h5 *f, const char *name, hid_t type, size_t n_dims,
-                         const size_t *shape)
+                         const size_t *shape, hid_t how)
 {
     hsize_t dims[ESP_H5_MAX_DIMS];
     hid_t links = H5Pcreate(H5P_LINK_CREATE), space, set;
@@ -169,26 +194,22 @@ static hid_t new_dataset(esp_h5 *f, const char *name, hid_t type, size_t n_dims,
     }
     space = H5Screate_simple((int)n_dims, dims, NULL);
     H5Pset_create_intermediate_group(links, 1);
-    set = H5Dcreate2(f->file, name, type, space, links, H5P_DEFAULT, H5P_DEFAULT);
+    set = H5Dcreate2(f->file, name, type, space, links, how, H5P_DEFAULT);
     H5Sclose(space);
     H5Pclose(links);
     return set;
 }
 
-/* Elements begin .. end of a dataset seen as a vector, or none; memory holds just them. */
-static herr_t transfer(hid_t set, hid_t type, size_t begin, size_t end, const void *data,
-                       bool parallel)
+/* All elements of a dataset, or none. */
+static herr_t transfer(hid_t set, hid_t type, bool all, const void *data, bool parallel)
 {
-    hsize_t start = begin, count = end - begin, room = count ? count : 1;
-    hid_t file_space = H5Dget_space(set), memory_space = H5Screate_simple(1, &room, NULL);
+    hid_t file_space = H5Dget_space(set), memory_space = H5Scopy(file_space);
     hid_t how = H5Pcreate(H5P_DATASET_XFER);
     herr_t code;
 
-    if (count == 0) {
+    if (!all) {
         H5Sselect_none(file_space);
         H5Sselect_none(memory_space);
-    } else if (H5Sget_simple_extent_ndims(file_space) == 1) {
-        H5Sselect_hyperslab(file_space, H5S_SELECT_SET, &start, NULL, &count, NULL);
     }
     if (parallel) {
         H5Pset_dxpl_mpio(how, H5FD_MPIO_COLLECTIVE);
@@ -211,36 +232,41 @@ static size_t count_elements(size_t n_dims, const size_t *shape)
 }
 
 /* A dataset without elements has no place to write to, which a collective transfer minds. */
-static esp_status write_range(esp_h5 *f, const char *name, hid_t type, size_t n_dims,
-                              const size_t *shape, size_t begin, size_t end, const void *data)
+esp_status esp_h5_write(esp_h5 *f, const char *name, hid_t type, size_t n_dims, const size_t *shape,
+                        const void *data)
 {
-    hid_t set = new_dataset(f, name, type, n_dims, shape);
+    hid_t set = new_dataset(f, name, type, n_dims, shape, H5P_DEFAULT);
     esp_status st = ESP_OK;
 
     if (set < 0) {
         return h5_fail(ESP_EIO, f, name, "cannot create the dataset");
     }
     if (count_elements(n_dims, shape) > 0 &&
-        transfer(set, type, begin, end, data, f->parallel) < 0) {
+        transfer(set, type, is_first(f), data, f->parallel) < 0) {
         st = h5_fail(ESP_EIO, f, name, "cannot write");
     }
     H5Dclose(set);
     return st;
 }
 
-esp_status esp_h5_write(esp_h5 *f, const char *name, hid_t type, size_t n_dims, const size_t *shape,
-                        const void *data)
+esp_status esp_h5_reserve(esp_h5 *f, const char *name, hid_t type, size_t n, uint64_t *offset)
 {
-    size_t n = is_first(f) ? count_elements(n_dims, shape) : 0;
+    hid_t how = H5Pcreate(H5P_DATASET_CREATE), set;
+    haddr_t at = HADDR_UNDEF;
 
-    return write_range(f, name, type, n_dims, shape, 0, n, data);
-}
-
-esp_status esp_h5_write_share(esp_h5 *f, const char *name, hid_t type, size_t n, size_t begin,
-                              size_t end, const void *data)
-{
-    ESP_REQUIRE(begin <= end && end <= n);
-    return write_range(f, name, type, 1, &n, begin, end, data);
+    H5Pset_layout(how, H5D_CONTIGUOUS);
+    H5Pset_alloc_time(how, H5D_ALLOC_TIME_EARLY);
+    H5Pset_fill_time(how, H5D_FILL_TIME_NEVER);
+    set = new_dataset(f, name, type, 1, &n, how);
+    H5Pclose(how);
+    if (set >= 0) {
+        at = H5Dget_offset(set);
+        H5Dclose(set);
+    }
+    *offset = at;
+    return set < 0 || (n > 0 && at == HADDR_UNDEF)
+               ? h5_fail(ESP_EIO, f, name, "cannot create the dataset")
+               : ESP_OK;
 }
 
 static size_t dataset_size(hid_t set, size_t dims[ESP_H5_MAX_DIMS], size_t *n_dims)

@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+#include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/traffic.h"
 
@@ -63,8 +64,11 @@ void esp_hand_expect(esp_hand *h, esp_hand_way way, float *rows, size_t D, const
 
 void esp_hand_take(esp_hand *h, size_t c)
 {
+    double began = esp_now();
+
     if (c < h->n_expected) {
         ESP_MPI(MPI_Wait(&h->expected[c], MPI_STATUS_IGNORE));
+        esp_waited(began);
     }
 }
 
@@ -76,8 +80,7 @@ void esp_hand_give(esp_hand *h, esp_hand_way way, const float *rows, size_t D, s
 
     if (to >= 0) {
         at = place_of(&n, D, c, batch);
-        esp_sent(ESP_SENT_ACTIVATIONS, ESP_MOVES_TO_ONE, (size_t)n * sizeof *rows,
-                 h->grid->layers);
+        esp_sent(ESP_SENT_ACTIVATIONS, ESP_MOVES_TO_ONE, (size_t)n * sizeof *rows, h->grid->layers);
         ESP_MPI(MPI_Isend(rows + at, n, MPI_FLOAT, to, (int)way, h->grid->layers,
                           &h->given[h->n_given++]));
     }
@@ -85,17 +88,22 @@ void esp_hand_give(esp_hand *h, esp_hand_way way, const float *rows, size_t D, s
 
 void esp_hand_progress(esp_hand *h)
 {
+    double began = esp_now();
     int all;
 
     if (h->n_given > 0) {
         ESP_MPI(MPI_Testall(esp_count(h->n_given), h->given, &all, MPI_STATUSES_IGNORE));
+        esp_waited(began);
     }
 }
 
 void esp_hand_finish(esp_hand *h)
 {
+    double began = esp_now();
+
     if (h->n_given > 0) {
         ESP_MPI(MPI_Waitall(esp_count(h->n_given), h->given, MPI_STATUSES_IGNORE));
+        esp_waited(began);
     }
     h->n_given = 0;
 }

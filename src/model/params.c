@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "espalier/mem.h"
+#include "espalier/par.h"
 #include "espalier/rng.h"
 #include "model/model_impl.h"
 
@@ -176,13 +177,49 @@ void esp_params_restore_types(esp_model *shape, const esp_params *p)
 
 /* ---- training ---- */
 
-void esp_params_train(esp_params *p, esp_adapter *adapter)
+static void cut_pieces(esp_params *p)
+{
+    size_t limit = p->piece_limit ? p->piece_limit : ESP_PIECE;
+
+    ESP_NEW(p->piece, p->n / limit + p->n_stages + 1);
+    p->n_pieces = 0;
+    for (size_t s = 0; s < p->n_stages; s++) {
+        for (size_t at = p->stage[s]; at < p->stage[s + 1]; at += limit) {
+            p->piece[p->n_pieces++] = at;
+        }
+    }
+    p->piece[p->n_pieces] = p->n;
+}
+
+void esp_params_share(size_t *begin, size_t *end, const esp_params *p, size_t k, int rank)
+{
+    size_t first = p->piece[k], n = p->piece[k + 1] - first;
+
+    esp_share(begin, end, (n + ESP_SHARE_BLOCK - 1) / ESP_SHARE_BLOCK, rank, p->size);
+    *begin *= ESP_SHARE_BLOCK;
+    *end *= ESP_SHARE_BLOCK;
+    *begin = first + (*begin < n ? *begin : n);
+    *end = first + (*end < n ? *end : n);
+}
+
+void esp_params_train(esp_params *p, esp_adapter *adapter, int rank, int size)
 {
     ESP_REQUIRE(!p->grad);
+    p->rank = rank;
+    p->size = size;
+    cut_pieces(p);
+    ESP_NEW(p->own, p->n_pieces + 1);
+    for (size_t k = 0; k < p->n_pieces; k++) {
+        size_t begin, end;
+
+        esp_params_share(&begin, &end, p, k, rank);
+        p->own[k + 1] = p->own[k] + (end - begin);
+    }
+    p->n_own = p->own[p->n_pieces];
     ESP_NEW(p->grad, p->n);
-    ESP_NEW(p->m, p->n);
-    ESP_NEW(p->v, p->n);
-    ESP_NEW(p->best, p->n);
+    ESP_NEW(p->m, p->n_own);
+    ESP_NEW(p->v, p->n_own);
+    ESP_NEW(p->best, p->n_own);
     if (adapter) {
         point_adapter(p, adapter);
     }
@@ -197,5 +234,7 @@ void esp_params_free(esp_params *p)
     free(p->v);
     free(p->best);
     free(p->stage);
+    free(p->piece);
+    free(p->own);
     *p = (esp_params){ 0 };
 }

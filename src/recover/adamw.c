@@ -1,4 +1,4 @@
-/* adamw.c - the optimiser on flat vectors. */
+/* adamw.c - the optimiser on this rank's share of flat vectors, piece by piece. */
 #include "adamw_impl.h"
 
 #include <math.h>
@@ -7,24 +7,30 @@
 
 #define N_SUMS 64 /* parts of the norm, each summed by one thread */
 
-double esp_grad_norm(const esp_params *p)
+double esp_grad_squares(const esp_params *p)
 {
-    double part[N_SUMS], sum = 0;
+    double sum = 0;
+
+    for (size_t k = 0; k < p->n_pieces; k++) {
+        const float *grad = p->grad + p->piece[k];
+        size_t n = p->own[k + 1] - p->own[k];
+        double part[N_SUMS];
 
 #pragma omp parallel for schedule(static)
-    for (int k = 0; k < N_SUMS; k++) {
-        size_t begin, end;
+        for (int i = 0; i < N_SUMS; i++) {
+            size_t begin, end;
 
-        esp_share(&begin, &end, p->n, k, N_SUMS);
-        part[k] = 0;
-        for (size_t i = begin; i < end; i++) {
-            part[k] += (double)p->grad[i] * (double)p->grad[i];
+            esp_share(&begin, &end, n, i, N_SUMS);
+            part[i] = 0;
+            for (size_t j = begin; j < end; j++) {
+                part[i] += (double)grad[j] * (double)grad[j];
+            }
+        }
+        for (int i = 0; i < N_SUMS; i++) {
+            sum += part[i];
         }
     }
-    for (int k = 0; k < N_SUMS; k++) {
-        sum += part[k];
-    }
-    return sqrt(sum);
+    return sum;
 }
 
 /* The factors of a step as the inner loop wants them. */
@@ -36,22 +42,39 @@ typedef struct factors {
     float shrink; /* 1 - rate * weight decay    */
 } factors;
 
-static void step_entry(esp_params *p, const esp_entry *e, factors f)
+/* n numbers of one entry: their summed gradients, moments and values. */
+static void step_range(float *value, float *m, float *v, const float *grad, size_t n, float shrink,
+                       factors f)
 {
-    float shrink = e->decays ? f.shrink : 1.0f;
-
 #pragma omp parallel for schedule(static)
-    for (size_t i = e->begin; i < e->begin + e->n; i++) {
-        float g = f.grad * p->grad[i];
+    for (size_t i = 0; i < n; i++) {
+        float g = f.grad * grad[i];
 
-        p->m[i] = f.keep_m * p->m[i] + f.add_m * g;
-        p->v[i] = f.keep_v * p->v[i] + f.add_v * g * g;
-        p->value[i] =
-            shrink * p->value[i] - f.rate * p->m[i] / (sqrtf(p->v[i]) * f.root + f.epsilon);
+        m[i] = f.keep_m * m[i] + f.add_m * g;
+        v[i] = f.keep_v * v[i] + f.add_v * g * g;
+        value[i] = shrink * value[i] - f.rate * m[i] / (sqrtf(v[i]) * f.root + f.epsilon);
     }
 }
 
-void esp_adamw_step(esp_params *p, const esp_recover_options *o, double rate, double grad_scale,
+/* The share of piece k; *e: an entry that begins before it, moved on. */
+static void step_piece(esp_params *p, const esp_entry **e, size_t k, factors f)
+{
+    size_t begin, end, stop;
+
+    esp_params_share(&begin, &end, p, k, p->rank);
+    for (size_t at = begin; at < end; at = stop) {
+        size_t i = at - begin, own = p->own[k] + i;
+
+        while ((*e)->begin + (*e)->n <= at) {
+            ++*e;
+        }
+        stop = (*e)->begin + (*e)->n < end ? (*e)->begin + (*e)->n : end;
+        step_range(p->value + at, p->m + own, p->v + own, p->grad + p->piece[k] + i, stop - at,
+                   (*e)->decays ? f.shrink : 1.0f, f);
+    }
+}
+
+void esp_adamw_step(esp_exchange *x, const esp_recover_options *o, double rate, double grad_scale,
                     size_t t)
 {
     factors f = { .grad = (float)grad_scale,
@@ -63,8 +86,12 @@ void esp_adamw_step(esp_params *p, const esp_recover_options *o, double rate, do
                   .root = (float)(1 / sqrt(1 - pow(o->beta2, (double)t))),
                   .epsilon = (float)o->epsilon,
                   .shrink = (float)(1 - rate * o->weight_decay) };
+    const esp_entry *e = x->params->entries;
 
-    for (size_t i = 0; i < p->n_entries; i++) {
-        step_entry(p, &p->entries[i], f);
+    for (size_t k = 0; k < x->params->n_pieces; k++) {
+        step_piece(x->params, &e, k, f);
+        esp_exchange_gather(x, k);
+        esp_exchange_progress(x);
     }
+    esp_exchange_finish(x);
 }

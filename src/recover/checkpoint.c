@@ -1,16 +1,19 @@
-/* checkpoint.c - collective writing, and reading of the newest file that is whole. */
+/* checkpoint.c - writing by all ranks, and reading of the newest file that is whole. */
 #include "espalier/checkpoint.h"
 
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/digest.h"
 #include "espalier/file.h"
 #include "espalier/h5.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
+#include "exchange_impl.h"
+#include "writer_impl.h"
 
-#define VERSION 1 /* of the file's layout */
+#define VERSION 2 /* of the file's layout */
 
 static const struct field {
     const char *name;
@@ -27,9 +30,7 @@ static const struct field {
     { "best_loss", offsetof(esp_training, best_loss), true },
 };
 
-enum { N_FIELDS = sizeof fields / sizeof *fields, N_VECTORS = 4 };
-
-static const char *const vector_names[N_VECTORS] = { "m", "v", "best", "value" };
+enum { N_FIELDS = sizeof fields / sizeof *fields };
 
 /* ---- names of files ---- */
 
@@ -77,17 +78,9 @@ static size_t *list_steps(size_t *n, const char *dir, const char *end)
 
 /* ---- content ---- */
 
-/* The vectors in the order of vector_names; value: p->value, or where a file's values go at first. */
-static void vectors_of(float *vector[N_VECTORS], const esp_params *p, float *value)
-{
-    vector[0] = p->m;
-    vector[1] = p->v;
-    vector[2] = p->best;
-    vector[3] = value;
-}
-
-static void digest_of(char hex[ESP_DIGEST_SIZE], float *const vector[N_VECTORS], size_t n,
-                      const esp_training *t, const char *settings)
+/* blocks: sum of the digests of all portions of all ranks. */
+static void digest_of(char hex[ESP_DIGEST_SIZE], uint64_t blocks, uint64_t n, const esp_training *t,
+                      const char *settings)
 {
     esp_digest d;
 
@@ -96,10 +89,15 @@ static void digest_of(char hex[ESP_DIGEST_SIZE], float *const vector[N_VECTORS],
     for (size_t i = 0; i < N_FIELDS; i++) {
         esp_digest_add(&d, (const char *)t + fields[i].offset, sizeof(uint64_t));
     }
-    for (size_t i = 0; i < N_VECTORS; i++) {
-        esp_digest_add(&d, vector[i], n * sizeof **vector);
-    }
+    esp_digest_add(&d, &n, sizeof n);
+    esp_digest_add(&d, &blocks, sizeof blocks);
     esp_digest_end(&d, hex);
+}
+
+static uint64_t sum_over_ranks(uint64_t blocks, const esp_grid *grid)
+{
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &blocks, 1, MPI_UINT64_T, MPI_SUM, grid->world));
+    return blocks;
 }
 
 /* ---- writing ---- */
@@ -124,26 +122,22 @@ static esp_status write_fields(esp_h5 *f, const esp_training *t)
     return st;
 }
 
-static esp_status write_file(const char *path, const esp_params *p, const esp_training *t,
-                             const char *settings, const char *digest, const esp_grid *grid)
+/* All but the digest and the content of the vectors. */
+static esp_status lay_out(uint64_t offset[ESP_N_VECTORS], const char *path, const esp_checkpoint *c,
+                          const esp_training *t)
 {
-    float *vector[N_VECTORS];
-    size_t begin, end;
-    esp_h5 f;
     esp_status st;
+    esp_h5 f;
 
-    ESP_TRY(esp_h5_create(&f, path, grid->world));
+    ESP_TRY(esp_h5_create(&f, path, c->grid->world));
     st = esp_h5_set_int(&f, "/", "version", VERSION);
-    note(&st, esp_h5_set_string(&f, "/", "settings", settings));
-    note(&st, esp_h5_set_string(&f, "/", "digest", digest));
+    note(&st, esp_h5_set_string(&f, "/", "settings", c->settings));
     note(&st, write_fields(&f, t));
-    vectors_of(vector, p, p->value);
-    esp_share(&begin, &end, p->n, grid->rank, grid->size);
-    for (size_t i = 0; i < N_VECTORS; i++) {
-        note(&st, esp_h5_write_share(&f, vector_names[i], H5T_NATIVE_FLOAT, p->n, begin, end,
-                                     vector[i] + begin));
+    for (size_t i = 0; i < ESP_N_VECTORS; i++) {
+        note(&st,
+             esp_h5_reserve(&f, esp_vector_names[i], H5T_NATIVE_FLOAT, c->params->n, &offset[i]));
     }
-    return esp_h5_close(&f, st);
+    return esp_h5_leave(&f, st);
 }
 
 /* Goes: what is older than the newest `keep` up to this step, what claims to be newer (damaged files
@@ -174,25 +168,67 @@ static esp_status clean(const char *dir, size_t step, size_t keep)
     return st;
 }
 
-esp_status esp_checkpoint_save(const char *dir, const esp_params *p, const esp_training *t,
-                               const char *settings, size_t keep, const esp_grid *grid)
+esp_status esp_checkpoint_begin(esp_checkpoint *c, const esp_training *t)
 {
-    char digest[ESP_DIGEST_SIZE], first[ESP_DIGEST_SIZE];
-    float *vector[N_VECTORS];
-    char *path = path_of(dir, t->step);
+    MPI_Comm world = c->grid->world;
+    char *path = path_of(c->dir, t->step), *part = esp_format("%s.part", path);
+    uint64_t offset[ESP_N_VECTORS];
     esp_status st;
 
-    vectors_of(vector, p, p->value);
-    digest_of(digest, vector, p->n, t, settings);
-    memcpy(first, digest, sizeof first);
-    ESP_MPI(MPI_Bcast(first, sizeof first, MPI_CHAR, 0, grid->world));
-    ESP_REQUIRE(strcmp(first, digest) == 0); /* all ranks hold the same training */
-    st = esp_agree(grid->world, grid->rank == 0 ? esp_mkdirs(dir) : ESP_OK);
+    ESP_REQUIRE(!c->writer);
+    st = esp_agree(world, c->grid->rank == 0 ? esp_mkdirs(c->dir) : ESP_OK);
     if (st == ESP_OK) {
-        st = write_file(path, p, t, settings, digest, grid);
+        st = lay_out(offset, path, c, t);
     }
     if (st == ESP_OK) {
-        st = esp_agree(grid->world, grid->rank == 0 ? clean(dir, t->step, keep) : ESP_OK);
+        c->at = *t;
+        c->writer = esp_writer_start(part, offset, c->params);
+    }
+    free(path);
+    free(part);
+    return st;
+}
+
+/* Rank 0, when all have written. */
+static esp_status commit(const esp_checkpoint *c, const char *path, uint64_t blocks)
+{
+    char digest[ESP_DIGEST_SIZE];
+    esp_h5 f;
+
+    digest_of(digest, blocks, c->params->n, &c->at, c->settings);
+    ESP_TRY(esp_h5_resume(&f, path));
+    ESP_TRY(esp_h5_close(&f, esp_h5_set_string(&f, "/", "digest", digest)));
+    return clean(c->dir, c->at.step, c->keep);
+}
+
+/* Rank 0, after a failure that is told already. */
+static void drop(const char *path)
+{
+    char *part = esp_format("%s.part", path);
+
+    remove(part);
+    free(part);
+}
+
+esp_status esp_checkpoint_finish(esp_checkpoint *c)
+{
+    MPI_Comm world = c->grid->world;
+    bool first = c->grid->rank == 0;
+    uint64_t blocks;
+    esp_status st;
+    char *path;
+
+    if (!c->writer) {
+        return ESP_OK;
+    }
+    path = path_of(c->dir, c->at.step);
+    st = esp_agree(world, esp_writer_join(c->writer, &blocks));
+    c->writer = NULL;
+    blocks = sum_over_ranks(blocks, c->grid);
+    if (st == ESP_OK) {
+        st = esp_agree(world, first ? commit(c, path, blocks) : ESP_OK);
+    } else if (first) {
+        drop(path);
     }
     free(path);
     return st;
@@ -241,25 +277,6 @@ static esp_status read_header(header *h, const esp_h5 *f)
     return esp_h5_get_string(f, "/", "digest", &h->digest);
 }
 
-/* Each rank reads its share of every vector and gets the others' from them. */
-static esp_status read_vectors(float *const vector[N_VECTORS], size_t n, const esp_h5 *f,
-                               const esp_grid *grid)
-{
-    esp_status st = ESP_OK;
-    size_t begin, end;
-
-    for (size_t i = 0; i < N_VECTORS; i++) {
-        esp_share(&begin, &end, n, grid->rank, grid->size);
-        note(&st, esp_h5_read(f, vector_names[i], H5T_NATIVE_FLOAT, begin, end, vector[i] + begin));
-        for (int owner = 0; owner < grid->size; owner++) {
-            esp_share(&begin, &end, n, owner, grid->size);
-            ESP_MPI(MPI_Bcast(vector[i] + begin, esp_count(end - begin), MPI_FLOAT, owner,
-                              grid->world));
-        }
-    }
-    return st;
-}
-
 static bool is_good_everywhere(bool good, const esp_grid *grid)
 {
     int all = good;
@@ -268,37 +285,67 @@ static bool is_good_everywhere(bool good, const esp_grid *grid)
     return all != 0;
 }
 
-/* The vectors of an open file; the values go to p->grad until their digest is right. */
-static esp_status read_content(bool *good, const esp_h5 *f, esp_params *p, const header *h,
-                               const esp_grid *grid)
+/* This rank's share of the vectors; the values go to p->grad until their digest is right. */
+static esp_status read_shares(uint64_t *blocks, const esp_h5 *f, esp_params *p)
+{
+    *blocks = 0;
+    for (size_t i = 0; i < ESP_N_VECTORS; i++) {
+        for (size_t k = 0; k < p->n_pieces; k++) {
+            esp_portion e = esp_portion_of(p, i, k);
+
+            e.data = i == ESP_N_VECTORS - 1 ? p->grad + e.begin : e.data;
+            ESP_TRY(esp_h5_read(f, esp_vector_names[i], H5T_NATIVE_FLOAT, e.begin, e.begin + e.n,
+                                e.data));
+            *blocks += esp_portion_digest(i, e);
+        }
+    }
+    return ESP_OK;
+}
+
+static esp_status read_content(bool *good, const esp_h5 *f, const esp_checkpoint *c,
+                               const header *h)
 {
     char digest[ESP_DIGEST_SIZE];
-    float *vector[N_VECTORS];
-    esp_status st;
+    uint64_t blocks;
+    esp_status st = read_shares(&blocks, f, c->params);
 
-    vectors_of(vector, p, p->grad);
-    st = read_vectors(vector, p->n, f, grid);
-    digest_of(digest, vector, p->n, &h->training, h->settings);
+    blocks = sum_over_ranks(blocks, c->grid);
+    digest_of(digest, blocks, c->params->n, &h->training, h->settings);
     if (st == ESP_OK && strcmp(digest, h->digest) != 0) {
         st = esp_fail(ESP_EFORMAT, "%s: its digest does not fit its content", f->path);
     }
-    *good = is_good_everywhere(st == ESP_OK, grid);
+    *good = is_good_everywhere(st == ESP_OK, c->grid);
     return st;
 }
 
-static esp_status refuse_settings(const char *path, const char *dir, const header *h,
-                                  const char *settings, const esp_grid *grid)
+/* What read_shares left in p->grad, on all ranks. */
+static void take_values(const esp_checkpoint *c)
 {
-    return esp_agree(grid->world,
+    esp_params *p = c->params;
+    esp_exchange x;
+
+    esp_exchange_init(&x, p, c->grid->world);
+    for (size_t k = 0; k < p->n_pieces; k++) {
+        esp_portion e = esp_portion_of(p, ESP_N_VECTORS - 1, k);
+
+        memcpy(e.data, p->grad + e.begin, e.n * sizeof *e.data);
+        esp_exchange_gather(&x, k);
+    }
+    esp_exchange_finish(&x);
+    esp_exchange_free(&x);
+}
+
+static esp_status refuse_settings(const char *path, const header *h, const esp_checkpoint *c)
+{
+    return esp_agree(c->grid->world,
                      esp_fail(ESP_EUSAGE,
                               "%s: made with other settings, model or corpus (digest %.8s, now "
                               "%.8s): take those again, or remove %s to start anew",
-                              path, h->settings, settings, dir));
+                              path, h->settings, c->settings, c->dir));
 }
 
 /* *found when the file is whole and taken. A damaged file is said and no failure. */
-static esp_status try_file(bool *found, const char *path, const char *dir, esp_params *p,
-                           esp_training *t, const char *settings, const esp_grid *grid)
+static esp_status try_file(bool *found, esp_training *t, const char *path, const esp_checkpoint *c)
 {
     header h = { .settings = NULL };
     esp_h5 f;
@@ -308,18 +355,18 @@ static esp_status try_file(bool *found, const char *path, const char *dir, esp_p
     if (st == ESP_OK) {
         st = read_header(&h, &f);
     }
-    good = is_good_everywhere(st == ESP_OK, grid);
-    if (good && strcmp(h.settings, settings) != 0) {
-        refused = refuse_settings(path, dir, &h, settings, grid);
+    good = is_good_everywhere(st == ESP_OK, c->grid);
+    if (good && strcmp(h.settings, c->settings) != 0) {
+        refused = refuse_settings(path, &h, c);
     } else if (good) {
-        st = read_content(&good, &f, p, &h, grid);
+        st = read_content(&good, &f, c, &h);
     }
     if (!good) {
         esp_info("checkpoint passed over: %s",
                  st == ESP_OK ? "another rank cannot read it" : esp_error_message());
         esp_error_clear();
     } else if (refused == ESP_OK) {
-        memcpy(p->value, p->grad, p->n * sizeof *p->value);
+        take_values(c);
         *t = h.training;
         *found = true;
     }
@@ -347,26 +394,26 @@ static size_t *shared_steps(size_t *n, const char *dir, const esp_grid *grid)
     return steps;
 }
 
-esp_status esp_checkpoint_load(bool *found, const char *dir, esp_params *p, esp_training *t,
-                               const char *settings, const esp_grid *grid)
+esp_status esp_checkpoint_load(bool *found, esp_training *t, const esp_checkpoint *c)
 {
-    size_t n, bytes = p->n * sizeof *p->value;
-    size_t *steps = shared_steps(&n, dir, grid);
+    esp_params *p = c->params;
+    size_t n, own = p->n_own * sizeof *p->m;
+    size_t *steps = shared_steps(&n, c->dir, c->grid);
     esp_status st = ESP_OK;
 
     *found = false;
     for (size_t i = 0; i < n && !*found && st == ESP_OK; i++) {
-        char *path = path_of(dir, steps[i]);
+        char *path = path_of(c->dir, steps[i]);
 
-        st = try_file(found, path, dir, p, t, settings, grid);
+        st = try_file(found, t, path, c);
         free(path);
     }
     free(steps);
-    memset(p->grad, 0, bytes);
+    memset(p->grad, 0, p->n * sizeof *p->grad);
     if (!*found) {
-        memset(p->m, 0, bytes);
-        memset(p->v, 0, bytes);
-        memset(p->best, 0, bytes);
+        memset(p->m, 0, own);
+        memset(p->v, 0, own);
+        memset(p->best, 0, own);
     }
     return st;
 }

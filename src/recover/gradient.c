@@ -1,14 +1,10 @@
 /* gradient.c - the sink of the training, and sums over ranks that overlap the backward.
  *
- * Every rank starts the sums in the order of the stages, so they match whatever each has computed.
+ * Every rank starts the sums in the order of the pieces, so they match whatever each has computed.
  */
 #include "gradient_impl.h"
 
-#include <stdlib.h>
 #include <string.h>
-
-#include "espalier/mem.h"
-#include "espalier/traffic.h"
 
 #define COLUMNS ((size_t)64) /* of a table that one thread adds up at a time */
 
@@ -99,37 +95,28 @@ static void take_lookup(void *ctx, int slot, const int32_t *looked_up, const flo
 
 /* ---- sums over ranks ---- */
 
-static void start_stage(esp_gradient *g)
+/* Of all pieces up to number `end` of the vectors. */
+static void start_sums(esp_gradient *g, size_t end)
 {
-    const size_t *stage = g->params->stage + g->started;
-
-    esp_sent(ESP_SENT_GRADIENTS, ESP_MOVES_TWICE, (stage[1] - stage[0]) * sizeof *g->params->grad,
-             g->comm);
-    ESP_MPI(MPI_Iallreduce(MPI_IN_PLACE, g->params->grad + stage[0], esp_count(stage[1] - stage[0]),
-                           MPI_FLOAT, MPI_SUM, g->comm, &g->requests[g->started]));
-    g->started++;
+    while (g->started < g->params->n_pieces && g->params->piece[g->started + 1] <= end) {
+        esp_exchange_sum(g->exchange, g->started++);
+    }
 }
 
 static void stage_done(void *ctx, size_t layer)
 {
     esp_gradient *g = ctx;
     size_t stage = layer == ESP_NO_LAYER ? 0 : g->model->dims.n_layers - layer;
-    int all;
 
-    if (!g->last) {
-        return;
+    if (g->last) {
+        start_sums(g, g->params->stage[stage + 1]);
+        esp_exchange_progress(g->exchange);
     }
-    while (g->started <= stage) {
-        start_stage(g);
-    }
-    ESP_MPI(
-        MPI_Testall(esp_count(g->started), g->requests, &all, MPI_STATUSES_IGNORE)); /* progress */
 }
 
-void esp_gradient_init(esp_gradient *g, esp_params *p, const esp_model *m, bool full, MPI_Comm comm)
+void esp_gradient_init(esp_gradient *g, esp_exchange *x, const esp_model *m, bool full)
 {
-    *g = (esp_gradient){ .params = p, .model = m, .comm = comm };
-    ESP_NEW(g->requests, p->n_stages);
+    *g = (esp_gradient){ .params = x->params, .model = m, .exchange = x };
     g->sink = (esp_sink){ .ctx = g, .done = stage_done };
     if (full) {
         g->sink.linear = take_linear;
@@ -137,12 +124,6 @@ void esp_gradient_init(esp_gradient *g, esp_params *p, const esp_model *m, bool 
         g->sink.norm = take_norm;
         g->sink.lookup = take_lookup;
     }
-}
-
-void esp_gradient_free(esp_gradient *g)
-{
-    free(g->requests);
-    *g = (esp_gradient){ 0 };
 }
 
 void esp_gradient_begin(esp_gradient *g)
@@ -160,8 +141,6 @@ void esp_gradient_take(esp_gradient *g, const esp_batch *batch, bool last)
 
 void esp_gradient_finish(esp_gradient *g)
 {
-    while (g->started < g->params->n_stages) {
-        start_stage(g);
-    }
-    ESP_MPI(MPI_Waitall(esp_count(g->started), g->requests, MPI_STATUSES_IGNORE));
+    start_sums(g, g->params->n);
+    esp_exchange_finish(g->exchange);
 }

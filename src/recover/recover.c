@@ -13,6 +13,7 @@
 #include "espalier/mem.h"
 #include "espalier/pass.h"
 #include "espalier/rng.h"
+#include "espalier/traffic.h"
 #include "gradient_impl.h"
 #include "schedule_impl.h"
 
@@ -32,14 +33,17 @@ typedef struct loop {
     esp_data data;
     esp_pass pass;
     esp_batch batch;
+    esp_exchange exchange;
     esp_gradient gradient;
+    esp_checkpoint checkpoint;
     esp_training at;
     size_t steps;   /* planned */
     size_t *mine;   /* samples of this rank: of the batch, or held out */
     size_t n_pass;  /* samples of one forward and backward: micro-batches for all stages */
     esp_loss *loss; /* [n_pass] */
     float *scale;   /* [n_pass] */
-    double seconds, tokens, flops; /* of training steps; tokens of all ranks */
+    double seconds, waited, tokens, flops; /* of training steps; tokens of all ranks */
+    double save_seconds;                   /* not hidden behind steps                */
 } loop;
 
 void esp_recover_prepare(esp_params *p, esp_adapter *adapter, esp_model *m,
@@ -78,8 +82,14 @@ static void loop_init(loop *r, const esp_model *m)
                                       .scratch = o->scratch,
                                       .grid = r->grid });
     r->pass.adapter = r->adapter;
-    esp_params_train(r->params, r->adapter);
-    esp_gradient_init(&r->gradient, r->params, m, !r->adapter, r->grid->world);
+    esp_params_train(r->params, r->adapter, r->grid->rank, r->grid->size);
+    esp_exchange_init(&r->exchange, r->params, r->grid->world);
+    esp_gradient_init(&r->gradient, &r->exchange, m, !r->adapter);
+    r->checkpoint = (esp_checkpoint){ .dir = o->dir,
+                                      .settings = o->settings,
+                                      .keep = o->keep,
+                                      .params = r->params,
+                                      .grid = r->grid };
 }
 
 static void loop_free(loop *r)
@@ -87,7 +97,7 @@ static void loop_free(loop *r)
     esp_data_free(&r->data);
     esp_pass_free(&r->pass);
     esp_batch_free(&r->batch);
-    esp_gradient_free(&r->gradient);
+    esp_exchange_free(&r->exchange);
     free(r->mine);
     free(r->loss);
     free(r->scale);
@@ -135,12 +145,22 @@ static double run_batch(loop *r, double weight)
     return sum;
 }
 
-/* Gradient of the mean loss of n samples, summed over ranks. Sets the loss and whether to stop, both
- * from one all-reduce. */
-static void compute_gradient(loop *r, double *loss, bool *stop, const size_t *pick, size_t n)
+/* Sum over all ranks, in place. */
+static void sum_over_ranks(double *sums, int n, const loop *r)
+{
+    double began = esp_now();
+
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, sums, n, MPI_DOUBLE, MPI_SUM, r->grid->world));
+    esp_waited(began);
+}
+
+/* Gradient of the mean loss of n samples, summed over ranks. Sets the loss, the gradient's norm and
+ * whether to stop, all from one all-reduce. */
+static void compute_gradient(loop *r, double *loss, double *norm, bool *stop, const size_t *pick,
+                             size_t n)
 {
     double targets = (double)esp_data_targets(&r->data, pick, n);
-    double sums[2] = { 0, r->stop && *r->stop ? 1 : 0 };
+    double sums[3] = { 0, r->stop && *r->stop ? 1 : 0 };
     size_t n_mine = take_mine(r, pick, n);
 
     esp_gradient_begin(&r->gradient);
@@ -150,9 +170,11 @@ static void compute_gradient(loop *r, double *loss, bool *stop, const size_t *pi
         sums[0] += run_batch(r, 1 / targets);
     }
     esp_gradient_finish(&r->gradient);
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, sums, 2, MPI_DOUBLE, MPI_SUM, r->grid->world));
+    sums[2] = esp_grad_squares(r->params);
+    sum_over_ranks(sums, 3, r);
     *loss = sums[0] / targets;
     *stop = sums[1] > 0;
+    *norm = sqrt(sums[2]);
 }
 
 static void set_dropout(loop *r, double p)
@@ -187,18 +209,28 @@ static void advance(loop *r, size_t n)
     }
 }
 
+/* What is being saved must be whole on disk before it changes. */
+static esp_status finish_save(loop *r)
+{
+    double began = esp_now();
+    esp_status st = esp_checkpoint_finish(&r->checkpoint);
+
+    r->save_seconds += esp_now() - began;
+    return st;
+}
+
 /* One optimiser step. The gradient's norm is for the report. */
 static esp_status train_step(loop *r, double *rate, double *norm, bool *stop)
 {
     const esp_recover_options *o = r->options;
     const size_t *pick = esp_data_order(&r->data, r->at.epoch) + r->at.position;
     size_t left = r->data.n_train - r->at.position, n = o->batch < left ? o->batch : left;
-    double began = esp_now(), flops = r->pass.flops;
+    double began = esp_now(), flops = r->pass.flops, saves = r->save_seconds;
+    double waited = esp_traffic_now().waited;
 
     *rate = esp_schedule_rate(o, r->at.step, r->steps);
     set_dropout(r, o->dropout);
-    compute_gradient(r, &r->at.train_loss, stop, pick, n);
-    *norm = esp_grad_norm(r->params);
+    compute_gradient(r, &r->at.train_loss, norm, stop, pick, n);
     if (!isfinite(r->at.train_loss) || !isfinite(*norm)) {
         return esp_fail(
             ESP_EFAILED,
@@ -206,10 +238,12 @@ static esp_status train_step(loop *r, double *rate, double *norm, bool *stop)
             "recover.learning_rate",
             r->at.step + 1, r->at.train_loss, *norm, *rate);
     }
-    esp_adamw_step(r->params, o, *rate, clip_factor(*norm, o->clip), r->at.step + 1);
+    ESP_TRY(finish_save(r));
+    esp_adamw_step(&r->exchange, o, *rate, clip_factor(*norm, o->clip), r->at.step + 1);
     count_tokens(r, pick, n);
     advance(r, n);
-    r->seconds += esp_now() - began;
+    r->seconds += esp_now() - began - (r->save_seconds - saves);
+    r->waited += esp_traffic_now().waited - waited;
     r->flops += r->pass.flops - flops;
     return ESP_OK;
 }
@@ -230,7 +264,7 @@ static double validate(loop *r)
         first += fill_batch(r, first, n_mine);
         sum += run_batch(r, 0);
     }
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_DOUBLE, MPI_SUM, r->grid->world));
+    sum_over_ranks(&sum, 1, r);
     return sum / (double)esp_data_targets(&r->data, r->data.valid, r->data.n_valid);
 }
 
@@ -252,6 +286,19 @@ static bool is_validation_due(const loop *r)
     return every > 0 ? r->at.step % every == 0 : r->at.position == 0;
 }
 
+/* This rank's share of the values and of the best ones, one copied to the other. */
+static void copy_best(esp_params *p, bool back)
+{
+    for (size_t k = 0; k < p->n_pieces; k++) {
+        size_t begin, end;
+        float *value, *best = p->best + p->own[k];
+
+        esp_params_share(&begin, &end, p, k, p->rank);
+        value = p->value + begin;
+        memcpy(back ? value : best, back ? best : value, (end - begin) * sizeof *value);
+    }
+}
+
 /* Keeps the values when they are the best so far; without validation the newest are. */
 static void keep_best(loop *r, double loss)
 {
@@ -259,7 +306,7 @@ static void keep_best(loop *r, double loss)
         r->at.bad_validations++;
         return;
     }
-    memcpy(r->params->best, r->params->value, r->params->n * sizeof *r->params->best);
+    copy_best(r->params, false);
     r->at.best_loss = loss;
     r->at.best_step = r->at.step;
     r->at.bad_validations = 0;
@@ -269,10 +316,9 @@ static void keep_best(loop *r, double loss)
 
 static esp_status begin(loop *r)
 {
-    const esp_recover_options *o = r->options;
     bool found;
 
-    ESP_TRY(esp_checkpoint_load(&found, o->dir, r->params, &r->at, o->settings, r->grid));
+    ESP_TRY(esp_checkpoint_load(&found, &r->at, &r->checkpoint));
     if (found) {
         esp_info("recovery goes on after step %zu of %zu", r->at.step, r->steps);
         return ESP_OK;
@@ -289,11 +335,14 @@ static esp_status begin(loop *r)
     return ESP_OK;
 }
 
-static esp_status save(loop *r)
+/* Starts it; where the training ends here it is also finished here. */
+static esp_status save(loop *r, bool last)
 {
-    const esp_recover_options *o = r->options;
+    double began = esp_now();
+    esp_status st = esp_checkpoint_begin(&r->checkpoint, &r->at);
 
-    return esp_checkpoint_save(o->dir, r->params, &r->at, o->settings, o->keep, r->grid);
+    r->save_seconds += esp_now() - began;
+    return st == ESP_OK && last ? finish_save(r) : st;
 }
 
 /* A step with what may follow it: validation, report, checkpoint. */
@@ -312,7 +361,7 @@ static esp_status go_on(loop *r)
         r->report(r->report_ctx, r->at.step, r->steps, r->at.train_loss, rate, norm, validation);
     }
     if (stop || is_finished(r) || (every > 0 && r->at.step % every == 0)) {
-        ESP_TRY(save(r));
+        ESP_TRY(save(r, stop || is_finished(r)));
     }
     if (stop && !is_finished(r)) {
         return esp_fail(ESP_ESTOPPED,
@@ -323,22 +372,35 @@ static esp_status go_on(loop *r)
     return ESP_OK;
 }
 
+/* The best values on all ranks. */
+static void restore_best(loop *r)
+{
+    copy_best(r->params, true);
+    for (size_t k = 0; k < r->params->n_pieces; k++) {
+        esp_exchange_gather(&r->exchange, k);
+    }
+    esp_exchange_finish(&r->exchange);
+}
+
 static void conclude(loop *r, esp_recover_result *result)
 {
-    double seconds = r->seconds, flops = r->flops;
+    double most[2] = { r->seconds, r->save_seconds };
+    double sums[3] = { r->flops, r->waited, r->seconds };
 
     set_dropout(r, 0);
-    memcpy(r->params->value, r->params->best, r->params->n * sizeof *r->params->value);
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &seconds, 1, MPI_DOUBLE, MPI_MAX, r->grid->world));
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &flops, 1, MPI_DOUBLE, MPI_SUM, r->grid->world));
+    restore_best(r);
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, most, 2, MPI_DOUBLE, MPI_MAX, r->grid->world));
+    sum_over_ranks(sums, 3, r);
     *result = (esp_recover_result){ .steps = r->at.step,
                                     .train_loss = r->at.train_loss,
                                     .first_validation_loss = r->at.first_loss,
                                     .validation_loss = r->at.best_loss,
                                     .best_step = r->at.best_step,
-                                    .seconds = seconds,
-                                    .tok_per_second = seconds > 0 ? r->tokens / seconds : 0,
-                                    .flops = flops };
+                                    .seconds = most[0],
+                                    .tok_per_second = most[0] > 0 ? r->tokens / most[0] : 0,
+                                    .flops = sums[0],
+                                    .wait_share = sums[2] > 0 ? sums[1] / sums[2] : 0,
+                                    .save_seconds = most[1] };
 }
 
 esp_status esp_recover(esp_params *params, esp_recover_result *result, const esp_model *m,
@@ -353,8 +415,8 @@ esp_status esp_recover(esp_params *params, esp_recover_result *result, const esp
                .report_ctx = ctx,
                .params = params,
                .adapter = adapter && adapter->lora ? adapter : NULL };
-    esp_status st =
-        esp_agree(grid->world, esp_data_split(&r.data, samples, o->validation, o->seed));
+    esp_status saved,
+        st = esp_agree(grid->world, esp_data_split(&r.data, samples, o->validation, o->seed));
 
     if (st == ESP_OK) {
         loop_init(&r, m);
@@ -362,7 +424,8 @@ esp_status esp_recover(esp_params *params, esp_recover_result *result, const esp
         while (st == ESP_OK && !is_finished(&r)) {
             st = go_on(&r);
         }
-        st = esp_agree(grid->world, st);
+        saved = finish_save(&r); /* good, also where a later step failed */
+        st = esp_agree(grid->world, st == ESP_OK ? saved : st);
     }
     if (st == ESP_OK) {
         conclude(&r, result);

@@ -68,7 +68,8 @@ static void recover_moves(esp_prediction *p, const esp_job *j, const esp_layout 
     double saves = c->recover.save_every ? ceil(t.steps / (double)c->recover.save_every) : 1;
     double bytes = (double)esp_model_cost(&j->pruned, 1).bytes;
 
-    p->sent[ESP_SENT_GRADIENTS] = 2 * (ranks - 1) * 4 * n * t.steps;
+    p->sent[ESP_SENT_GRADIENTS] = (ranks - 1) * 4 * n * t.steps;
+    p->sent[ESP_SENT_VALUES] = (ranks - 1) * 4 * n * (t.steps + 1); /* the best ones at the end */
     p->sent[ESP_SENT_ACTIVATIONS] = ((double)l->layers - 1) * 4 * D * (2 * trained + held);
     p->written = saves * 16 * n + bytes;
     p->written += c->recover.method == ESP_METHOD_LORA ? 4 * n : 0;

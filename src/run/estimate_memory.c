@@ -121,13 +121,15 @@ static size_t score_bytes(const esp_job *j, const esp_extent *p, const esp_layou
     return bytes;
 }
 
-/* Vectors of the trained numbers: value, gradient, two moments, the best; and low-rank scratch. */
+/* Vectors of the trained numbers: value, gradient, and the share of two moments and the best; and low-rank
+ * scratch. */
 static size_t recover_bytes(const esp_job *j, const esp_extent *p, const esp_layout *l, size_t C)
 {
     const esp_config *c = j->config;
     esp_training_size t = esp_training_size_of(j, l);
     size_t T = c->recover.micro_batch * j->training.longest, widest_value = 0;
-    size_t bytes = t.n_numbers * 4 * 5 + j->training.tokens * 8;
+    size_t own = t.n_numbers / n_ranks(l) + ESP_SHARE_BLOCK;
+    size_t bytes = (t.n_numbers * 2 + own * 3) * 4 + j->training.tokens * 8;
     const esp_arch *a = p->model->arch;
 
     for (size_t v = 1; v < a->n_values; v++) {

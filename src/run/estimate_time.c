@@ -170,9 +170,11 @@ static double recover_seconds(const esp_prediction *p, const esp_job *j, const e
     double calls = (double)(j->pruned.dims.n_layers + 2);
 
     train.flops += full ? 0 : 12 * n / (double)l->layers * (double)step.tokens / PRODUCTS;
-    train.bytes += 28 * n;
-    return s.steps * (seconds_of(&train, l, c) * bubble +
-                      sending(p->sent[ESP_SENT_GRADIENTS] / fmax(1, s.steps), calls, l, c)) +
+    train.bytes += 4 * n + 28 * n / (double)n_ranks(l); /* zeros; the optimiser on a share */
+    return s.steps *
+               (seconds_of(&train, l, c) * bubble +
+                sending((p->sent[ESP_SENT_GRADIENTS] + p->sent[ESP_SENT_VALUES]) / fmax(1, s.steps),
+                        2 * calls, l, c)) +
            s.validations * seconds_of(&valid, l, c) +
            sending(p->sent[ESP_SENT_ACTIVATIONS], 2 * micro * s.steps, l, c);
 }

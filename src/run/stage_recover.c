@@ -70,13 +70,17 @@ static void tell(esp_run *run, const esp_recover_result *r)
 {
     esp_info("recover: %zu steps, best validation %.4f at step %zu, was %.4f", r->steps,
              r->validation_loss, r->best_step, r->first_validation_loss);
+    esp_info(
+        "recover: %.0f tokens/s, %.1f %% of the time waiting in MPI, %.2f s for checkpoints beside",
+        r->tok_per_second, 100 * r->wait_share, r->save_seconds);
     if (run->grid->rank == 0) {
-        esp_run_dir_event(&run->dir, "trained", "recover",
-                          json_pack("{s:I, s:f, s:f, s:f, s:I, s:f}", "steps", (json_int_t)r->steps,
-                                    "train_loss", r->train_loss, "first_validation_loss",
-                                    r->first_validation_loss, "validation_loss", r->validation_loss,
-                                    "best_step", (json_int_t)r->best_step, "tokens_per_second",
-                                    r->tok_per_second));
+        esp_run_dir_event(
+            &run->dir, "trained", "recover",
+            json_pack("{s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f}", "steps", (json_int_t)r->steps,
+                      "train_loss", r->train_loss, "first_validation_loss",
+                      r->first_validation_loss, "validation_loss", r->validation_loss, "best_step",
+                      (json_int_t)r->best_step, "tokens_per_second", r->tok_per_second,
+                      "wait_share", r->wait_share, "save_seconds", r->save_seconds));
     }
 }
 

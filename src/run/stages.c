@@ -165,6 +165,7 @@ static json_t *tell_traffic(const esp_traffic *t, const char *stage)
 static esp_status end(esp_run *run, const esp_stage_info *stage, esp_status st, double seconds,
                       const esp_traffic *sent)
 {
+    double waited = seconds > 0 ? sent->waited / seconds / run->grid->size : 0;
     char now[ESP_TIME_SIZE];
     json_t *record = json_deep_copy(esp_run_dir_record(&run->dir, stage->name));
 
@@ -177,10 +178,12 @@ static esp_status end(esp_run *run, const esp_stage_info *stage, esp_status st, 
     json_object_set_new(record, "finished", json_string(now));
     seconds = nearbyint(seconds * 1e3) / 1e3; /* the record is the same when it is read back */
     json_object_set_new(record, "duration", json_real(seconds));
+    waited = nearbyint(waited * 1e4) / 1e4;
+    json_object_set_new(record, "wait_share", json_real(waited));
     json_object_set_new(record, "sent", tell_traffic(sent, stage->name));
-    esp_run_dir_event(
-        &run->dir, "end", stage->name,
-        json_pack("{s:f, s:O}", "duration", seconds, "sent", json_object_get(record, "sent")));
+    esp_run_dir_event(&run->dir, "end", stage->name,
+                      json_pack("{s:f, s:f, s:O}", "duration", seconds, "wait_share", waited,
+                                "sent", json_object_get(record, "sent")));
     return esp_run_dir_set_record(&run->dir, stage->name, record);
 }
 

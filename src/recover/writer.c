@@ -1,0 +1,120 @@
+/* writer.c - the thread that writes. It touches no other state than its own, errors included. */
+#include "writer_impl.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "espalier/digest.h"
+#include "espalier/mem.h"
+
+#define CHUNK ((size_t)1 << 21) /* numbers that are digested and then written, while in cache */
+
+const char *const esp_vector_names[ESP_N_VECTORS] = { "m", "v", "best", "value" };
+
+esp_portion esp_portion_of(const esp_params *p, size_t i, size_t k)
+{
+    float *const own[ESP_N_VECTORS - 1] = { p->m, p->v, p->best };
+    size_t begin, end;
+
+    esp_params_share(&begin, &end, p, k, p->rank);
+    return (esp_portion){ .data = i < ESP_N_VECTORS - 1 ? own[i] + p->own[k] : p->value + begin,
+                          .begin = begin,
+                          .n = end - begin };
+}
+
+uint64_t esp_portion_digest(size_t i, esp_portion e)
+{
+    uint64_t sum = 0;
+
+    for (size_t at = 0; at < e.n; at += ESP_SHARE_BLOCK) {
+        size_t n = e.n - at < ESP_SHARE_BLOCK ? e.n - at : ESP_SHARE_BLOCK;
+
+        sum +=
+            esp_digest_block(e.data + at, n * sizeof *e.data, (uint64_t)i << 56 | (e.begin + at));
+    }
+    return sum;
+}
+
+static int write_at(int fd, const char *bytes, size_t n, uint64_t offset)
+{
+    for (size_t at = 0; at < n;) {
+        ssize_t put = pwrite(fd, bytes + at, n - at, (off_t)(offset + at));
+
+        if (put < 0 && errno != EINTR) {
+            return errno;
+        }
+        at += put > 0 ? (size_t)put : 0;
+    }
+    return 0;
+}
+
+static int write_portion(esp_writer *w, int fd, size_t i, esp_portion e)
+{
+    int error = 0;
+
+    for (size_t at = 0; at < e.n && !error; at += CHUNK) {
+        size_t n = e.n - at < CHUNK ? e.n - at : CHUNK;
+        esp_portion part = { .data = e.data + at, .begin = e.begin + at, .n = n };
+
+        w->digest += esp_portion_digest(i, part);
+        error = write_at(fd, (const char *)part.data, n * sizeof *part.data,
+                         w->offset[i] + part.begin * sizeof *part.data);
+    }
+    return error;
+}
+
+static void *write_share(void *writer)
+{
+    esp_writer *w = writer;
+    int fd = open(w->path, O_WRONLY | O_CLOEXEC);
+
+    w->error = fd < 0 ? errno : 0;
+    for (size_t i = 0; i < ESP_N_VECTORS; i++) {
+        for (size_t k = 0; k < w->params->n_pieces && !w->error; k++) {
+            w->error = write_portion(w, fd, i, esp_portion_of(w->params, i, k));
+        }
+    }
+    if (!w->error && fsync(fd) != 0) {
+        w->error = errno;
+    }
+    if (fd >= 0 && close(fd) != 0 && !w->error) { /* where a file system tells it late */
+        w->error = errno;
+    }
+    return NULL;
+}
+
+esp_writer *esp_writer_start(const char *path, const uint64_t offset[ESP_N_VECTORS],
+                             const esp_params *p)
+{
+    esp_writer *w;
+
+    ESP_NEW(w, 1);
+    w->params = p;
+    w->path = esp_strdup(path);
+    memcpy(w->offset, offset, sizeof w->offset);
+    w->threaded = pthread_create(&w->thread, NULL, write_share, w) == 0;
+    if (!w->threaded) {
+        write_share(w);
+    }
+    return w;
+}
+
+esp_status esp_writer_join(esp_writer *w, uint64_t *digest)
+{
+    esp_status st = ESP_OK;
+
+    if (w->threaded) {
+        ESP_REQUIRE(pthread_join(w->thread, NULL) == 0);
+    }
+    *digest = w->digest;
+    if (w->error) {
+        st = esp_fail(ESP_EIO, "%s: cannot write: %s; what was saved before is whole", w->path,
+                      strerror(w->error));
+    }
+    free(w->path);
+    free(w);
+    return st;
+}
