@@ -1,4 +1,4 @@
-/* bench_recover.c - LoRA on a model of 110 M parameters, a step of 8 samples of 128 tokens. */
+/* bench_recover.c - LoRA, a step of 8 samples of 128 tokens. */
 #include "bench.h"
 #include "espalier/recover.h"
 

@@ -1,4 +1,4 @@
-/* bench_score.c - importance of a model of 110 M parameters from 10 samples of 64 tokens. */
+/* bench_score.c - importance from 10 samples of 64 tokens. */
 #include "bench.h"
 #include "espalier/importance.h"
 

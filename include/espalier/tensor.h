@@ -24,15 +24,16 @@ void esp_to_f32(float *dst, const void *src, esp_dtype t, size_t n);
 void esp_from_f32(void *dst, esp_dtype t, const float *src, size_t n);
 
 /* y = x W^T + b.  x [n_tok, n_in]  w [n_out, n_in]  b [n_out] or NULL  y [n_tok, n_out].
- * A row of y depends on the rows of its row block only, bit for bit. */
+ * A row of y depends on its row of x alone, bit for bit, unless it is the only row of the batch: decoding
+ * has a product of its own. */
 void esp_linear_forward(float *y, const float *x, const float *w, const float *b, size_t n_in,
                         size_t n_out, const esp_batch *batch);
 
-/* y += x W^T. Blocks as in esp_linear_forward. */
+/* y += x W^T. Rows as in esp_linear_forward. */
 void esp_linear_accumulate(float *y, const float *x, const float *w, size_t n_in, size_t n_out,
                            const esp_batch *batch);
 
-/* dx += dy W. Blocks as in esp_linear_forward. */
+/* dx += dy W. A row of dx depends on its row of dy alone, bit for bit. */
 void esp_linear_backward_input(float *dx, const float *dy, const float *w, size_t n_in,
                                size_t n_out, const esp_batch *batch);
 

@@ -8,9 +8,8 @@
 #include "espalier/mem.h"
 #include "espalier/traffic.h"
 
-/* A tile's G and F stay in the second-level cache while the samples go by, and its product is large
- * enough for BLAS to run at nine tenths of its speed. A panel is small beside a model and gives every
- * thread of a node something to do. */
+/* A tile's G and F stay in the second-level cache while the samples go by. A panel is small beside a model
+ * and gives every thread of a node something to do. */
 #define TILE_ROWS   ((size_t)64)
 #define TILE_COLS   ((size_t)256)
 #define TILE        (TILE_ROWS * TILE_COLS)

@@ -10,7 +10,7 @@
 #include "espalier/status.h"
 #include "espalier/tensor.h"
 #include "tensor/exp_impl.h"
-#include "tensor/gemm_impl.h"
+#include "tensor/blas_impl.h"
 #include "tensor/tile_impl.h"
 
 #define QUERY_BLOCK ((size_t)64)
@@ -107,7 +107,7 @@ static void probabilities(const scratch *s, const head *h, size_t i, size_t n_q,
     const esp_attention *a = h->a;
     size_t n = keys.to - keys.from;
 
-    esp_gemm(ESP_N, ESP_T, n_q, n, a->head_dim, a->scale, h->q + i * h->q_stride, h->q_stride,
+    esp_blas(ESP_N, ESP_T, n_q, n, a->head_dim, a->scale, h->q + i * h->q_stride, h->q_stride,
              h->k + keys.from * h->kv_stride, h->kv_stride, 0, s->p, n);
     for (size_t r = 0; r < n_q; r++) {
         span seen = seen_by(h, i + r);
@@ -144,7 +144,7 @@ static void head_forward(float *out, const scratch *s, const head *h)
         size_t n = keys.to - keys.from;
 
         probabilities(s, h, i, n_q, keys);
-        esp_gemm(ESP_N, ESP_N, n_q, h->a->head_dim, n, 1, s->p, n, h->v + keys.from * h->kv_stride,
+        esp_blas(ESP_N, ESP_N, n_q, h->a->head_dim, n, 1, s->p, n, h->v + keys.from * h->kv_stride,
                  h->kv_stride, 0, out + i * h->q_stride, h->q_stride);
     }
 }
@@ -202,16 +202,16 @@ static void head_backward(float *dq, float *dk, float *dv, const float *dout, co
         const float *douti = dout + i * qs;
 
         probabilities(s, h, i, n_q, keys);
-        esp_gemm(ESP_T, ESP_N, n, d, n_q, 1, s->p, n, douti, qs, 1, dv + at, kvs);
-        esp_gemm(ESP_N, ESP_T, n_q, n, d, 1, douti, qs, h->v + at, kvs, 0, s->dp, n);
+        esp_blas(ESP_T, ESP_N, n, d, n_q, 1, s->p, n, douti, qs, 1, dv + at, kvs);
+        esp_blas(ESP_N, ESP_T, n_q, n, d, 1, douti, qs, h->v + at, kvs, 0, s->dp, n);
         for (size_t r = 0; r < n_q; r++) {
             softmax_backward_row(s->dp + r * n, s->p + r * n, n);
         }
         for (size_t e = 0; s->bend && e < n_q * n; e++) {
             s->dp[e] *= s->bend[e];
         }
-        esp_gemm(ESP_N, ESP_N, n_q, d, n, scale, s->dp, n, h->k + at, kvs, 1, dq + i * qs, qs);
-        esp_gemm(ESP_T, ESP_N, n, d, n_q, scale, s->dp, n, h->q + i * qs, qs, 1, dk + at, kvs);
+        esp_blas(ESP_N, ESP_N, n_q, d, n, scale, s->dp, n, h->k + at, kvs, 1, dq + i * qs, qs);
+        esp_blas(ESP_T, ESP_N, n, d, n_q, scale, s->dp, n, h->q + i * qs, qs, 1, dk + at, kvs);
     }
 }
 

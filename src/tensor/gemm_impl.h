@@ -1,41 +1,82 @@
-/* gemm_impl.h - the one door to BLAS: C = alpha op(A) op(B) + beta C, row-major, on sizes.
+/* gemm_impl.h - products of f32 matrices whose numbers depend on nothing around them.
  *
- * Called for tiles from inside parallel loops; BLAS itself runs on one thread (esp_grid_init).
- * C [m, n], inner dimension k; ld* are the distances of rows.
+ * An element of C = A B is a chain of fused multiply-adds over the inner index, cut every ESP_INNER
+ * terms; the pieces are added in order. So its bits follow from its row of A and its column of B alone:
+ * not from the size of the product, the tiles it is cut into, the threads, nor the width of vectors.
+ * (BLAS promises none of this.) Only a row alone, as in decoding, goes to BLAS: see esp_gemv.
+ *
+ * Both operands are copied into panels first: runs of ESP_ROWS rows of A, of ESP_COLS columns of B, for
+ * each inner index. A micro-kernel holds a tile of C, ESP_ROWS x ESP_COLS, in vector registers.
  */
 #ifndef ESPALIER_GEMM_IMPL_H
 #define ESPALIER_GEMM_IMPL_H
 
-#include <cblas.h>
+#include <stdbool.h>
+#include <stddef.h>
 
-#include "espalier/mem.h"
+#include "espalier/tensor.h"
 
-#define ESP_N CblasNoTrans
-#define ESP_T CblasTrans
+/* Numbers in a vector of the processor. */
+#if defined __AVX512F__
+#define ESP_LANES ((size_t)16)
+#elif defined __AVX__
+#define ESP_LANES ((size_t)8)
+#else
+#define ESP_LANES ((size_t)4)
+#endif
 
-/* One row (decoding) goes to the product with a vector, which reads the matrix once and in place. */
-static inline void esp_gemv(CBLAS_TRANSPOSE op_b, size_t n, size_t k, float alpha, const float *a,
-                            const float *b, size_t ldb, float beta, float *c)
+#define ESP_ROWS  (ESP_LANES == 4 ? (size_t)4 : ESP_LANES / 2)
+#define ESP_COLS  (2 * ESP_LANES)
+#define ESP_INNER ((size_t)256)
+
+/* Columns of B that a thread packs at a time. */
+#define ESP_MOST_COLS ((size_t)512)
+
+/* Length of n rows or columns in whole panels of either kind. */
+#define ESP_PANELS(n) (((n) + ESP_COLS - 1) / ESP_COLS * ESP_COLS)
+
+/* Element (i, j) is number i * row + j * col of `at`; row or col is 1. */
+typedef struct esp_operand {
+    const void *at;
+    size_t row, col;
+    esp_dtype type;
+} esp_operand;
+
+/* The same of numbers that are written. */
+typedef struct esp_target {
+    float *at;
+    size_t row, col;
+} esp_target;
+
+static inline esp_operand esp_plain(const float *at, size_t width)
 {
-    if (op_b == CblasTrans) {
-        cblas_sgemv(CblasRowMajor, CblasNoTrans, esp_count(n), esp_count(k), alpha, b,
-                    esp_count(ldb), a, 1, beta, c, 1);
-    } else {
-        cblas_sgemv(CblasRowMajor, CblasTrans, esp_count(k), esp_count(n), alpha, b, esp_count(ldb),
-                    a, 1, beta, c, 1);
-    }
+    return (esp_operand){ at, width, 1, ESP_F32 };
 }
 
-static inline void esp_gemm(CBLAS_TRANSPOSE op_a, CBLAS_TRANSPOSE op_b, size_t m, size_t n,
-                            size_t k, float alpha, const float *a, size_t lda, const float *b,
-                            size_t ldb, float beta, float *c, size_t ldc)
+static inline esp_operand esp_transposed(esp_operand m)
 {
-    if (m == 1 && op_a == CblasNoTrans) {
-        esp_gemv(op_b, n, k, alpha, a, b, ldb, beta, c);
-        return;
-    }
-    cblas_sgemm(CblasRowMajor, op_a, op_b, esp_count(m), esp_count(n), esp_count(k), alpha, a,
-                esp_count(lda), b, esp_count(ldb), beta, c, esp_count(ldc));
+    return (esp_operand){ m.at, m.col, m.row, m.type };
 }
+
+/* C [m, n] = A [m, k] B [k, n], or C += A B. By all threads; not from inside a parallel region. */
+void esp_gemm(float *c, size_t width, bool add, esp_operand a, esp_operand b, size_t m, size_t n,
+              size_t k);
+
+/* The same by the calling thread alone; n up to ESP_MOST_COLS. */
+void esp_gemm_here(esp_target c, bool add, esp_operand a, esp_operand b, size_t m, size_t n,
+                   size_t k);
+
+/* Panels of a [m, k], k up to ESP_INNER; room for ESP_PANELS(m) * k numbers, missing rows are zero. */
+void esp_pack_rows(float *to, esp_operand a, size_t m, size_t k);
+
+/* Panels of b [k, n], likewise. */
+void esp_pack_cols(float *to, esp_operand b, size_t k, size_t n);
+
+/* C [m, n] = A B or C += A B of packed operands, by the calling thread. */
+void esp_multiply(esp_target c, bool add, const float *a, const float *b, size_t m, size_t n,
+                  size_t k);
+
+/* y [n] = B x or y += B x.  B [n, k] */
+void esp_gemv(float *y, const float *x, const float *b, bool add, size_t n, size_t k);
 
 #endif
