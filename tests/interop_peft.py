@@ -46,12 +46,13 @@ def read_samples(path, vocab):
         return [torch.tensor([[int(x) for x in line.split()]]) for line in f if line.strip()]
 
 
-def compare_weights(base, adapter, merged, scale):
+def compare_weights(base, adapter, merged, scale, modules, prefix):
     """Every merged weight is the base's plus scale B A, rounded to the base's type; F32 sums of products
-    may round a few times more."""
+    may round a few times more. Files may leave out the base model's prefix, adapters do not."""
     worst, adapted = 0.0, 0
     for name, w in base.items():
-        key = "base_model.model." + name.removesuffix(".weight")
+        module = name if name in modules else prefix + "." + name
+        key = "base_model.model." + module.removesuffix(".weight")
         got, want = merged[name], w.double()
         if key + ".lora_A.weight" in adapter:
             a, b = (adapter[key + ".lora_%s.weight" % x].double() for x in "AB")
@@ -69,11 +70,14 @@ def main(base_dir, adapter_dir, merged_dir, ids=None, loss=None):
     base = tensors(base_dir)
     dense = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32).eval()
     samples = read_samples(ids, dense.config.vocab_size)
+    modules = set(dense.state_dict())
     with torch.no_grad():
         plain = [dense(s).logits for s in samples]
         peft = PeftModel.from_pretrained(dense, adapter_dir).eval()
         config = peft.peft_config["default"]
-        compare_weights(base, tensors(adapter_dir), tensors(merged_dir), config.lora_alpha / config.r)
+        scale = config.lora_alpha / config.r
+        prefix = dense.base_model_prefix
+        compare_weights(base, tensors(adapter_dir), tensors(merged_dir), scale, modules, prefix)
         with_adapter = [peft(s).logits for s in samples]
         model = AutoModelForCausalLM.from_pretrained(merged_dir, dtype=torch.float32).eval()
         merged = [model(s).logits for s in samples]

@@ -378,6 +378,63 @@ static void test_reshape_to_heads_that_do_not_divide(void)
     CU_ASSERT_STRING_EQUAL(reshaped_type("{\"model_type\": \"qwen2\"}", 3), "qwen2");
 }
 
+/* ---- keys with more than one name ---------------------------------------------------------------- */
+
+/* Sizes of a small BLOOM that is cut. */
+static void cut_bloom(esp_model *to, const char *patch)
+{
+    esp_model m = shape_of(patch);
+    esp_layer_dims layer = { 2, 2, 192, 0 };
+    esp_dims dims = m.dims;
+
+    CU_ASSERT_EQUAL(m.dims.hidden, 64);
+    CU_ASSERT_EQUAL(m.dims.n_layers, 2);
+    CU_ASSERT_EQUAL(m.dims.layer[1].heads, 4);
+    dims.n_layers = 1;
+    dims.hidden = 48;
+    dims.layer = &layer;
+    esp_model_reshape(to, &m, &dims);
+    esp_model_free(&m);
+}
+
+/* What is read under one name is written under it, and under both where both are there. */
+static void test_synonyms(void)
+{
+    esp_model to;
+
+    cut_bloom(&to, "{\"model_type\": \"bloom\", \"hidden_size\": null, \"n_embed\": 64}");
+    CU_ASSERT_EQUAL(number(&to, "n_embed"), 48);
+    CU_ASSERT_EQUAL(number(&to, "num_hidden_layers"), 1);
+    CU_ASSERT_EQUAL(number(&to, "num_attention_heads"), 2);
+    CU_ASSERT_FALSE(json_is_integer(json_object_get(to.config, "hidden_size")));
+    CU_ASSERT_PTR_NULL(json_object_get(to.config, "n_layer"));
+    CU_ASSERT_PTR_NULL(json_object_get(to.config, "n_head"));
+    esp_model_free(&to);
+
+    cut_bloom(&to, "{\"model_type\": \"bloom\", \"n_embed\": 64, \"n_head\": 4, \"n_layer\": 2,"
+                   "\"num_attention_heads\": null, \"num_hidden_layers\": 2}");
+    CU_ASSERT_EQUAL(number(&to, "n_embed"), 48);
+    CU_ASSERT_EQUAL(number(&to, "hidden_size"), 48);
+    CU_ASSERT_EQUAL(number(&to, "n_layer"), 1);
+    CU_ASSERT_EQUAL(number(&to, "num_hidden_layers"), 1);
+    CU_ASSERT_EQUAL(number(&to, "n_head"), 2);
+    CU_ASSERT_FALSE(json_is_integer(json_object_get(to.config, "num_attention_heads")));
+    esp_model_free(&to);
+}
+
+static void test_synonyms_that_are_refused(void)
+{
+    check_refused("{\"model_type\": \"bloom\", \"n_layer\": 3}",
+                  "num_hidden_layers is 2, must be the same as n_layer");
+    check_refused("{\"model_type\": \"bloom\", \"num_attention_heads\": 0}",
+                  "num_attention_heads is 0, must be a whole number");
+    check_refused("{\"model_type\": \"bloom\", \"num_attention_heads\": null}",
+                  "n_head is missing, must be a whole number");
+    check_refused("{\"model_type\": \"opt\", \"ffn_dim\": 96, \"num_key_value_heads\": null,"
+                  "\"hidden_act\": null, \"word_embed_proj_dim\": 32}",
+                  "word_embed_proj_dim is 32, must be the same as hidden_size");
+}
+
 /* ---- cost ---------------------------------------------------------------------------------------- */
 
 static void test_parameters_of_known_models(void)
@@ -442,5 +499,7 @@ ESP_TEST_MAIN("config.json", { "plain values", test_plain_values }, { "defaults"
               { "reshape to equal layers", test_reshape_to_equal_layers },
               { "reshape to layers that differ", test_reshape_to_layers_that_differ },
               { "reshape to heads that do not divide", test_reshape_to_heads_that_do_not_divide },
+              { "synonyms", test_synonyms },
+              { "synonyms that are refused", test_synonyms_that_are_refused },
               { "parameters of known models", test_parameters_of_known_models },
               { "cost by hand", test_cost_by_hand })

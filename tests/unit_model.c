@@ -403,6 +403,154 @@ static void test_damaged_shards(void)
     check_refused(ESP_EFORMAT, "index.json: line ");
 }
 
+/* ---- names without the base model's prefix ------------------------------------------------------- */
+
+/* The golden model of a family, its tensors renamed as those of a base model saved alone. */
+static void fresh_bare(const char *golden, const char *prefix)
+{
+    char *from = esp_path(golden, "model.safetensors"), *to, *config;
+    size_t n = strlen(prefix);
+    esp_safetensors_writer w = { 0 };
+    esp_safetensors f;
+
+    free(dir);
+    dir = esp_test_dir("bare");
+    CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);
+    CU_ASSERT_EQUAL_FATAL(esp_safetensors_open(&f, from), ESP_OK);
+    for (size_t i = 0; i < f.n; i++) {
+        const esp_tensor_info *t = &f.tensors[i];
+
+        esp_safetensors_plan(&w, t->name + (strncmp(t->name, prefix, n) == 0 ? n : 0), t->dtype,
+                             t->n_dims, t->shape);
+    }
+    free(from);
+    to = esp_path(dir, "model.safetensors");
+    CU_ASSERT_EQUAL_FATAL(esp_safetensors_create(&w, to, MPI_COMM_WORLD), ESP_OK);
+    for (size_t i = 0; i < f.n; i++) {
+        CU_ASSERT_EQUAL(esp_safetensors_write(&w, i, 0, f.tensors[i].data, f.tensors[i].n_bytes),
+                        ESP_OK);
+    }
+    CU_ASSERT_EQUAL(esp_safetensors_finish(&w, ESP_OK, MPI_COMM_WORLD), ESP_OK);
+    esp_safetensors_close(&f);
+    free(to);
+    from = esp_path(golden, "config.json");
+    config = esp_path(dir, "config.json");
+    CU_ASSERT_EQUAL(esp_file_copy(config, from), ESP_OK);
+    free(from);
+    free(config);
+}
+
+typedef struct same_weights {
+    const esp_model *other;
+    bool same;
+} same_weights;
+
+static void compare_weight(void *ctx, size_t layer, int slot, const esp_weight *w)
+{
+    same_weights *s = ctx;
+    const esp_weight *o = esp_model_weight(s->other, layer, slot);
+    size_t n = esp_dtype_size(w->dtype) * w->rows;
+
+    s->same = s->same && o->rows == w->rows && o->cols == w->cols &&
+              memcmp(o->data, w->data, n * w->cols) == 0 && o->has_bias == w->has_bias &&
+              (!w->has_bias || memcmp(o->bias, w->bias, n) == 0);
+}
+
+static bool same_weights_in(const esp_model *a, const esp_model *b)
+{
+    same_weights s = { .other = b, .same = true };
+
+    esp_model_visit(a, compare_weight, &s);
+    return s.same;
+}
+
+/* No name in the files, nor in their index, has the prefix; modules have it whatever the files say. */
+static void check_names(const esp_model *m, const char *prefix)
+{
+    char *module = esp_model_tensor_name(m, 1, ESP_SLOT_BLOCK);
+    char *path = esp_path(m->dir, "model.safetensors.index.json"), *index = NULL;
+    char *quoted = esp_format("\"%s", prefix);
+    size_t n;
+
+    CU_ASSERT_EQUAL(strncmp(module, prefix, strlen(prefix)), 0);
+    for (size_t f = 0; f < m->n_files; f++) {
+        for (size_t i = 0; i < m->files[f].n; i++) {
+            CU_ASSERT_NOT_EQUAL(strncmp(m->files[f].tensors[i].name, prefix, strlen(prefix)), 0);
+        }
+    }
+    if (m->n_files > 1) {
+        CU_ASSERT_EQUAL_FATAL(esp_file_read(&index, &n, path), ESP_OK);
+        CU_ASSERT_PTR_NOT_NULL(strstr(index, module + strlen(prefix)));
+        CU_ASSERT_PTR_NULL(strstr(index, quoted));
+    }
+    free(module);
+    free(path);
+    free(index);
+    free(quoted);
+}
+
+static const struct {
+    const char *golden, *prefix;
+} bare_models[] = {
+    { "tests/golden", "model." },
+    { "tests/golden/qwen3", "model." },
+    { "tests/golden/phi3", "model." },
+    { "tests/golden/baichuan2-13b", "model." },
+    { "tests/golden/opt", "model." },
+    { "tests/golden/bloom", "transformer." },
+    { "tests/golden/gemma2", "model." },
+    { "tests/golden/chatglm2", "transformer." },
+    { "tests/golden/chatglm", "transformer." },
+};
+
+/* Every family is read with bare names, and written with them: in one file and in shards. */
+static void test_bare_names(void)
+{
+    for (size_t i = 0; i < sizeof bare_models / sizeof *bare_models; i++) {
+        const char *prefix = bare_models[i].prefix;
+        char *shards = esp_test_dir("bare-shards");
+        esp_model full, bare, again, shape;
+
+        fresh_bare(bare_models[i].golden, prefix);
+        CU_ASSERT_EQUAL_FATAL(esp_model_load(&full, bare_models[i].golden, MPI_COMM_WORLD), ESP_OK);
+        esp_log_init(ESP_LOG_NORMAL, true);
+        CU_ASSERT_EQUAL_FATAL(load(&bare), ESP_OK);
+        esp_log_init(ESP_LOG_QUIET, true);
+        CU_ASSERT_STRING_EQUAL(said, ""); /* no tensor is left out */
+        CU_ASSERT_FALSE(full.bare);
+        CU_ASSERT_TRUE(bare.bare);
+        check_names(&bare, prefix);
+        CU_ASSERT_TRUE(same_weights_in(&full, &bare));
+        esp_model_reshape(&shape, &bare, &bare.dims);
+        CU_ASSERT_EQUAL(
+            esp_model_save(shards, &shape, copy_rows, &bare, NULL, 9000, MPI_COMM_WORLD), ESP_OK);
+        CU_ASSERT_EQUAL_FATAL(esp_model_load(&again, shards, MPI_COMM_WORLD), ESP_OK);
+        CU_ASSERT(again.n_files > 1);
+        check_names(&again, prefix);
+        CU_ASSERT_TRUE(same_weights_in(&full, &again));
+        esp_model_free(&full);
+        esp_model_free(&bare);
+        esp_model_free(&again);
+        esp_model_free(&shape);
+        CU_ASSERT_EQUAL(esp_remove(shards), ESP_OK);
+        free(shards);
+    }
+}
+
+/* Layers that config.json does not ask for are told under their bare names, a missing tensor as well. */
+static void test_bare_names_of_no_use(void)
+{
+    fresh_bare("tests/golden/bloom", "transformer.");
+    set_config("n_layer", json_integer(1));
+    esp_log_init(ESP_LOG_NORMAL, true);
+    check_loads();
+    esp_log_init(ESP_LOG_QUIET, true);
+    CU_ASSERT_PTR_NOT_NULL(strstr(said, "12 tensors are not part of a bloom model"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(said, "the first is h.1."));
+    substitute("model.safetensors", "ln_f.weight", "ln_g.weight");
+    check_refused(ESP_EFORMAT, "tensor ln_f.weight is missing");
+}
+
 static void test_random_models_that_cannot_be(void)
 {
     esp_synth_options o = tiny;
@@ -464,5 +612,6 @@ ESP_TEST_MAIN("model", { "weights and names", test_weights_and_names },
               { "shapes that do not fit", test_shapes_that_do_not_fit },
               { "types that do not fit", test_types_that_do_not_fit },
               { "damaged files", test_damaged_files }, { "damaged shards", test_damaged_shards },
-              { "families", test_families },
+              { "bare names", test_bare_names },
+              { "bare names of no use", test_bare_names_of_no_use }, { "families", test_families },
               { "random models that cannot be", test_random_models_that_cannot_be })

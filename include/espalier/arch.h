@@ -109,6 +109,11 @@ typedef struct esp_config_keys {
     const char *prefix_start, *prefix_mask[2]; /* ids of an esp_prefix_rule; NULL: no prefixes */
 } esp_config_keys;
 
+/* Another name that clients take for a key of config.json. */
+typedef struct esp_config_synonym {
+    const char *key, *other;
+} esp_config_synonym;
+
 /* A flag of config.json that only counts with one value. */
 typedef struct esp_config_flag {
     const char *key;
@@ -130,6 +135,8 @@ typedef struct esp_arch {
     const char *normal_head_key; /* a key of config.json with which the head's rows are normalised;
                                     NULL: none */
     const esp_config_keys *keys;
+    const esp_config_synonym *synonyms; /* [n_synonyms] of keys */
+    size_t n_synonyms;
     const esp_config_flag *flags; /* [n_flags] */
     size_t n_flags;
     bool tied; /* where config.json does not say tie_word_embeddings */
@@ -161,6 +168,10 @@ const esp_arch *esp_arch_at(size_t i);
 
 /* Supported model types, "llama, mistral, ...", for messages. Local. */
 const char *esp_arch_list(void);
+
+/* Characters of the prefix that the base model has in the class with a head ("model.", the first part of
+ * the embedding's name), and that files saved from the base model alone leave out. Local. */
+size_t esp_arch_base(const esp_arch *a);
 
 /* Last part of the tensor name, as target lists say it: "q_proj". Borrowed. Local. */
 const char *esp_slot_role(const esp_slot *s);

@@ -58,6 +58,7 @@ typedef struct esp_model {
     esp_weight *block;      /* [n_layers * (n_slots - ESP_SLOT_BLOCK)] owned         */
     esp_safetensors *files; /* [n_files] owned                                       */
     size_t n_files;
+    bool bare;      /* the files leave out the family's base prefix, see esp_arch_base */
     json_t *config; /* config.json as read; owned                            */
     char *dir;      /* owned                                                 */
 } esp_model;
@@ -71,7 +72,8 @@ typedef struct esp_model {
 esp_status esp_model_shape(esp_model *m, const char *dir);
 
 /* The same and the weights: model.safetensors, else an index with shards, each tensor's shape checked
- * against config.json. Tensors that no weight takes are told in one line, not refused (a tied
+ * against config.json. Files saved from the base model alone ("h.0.mlp..." of a BLOOM) are taken as they
+ * are, and written again so. Tensors that no weight takes are told in one line, not refused (a tied
  * model's own head and old rotary buffers not even told). Every rank maps for itself; statuses are
  * agreed, *m is {0} after a failure. Collective on comm. */
 esp_status esp_model_load(esp_model *m, const char *dir, MPI_Comm comm);
@@ -81,7 +83,8 @@ void esp_model_free(esp_model *m); /* safe twice and on {0} */
  * embedding. Borrowed. Local. */
 const esp_weight *esp_model_weight(const esp_model *m, size_t layer, int slot);
 
-/* Full tensor name without ".weight" / ".bias"; the caller frees. Local. */
+/* Full name of a tensor's module, without ".weight" / ".bias", as clients and PEFT name it whatever the
+ * files leave out; the caller frees. Local. */
 char *esp_model_tensor_name(const esp_model *m, size_t layer, int slot);
 
 /* Elements of a width in a layer (any layer for widths of the whole model). Local. */

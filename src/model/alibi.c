@@ -44,7 +44,7 @@ static void make_room(esp_model *m)
 
 esp_status esp_alibi_read(esp_model *m, const esp_config_part *c)
 {
-    const esp_config_part own = { c->where, esp_config_get(c, ESP_OWN_KEY) };
+    const esp_config_part own = { .where = c->where, .json = esp_config_get(c, ESP_OWN_KEY) };
     const json_t *lists = esp_config_get(&own, KEY);
 
     if (!m->arch->alibi) {

@@ -31,6 +31,11 @@ const char *esp_arch_list(void)
     return "llama, mistral, qwen2, qwen3, phi3, baichuan, opt, bloom, gemma2, chatglm";
 }
 
+size_t esp_arch_base(const esp_arch *a)
+{
+    return strcspn(a->slots[ESP_SLOT_EMBED].name, ".") + 1;
+}
+
 const char *esp_slot_role(const esp_slot *s)
 {
     const char *dot = strrchr(s->name, '.');

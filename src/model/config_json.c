@@ -43,9 +43,38 @@ static const char *plain_name(const struct layer_key *key, const esp_config_keys
 
 /* ---- values ------------------------------------------------------------------------------------ */
 
+static bool has(const json_t *object, const char *key)
+{
+    const json_t *v = json_object_get(object, key);
+
+    return v && !json_is_null(v);
+}
+
+/* Number i of the other names of a key, NULL after the last. */
+static const char *synonym(const esp_arch *arch, const char *key, size_t i)
+{
+    for (size_t k = 0; arch && k < arch->n_synonyms; k++) {
+        if (strcmp(arch->synonyms[k].key, key) == 0 && i-- == 0) {
+            return arch->synonyms[k].other;
+        }
+    }
+    return NULL;
+}
+
+/* The name that the file has for a key; the key itself where it has none. */
+static const char *name_of(const esp_config_part *c, const char *key)
+{
+    const char *name = key;
+
+    for (size_t i = 0; name && !has(c->json, name); i++) {
+        name = synonym(c->arch, key, i);
+    }
+    return name ? name : key;
+}
+
 const json_t *esp_config_get(const esp_config_part *c, const char *key)
 {
-    const json_t *v = json_object_get(c->json, key);
+    const json_t *v = json_object_get(c->json, name_of(c, key));
 
     return json_is_null(v) ? NULL : v;
 }
@@ -55,8 +84,8 @@ esp_status esp_config_refuse(const esp_config_part *c, const char *key, const ch
     const json_t *v = esp_config_get(c, key);
     char *value = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
 
-    esp_fail(ESP_EFORMAT, "%s: %s is %.200s, must be %s", c->where, key, value ? value : "missing",
-             must_be);
+    esp_fail(ESP_EFORMAT, "%s: %s is %.200s, must be %s", c->where, name_of(c, key),
+             value ? value : "missing", must_be);
     free(value);
     return ESP_EFORMAT;
 }
@@ -146,7 +175,7 @@ static esp_status read_prefix_rule(esp_prefix_rule *rule, const esp_config_part 
 static esp_status read_layer_sizes(esp_dims *d, const esp_config_part *c,
                                    const struct layer_key *key, size_t plain)
 {
-    esp_config_part own = { c->where, esp_config_get(c, ESP_OWN_KEY) };
+    esp_config_part own = { .where = c->where, .json = esp_config_get(c, ESP_OWN_KEY) };
     const json_t *list = esp_config_get(&own, key->name);
 
     if (list && json_array_size(list) != d->n_layers) {
@@ -325,6 +354,24 @@ static esp_status check_activation(const esp_config_part *c, const esp_arch *arc
     return v ? esp_config_refuse(c, key, must_be) : ESP_OK;
 }
 
+/* A file that has a size under two names says the same twice. */
+static esp_status check_synonyms(const esp_config_part *c, const esp_arch *arch)
+{
+    const esp_config_part plain = { .where = c->where, .json = c->json };
+
+    for (size_t i = 0; i < arch->n_synonyms; i++) {
+        const esp_config_synonym *s = &arch->synonyms[i];
+        const json_t *v = esp_config_get(c, s->key), *other = esp_config_get(&plain, s->other);
+        char must_be[128];
+
+        if (other && !json_equal(v, other)) {
+            snprintf(must_be, sizeof must_be, "the same as %s", name_of(c, s->key));
+            return esp_config_refuse(&plain, s->other, must_be);
+        }
+    }
+    return ESP_OK;
+}
+
 static esp_status check_flags(const esp_config_part *c, const esp_arch *arch)
 {
     for (size_t i = 0; i < arch->n_flags; i++) {
@@ -395,9 +442,11 @@ static esp_status check_bias_flags(const esp_config_part *c)
 
 esp_status esp_config_read(esp_model *m, const char *path)
 {
-    const esp_config_part c = { path, m->config };
+    esp_config_part c = { .where = path, .json = m->config };
 
     ESP_TRY(read_arch(&m->arch, &c));
+    c.arch = m->arch;
+    ESP_TRY(check_synonyms(&c, m->arch));
     ESP_TRY(check_activation(&c, m->arch));
     ESP_TRY(check_flags(&c, m->arch));
     ESP_TRY(read_dims(&m->dims, &c, m->arch));
@@ -436,16 +485,28 @@ bool esp_config_has_bias(const esp_model *m, int slot)
 
 /* ---- writing ----------------------------------------------------------------------------------- */
 
-static void put_size(json_t *object, const char *key, size_t v)
+/* Under the names that config has for the key, else under the key itself. */
+static void put_size(json_t *config, const esp_arch *arch, const char *key, size_t v)
 {
-    json_object_set_new(object, key, json_integer((json_int_t)v));
+    const esp_config_part c = { .json = config, .arch = arch };
+    json_t *size = json_integer((json_int_t)v);
+    const char *other;
+
+    json_object_set(config, name_of(&c, key), size);
+    for (size_t i = 0; (other = synonym(arch, key, i)); i++) {
+        if (has(config, other)) {
+            json_object_set(config, other, size);
+        }
+    }
+    json_decref(size);
 }
 
 /* Sets the plain key to the largest size; where layers differ, or the family has no key for it and
  * means another size (0: none), adds the list to own. */
 static void write_layer_sizes(json_t *config, json_t *own, const struct layer_key *key,
-                              const char *plain, size_t meant, const esp_dims *d)
+                              const esp_arch *arch, size_t meant, const esp_dims *d)
 {
+    const char *plain = plain_name(key, arch->keys);
     size_t first = *layer_size(key, &d->layer[0]), largest = first;
     bool alike = true;
     json_t *list = json_array();
@@ -458,7 +519,7 @@ static void write_layer_sizes(json_t *config, json_t *own, const struct layer_ke
         json_array_append_new(list, json_integer((json_int_t)size));
     }
     if (plain) {
-        put_size(config, plain, largest);
+        put_size(config, arch, plain, largest);
     }
     if (!alike || (!plain && meant && first != meant)) {
         json_object_set(own, key->name, list);
@@ -514,15 +575,14 @@ void esp_config_write(json_t *config, const esp_arch *arch, const esp_dims *d)
     const esp_config_keys *keys = arch->keys;
     json_t *own = json_object();
 
-    put_size(config, keys->hidden, d->hidden);
-    put_size(config, keys->layers, d->n_layers);
-    put_size(config, keys->head_dim, d->head_dim);
-    put_size(config, keys->vocab, d->vocab);
+    put_size(config, arch, keys->hidden, d->hidden);
+    put_size(config, arch, keys->layers, d->n_layers);
+    put_size(config, arch, keys->head_dim, d->head_dim);
+    put_size(config, arch, keys->vocab, d->vocab);
     for (size_t i = 0; i < N_LAYER_KEYS; i++) {
         size_t meant[N_LAYER_KEYS] = { 0, 0, 4 * d->hidden };
 
-        write_layer_sizes(config, own, &layer_keys[i], plain_name(&layer_keys[i], keys), meant[i],
-                          d);
+        write_layer_sizes(config, own, &layer_keys[i], arch, meant[i], d);
     }
     if (json_object_size(own) > 0) {
         json_object_set(config, ESP_OWN_KEY, own);

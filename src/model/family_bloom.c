@@ -10,6 +10,12 @@ static const esp_config_keys bloom_keys = { .hidden = "hidden_size",
                                             .norm_eps = "layer_norm_epsilon",
                                             .eps = 1e-5 };
 
+static const esp_config_synonym bloom_synonyms[] = {
+    { "hidden_size", "n_embed" },
+    { "n_layer", "num_hidden_layers" },
+    { "n_head", "num_attention_heads" },
+};
+
 static const esp_config_flag bloom_flags[] = {
     { "apply_residual_connection_post_layernorm", false, false },
 };
@@ -60,6 +66,8 @@ static const esp_op bloom_ops[] = {
 const esp_arch esp_bloom_family = { .model_type = "bloom",
                                     .architecture = "BloomForCausalLM",
                                     .keys = &bloom_keys,
+                                    .synonyms = bloom_synonyms,
+                                    .n_synonyms = COUNT(bloom_synonyms),
                                     .flags = bloom_flags,
                                     .n_flags = COUNT(bloom_flags),
                                     .tied = true,

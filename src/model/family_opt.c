@@ -11,6 +11,9 @@ static const esp_config_keys opt_keys = { .hidden = "hidden_size",
                                           .eps = 1e-5,
                                           .activation = "activation_function" };
 
+/* Of an embedding without a projection. */
+static const esp_config_synonym opt_synonyms[] = { { "hidden_size", "word_embed_proj_dim" } };
+
 /* The variants of 350M parameters (norms after the sums) and of Galactica (no biases) are others. */
 static const esp_config_flag opt_flags[] = {
     { "do_layer_norm_before", true, true },
@@ -59,6 +62,8 @@ static const esp_op opt_ops[] = {
 const esp_arch esp_opt_family = { .model_type = "opt",
                                   .architecture = "OPTForCausalLM",
                                   .keys = &opt_keys,
+                                  .synonyms = opt_synonyms,
+                                  .n_synonyms = COUNT(opt_synonyms),
                                   .flags = opt_flags,
                                   .n_flags = COUNT(opt_flags),
                                   .tied = true,

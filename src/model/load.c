@@ -116,6 +116,23 @@ static size_t file_of(const esp_model *m, const places *p, const char *tensor)
     return i;
 }
 
+static const esp_tensor_info *find_tensor(const esp_model *m, const places *p, const char *name)
+{
+    size_t i = file_of(m, p, name);
+
+    return i < m->n_files ? esp_safetensors_find(&m->files[i], name) : NULL;
+}
+
+/* Which names the files have, by that of the embedding. */
+static void find_prefix(esp_model *m, const places *p)
+{
+    const esp_tensor_ref embed = { .layer = ESP_NO_LAYER, .slot = ESP_SLOT_EMBED };
+    char *full = esp_tensor_ref_name(m, &embed);
+
+    m->bare = !find_tensor(m, p, full) && find_tensor(m, p, full + esp_arch_base(m->arch));
+    free(full);
+}
+
 static esp_status missing(const esp_model *m, const esp_tensor_ref *t, const char *where,
                           const char *name)
 {
@@ -175,7 +192,7 @@ static esp_status map_tensor(esp_model *m, const places *p, const esp_tensor_ref
 {
     size_t i = file_of(m, p, name);
     const char *file = i < m->n_files ? p->names[i] : m->dir;
-    const esp_tensor_info *info = i < m->n_files ? esp_safetensors_find(&m->files[i], name) : NULL;
+    const esp_tensor_info *info = find_tensor(m, p, name);
     esp_weight *w = esp_model_weight_at(m, t->layer, t->slot);
 
     if (!info) {
@@ -200,10 +217,11 @@ static void tell_unused(const esp_model *m, json_t *used)
     size_t n = 0;
 
     if (m->tied) {
-        char *head = esp_format("%s.weight", m->arch->slots[ESP_SLOT_HEAD].name);
+        const esp_tensor_ref head = { .layer = ESP_NO_LAYER, .slot = ESP_SLOT_HEAD };
+        char *name = esp_tensor_ref_name(m, &head);
 
-        json_object_set_new(used, head, json_true());
-        free(head);
+        json_object_set_new(used, name, json_true());
+        free(name);
     }
     for (size_t i = 0; i < m->n_files; i++) {
         for (size_t k = 0; k < m->files[i].n; k++) {
@@ -252,6 +270,7 @@ static esp_status load(esp_model *m, const char *dir)
     ESP_TRY(esp_model_shape(m, dir));
     st = open_files(m, &p);
     if (st == ESP_OK) {
+        find_prefix(m, &p);
         st = map_tensors(m, &p);
     }
     for (size_t i = 0; i < m->n_files; i++) {

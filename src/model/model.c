@@ -240,7 +240,9 @@ esp_tensor_ref *esp_model_tensors(size_t *n, const esp_model *m)
 char *esp_tensor_ref_name(const esp_model *m, const esp_tensor_ref *t)
 {
     char *stem = esp_model_tensor_name(m, t->layer, t->slot);
-    char *name = esp_format("%s.%s", stem, t->bias ? "bias" : "weight");
+    size_t n = m->bare ? esp_arch_base(m->arch) : 0;
+    size_t from = strncmp(stem, m->arch->slots[ESP_SLOT_EMBED].name, n) == 0 ? n : 0;
+    char *name = esp_format("%s.%s", stem + from, t->bias ? "bias" : "weight");
 
     free(stem);
     return name;

@@ -33,9 +33,10 @@ void esp_config_write(json_t *config, const esp_arch *arch, const esp_dims *dims
 typedef struct esp_config_part {
     const char *where; /* "DIR/config.json" or "DIR/config.json: rope_scaling", for messages */
     const json_t *json;
+    const esp_arch *arch; /* whose synonyms its keys may have; NULL: none */
 } esp_config_part;
 
-/* The value of a key, NULL when it is missing or null. Borrowed. Local. */
+/* The value of a key or of a synonym of it, NULL when it is missing or null. Borrowed. Local. */
 const json_t *esp_config_get(const esp_config_part *c, const char *key);
 
 /* "WHERE: KEY is VALUE, must be WHAT"; ESP_EFORMAT. Local. */
@@ -70,7 +71,7 @@ typedef struct esp_tensor_ref {
 /* All tensors in file order, bias after weight; the caller frees the array. Local. */
 esp_tensor_ref *esp_model_tensors(size_t *n, const esp_model *m);
 
-/* Full name, ".weight" or ".bias" included; the caller frees. Local. */
+/* Name in the files, ".weight" or ".bias" included; the caller frees. Local. */
 char *esp_tensor_ref_name(const esp_model *m, const esp_tensor_ref *t);
 
 /* Bytes of a row (of an element where there is one dimension). Local. */

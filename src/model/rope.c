@@ -87,7 +87,7 @@ esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t n_c
     const char *key = esp_config_get(c, "rope_parameters") ? "rope_parameters" : "rope_scaling";
     const json_t *object = esp_config_get(c, key);
     char *where = esp_format("%s: %s", c->where, key);
-    const esp_config_part part = { where, object };
+    const esp_config_part part = { .where = where, .json = object };
     const esp_config_part *holder = esp_config_get(&part, "rope_theta") ? &part : c;
     size_t n = n_channels / 2;
     double theta, ratio;

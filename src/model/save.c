@@ -52,6 +52,7 @@ void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dim
                        .bos = from->bos,
                        .eos = from->eos,
                        .dtype = from->dtype,
+                       .bare = from->bare,
                        .config = json_deep_copy(from->config),
                        .dir = esp_strdup(from->dir) };
     to->dims.layer = copy_of(dims->layer, dims->n_layers, sizeof *dims->layer);

@@ -152,7 +152,7 @@ def sizes_of(config):
     def first(*keys):
         return next(config[k] for k in keys if config.get(k))
 
-    hidden, heads = config["hidden_size"], first("num_attention_heads", "n_head")
+    hidden, heads = first("hidden_size", "n_embed"), first("num_attention_heads", "n_head")
     return Sizes(
         layers=first("num_hidden_layers", "num_layers", "n_layer"),
         hidden=hidden,
