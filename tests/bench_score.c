@@ -1,6 +1,5 @@
 /* bench_score.c - importance from 10 samples of 64 tokens. */
-#include "bench.h"
-#include "espalier/importance.h"
+#include "bench_work.h"
 
 enum { SAMPLES = 10, LENGTH = 64 };
 
@@ -13,24 +12,12 @@ static size_t local_tokens(const esp_grid *grid)
 static void score(const char *what, unsigned criteria, const esp_model *m, const esp_groups *g,
                   const esp_samples *samples, const esp_grid *grid)
 {
-    const esp_importance_options o = { .criteria = criteria,
-                                       .aggregations = 1u << ESP_SUM,
-                                       .units = 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP };
     bench_run runs[BENCH_REPEATS];
     double peak = 0;
 
     for (int i = 0; i < BENCH_REPEATS; i++) {
-        esp_scores s;
-        double began, seconds;
-
-        ESP_MPI(MPI_Barrier(grid->world));
-        began = esp_now();
-        ESP_REQUIRE(esp_importance_estimate(&s, m, g, samples, &o, grid) == ESP_OK);
-        seconds = esp_now() - began;
+        bench_score(&runs[i], criteria, m, g, samples, grid);
         peak = i == 0 ? bench_peak(grid) : peak; /* before the reference needs memory */
-        runs[i].tok_per_second = (double)s.n_tok / seconds;
-        runs[i].flops_per_second = s.flops / seconds;
-        esp_scores_free(&s);
         runs[i].sgemm = bench_sgemm(m, local_tokens(grid), (bench_mix){ 2, 1, 1 }, grid);
     }
     bench_print(what, runs, BENCH_REPEATS, peak, grid);
