@@ -123,12 +123,14 @@ static void test_sent(void)
         esp_sent(ESP_SENT_ACTIVATIONS, ESP_MOVES_TO_ONE, 64, MPI_COMM_WORLD);
     }
     esp_sent(ESP_SENT_VALUES, ESP_MOVES_TWICE, 64, MPI_COMM_SELF);
+    esp_waited(esp_now() - 2);
     t = esp_traffic_now();
     CU_ASSERT_DOUBLE_EQUAL(t.bytes[ESP_SENT_PANELS] - then.bytes[ESP_SENT_PANELS], 1200 * share,
                            1e-9);
     t = esp_traffic_since(&then, MPI_COMM_WORLD);
     CU_ASSERT_DOUBLE_EQUAL(t.bytes[ESP_SENT_PANELS], 1200.0 * (size - 1), 1e-9);
     CU_ASSERT_DOUBLE_EQUAL(t.bytes[ESP_SENT_GRADIENTS], 4800.0 * (size - 1), 1e-9);
+    CU_ASSERT(t.waited >= 2 * size && t.waited < 2 * size + 1);
     CU_ASSERT_EQUAL(t.bytes[ESP_SENT_ACTIVATIONS], size > 1 ? 64 : 0);
     CU_ASSERT_EQUAL(t.bytes[ESP_SENT_VALUES], 0);
     CU_ASSERT_EQUAL(t.bytes[ESP_SENT_SUMS], 0);

@@ -6,6 +6,7 @@
 
 #include "espalier/file.h"
 #include "espalier/rng.h"
+#include "recover/writer_impl.h"
 #include "test.h"
 
 #define SETTINGS "0123456789abcdef0123456789abcdef"
@@ -259,6 +260,63 @@ static void test_damage(void)
     esp_grid_free(&all);
 }
 
+/* A run that is killed when all is written but nothing is final leaves the file before. */
+static void test_killed(void)
+{
+    esp_training t = training_at(8);
+    esp_checkpoint c;
+    uint64_t digest;
+    esp_params p;
+    esp_grid all;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("killed", &all);
+    save(dir, 7, KEEP, &all);
+    make_params(&p, 8, &all);
+    c = checkpoint_of(dir, KEEP, &p, &all);
+    CU_ASSERT_EQUAL(esp_checkpoint_begin(&c, &t), ESP_OK);
+    expect(dir, 7, &all);
+    CU_ASSERT_EQUAL(esp_writer_join(c.writer, &digest), ESP_OK);
+    MPI_Barrier(all.world);
+    CU_ASSERT_EQUAL(files_in(dir), 2);
+    expect(dir, 7, &all);
+    save(dir, 8, KEEP, &all);
+    expect(dir, 8, &all);
+    CU_ASSERT_EQUAL(files_in(dir), 2);
+    esp_params_free(&p);
+    free(dir);
+    esp_grid_free(&all);
+}
+
+/* The file goes away under the hands of the last rank: all hear of it, and the one before stays. */
+static void test_lost(void)
+{
+    char *dir, *part;
+    esp_checkpoint c;
+    esp_params p;
+    esp_grid all;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("lost", &all);
+    part = esp_format("%s/step-000008.h5.part", dir);
+    save(dir, 7, KEEP, &all);
+    make_params(&p, 8, &all);
+    c = checkpoint_of(dir, KEEP, &p, &all);
+    c.at = training_at(8);
+    c.writer = esp_writer_start(all.rank == all.size - 1 ? "/nowhere/file" : part,
+                                (const uint64_t[ESP_N_VECTORS]){ 0 }, &p);
+    CU_ASSERT_EQUAL(esp_checkpoint_finish(&c), ESP_EIO);
+    CU_ASSERT_PTR_NULL(c.writer);
+    MPI_Barrier(all.world);
+    CU_ASSERT_EQUAL(files_in(dir), 1);
+    expect(dir, 7, &all);
+    esp_params_free(&p);
+    free(part);
+    free(dir);
+    esp_grid_free(&all);
+}
+
 static void test_settings(void)
 {
     esp_checkpoint c;
@@ -306,5 +364,6 @@ static void test_no_folder(void)
 ESP_TEST_MAIN("checkpoint", { "saved by all, loaded by fewer", test_fewer_ranks },
               { "the newest stay", test_newest_stay },
               { "damaged files are passed over", test_damage },
+              { "killed before the end", test_killed }, { "lost while written", test_lost },
               { "other settings are refused", test_settings },
               { "no folder to write into", test_no_folder })

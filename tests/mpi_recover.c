@@ -1,7 +1,11 @@
 /* mpi_recover.c - the same training on any number of ranks, stopped and resumed or not. */
 #include "espalier/recover.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+
 #include "espalier/file.h"
+#include "espalier/traffic.h"
 #include "small.h"
 
 enum { MAX_STEPS = 32 };
@@ -29,15 +33,29 @@ typedef struct training {
     esp_recover_options options;
     const shape *shape;
     const esp_grid *grid;
-    float noise;       /* of what is added to the first values */
-    size_t stop_after; /* the last rank asks to stop in this step; 0: never */
+    float noise;        /* of what is added to the first values */
+    size_t piece_limit; /* numbers of a piece; 0: as it is */
+    size_t stop_after;  /* the last rank asks to stop in this step; 0: never */
+    size_t full_after;  /* the last rank's disk is full from this step on; 0: never */
     volatile int stop;
     size_t first, last; /* steps reported */
     double loss[MAX_STEPS + 1], validation[MAX_STEPS + 1];
     esp_recover_result result;
-    float *value; /* [n] after the training; owned */
-    size_t n;
+    esp_traffic sent; /* by all ranks */
+    float *value;     /* [n] after the training; owned */
+    size_t n, n_own;
 } training;
+
+/* Files of this process may have so many bytes. */
+static void limit_files(rlim_t n)
+{
+    struct rlimit limit;
+
+    signal(SIGXFSZ, SIG_IGN); /* writing fails instead */
+    ESP_REQUIRE(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+    limit.rlim_cur = n < limit.rlim_max ? n : limit.rlim_max;
+    ESP_REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+}
 
 static void report(void *ctx, size_t step, size_t steps, double loss, double lr, double grad_norm,
                    double validation_loss)
@@ -52,6 +70,9 @@ static void report(void *ctx, size_t step, size_t steps, double loss, double lr,
     t->validation[step] = validation_loss;
     /* asked for between two steps, so seen in the next */
     t->stop = step + 1 == t->stop_after && t->grid->rank == t->grid->size - 1;
+    if (step == t->full_after && t->grid->rank == t->grid->size - 1) {
+        limit_files(16384); /* less than any checkpoint here */
+    }
 }
 
 static esp_recover_options options(esp_method method, const char *dir)
@@ -93,6 +114,7 @@ static void add_noise(esp_params *p, float noise)
 static esp_status train(training *t)
 {
     esp_samples samples = small_samples(47, 30, t->shape->vocab);
+    esp_traffic then = esp_traffic_now();
     esp_adapter adapter;
     esp_params params;
     esp_status st;
@@ -101,11 +123,14 @@ static esp_status train(training *t)
     small_init(&s, t->shape, ESP_BF16);
     esp_recover_prepare(&params, &adapter, &s.model, &t->options);
     add_noise(&params, t->noise);
+    params.piece_limit = t->piece_limit;
     t->first = t->last = 0;
     t->stop = 0;
     st = esp_recover(&params, &t->result, &s.model, &adapter, &samples, &t->options, report, t,
                      &t->stop, t->grid);
+    t->sent = esp_traffic_since(&then, t->grid->world);
     t->n = params.n;
+    t->n_own = params.n_own;
     t->value = params.value;
     params.value = NULL;
     esp_params_free(&params);
@@ -192,6 +217,143 @@ static void test_ranks(void)
         check_grids(ESP_METHOD_LORA, &shapes[i]);
         check_grids(ESP_METHOD_FULL, &shapes[i]);
     }
+}
+
+/* What ranks keep and send is as stated, with pieces of any size. */
+static void check_shares(esp_method method, size_t piece_limit, const esp_grid *all)
+{
+    char *dir = fresh_dir("shares", false, all);
+    double moved, own[2];
+    training t;
+
+    make_training(&t, method, &shapes[0], dir, all);
+    t.piece_limit = piece_limit;
+    CU_ASSERT_EQUAL(train(&t), ESP_OK);
+    moved = 4.0 * (double)t.n * (all->size - 1);
+    CU_ASSERT_DOUBLE_EQUAL(t.sent.bytes[ESP_SENT_GRADIENTS], 12 * moved, 1);
+    CU_ASSERT_DOUBLE_EQUAL(t.sent.bytes[ESP_SENT_VALUES], 13 * moved, 1); /* and the best ones */
+    CU_ASSERT(t.result.wait_share >= 0 && t.result.wait_share <= 1);
+    own[0] = own[1] = (double)t.n_own;
+    MPI_Allreduce(MPI_IN_PLACE, &own[0], 1, MPI_DOUBLE, MPI_SUM, all->world);
+    MPI_Allreduce(MPI_IN_PLACE, &own[1], 1, MPI_DOUBLE, MPI_MAX, all->world);
+    CU_ASSERT_EQUAL(own[0], t.n);
+    CU_ASSERT(piece_limit ||
+              own[1] <= (double)t.n / all->size + 5.0 * ESP_SHARE_BLOCK); /* 5 stages */
+    free(t.value);
+    free(dir);
+}
+
+static void test_shares(void)
+{
+    esp_grid all;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    check_shares(ESP_METHOD_LORA, 0, &all);
+    check_shares(ESP_METHOD_FULL, 0, &all);
+    check_shares(ESP_METHOD_FULL, 1500, &all);
+    esp_grid_free(&all);
+}
+
+/* The cut into pieces does not change what is computed; only the norm is summed in another order. */
+static void test_pieces(void)
+{
+    training whole, pieces;
+    esp_grid all;
+    char *a, *b;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    a = fresh_dir("whole-stages", false, &all);
+    b = fresh_dir("pieces", false, &all);
+    make_training(&whole, ESP_METHOD_FULL, &shapes[0], a, &all);
+    make_training(&pieces, ESP_METHOD_FULL, &shapes[0], b, &all);
+    pieces.piece_limit = 700;
+    CU_ASSERT_EQUAL(train(&whole), ESP_OK);
+    CU_ASSERT_EQUAL(train(&pieces), ESP_OK);
+    compare_losses(&pieces, &whole, 1, 1e-5);
+    free(whole.value);
+    free(pieces.value);
+    free(a);
+    free(b);
+    esp_grid_free(&all);
+}
+
+static void remove_steps(const char *dir, size_t first, size_t last, const esp_grid *all)
+{
+    for (size_t step = first; all->rank == 0 && step <= last; step++) {
+        char *path = esp_format("%s/step-%06zu.h5", dir, step);
+
+        CU_ASSERT(esp_file_exists(path));
+        CU_ASSERT_EQUAL(esp_remove(path), ESP_OK);
+        free(path);
+    }
+    MPI_Barrier(all->world);
+}
+
+/* Files written while the next step is computed hold the step that they are named after. */
+static void check_saving(esp_method method, const esp_grid *all)
+{
+    char *a = fresh_dir("seldom", false, all), *b = fresh_dir("often", false, all);
+    training seldom, often, resumed;
+
+    make_training(&seldom, method, &shapes[0], a, all);
+    make_training(&often, method, &shapes[0], b, all);
+    seldom.options.save_every = 0;
+    often.options.save_every = 1;
+    often.options.keep = 12;
+    resumed = often;
+    CU_ASSERT_EQUAL(train(&seldom), ESP_OK);
+    CU_ASSERT_EQUAL(train(&often), ESP_OK);
+    CU_ASSERT(often.result.save_seconds > 0);
+    CU_ASSERT(memcmp(often.value, seldom.value, seldom.n * sizeof(float)) == 0);
+    remove_steps(b, 6, 12, all);
+    CU_ASSERT_EQUAL(train(&resumed), ESP_OK);
+    CU_ASSERT_EQUAL(resumed.first, 6);
+    CU_ASSERT(memcmp(resumed.value, seldom.value, seldom.n * sizeof(float)) == 0);
+    free(seldom.value);
+    free(often.value);
+    free(resumed.value);
+    free(a);
+    free(b);
+}
+
+static void test_saving(void)
+{
+    esp_grid all;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    check_saving(ESP_METHOD_LORA, &all);
+    check_saving(ESP_METHOD_FULL, &all);
+    esp_grid_free(&all);
+}
+
+/* No room on the disk of one rank: the training ends, and goes on from the file before. */
+static void test_full_disk(void)
+{
+    training t, whole;
+    esp_grid all;
+    char *dir, *other;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("disk", false, &all);
+    other = fresh_dir("no-disk", false, &all);
+    make_training(&t, ESP_METHOD_FULL, &shapes[0], dir, &all);
+    make_training(&whole, ESP_METHOD_FULL, &shapes[0], other, &all);
+    t.options.save_every = 2;
+    t.full_after = 6;
+    CU_ASSERT_EQUAL(train(&t), ESP_EIO);
+    limit_files(RLIM_INFINITY);
+    CU_ASSERT(t.last <= 8); /* the file of step 6 was under way in step 7 */
+    free(t.value);
+    t.full_after = 0;
+    CU_ASSERT_EQUAL(train(&t), ESP_OK);
+    CU_ASSERT_EQUAL(t.first, 5);
+    CU_ASSERT_EQUAL(train(&whole), ESP_OK);
+    CU_ASSERT(memcmp(t.value, whole.value, whole.n * sizeof(float)) == 0);
+    free(t.value);
+    free(whole.value);
+    free(dir);
+    free(other);
+    esp_grid_free(&all);
 }
 
 /* Stopped in step 7 on all ranks, resumed on the first `size` of them. */
@@ -444,6 +606,9 @@ static void test_refused(void)
 }
 
 ESP_TEST_MAIN("recovery on ranks", { "losses on one rank and on all", test_ranks },
+              { "shares of ranks and what they send", test_shares },
+              { "stages in pieces", test_pieces }, { "saved while it goes on", test_saving },
+              { "no room for a checkpoint", test_full_disk },
               { "stopped and resumed", test_resume }, { "finished already", test_finished },
               { "validation without dropout", test_validation }, { "clipping", test_clip },
               { "early stop keeps the best", test_early_stop }, { "patience", test_patience },

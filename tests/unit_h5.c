@@ -1,6 +1,11 @@
 /* unit_h5.c - HDF5 files of one process: what is written reads back, what is wrong is named. */
 #include "espalier/h5.h"
 
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include "espalier/file.h"
 #include "test.h"
 
@@ -33,7 +38,7 @@ static char *write_file(void)
     esp_h5 f;
 
     CU_ASSERT_EQUAL(esp_remove(path), ESP_OK);
-    CU_ASSERT_EQUAL_FATAL(esp_h5_create(&f, path, MPI_COMM_NULL), ESP_OK);
+    CU_ASSERT_EQUAL_FATAL(esp_h5_create(&f, path), ESP_OK);
     CU_ASSERT_EQUAL(esp_h5_write(&f, "/layers/0/x", H5T_NATIVE_DOUBLE, 2, matrix, values), ESP_OK);
     CU_ASSERT_EQUAL(esp_h5_write(&f, "/layers/1/ids", H5T_NATIVE_INT32, 1, &four, ids), ESP_OK);
     CU_ASSERT_EQUAL(esp_h5_write(&f, "none", H5T_NATIVE_FLOAT, 1, &none, NULL), ESP_OK);
@@ -156,7 +161,7 @@ static void test_writes_that_are_refused(void)
     char *path = file_path("b.h5");
     esp_h5 f;
 
-    CU_ASSERT_EQUAL_FATAL(esp_h5_create(&f, path, MPI_COMM_NULL), ESP_OK);
+    CU_ASSERT_EQUAL_FATAL(esp_h5_create(&f, path), ESP_OK);
     CU_ASSERT_EQUAL(esp_h5_write(&f, "/x", H5T_NATIVE_DOUBLE, 1, &one, &x), ESP_OK);
     CU_ASSERT_EQUAL(esp_h5_write(&f, "/x", H5T_NATIVE_DOUBLE, 1, &one, &x), ESP_EIO);
     check_says(path, "/x: cannot create the dataset (HDF5: ");
@@ -172,16 +177,91 @@ static void test_failed_stage_leaves_the_old_file(void)
     size_t dims[ESP_H5_MAX_DIMS], n_dims;
     esp_h5 f;
 
-    CU_ASSERT_EQUAL_FATAL(esp_h5_create(&f, path, MPI_COMM_NULL), ESP_OK);
+    CU_ASSERT_EQUAL_FATAL(esp_h5_create(&f, path), ESP_OK);
     CU_ASSERT_TRUE(esp_file_exists(part));
     CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_EFAILED), ESP_EFAILED);
     CU_ASSERT_FALSE(esp_file_exists(part));
     CU_ASSERT_EQUAL_FATAL(esp_h5_open(&f, path), ESP_OK);
     CU_ASSERT_EQUAL(esp_h5_size(&f, "/layers/1/ids", dims, &n_dims), 4);
     CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
-    CU_ASSERT_EQUAL(esp_h5_create(&f, "/nowhere/c.h5", MPI_COMM_NULL), ESP_EIO);
+    CU_ASSERT_EQUAL(esp_h5_create(&f, "/nowhere/c.h5"), ESP_EIO);
     check_says("/nowhere/c.h5.part", "cannot create: No such file or directory");
     CU_ASSERT_PTR_NULL(f.path);
+    free(part);
+    free(path);
+}
+
+/* Numbers 0, 1, 2, ... at a place of a file that was left. */
+static void put_counts(const char *part, uint64_t offset, size_t n)
+{
+    int fd = open(part, O_WRONLY);
+
+    CU_ASSERT(fd >= 0);
+    for (size_t i = 0; i < n; i++) {
+        float x = (float)i;
+
+        CU_ASSERT_EQUAL(pwrite(fd, &x, sizeof x, (off_t)(offset + i * sizeof x)), sizeof x);
+    }
+    CU_ASSERT_EQUAL(close(fd), 0);
+}
+
+/* Laid out, filled with plain calls, an attribute added and made final. */
+static void test_reserved(void)
+{
+    char *path = file_path("reserved.h5"), *part = esp_format("%s.part", path);
+    uint64_t big, deep, none;
+    float x[1003], y[50];
+    int64_t sealed = 0;
+    esp_h5 f;
+
+    CU_ASSERT_EQUAL_FATAL(esp_h5_create(&f, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_reserve(&f, "/big", H5T_NATIVE_FLOAT, 1003, &big), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_reserve(&f, "/a/b/deep", H5T_NATIVE_FLOAT, 50, &deep), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_reserve(&f, "/none", H5T_NATIVE_FLOAT, 0, &none), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_leave(&f, ESP_OK), ESP_OK);
+    CU_ASSERT(!esp_file_exists(path));
+    put_counts(part, deep, 50);
+    put_counts(part, big, 1003);
+    CU_ASSERT_EQUAL_FATAL(esp_h5_resume(&f, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_set_int(&f, "/", "sealed", 7), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_resume(&f, path), ESP_EIO); /* there is no part any more */
+    esp_error_clear();
+
+    CU_ASSERT_EQUAL_FATAL(esp_h5_open(&f, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_read(&f, "/big", H5T_NATIVE_FLOAT, 0, 1003, x), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_read(&f, "/a/b/deep", H5T_NATIVE_FLOAT, 0, 50, y), ESP_OK);
+    CU_ASSERT(x[0] == 0 && x[1002] == 1002 && y[0] == 0 && y[49] == 49);
+    CU_ASSERT_EQUAL(esp_h5_get_int(&f, "/", "sealed", &sealed), ESP_OK);
+    CU_ASSERT_EQUAL(sealed, 7);
+    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_create(&f, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_leave(&f, ESP_EFAILED), ESP_EFAILED);
+    CU_ASSERT(esp_file_exists(path) && !esp_file_exists(part));
+    free(part);
+    free(path);
+}
+
+/* The old file stays, and the library lets the program end. */
+static void test_full_disk(void)
+{
+    struct rlimit limit, small = { .rlim_cur = 8192 };
+    char *path = write_file(), *part = esp_format("%s.part", path);
+    uint64_t offset;
+    esp_h5 f;
+
+    signal(SIGXFSZ, SIG_IGN); /* writing fails instead */
+    CU_ASSERT_EQUAL(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small.rlim_max = limit.rlim_max;
+    CU_ASSERT_EQUAL(setrlimit(RLIMIT_FSIZE, &small), 0);
+    CU_ASSERT_EQUAL(esp_h5_create(&f, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_reserve(&f, "/big", H5T_NATIVE_FLOAT, 10003, &offset), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_leave(&f, ESP_OK), ESP_EIO);
+    CU_ASSERT_EQUAL(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    check_says(path, "File too large");
+    CU_ASSERT_FALSE(esp_file_exists(part));
+    CU_ASSERT_EQUAL_FATAL(esp_h5_open(&f, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
     free(part);
     free(path);
 }
@@ -214,4 +294,5 @@ ESP_TEST_MAIN("h5", { "datasets", test_datasets }, { "attributes", test_attribut
               { "files that are refused", test_files_that_are_refused },
               { "writes that are refused", test_writes_that_are_refused },
               { "failed stage leaves the old file", test_failed_stage_leaves_the_old_file },
+              { "filled with plain calls", test_reserved }, { "full disk", test_full_disk },
               { "file of another program", test_file_of_another_program })

@@ -14,51 +14,44 @@
 typedef struct esp_h5 {
     hid_t file; /* 0 when closed */
     char *path; /* of the finished file; owned */
-    bool writing, parallel;
-    MPI_Comm comm; /* borrowed; of a parallel file */
+    bool writing;
 } esp_h5;
 
-/* Creates path.part: by the calling process alone when comm is MPI_COMM_NULL (Local), else by all ranks
- * through MPI-IO (Collective on comm, agreed). On a failure *f is {0}. */
-esp_status esp_h5_create(esp_h5 *f, const char *path, MPI_Comm comm);
+/* Creates path.part. ESP_EIO; *f is {0} then. Local, as all here: a file is one process's at a time. */
+esp_status esp_h5_create(esp_h5 *f, const char *path);
 
-/* Opens for reading; each process for itself. ESP_EUSAGE when it is not there, ESP_EFORMAT when it is
- * no HDF5 file; *f is {0} then. Local. */
+/* Opens for reading. ESP_EUSAGE when it is not there, ESP_EFORMAT when it is no HDF5 file; *f is {0} then. */
 esp_status esp_h5_open(esp_h5 *f, const char *path);
 
-/* Closes; a file that was written is synced and renamed to path when st is ESP_OK (on all ranks), and
- * removed otherwise. Returns st or the failure, agreed where the file is parallel. Safe twice and on {0}.
- * Collective where create was. */
+/* Closes; a file that was written is synced and renamed to path when st is ESP_OK, and removed otherwise.
+ * Returns st or the failure. Safe twice and on {0}. */
 esp_status esp_h5_close(esp_h5 *f, esp_status st);
 
-/* Whole arrays by one process: type is H5T_NATIVE_DOUBLE, _FLOAT, _INT32, _INT64 or _UINT8, n_dims 1 to
- * ESP_H5_MAX_DIMS. Local, or collective where the file is parallel: rank 0's data is written then. */
+/* Closes path.part without making it path; it is removed when st is not ESP_OK. Returns st or the failure. */
+esp_status esp_h5_leave(esp_h5 *f, esp_status st);
+
+/* Opens path.part, left before, to add attributes; esp_h5_close makes it path. ESP_EIO; *f is {0} then. */
+esp_status esp_h5_resume(esp_h5 *f, const char *path);
+
+/* Whole arrays: type is H5T_NATIVE_DOUBLE, _FLOAT, _INT32, _INT64 or _UINT8, n_dims 1 to ESP_H5_MAX_DIMS. */
 esp_status esp_h5_write(esp_h5 *f, const char *name, hid_t type, size_t n_dims, const size_t *shape,
                         const void *data);
 
-/* A vector of n elements whose bytes are to be written with plain calls, by any rank, at *offset of
- * path.part after esp_h5_leave (native byte order; n = 0: no bytes). Local, or collective where the file is parallel. */
+/* A vector of n elements whose bytes are to be written at *offset of path.part with plain calls, by any
+ * process, after esp_h5_leave (native byte order; n = 0: no bytes). */
 esp_status esp_h5_reserve(esp_h5 *f, const char *name, hid_t type, size_t n, uint64_t *offset);
 
-/* Closes path.part without making it path; it is removed when st is not ESP_OK. Returns and collective as
- * esp_h5_close. */
-esp_status esp_h5_leave(esp_h5 *f, esp_status st);
-
-/* Opens path.part, left before, by the calling process alone, to add attributes; esp_h5_close makes it path.
- * ESP_EIO; *f is {0} then. Local. */
-esp_status esp_h5_resume(esp_h5 *f, const char *path);
-
 /* Elements of a dataset (product of its shape), 0 when absent or of more than ESP_H5_MAX_DIMS
- * dimensions; its shape in dims. Local. */
+ * dimensions; its shape in dims. */
 size_t esp_h5_size(const esp_h5 *f, const char *name, size_t dims[ESP_H5_MAX_DIMS], size_t *n_dims);
 
 /* Elements begin .. end, converted to type: any part of a vector, or the whole of a dataset of more
- * dimensions. ESP_EFORMAT when it is absent, shorter or of another shape. Local. */
+ * dimensions. ESP_EFORMAT when it is absent, shorter or of another shape. */
 esp_status esp_h5_read(const esp_h5 *f, const char *name, hid_t type, size_t begin, size_t end,
                        void *data);
 
-/* Scalar attributes of a group or dataset that is there ("/" for the file); each is set once. Setting
- * is collective, with the same value, where the file is parallel. Strings read are freed by the caller. */
+/* Scalar attributes of a group or dataset that is there ("/" for the file); each is set once. Strings
+ * read are freed by the caller. */
 esp_status esp_h5_set_string(esp_h5 *f, const char *object, const char *name, const char *value);
 esp_status esp_h5_set_double(esp_h5 *f, const char *object, const char *name, double value);
 esp_status esp_h5_set_int(esp_h5 *f, const char *object, const char *name, int64_t value);

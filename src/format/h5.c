@@ -32,28 +32,10 @@ static esp_status h5_fail(esp_status st, const esp_h5 *f, const char *object, co
 
 /* ---- files ------------------------------------------------------------------------------------- */
 
-static esp_h5 new_file(const char *path, bool writing, MPI_Comm comm)
+static esp_h5 new_file(const char *path, bool writing)
 {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    return (esp_h5){ .path = esp_strdup(path),
-                     .writing = writing,
-                     .parallel = comm != MPI_COMM_NULL,
-                     .comm = comm };
-}
-
-static esp_status agree(const esp_h5 *f, esp_status st)
-{
-    return f->parallel ? esp_agree(f->comm, st) : st;
-}
-
-static bool is_first(const esp_h5 *f)
-{
-    int rank = 0;
-
-    if (f->parallel) {
-        ESP_MPI(MPI_Comm_rank(f->comm, &rank));
-    }
-    return rank == 0;
+    return (esp_h5){ .path = esp_strdup(path), .writing = writing };
 }
 
 static void forget(esp_h5 *f)
@@ -62,7 +44,7 @@ static void forget(esp_h5 *f)
     *f = (esp_h5){ 0 };
 }
 
-/* Whether the folder takes the file, found by one rank with a plain call: MPI-IO says less. */
+/* Whether the folder takes the file, found with a plain call: the library says less. */
 static esp_status try_to_create(const char *part)
 {
     FILE *out = fopen(part, "wb");
@@ -74,27 +56,41 @@ static esp_status try_to_create(const char *part)
     return ESP_OK;
 }
 
-esp_status esp_h5_create(esp_h5 *f, const char *path, MPI_Comm comm)
+/* What H5Fcreate or H5Fopen of path.part gave. */
+static esp_status check_part(esp_h5 *f, const char *what)
 {
-    char *part = esp_format("%s.part", path);
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS);
-    esp_status st;
+    esp_status st = ESP_OK;
 
-    *f = new_file(path, true, comm);
-    if (f->parallel) {
-        H5Pset_fapl_mpio(access, comm, MPI_INFO_NULL);
-    }
-    st = agree(f, is_first(f) ? try_to_create(part) : ESP_OK);
-    if (st == ESP_OK) {
-        f->file = H5Fcreate(part, H5F_ACC_TRUNC, H5P_DEFAULT, access);
-        st = agree(f, f->file < 0 ? h5_fail(ESP_EIO, f, NULL, "cannot create") : ESP_OK);
-    }
-    H5Pclose(access);
-    free(part);
-    if (st != ESP_OK) {
+    if (f->file < 0) {
+        st = h5_fail(ESP_EIO, f, NULL, what);
         forget(f);
     }
     return st;
+}
+
+esp_status esp_h5_create(esp_h5 *f, const char *path)
+{
+    char *part = esp_format("%s.part", path);
+    esp_status st = try_to_create(part);
+
+    *f = (esp_h5){ 0 };
+    if (st == ESP_OK) {
+        *f = new_file(path, true);
+        f->file = H5Fcreate(part, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+        st = check_part(f, "cannot create");
+    }
+    free(part);
+    return st;
+}
+
+esp_status esp_h5_resume(esp_h5 *f, const char *path)
+{
+    char *part = esp_format("%s.part", path);
+
+    *f = new_file(path, true);
+    f->file = H5Fopen(part, H5F_ACC_RDWR, H5P_DEFAULT);
+    free(part);
+    return check_part(f, "cannot open again");
 }
 
 esp_status esp_h5_open(esp_h5 *f, const char *path)
@@ -105,7 +101,7 @@ esp_status esp_h5_open(esp_h5 *f, const char *path)
     if (!esp_file_exists(path)) {
         return esp_fail(ESP_EUSAGE, "%s: no such file", path);
     }
-    *f = new_file(path, false, MPI_COMM_NULL);
+    *f = new_file(path, false);
     f->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (f->file < 0) {
         st = h5_fail(ESP_EFORMAT, f, NULL, "cannot open as HDF5; it is damaged or something else");
@@ -114,17 +110,13 @@ esp_status esp_h5_open(esp_h5 *f, const char *path)
     return st;
 }
 
+/* A file that cannot be flushed is left open: HDF5 1.10 cannot close it, and dies of it at its end. */
 static esp_status close_handle(esp_h5 *f)
 {
-    esp_status st = ESP_OK;
-
-    if (f->writing && H5Fflush(f->file, H5F_SCOPE_GLOBAL) < 0) { /* with MPI-IO this syncs */
-        st = h5_fail(ESP_EIO, f, NULL, "cannot flush");
+    if (f->writing && H5Fflush(f->file, H5F_SCOPE_GLOBAL) < 0) {
+        return h5_fail(ESP_EIO, f, NULL, "cannot flush");
     }
-    if (H5Fclose(f->file) < 0 && st == ESP_OK) {
-        st = h5_fail(ESP_EIO, f, NULL, "cannot close");
-    }
-    return st;
+    return H5Fclose(f->file) < 0 ? h5_fail(ESP_EIO, f, NULL, "cannot close") : ESP_OK;
 }
 
 static void remove_part(const char *path)
@@ -135,21 +127,6 @@ static void remove_part(const char *path)
     free(part);
 }
 
-esp_status esp_h5_resume(esp_h5 *f, const char *path)
-{
-    char *part = esp_format("%s.part", path);
-    esp_status st = ESP_OK;
-
-    *f = new_file(path, true, MPI_COMM_NULL);
-    f->file = H5Fopen(part, H5F_ACC_RDWR, H5P_DEFAULT);
-    if (f->file < 0) {
-        st = h5_fail(ESP_EIO, f, NULL, "cannot open again");
-        forget(f);
-    }
-    free(part);
-    return st;
-}
-
 static esp_status end_file(esp_h5 *f, esp_status st, bool commit)
 {
     esp_status closed;
@@ -158,11 +135,11 @@ static esp_status end_file(esp_h5 *f, esp_status st, bool commit)
         return st;
     }
     closed = close_handle(f);
-    st = agree(f, st == ESP_OK ? closed : st);
+    st = st == ESP_OK ? closed : st;
     if (commit && st == ESP_OK) {
-        st = agree(f, is_first(f) ? esp_commit(f->path) : ESP_OK);
+        st = esp_commit(f->path);
     }
-    if (f->writing && st != ESP_OK && is_first(f)) {
+    if (f->writing && st != ESP_OK) {
         remove_part(f->path);
     }
     forget(f);
@@ -200,38 +177,6 @@ static hid_t new_dataset(esp_h5 *f, const char *name, hid_t type, size_t n_dims,
     return set;
 }
 
-/* All elements of a dataset, or none. */
-static herr_t transfer(hid_t set, hid_t type, bool all, const void *data, bool parallel)
-{
-    hid_t file_space = H5Dget_space(set), memory_space = H5Scopy(file_space);
-    hid_t how = H5Pcreate(H5P_DATASET_XFER);
-    herr_t code;
-
-    if (!all) {
-        H5Sselect_none(file_space);
-        H5Sselect_none(memory_space);
-    }
-    if (parallel) {
-        H5Pset_dxpl_mpio(how, H5FD_MPIO_COLLECTIVE);
-    }
-    code = H5Dwrite(set, type, memory_space, file_space, how, data);
-    H5Pclose(how);
-    H5Sclose(memory_space);
-    H5Sclose(file_space);
-    return code;
-}
-
-static size_t count_elements(size_t n_dims, const size_t *shape)
-{
-    size_t n = 1;
-
-    for (size_t i = 0; i < n_dims; i++) {
-        n *= shape[i];
-    }
-    return n;
-}
-
-/* A dataset without elements has no place to write to, which a collective transfer minds. */
 esp_status esp_h5_write(esp_h5 *f, const char *name, hid_t type, size_t n_dims, const size_t *shape,
                         const void *data)
 {
@@ -241,8 +186,7 @@ esp_status esp_h5_write(esp_h5 *f, const char *name, hid_t type, size_t n_dims, 
     if (set < 0) {
         return h5_fail(ESP_EIO, f, name, "cannot create the dataset");
     }
-    if (count_elements(n_dims, shape) > 0 &&
-        transfer(set, type, is_first(f), data, f->parallel) < 0) {
+    if (H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0) {
         st = h5_fail(ESP_EIO, f, name, "cannot write");
     }
     H5Dclose(set);

@@ -95,7 +95,7 @@ esp_status esp_scores_save(const esp_scores *s, const char *path, const char *mo
     esp_h5 f;
     esp_status st;
 
-    ESP_TRY(esp_h5_create(&f, path, MPI_COMM_NULL));
+    ESP_TRY(esp_h5_create(&f, path));
     st = save_units(&f, s);
     if (st == ESP_OK) {
         st = save_attributes(&f, s, model_digest, o);

@@ -122,14 +122,15 @@ static esp_status write_fields(esp_h5 *f, const esp_training *t)
     return st;
 }
 
-/* All but the digest and the content of the vectors. */
+/* Rank 0: all but the digest and the content of the vectors. */
 static esp_status lay_out(uint64_t offset[ESP_N_VECTORS], const char *path, const esp_checkpoint *c,
                           const esp_training *t)
 {
     esp_status st;
     esp_h5 f;
 
-    ESP_TRY(esp_h5_create(&f, path, c->grid->world));
+    ESP_TRY(esp_mkdirs(c->dir));
+    ESP_TRY(esp_h5_create(&f, path));
     st = esp_h5_set_int(&f, "/", "version", VERSION);
     note(&st, esp_h5_set_string(&f, "/", "settings", c->settings));
     note(&st, write_fields(&f, t));
@@ -176,11 +177,9 @@ esp_status esp_checkpoint_begin(esp_checkpoint *c, const esp_training *t)
     esp_status st;
 
     ESP_REQUIRE(!c->writer);
-    st = esp_agree(world, c->grid->rank == 0 ? esp_mkdirs(c->dir) : ESP_OK);
+    st = esp_agree(world, c->grid->rank == 0 ? lay_out(offset, path, c, t) : ESP_OK);
     if (st == ESP_OK) {
-        st = lay_out(offset, path, c, t);
-    }
-    if (st == ESP_OK) {
+        ESP_MPI(MPI_Bcast(offset, ESP_N_VECTORS, MPI_UINT64_T, 0, world));
         c->at = *t;
         c->writer = esp_writer_start(part, offset, c->params);
     }

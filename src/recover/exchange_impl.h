@@ -24,7 +24,8 @@ void esp_exchange_init(esp_exchange *x, esp_params *p, MPI_Comm comm);
 void esp_exchange_free(esp_exchange *x); /* safe twice and on {0} */
 
 /* Starts the sum of piece k over the ranks. When it is finished, this rank's share of it is at
- * grad + piece[k], the rest of the piece is of no use. Collective on comm, as the next one, but without waiting. */
+ * grad + piece[k], the rest of the piece is of no use. Collective on comm, as the next one, but without
+ * waiting. */
 void esp_exchange_sum(esp_exchange *x, size_t k);
 
 /* Starts to bring the values of piece k, of which each rank has its share, to all ranks. */

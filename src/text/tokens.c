@@ -104,7 +104,7 @@ esp_status esp_tokens_save(const char *path, const esp_corpus *c, const esp_toke
     esp_h5 f = { 0 };
     esp_status st = encode_all(&k, c, t, corpus_path);
 
-    st = st == ESP_OK ? esp_h5_create(&f, path, MPI_COMM_NULL) : st;
+    st = st == ESP_OK ? esp_h5_create(&f, path) : st;
     st = st == ESP_OK ? write_file(&f, &k, t, corpus_path) : st;
     st = esp_h5_close(&f, st);
     esp_tokens_free(&k);
