@@ -103,6 +103,7 @@ typedef struct esp_config {
     } cluster;
     struct {
         size_t ranks, documents, windows;
+        char *output;
     } estimate;
 } esp_config;
 

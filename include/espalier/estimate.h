@@ -8,8 +8,11 @@
  * Memory is the anonymous memory of the rank that needs the most (RssAnon); weights in their own type are
  * mapped from the model folder, and the ranks of a node share one copy in the page cache. Bytes sent follow
  * the model of traffic.h:
- *   panels       (P - 1) 8 c N; c = 2 with criteria that need the Fisher sum, else 1; N numbers of the
- *                matrices that a unit asked for owns a part of; and (P - 1) 16 n for norms and biases of n
+ *   panels       (P - 1) b, b the sum over the scored matrices [rows, cols] of the lesser of
+ *                  4 T' (rows + cols), T' tokens of all samples (cols once for weights with one input; of a
+ *                  table looked up 4 T' (1 + cols) instead), where it is 256 MB at most, and
+ *                  8 c rows cols, c = 2 with criteria that need the Fisher sum, else 1;
+ *                and of 16 n for norms and biases of n
  *   sums         2 (W - 1) 8 s; s sums over rows and columns, all criteria; W all ranks
  *   activations  2 (S - 1) 4 D tokens; a forward alone: half of it
  *   gradients    2 (W - 1) 4 n a step of n trained numbers
@@ -63,7 +66,9 @@ typedef struct esp_prediction {
  * afterwards. Local. */
 void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c);
 void esp_job_free(esp_job *j); /* safe twice and on {0} */
-esp_text_size esp_text_size_of(const esp_samples *s);
+
+/* Sets *to to the size of samples, where there are some. Local. */
+void esp_job_take_text(esp_text_size *to, const esp_samples *s);
 
 /* The settings, without what is to be measured (0). Local. */
 esp_cluster esp_cluster_of(const esp_config *c);
@@ -76,8 +81,10 @@ void esp_cluster_measure(esp_cluster *c);
 esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, const esp_cluster *c,
                            size_t chunk_tok);
 
-/* The longest chunk, in tokens, with which a stage fits limit bytes of anonymous memory a rank (0: no
- * limit): CHUNK_TOKENS at most, one sample at least. 0 when even that does not fit. Local. */
+/* The longest chunk, in tokens, with which a stage fits limit bytes of anonymous memory a rank: at most what
+ * the stage takes without a limit (0), at least one sample; 0 when even that does not fit. A chunk is what
+ * goes through a layer at once: of score some of the calibration, of recover a micro-batch, of eval a
+ * batch. Local. */
 size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l, size_t limit);
 
 /* The layout of the cluster's nodes that does the stages (bits of esp_stage) in the least time, within the
@@ -85,6 +92,16 @@ size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l, siz
  * least memory that any layout needs when none fits. Local. */
 esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
                            const esp_cluster *c, size_t ranks, size_t layers);
+
+/* Shapes the grid of a run: parallel.layers stages, or where that is 0 as many as do all its stages in the
+ * least time (more than one only for a tenth less) and fit the memory of the nodes, by the settings of the
+ * cluster, or usual numbers where those are to be measured. ESP_EUSAGE when the ranks cannot be shared out
+ * so. Collective on g->world. */
+esp_status esp_choose_grid(esp_grid *g, const esp_config *c);
+
+/* The stages of `espalier run`: without score for criterion random, without recover and eval where they
+ * lack their text. Local. */
+unsigned esp_run_stages_of(const esp_config *c);
 
 /* ESP_EUSAGE naming the stage, its need, the limit and what to change, when one of the stages does not fit
  * memory_limit on this layout. Local. */

@@ -1,4 +1,4 @@
-/* log.h - what the program says while it works. One of the three pieces of global state. */
+/* log.h - what the program says while it works. A piece of global state. */
 #ifndef ESPALIER_LOG_H
 #define ESPALIER_LOG_H
 

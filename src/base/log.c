@@ -6,6 +6,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "espalier/mem.h"
+
 static struct {
     esp_log_level level;
     bool speaks;
@@ -65,6 +67,7 @@ void esp_progress(const char *what, size_t done, size_t total)
 {
     double now = esp_now(), spent;
 
+    esp_anonymous_look();
     if (!state.speaks || state.level < ESP_LOG_NORMAL) {
         return;
     }

@@ -1,16 +1,19 @@
-/* mem.c - checked allocation, strings and the resident set. */
+/* mem.c - checked allocation, strings and the resident set, whose peak is a piece of global state. */
 #include "espalier/mem.h"
 
 #include <limits.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
+#include "espalier/log.h"
 #include "espalier/status.h"
 
 #define ALIGNMENT ((size_t)64)
+#define LARGE     ((size_t)1 << 20) /* bytes that are worth a look at the resident set */
 
 void *esp_calloc(size_t n, size_t size)
 {
@@ -25,7 +28,11 @@ void *esp_calloc(size_t n, size_t size)
     if (!p) {
         esp_bug(__FILE__, __LINE__, "no memory for %zu bytes", bytes);
     }
-    return memset(p, 0, bytes);
+    memset(p, 0, bytes);
+    if (bytes >= LARGE) {
+        esp_anonymous_look();
+    }
+    return p;
 }
 
 void *esp_grow(void *p, size_t n, size_t size)
@@ -70,6 +77,38 @@ size_t esp_peak_resident(void)
 
     getrusage(RUSAGE_SELF, &u);
     return (size_t)u.ru_maxrss * 1024;
+}
+
+static struct {
+    size_t peak;
+    double looked; /* esp_now() */
+} watch;
+
+void esp_anonymous_look(void)
+{
+    size_t n;
+
+    if (esp_now() - watch.looked < 1e-3) {
+        return;
+    }
+    n = esp_anonymous_resident();
+    watch.peak = n > watch.peak ? n : watch.peak;
+    watch.looked = esp_now();
+}
+
+void esp_anonymous_restart(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0); /* what has been freed goes back to the system */
+#endif
+    watch.peak = 0;
+    watch.looked = 0;
+    esp_anonymous_look();
+}
+
+size_t esp_anonymous_peak(void)
+{
+    return watch.peak;
 }
 
 size_t esp_anonymous_resident(void)

@@ -1,4 +1,4 @@
-/* traffic.c - counters of bytes sent and of seconds waited. One of the three pieces of global state. */
+/* traffic.c - counters of bytes sent and of seconds waited. A piece of global state. */
 #include "espalier/traffic.h"
 
 #include "espalier/log.h"

@@ -1,6 +1,10 @@
 /* cmd_estimate.c - what a run would need on a cluster, from the shapes of the model alone. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "command_impl.h"
 #include "espalier/estimate.h"
+#include "espalier/file.h"
 #include "espalier/run.h"
 
 #define GIB 1073741824.0
@@ -57,10 +61,38 @@ static void add(esp_prediction *sum, const esp_prediction *p)
     }
 }
 
-static void print_stages(const esp_job *j, unsigned stages, const esp_layout *l,
-                         const esp_cluster *c)
+/* {"seconds", "anonymous", "mapped", "chunk", "sent": {kind: bytes}, "read", "written"} */
+static json_t *prediction_json(const esp_prediction *p)
+{
+    json_t *sent = json_object();
+
+    for (esp_traffic_kind k = 0; k < ESP_N_SENT; k++) {
+        json_object_set_new(sent, esp_traffic_name(k), json_real(p->sent[k]));
+    }
+    return json_pack("{s:f, s:f, s:f, s:I, s:o, s:f, s:f}", "seconds", p->seconds, "anonymous",
+                     p->anonymous, "mapped", p->mapped, "chunk", (json_int_t)p->chunk_tok, "sent",
+                     sent, "read", p->read, "written", p->written);
+}
+
+/* Takes o. */
+static esp_status write_json(const char *path, json_t *o)
+{
+    char *text = json_dumps(o, JSON_INDENT(2));
+    esp_status st = *path ? esp_file_write(path, text, strlen(text)) : ESP_OK;
+
+    free(text);
+    json_decref(o);
+    return st;
+}
+
+/* Prints a row a stage; what they hold goes to estimate.output, too. */
+static esp_status print_stages(const esp_job *j, unsigned stages, const esp_layout *l,
+                               const esp_cluster *c)
 {
     esp_prediction all = { 0 };
+    json_t *o = json_pack("{s:{s:I, s:I, s:I, s:I}}", "grid", "nodes", (json_int_t)l->nodes,
+                          "ranks", (json_int_t)l->ranks, "threads", (json_int_t)l->threads,
+                          "layers", (json_int_t)l->layers);
 
     printf("grid: %zu nodes x %zu ranks x %zu threads; %zu stages of layers x %zu data ranks\n\n",
            l->nodes, l->ranks, l->threads, l->layers, l->nodes * l->ranks / l->layers);
@@ -71,16 +103,19 @@ static void print_stages(const esp_job *j, unsigned stages, const esp_layout *l,
             esp_prediction p = esp_predict(j, s, l, c, 0);
 
             print_row(stage_names[s], &p);
+            json_object_set_new(o, stage_names[s], prediction_json(&p));
             add(&all, &p);
         }
     }
     print_row("all", &all);
+    json_object_set_new(o, "all", prediction_json(&all));
+    return write_json(j->config->estimate.output, o);
 }
 
 static esp_status estimate(const esp_config *c, const esp_model *m)
 {
     esp_cluster cluster = esp_cluster_of(c);
-    unsigned stages = cmd_run_stages(c);
+    unsigned stages = esp_run_stages_of(c);
     esp_layout best;
     esp_job job;
     esp_status st;
@@ -90,7 +125,7 @@ static esp_status estimate(const esp_config *c, const esp_model *m)
     st = esp_best_layout(&best, &job, stages, &cluster, c->estimate.ranks, c->parallel.layers);
     if (st == ESP_OK) {
         print_job(&job, &cluster);
-        print_stages(&job, stages, &best, &cluster);
+        st = print_stages(&job, stages, &best, &cluster);
     }
     esp_job_free(&job);
     return st;

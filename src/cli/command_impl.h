@@ -17,6 +17,7 @@ typedef struct esp_command {
     const char *name, *summary;
     esp_status (*run)(const esp_invocation *in); /* collective on in->grid->world */
     const char *sections; /* groups of settings that matter to it, for its help */
+    bool staged;          /* works on a grid of parallel.layers stages            */
 } esp_command;
 
 extern const esp_command esp_commands[]; /* [esp_n_commands] */
@@ -39,9 +40,6 @@ esp_status cmd_estimate(const esp_invocation *in);
 
 /* Borrows strings of c. Local. */
 esp_synth_options cmd_synth_options(const esp_config *c);
-
-/* The stages of `run`: without recover and eval where they lack their text. Local. */
-unsigned cmd_run_stages(const esp_config *c);
 
 /* What the command line asks for. Strings are borrowed from argv. */
 typedef struct esp_arguments {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "command_impl.h"
+#include "espalier/estimate.h"
 #include "espalier/log.h"
 #include "espalier/version.h"
 
@@ -58,18 +59,17 @@ static esp_status share_settings(esp_config *c, const esp_arguments *a, MPI_Comm
 
 static esp_status run_command(const esp_arguments *a, MPI_Comm comm)
 {
+    const esp_command *command = esp_command_find(a->command);
     esp_config config = { 0 };
     esp_grid grid;
     esp_status st;
 
     ESP_TRY(share_settings(&config, a, comm));
     esp_grid_init(&grid, (int)config.parallel.threads, comm);
-    st = esp_grid_shape(&grid, config.parallel.layers);
+    st = command->staged ? esp_choose_grid(&grid, &config) : ESP_OK;
     if (st == ESP_OK) {
-        st =
-            esp_command_find(a->command)
-                ->run(&(esp_invocation){
-                    .config = &config, .grid = &grid, .stop = &stop_requested, .force = a->force });
+        st = command->run(&(esp_invocation){
+            .config = &config, .grid = &grid, .stop = &stop_requested, .force = a->force });
     }
     st = esp_agree(grid.world, st);
     esp_grid_free(&grid);

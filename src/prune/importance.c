@@ -63,7 +63,8 @@ static void take_samples(calibration *c, const esp_samples *samples,
     }
     esp_model_batch_init(&c->batch, c->model, n, n_tok);
     c->batch.chunk_tok =
-        o->chunk_tok > longest ? o->chunk_tok : esp_importance_chunk(n_tok, longest, c->grid);
+        o->chunk_tok ? o->chunk_tok : esp_importance_chunk(n_tok, longest, c->grid);
+    c->batch.chunk_tok = c->batch.chunk_tok > longest ? c->batch.chunk_tok : longest;
     esp_batch_fill(&c->batch, samples, pick, n, 1);
     ESP_NEW(c->scale, n);
     for (size_t i = 0; i < c->n_own; i++) {

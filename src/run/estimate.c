@@ -9,8 +9,6 @@
 #include "espalier/recover.h"
 #include "run_impl.h"
 
-#define CHUNK_TOKENS ((size_t)2048) /* enough for the kernels to run at full speed               */
-#define PIPELINE     ((size_t)4)    /* chunks a stage, so that the stages are rarely without one */
 /* ---- the job ---------------------------------------------------------------------------------- */
 
 /* Sizes of what groups and scores hold. */
@@ -94,19 +92,35 @@ void esp_job_free(esp_job *j)
     esp_model_free(&j->pruned);
 }
 
-esp_text_size esp_text_size_of(const esp_samples *s)
+void esp_job_take_text(esp_text_size *to, const esp_samples *s)
 {
-    return (esp_text_size){ s->n, s->n ? s->start[s->n] : 0, esp_samples_longest(s) };
+    if (s->n > 0) {
+        *to = (esp_text_size){ s->n, s->start[s->n], esp_samples_longest(s) };
+    }
+}
+
+unsigned esp_run_stages_of(const esp_config *c)
+{
+    unsigned stages = ESP_ALL_STAGES;
+
+    stages &= c->prune.criterion == ESP_RANDOM ? ~(1u << ESP_STAGE_SCORE) : ESP_ALL_STAGES;
+    stages &= *c->recover.corpus ? ESP_ALL_STAGES : ~(1u << ESP_STAGE_RECOVER);
+    return stages & (*c->eval.corpus ? ESP_ALL_STAGES : ~(1u << ESP_STAGE_EVAL));
 }
 
 /* ---- shares ----------------------------------------------------------------------------------- */
 
-esp_extent esp_extent_of(const esp_model *m, size_t stage, size_t n_stages)
+/* The grid as rank 0 of a stage has it, without communicators. */
+static esp_grid grid_of(const esp_layout *l, size_t stage)
 {
-    esp_extent p = { .model = m, .first = stage == 0, .last = stage + 1 == n_stages };
+    return (esp_grid){ .n_layers = (int)l->layers, .i_layers = (int)stage };
+}
 
-    esp_share(&p.begin, &p.end, m->dims.n_layers, (int)stage, (int)n_stages);
-    return p;
+esp_extent esp_extent_of(const esp_model *m, size_t stage, const esp_layout *l)
+{
+    esp_grid grid = grid_of(l, stage);
+
+    return (esp_extent){ m, esp_pass_layers(m, &grid) };
 }
 
 size_t esp_n_data(const esp_layout *l)
@@ -120,6 +134,18 @@ esp_text_size esp_local_text(const esp_text_size *all, size_t n_samples, const e
     double mean = all->samples ? (double)all->tokens / (double)all->samples : 0;
 
     return (esp_text_size){ n, (size_t)ceil((double)n * mean), all->longest };
+}
+
+size_t esp_pass_tokens(const esp_job *j, esp_stage s, const esp_layout *l, size_t chunk_tok)
+{
+    switch (s) {
+    case ESP_STAGE_RECOVER:
+        return chunk_tok * (l->layers > 1 ? 2 * l->layers : 1);
+    case ESP_STAGE_EVAL:
+        return chunk_tok * (l->layers > 1 ? 4 * l->layers : 1);
+    default:
+        return esp_local_text(&j->calibration, j->calibration.samples, l).tokens;
+    }
 }
 
 const esp_model *esp_model_of(const esp_job *j, esp_stage s)
@@ -179,6 +205,7 @@ esp_training_size esp_training_size_of(const esp_job *j, const esp_layout *l)
 
     esp_model_visit(&j->pruned, count_trained, &t);
     s.n_numbers = t.n;
+    s.batch = epoch ? (double)n_train / (double)epoch : 0;
     s.steps = c->recover.steps ? (double)c->recover.steps : ceil(c->recover.epochs * (double)epoch);
     s.validations = n_valid ? 1 + ceil(s.steps / (double)every) : 0;
     return s;
@@ -186,40 +213,47 @@ esp_training_size esp_training_size_of(const esp_job *j, const esp_layout *l)
 
 /* ---- the whole -------------------------------------------------------------------------------- */
 
-/* Tokens of the samples that a rank has in one pass. */
-static esp_text_size batch_of(const esp_job *j, esp_stage s, const esp_layout *l)
+/* The chunk where there is no limit. */
+static size_t longest_chunk(const esp_job *j, esp_stage s, const esp_layout *l)
 {
-    const esp_config *c = j->config;
-    size_t n = c->recover.micro_batch;
+    esp_text_size t = esp_local_text(&j->calibration, j->calibration.samples, l);
+    esp_grid grid = grid_of(l, 0);
 
     switch (s) {
     case ESP_STAGE_RECOVER:
-        return text_of(n, j->training.longest);
+        return j->config->recover.micro_batch * j->training.longest;
     case ESP_STAGE_EVAL:
-        return (esp_text_size){ 1, max_of(c->eval.batch_tokens, j->evaluation.longest),
-                                j->evaluation.longest };
+        return max_of(j->config->eval.batch_tokens, j->evaluation.longest);
     default:
-        return esp_local_text(&j->calibration, j->calibration.samples, l);
+        return esp_importance_chunk(t.tokens, t.longest, &grid);
     }
+}
+
+static size_t longest_sample(const esp_job *j, esp_stage s)
+{
+    const esp_text_size *t = s == ESP_STAGE_RECOVER ? &j->training
+                             : s == ESP_STAGE_EVAL  ? &j->evaluation
+                                                    : &j->calibration;
+
+    return max_of(t->longest, 1);
 }
 
 size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l, size_t limit)
 {
-    esp_text_size t = batch_of(j, s, l);
-    size_t longest = max_of(t.longest, 1), most = min_of(max_of(t.tokens, longest), CHUNK_TOKENS);
-    esp_prediction p = { 0 };
+    size_t longest = longest_sample(j, s);
+    esp_prediction p = { .chunk_tok = max_of(longest_chunk(j, s, l), longest) };
 
-    if (l->layers > 1) {
-        most = min_of(most, divide_up(t.tokens, PIPELINE * l->layers));
-    }
-    for (size_t n = max_of(most / longest, 1); n > 0; n--) {
-        p.chunk_tok = n * longest;
+    while (limit > 0) {
         esp_predict_memory(&p, j, s, l);
-        if (limit == 0 || p.anonymous <= (double)limit) {
-            return p.chunk_tok;
+        if (p.anonymous <= (double)limit) {
+            break;
         }
+        if (p.chunk_tok < 2 * longest) {
+            return 0;
+        }
+        p.chunk_tok -= longest;
     }
-    return 0;
+    return p.chunk_tok;
 }
 
 esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, const esp_cluster *c,
@@ -229,7 +263,7 @@ esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, c
 
     if (chunk_tok == 0) {
         p.chunk_tok = esp_predict_chunk(j, s, l, j->config->memory_limit);
-        p.chunk_tok = p.chunk_tok ? p.chunk_tok : max_of(batch_of(j, s, l).longest, 1);
+        p.chunk_tok = p.chunk_tok ? p.chunk_tok : longest_sample(j, s);
     }
     esp_predict_memory(&p, j, s, l);
     esp_predict_bytes(&p, j, s, l);

@@ -8,48 +8,25 @@
 
 /* ---- bytes ------------------------------------------------------------------------------------ */
 
-bool esp_is_scored(const esp_job *j, const esp_model *m, size_t layer, int slot)
-{
-    unsigned units = j->config->importance.units;
-    const esp_slot *s = &m->arch->slots[slot];
-    bool hidden = s->rows == ESP_W_HIDDEN || s->cols == ESP_W_HIDDEN;
-    bool attention = s->rows == ESP_W_QUERY || s->rows == ESP_W_KV || s->rows == ESP_W_QKV ||
-                     s->cols == ESP_W_QUERY;
-    bool mlp = s->rows == ESP_W_MLP || s->cols == ESP_W_MLP || s->rows == ESP_W_GATE_UP;
-
-    return (hidden && units >> ESP_UNIT_HIDDEN & 1) ||
-           (layer != ESP_NO_LAYER &&
-            ((attention && units >> ESP_UNIT_ATTENTION & 1) || (mlp && units >> ESP_UNIT_MLP & 1)));
-}
-
-/* Bytes of the panels of a weight, and of the vectors that go with it. */
-static void add_panels(void *ctx, size_t layer, int slot, const esp_weight *w)
-{
-    esp_tally *t = ctx;
-    size_t c = esp_needs_fisher(t->job) ? 2 : 1;
-
-    if (!esp_is_scored(t->job, t->model, layer, slot)) {
-        return;
-    }
-    t->n += w->cols > 1 ? w->rows * w->cols * c * 8 : w->rows * 16;
-    t->n += w->has_bias ? w->rows * 16 : 0;
-    /* a tied embedding is one weight */
-}
-
 static void score_sends(esp_prediction *p, const esp_job *j, const esp_layout *l)
 {
     double data = (double)esp_n_data(l), D = (double)j->dense->dims.hidden;
-    esp_tally t = { j, j->dense, 0 };
+    double tokens = (double)j->calibration.tokens;
 
     if (!(j->config->importance.criteria & ESP_CRITERIA_OF_SAMPLES)) {
         return;
     }
-    esp_model_visit(j->dense, add_panels, &t);
-    p->sent[ESP_SENT_PANELS] = (data - 1) * (double)t.n;
+    for (size_t i = 0; i < l->layers; i++) {
+        esp_extent e = esp_extent_of(j->dense, i, l);
+
+        p->sent[ESP_SENT_PANELS] += (data - 1) * esp_panel_work_of(j, &e, esp_n_data(l)).bytes;
+    }
     p->sent[ESP_SENT_SUMS] =
         2 * ((double)n_ranks(l) - 1) * 8 * (double)j->sums * (double)esp_n_criteria(j);
-    p->sent[ESP_SENT_ACTIVATIONS] =
-        2 * ((double)l->layers - 1) * 4 * D * (double)j->calibration.tokens;
+    p->sent[ESP_SENT_ACTIVATIONS] = 2 * ((double)l->layers - 1) * 4 * D * tokens;
+    if (j->dense->tied && l->layers > 1 && j->config->importance.units >> ESP_UNIT_HIDDEN & 1) {
+        p->sent[ESP_SENT_ACTIVATIONS] += 4 * D * tokens; /* from the embedding to the head */
+    }
 }
 
 /* Tokens that the training goes through, and those of its validations. */
@@ -63,7 +40,7 @@ static void recover_moves(esp_prediction *p, const esp_job *j, const esp_layout 
     const esp_config *c = j->config;
     esp_training_size t = esp_training_size_of(j, l);
     double ranks = (double)n_ranks(l), n = (double)t.n_numbers, D = (double)j->pruned.dims.hidden;
-    double trained = t.steps * tokens_of(j, (double)min_of(c->recover.batch, t.n_train));
+    double trained = t.steps * tokens_of(j, t.batch);
     double held = t.validations * tokens_of(j, (double)t.n_valid);
     double saves = c->recover.save_every ? ceil(t.steps / (double)c->recover.save_every) : 1;
     double bytes = (double)esp_model_cost(&j->pruned, 1).bytes;

@@ -34,7 +34,7 @@ static size_t block_weights(const esp_extent *p)
     for (int slot = ESP_SLOT_BLOCK; slot < (int)p->model->arch->n_slots; slot++) {
         size_t most = 0;
 
-        for (size_t l = p->begin; l < p->end; l++) {
+        for (size_t l = p->of.begin; l < p->of.end; l++) {
             most = max_of(most, f32_bytes(esp_model_weight(p->model, l, slot)));
         }
         bytes += most;
@@ -76,47 +76,75 @@ static size_t head_bytes(const esp_extent *p, size_t T, bool backward)
     return made + run * V * 4 * (m->normal_head && backward ? 2 : 1);
 }
 
-static size_t pass_bytes(const esp_extent *p, size_t T, size_t C, bool backward)
+/* scratch: what has the size of a batch lies in files. */
+static size_t pass_bytes(const esp_extent *p, size_t T, size_t C, bool backward, bool scratch)
 {
-    size_t D = p->model->dims.hidden, kept = backward ? p->end - p->begin + 1 + 2 : 1;
+    size_t D = p->model->dims.hidden, kept = backward ? p->of.end - p->of.begin + 1 + 2 : 1;
 
-    kept += p->last;
+    kept += p->of.last;
+    kept = scratch ? 0 : kept;
     return kept * T * D * 4 + min_of(C, T) * block_values(p, backward) * 4 + block_weights(p) +
-           (p->last ? head_bytes(p, T, backward) : 0);
+           (p->of.last ? head_bytes(p, T, backward) : 0);
 }
 
 /* ---- memory of a stage ------------------------------------------------------------------------ */
 
-/* dy and x of the linear weights of a layer, for all tokens of the rank. */
-static size_t collected_bytes(const esp_extent *p, size_t T)
+/* Whether the input of operation i went to a linear weight before it, whose copy serves both. */
+static bool has_shared_input(const esp_arch *a, size_t i)
 {
-    size_t most = 0;
-
-    for (size_t l = p->begin; l < p->end; l++) {
-        size_t n = 0;
-
-        for (int slot = ESP_SLOT_BLOCK; slot < (int)p->model->arch->n_slots; slot++) {
-            const esp_weight *w = esp_model_weight(p->model, l, slot);
-
-            n += w->cols > 1 ? w->rows + w->cols : 0;
+    for (size_t k = 0; k < i; k++) {
+        if (a->ops[k].kind == ESP_OP_LINEAR && a->ops[k].in[0] == a->ops[i].in[0]) {
+            return true;
         }
-        most = max_of(most, n);
     }
-    return most * T * 4;
+    return false;
+}
+
+/* Numbers a token of what is kept for the gradients of a layer: dy of the linear weights, and x. */
+static size_t kept_numbers(const esp_job *j, const esp_extent *p, size_t layer)
+{
+    const esp_arch *a = p->model->arch;
+    size_t n = 0;
+
+    for (size_t i = 0; i < a->n_ops; i++) {
+        const esp_weight *w;
+
+        if (a->ops[i].kind == ESP_OP_LINEAR && esp_is_scored(j, p->model, layer, a->ops[i].slot)) {
+            w = esp_model_weight(p->model, layer, a->ops[i].slot);
+            n += w->rows + (has_shared_input(a, i) ? 0 : w->cols);
+        }
+    }
+    return n;
+}
+
+/* Of the layer under way, or of all of a stage of several; and, where the hidden state is a unit, of the
+ * head: before the layers, or until its table has been looked up. */
+static size_t kept_bytes(const esp_job *j, const esp_extent *p, size_t T)
+{
+    size_t most = 0, n = 0, head = p->model->dims.vocab + p->model->dims.hidden;
+    bool hidden = j->config->importance.units >> ESP_UNIT_HIDDEN & 1;
+
+    for (size_t l = p->of.begin; l < p->of.end; l++) {
+        most = max_of(most, kept_numbers(j, p, l));
+        n += kept_numbers(j, p, l);
+    }
+    n = p->of.at_once > 1 ? n : most;
+    head = hidden && p->of.last ? head : 0;
+    return (p->model->tied ? n + head : max_of(n, head)) * T * 4;
 }
 
 static size_t score_bytes(const esp_job *j, const esp_extent *p, const esp_layout *l, size_t C)
 {
     esp_text_size t = esp_local_text(&j->calibration, j->calibration.samples, l);
     bool gradients = (j->config->importance.criteria & ESP_CRITERIA_OF_SAMPLES) != 0;
-    bool hidden = j->config->importance.units >> ESP_UNIT_HIDDEN & 1;
+    bool scratch = *j->config->parallel.scratch != 0;
     size_t n = esp_n_criteria(j), bytes = j->units + (j->sums + j->scores) * n * 8;
 
     bytes += PARTS * n * 8 + l->threads * TILE * 4;
     if (gradients) {
-        bytes += pass_bytes(p, t.tokens, C, true) + collected_bytes(p, t.tokens) +
-                 PANEL * 8 * (esp_needs_fisher(j) ? 2 : 1);
-        bytes += hidden && p->last ? t.tokens * p->model->dims.vocab * 4 : 0;
+        bytes +=
+            pass_bytes(p, t.tokens, C, true, scratch) + (scratch ? 0 : kept_bytes(j, p, t.tokens)) +
+            esp_panel_work_of(j, p, esp_n_data(l)).room + PANEL * 8 * (esp_needs_fisher(j) ? 2 : 1);
     }
     return bytes;
 }
@@ -127,7 +155,7 @@ static size_t recover_bytes(const esp_job *j, const esp_extent *p, const esp_lay
 {
     const esp_config *c = j->config;
     esp_training_size t = esp_training_size_of(j, l);
-    size_t T = c->recover.micro_batch * j->training.longest, widest_value = 0;
+    size_t T = esp_pass_tokens(j, ESP_STAGE_RECOVER, l, C), widest_value = 0;
     size_t own = t.n_numbers / n_ranks(l) + ESP_SHARE_BLOCK;
     size_t bytes = (t.n_numbers * 2 + own * 3) * 4 + j->training.tokens * 8;
     const esp_arch *a = p->model->arch;
@@ -138,14 +166,14 @@ static size_t recover_bytes(const esp_job *j, const esp_extent *p, const esp_lay
     if (c->recover.method == ESP_METHOD_LORA) {
         bytes += min_of(C, T) * (widest_value + 2 * c->recover.rank) * 4;
     }
-    return bytes + pass_bytes(p, T, C, true);
+    return bytes + pass_bytes(p, T, C, true, *c->parallel.scratch != 0);
 }
 
-static size_t eval_bytes(const esp_job *j, const esp_extent *p, size_t C)
+static size_t eval_bytes(const esp_job *j, const esp_extent *p, const esp_layout *l, size_t C)
 {
-    size_t T = max_of(j->config->eval.batch_tokens, j->evaluation.longest);
+    size_t T = esp_pass_tokens(j, ESP_STAGE_EVAL, l, C);
 
-    return pass_bytes(p, T, C, false) + j->evaluation.tokens * 8;
+    return pass_bytes(p, T, C, false, false) + j->evaluation.tokens * 8;
 }
 
 static double anonymous(const esp_job *j, esp_stage s, const esp_extent *p, const esp_layout *l,
@@ -163,7 +191,7 @@ static double anonymous(const esp_job *j, esp_stage s, const esp_extent *p, cons
     case ESP_STAGE_RECOVER:
         return (double)(bytes + recover_bytes(j, p, l, C));
     default:
-        return (double)(bytes + eval_bytes(j, p, C));
+        return (double)(bytes + eval_bytes(j, p, l, C));
     }
 }
 
@@ -172,7 +200,7 @@ static double file_bytes(const esp_extent *p)
     const esp_model *m = p->model;
     double bytes = 0;
 
-    for (size_t l = p->begin; l < p->end; l++) {
+    for (size_t l = p->of.begin; l < p->of.end; l++) {
         for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
             const esp_weight *w = esp_model_weight(m, l, slot);
 
@@ -182,8 +210,8 @@ static double file_bytes(const esp_extent *p)
     }
     for (int slot = 0; slot < ESP_SLOT_BLOCK; slot++) {
         const esp_weight *w = esp_model_weight(m, ESP_NO_LAYER, slot);
-        bool here =
-            slot < ESP_SLOT_FINAL_NORM ? p->first || (p->last && m->tied && slot == 0) : p->last;
+        bool here = slot < ESP_SLOT_FINAL_NORM ? p->of.first || (p->of.last && m->tied && slot == 0)
+                                               : p->of.last;
         bool counts = !(slot == ESP_SLOT_HEAD && m->tied);
 
         bytes += here && counts ? (double)(w->rows * w->cols * esp_dtype_size(w->dtype)) : 0;
@@ -197,7 +225,7 @@ void esp_predict_memory(esp_prediction *p, const esp_job *j, esp_stage s, const 
 
     p->anonymous = p->mapped = 0;
     for (size_t i = 0; i < l->layers; i++) {
-        esp_extent part = esp_extent_of(m, i, l->layers);
+        esp_extent part = esp_extent_of(m, i, l);
 
         p->anonymous = fmax(p->anonymous, anonymous(j, s, &part, l, p->chunk_tok));
         p->mapped = fmax(p->mapped, s == ESP_STAGE_PLAN ? 0 : file_bytes(&part));

@@ -32,7 +32,7 @@ static weights weights_of(const esp_extent *e)
     const esp_arch *a = m->arch;
     weights n = { 0 };
 
-    for (size_t l = e->begin; l < e->end; l++) {
+    for (size_t l = e->of.begin; l < e->of.end; l++) {
         double last = 0;
 
         for (size_t i = 0; i < a->n_ops; i++) {
@@ -55,7 +55,7 @@ static weights weights_of(const esp_extent *e)
 
 static double head_numbers(const esp_extent *e)
 {
-    return e->last ? (double)e->model->dims.hidden * (double)e->model->dims.vocab : 0;
+    return e->of.last ? (double)e->model->dims.hidden * (double)e->model->dims.vocab : 0;
 }
 
 /* Bytes to make the f32 weights of the stage once. */
@@ -111,46 +111,23 @@ static double files(const esp_prediction *p, const esp_layout *l, const esp_clus
 
 /* ---- the stages ------------------------------------------------------------------------------- */
 
-/* Elements of the matrices whose gradients go through the panels, and the panels that they make. */
-static double scored_numbers(const esp_job *j, const esp_extent *e)
-{
-    const esp_model *m = e->model;
-    double n = 0;
-
-    for (size_t l = e->begin; l < e->end; l++) {
-        for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
-            const esp_weight *w = esp_model_weight(m, l, slot);
-
-            n +=
-                w->cols > 1 && esp_is_scored(j, m, l, slot) ? (double)w->rows * (double)w->cols : 0;
-        }
-    }
-    for (int slot = 0; slot < ESP_SLOT_BLOCK; slot++) {
-        const esp_weight *w = esp_model_weight(m, ESP_NO_LAYER, slot);
-        bool here = slot < ESP_SLOT_FINAL_NORM ? e->first : e->last && !m->tied;
-
-        n += here && w->cols > 1 && esp_is_scored(j, m, ESP_NO_LAYER, slot)
-                 ? (double)w->rows * (double)w->cols
-                 : 0;
-    }
-    return n;
-}
-
 static double score_seconds(const esp_prediction *p, const esp_job *j, const esp_extent *e,
                             const esp_layout *l, const esp_cluster *c)
 {
     esp_text_size t = esp_local_text(&j->calibration, j->calibration.samples, l);
-    bool hidden = j->config->importance.units >> ESP_UNIT_HIDDEN & 1;
+    esp_panel_work panels = esp_panel_work_of(j, e, esp_n_data(l));
     double chunks = ceil((double)t.tokens / fmax(1, (double)p->chunk_tok));
-    double tokens = (double)t.tokens, own = (double)t.samples, numbers = scored_numbers(j, e);
-    load work = pass_load(e, tokens, (double)t.longest, l->layers > 1 ? chunks : 1, true, true);
-    double panels = numbers / (64 * 64 * 256), fisher = esp_needs_fisher(j) ? SUM_GF : SUM_G;
+    double data = (double)esp_n_data(l), sum = esp_needs_fisher(j) ? SUM_GF : SUM_G;
+    double a_number = sum * (double)j->calibration.samples +
+                      2 * (double)j->calibration.tokens / PRODUCTS;          /* of all samples */
+    double idle = (double)t.samples * data / (double)j->calibration.samples; /* shares are uneven */
+    load work =
+        pass_load(e, (double)t.tokens, (double)t.longest, l->layers > 1 ? chunks : 1, true, false);
 
-    work.flops += own * numbers * fisher;
-    work.flops += hidden ? 2 * tokens * head_numbers(e) / PRODUCTS : 0;
-    work.bytes += numbers * 8 * 3 / (double)esp_n_data(l);
+    work.flops += (panels.gathered + panels.summed * idle) * a_number / data;
+    work.bytes += panels.numbers * 24 / data;
     return seconds_of(&work, l, c) * (chunks + (double)l->layers - 1) / chunks +
-           sending(p->sent[ESP_SENT_PANELS] + p->sent[ESP_SENT_SUMS], panels, l, c) +
+           sending(p->sent[ESP_SENT_PANELS] + p->sent[ESP_SENT_SUMS], panels.numbers / 1e6, l, c) +
            sending(p->sent[ESP_SENT_ACTIVATIONS], 2 * chunks, l, c);
 }
 
@@ -199,7 +176,7 @@ static double slowest(double (*seconds)(const esp_prediction *, const esp_job *,
     double most = 0;
 
     for (size_t i = 0; i < l->layers; i++) {
-        esp_extent e = esp_extent_of(m, i, l->layers);
+        esp_extent e = esp_extent_of(m, i, l);
 
         most = fmax(most, seconds(p, j, &e, l, c));
     }

@@ -1,9 +1,14 @@
 /* layout.c - the grid that needs the least time. */
 #include <float.h>
+#include <stdint.h>
 
+#include "espalier/log.h"
 #include "estimate_impl.h"
 
-#define SYSTEM 0.9 /* of the memory of a node that ranks may fill */
+#define SYSTEM 0.9  /* of the memory of a node that ranks may fill                     */
+#define WORTH  0.9  /* more stages are taken for this much of the time of fewer        */
+#define FLOPS  4e10 /* of a core, and bytes/s of a node, where a run would have to measure */
+#define COPIES 1e11
 
 /* Seconds of the stages; the anonymous memory of the rank that needs the most in any of them. */
 static double seconds_of(double *most, const esp_job *j, unsigned stages, const esp_layout *l,
@@ -43,7 +48,8 @@ static void try_layout(search *at, const esp_layout *l)
     double most, seconds = seconds_of(&most, at->job, at->stages, l, at->cluster);
 
     at->least = most < at->least ? most : at->least;
-    if (fits(most, at->job, l, at->cluster) && seconds < at->seconds) {
+    if (fits(most, at->job, l, at->cluster) &&
+        seconds < at->seconds * (l->layers > at->best->layers ? WORTH : 1)) {
         at->seconds = seconds;
         *at->best = *l;
     }
@@ -56,6 +62,7 @@ esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
         .job = j, .cluster = c, .stages = stages, .best = best, .seconds = DBL_MAX, .least = DBL_MAX
     };
 
+    *best = (esp_layout){ 0 };
     for (size_t r = 1; r <= (ranks ? ranks : c->cores); r++) {
         if (ranks ? r != ranks : c->cores % r != 0) {
             continue;
@@ -77,4 +84,60 @@ esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
                     "recover.micro_batch",
                     c->nodes, c->cores, c->memory / 1073741824, at.least / 1073741824,
                     j->config->memory_limit ? ", and memory_limit counts, too" : "");
+}
+
+/* ---- the grid of a run ------------------------------------------------------------------------ */
+
+/* Ranks of the node of this rank. */
+static size_t ranks_of_node(MPI_Comm world)
+{
+    MPI_Comm node;
+    int n;
+
+    ESP_MPI(MPI_Comm_split_type(world, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node));
+    ESP_MPI(MPI_Comm_size(node, &n));
+    ESP_MPI(MPI_Comm_free(&node));
+    return (size_t)n;
+}
+
+/* Stages for so many ranks a node; 1 where nothing is known of the model yet, and its stage will say why. */
+static size_t choose_layers(const esp_grid *g, const esp_config *c, size_t ranks)
+{
+    esp_cluster cluster = esp_cluster_of(c);
+    esp_layout best;
+    esp_model m = { 0 };
+    esp_job job;
+    esp_status st;
+
+    cluster.nodes = ((size_t)g->size + ranks - 1) / ranks;
+    cluster.cores = ranks * (size_t)g->n_threads;
+    cluster.core_flops = cluster.core_flops > 0 ? cluster.core_flops : FLOPS;
+    cluster.memory_bytes = cluster.memory_bytes > 0 ? cluster.memory_bytes : COPIES;
+    esp_cluster_measure(&cluster);
+    if (esp_model_shape(&m, c->model) != ESP_OK) {
+        esp_error_clear();
+        return 1;
+    }
+    esp_job_init(&job, &m, c);
+    st = esp_best_layout(&best, &job, esp_run_stages_of(c), &cluster, ranks, 0);
+    esp_job_free(&job);
+    esp_model_free(&m);
+    esp_error_clear();
+    return st == ESP_OK ? best.layers : 1;
+}
+
+esp_status esp_choose_grid(esp_grid *g, const esp_config *c)
+{
+    size_t ranks = ranks_of_node(g->world);
+    uint64_t layers = c->parallel.layers ? c->parallel.layers : 1;
+
+    if (c->parallel.layers == 0 && g->size > 1) {
+        if (g->rank == 0 && (size_t)g->size % ranks == 0) {
+            layers = choose_layers(g, c, ranks);
+        }
+        ESP_MPI(MPI_Bcast(&layers, 1, MPI_UINT64_T, 0, g->world));
+        esp_debug("grid: %zu stages of layers x %zu data ranks", (size_t)layers,
+                  (size_t)g->size / (size_t)layers);
+    }
+    return esp_grid_shape(g, (size_t)layers);
 }

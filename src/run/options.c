@@ -191,8 +191,8 @@ const esp_option esp_options[] = {
     { "synth.rope_theta", ESP_O_NUMBER, AT(synth.rope_theta), "10000", 1, ANY, NULL, 0,
       "base of the rotary positions" },
 
-    { "parallel.layers", ESP_O_COUNT, AT(parallel.layers), "1", 1, 4096, NULL, 0,
-      "stages of the grid: ranks that share the layers of one copy of the model; the others share samples" },
+    { "parallel.layers", ESP_O_COUNT, AT(parallel.layers), "0", 0, 4096, NULL, 0,
+      "stages of the grid: ranks that share the layers of a copy of the model; 0: chosen" },
     { "parallel.threads", ESP_O_COUNT, AT(parallel.threads), "0", 0, 4096, NULL, 0,
       "OpenMP threads of a rank; 0: as OMP_NUM_THREADS says" },
     { "parallel.scratch", ESP_O_STRING, AT(parallel.scratch), "", 0, 0, NULL, 0,
@@ -223,6 +223,8 @@ const esp_option esp_options[] = {
       "samples of recover.corpus, of recover.cutoff tokens each" },
     { "estimate.windows", ESP_O_COUNT, AT(estimate.windows), "2000", 1, ANY, NULL, 0,
       "windows of eval.corpus, where eval.samples does not limit them" },
+    { "estimate.output", ESP_O_STRING, AT(estimate.output), "", 0, 0, NULL, 0,
+      "JSON file of what estimate prints; empty: none" },
 };
 /* clang-format on */
 

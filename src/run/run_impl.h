@@ -19,6 +19,7 @@ typedef struct esp_run {
     char settings[ESP_DIGEST_SIZE]; /* of the record of the stage under way          */
     esp_samples calibration, training, evaluation; /* of the stages that were asked for */
     uint64_t targets;                              /* of recover: bit set of slots      */
+    size_t chunk_tok[ESP_N_STAGES];                /* by memory_limit; 0: without one   */
 } esp_run;
 
 /* What a stage reads: its record has a digest of each. */

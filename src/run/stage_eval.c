@@ -27,9 +27,10 @@ static json_t *eval_json(const esp_eval *e)
 /* Evaluates one model and adds it to results (rank 0). */
 static esp_status evaluate(json_t *results, esp_run *run, const esp_model *m, const char *kind)
 {
+    size_t set = run->config->eval.batch_tokens, fit = run->chunk_tok[ESP_STAGE_EVAL];
     esp_eval e;
 
-    ESP_TRY(esp_evaluate(&e, m, NULL, &run->evaluation, run->config->eval.batch_tokens,
+    ESP_TRY(esp_evaluate(&e, m, NULL, &run->evaluation, fit > 0 && fit < set ? fit : set,
                          ESP_MACS_TOKENS, run->grid));
     esp_info("eval: %s: perplexity %.4f over %" PRId64 " tokens", kind, e.perplexity, e.tokens);
     if (run->grid->rank == 0) {

@@ -32,6 +32,15 @@ static void report(void *ctx, size_t step, size_t steps, double loss, double lr,
     }
 }
 
+/* Samples of a micro-batch: as set, or fewer that fit memory_limit. */
+static size_t micro_batch(const esp_run *run)
+{
+    size_t set = run->config->recover.micro_batch, chunk = run->chunk_tok[ESP_STAGE_RECOVER];
+    size_t fit = chunk / esp_samples_longest(&run->training);
+
+    return chunk > 0 && fit < set ? fit : set;
+}
+
 static esp_recover_options recover_options(const esp_run *run, const char *checkpoints)
 {
     const esp_config *c = run->config;
@@ -53,7 +62,7 @@ static esp_recover_options recover_options(const esp_run *run, const char *check
         .epochs = c->recover.epochs,
         .steps = c->recover.steps,
         .batch = c->recover.batch,
-        .micro_batch = c->recover.micro_batch,
+        .micro_batch = micro_batch(run),
         .scratch = c->parallel.scratch,
         .validation = c->recover.validation,
         .validate_every = c->recover.validate_every,

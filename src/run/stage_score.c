@@ -17,6 +17,7 @@ esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run
         .units = c->importance.units,
         .fisher_sum = c->importance.fisher == 1,
         .seed = c->seed,
+        .chunk_tok = run->chunk_tok[ESP_STAGE_SCORE],
         .scratch = c->parallel.scratch,
     };
     return esp_importance_estimate(s, m, g, run->calibration.n ? &run->calibration : NULL, o,

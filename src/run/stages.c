@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "espalier/estimate.h"
 #include "espalier/file.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
@@ -161,11 +162,34 @@ static json_t *tell_traffic(const esp_traffic *t, const char *stage)
     return sent;
 }
 
-/* Rank 0: records how the stage ended. */
-static esp_status end(esp_run *run, const esp_stage_info *stage, esp_status st, double seconds,
-                      const esp_traffic *sent)
+/* How much a stage took. */
+typedef struct usage {
+    double seconds;
+    double anonymous; /* bytes, the rank that had the most */
+    esp_traffic sent;
+} usage;
+
+static void usage_begin(usage *u)
 {
-    double waited = seconds > 0 ? sent->waited / seconds / run->grid->size : 0;
+    *u = (usage){ .seconds = esp_now(), .sent = esp_traffic_now() };
+    esp_anonymous_restart();
+}
+
+/* Collective. */
+static void usage_end(usage *u, MPI_Comm world)
+{
+    esp_anonymous_look();
+    u->seconds = esp_now() - u->seconds;
+    u->anonymous = (double)esp_anonymous_peak();
+    u->sent = esp_traffic_since(&u->sent, world);
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &u->anonymous, 1, MPI_DOUBLE, MPI_MAX, world));
+}
+
+/* Rank 0: records how the stage ended. */
+static esp_status end(esp_run *run, const esp_stage_info *stage, esp_status st, const usage *u)
+{
+    double seconds = nearbyint(u->seconds * 1e3) / 1e3; /* the same when it is read back */
+    double waited = u->seconds > 0 ? u->sent.waited / u->seconds / run->grid->size : 0;
     char now[ESP_TIME_SIZE];
     json_t *record = json_deep_copy(esp_run_dir_record(&run->dir, stage->name));
 
@@ -176,14 +200,17 @@ static esp_status end(esp_run *run, const esp_stage_info *stage, esp_status st, 
     }
     esp_time_text(now);
     json_object_set_new(record, "finished", json_string(now));
-    seconds = nearbyint(seconds * 1e3) / 1e3; /* the record is the same when it is read back */
     json_object_set_new(record, "duration", json_real(seconds));
+    json_object_set_new(record, "anonymous", json_integer((json_int_t)u->anonymous));
     waited = nearbyint(waited * 1e4) / 1e4;
     json_object_set_new(record, "wait_share", json_real(waited));
-    json_object_set_new(record, "sent", tell_traffic(sent, stage->name));
+    json_object_set_new(record, "sent", tell_traffic(&u->sent, stage->name));
+    esp_info("%s: %.3f s, %.1f MB of anonymous memory a rank", stage->name, seconds,
+             u->anonymous / 1e6);
     esp_run_dir_event(&run->dir, "end", stage->name,
-                      json_pack("{s:f, s:f, s:O}", "duration", seconds, "wait_share", waited,
-                                "sent", json_object_get(record, "sent")));
+                      json_pack("{s:f, s:I, s:f, s:O}", "duration", seconds, "anonymous",
+                                (json_int_t)u->anonymous, "wait_share", waited, "sent",
+                                json_object_get(record, "sent")));
     return esp_run_dir_set_record(&run->dir, stage->name, record);
 }
 
@@ -191,10 +218,10 @@ static esp_status do_stage(esp_run *run, esp_stage s)
 {
     MPI_Comm world = run->grid->world;
     bool first = run->grid->rank == 0, done = false;
-    double began = esp_now();
-    esp_traffic sent = esp_traffic_now();
+    usage used;
     esp_status st;
 
+    usage_begin(&used);
     ESP_TRY(esp_agree(world, esp_run_check_stop(run, esp_stages[s].name)));
     ESP_TRY(esp_agree(world, first ? begin(&done, run, s) : ESP_OK));
     ESP_MPI(MPI_Bcast(&done, 1, MPI_C_BOOL, 0, world));
@@ -205,8 +232,8 @@ static esp_status do_stage(esp_run *run, esp_stage s)
     }
     esp_info("%s", esp_stages[s].name);
     st = esp_agree(world, esp_stages[s].work(run));
-    sent = esp_traffic_since(&sent, world);
-    return esp_agree(world, first ? end(run, &esp_stages[s], st, esp_now() - began, &sent) : st);
+    usage_end(&used, world);
+    return esp_agree(world, first ? end(run, &esp_stages[s], st, &used) : st);
 }
 
 /* ESP_EUSAGE when a stage needs the result of one that is neither done nor asked for. */
@@ -234,6 +261,32 @@ static esp_status open_dir(esp_run *run, unsigned wanted)
     return check_before(run, wanted, ESP_STAGE_PRUNE, ESP_STAGE_PLAN);
 }
 
+/* Rank 0: whether the stages fit memory_limit, in chunks of what size. */
+static esp_status fit_memory(esp_run *run, unsigned wanted)
+{
+    const esp_layout layout = { .nodes = 1,
+                                .ranks = (size_t)run->grid->size,
+                                .threads = (size_t)run->grid->n_threads,
+                                .layers = (size_t)run->grid->n_layers };
+    size_t limit = run->config->memory_limit;
+    esp_job job;
+    esp_status st;
+
+    if (limit == 0) {
+        return ESP_OK;
+    }
+    esp_job_init(&job, &run->model, run->config);
+    esp_job_take_text(&job.calibration, &run->calibration);
+    esp_job_take_text(&job.training, &run->training);
+    esp_job_take_text(&job.evaluation, &run->evaluation);
+    st = esp_check_memory(&job, wanted, &layout);
+    for (esp_stage s = 0; st == ESP_OK && s < ESP_N_STAGES; s++) {
+        run->chunk_tok[s] = esp_predict_chunk(&job, s, &layout, limit);
+    }
+    esp_job_free(&job);
+    return st;
+}
+
 static esp_status work(esp_run *run, unsigned wanted)
 {
     MPI_Comm world = run->grid->world;
@@ -242,6 +295,8 @@ static esp_status work(esp_run *run, unsigned wanted)
     ESP_TRY(esp_run_check_precision(run, wanted));
     ESP_TRY(esp_agree(world, first ? open_dir(run, wanted) : ESP_OK));
     ESP_TRY(esp_run_read_inputs(run, wanted));
+    ESP_TRY(esp_agree(world, first ? fit_memory(run, wanted) : ESP_OK));
+    ESP_MPI(MPI_Bcast(run->chunk_tok, sizeof run->chunk_tok, MPI_BYTE, 0, world));
     ESP_TRY(esp_agree(world, first ? esp_run_dir_make(&run->dir, run->config) : ESP_OK));
     for (int s = 0; s < ESP_N_STAGES; s++) {
         if (wanted >> s & 1) {
