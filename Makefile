@@ -122,7 +122,7 @@ demo: deps
 lint:
 	@sh tests/lint.sh
 
-interop: all
+interop: all $(BUILD)/tests/tool_logits
 	@BUILD=$(BUILD) sh tests/interop.sh
 
 format:

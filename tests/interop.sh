@@ -3,9 +3,10 @@
 # a virtual environment below the build folder, or are those of ESPALIER_PYTHON.
 : "${BUILD:=build}"
 . jobs/mpi_env.sh
+export BUILD
 export TRANSFORMERS_VERBOSITY=error HF_HUB_DISABLE_PROGRESS_BARS=1 PYTHONWARNINGS=ignore
 export PYTHONDONTWRITEBYTECODE=1
-WINDOW=24 VOCAB=300 IDS=80
+WINDOW=24 VOCAB=300 IDS=80 GMASK=75 SOP=78
 python=$ESPALIER_PYTHON
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
@@ -24,16 +25,17 @@ fi
 
 # Prune, recover and evaluate into $work/NAME/run.
 run_model() { # name, model folder, settings...
-    name=$1 model=$2
+    name=$1 model=$2 tokens=$work/tokens.h5
+    [ "${2##*/}" != chatglm ] || tokens=$work/prompts.h5
     shift 2
     mkdir -p "$work/$name"
     cat > "$work/$name/run.cfg" << END
 model = "$model";
 run_dir = "$work/$name/run";
 prune: { criterion = "random"; ratio = 0.25; };
-recover: { corpus = "$work/tokens.h5"; steps = 4; batch = 4; micro_batch = 2; warmup = 1;
+recover: { corpus = "$tokens"; steps = 4; batch = 4; micro_batch = 2; warmup = 1;
            learning_rate = 1e-2; validation = 0; cutoff = $WINDOW; };
-eval: { corpus = "$work/tokens.h5"; window = $WINDOW; };
+eval: { corpus = "$tokens"; window = $WINDOW; };
 END
     timeout 120 mpirun -n 2 "$BUILD/espalier" run -q -c "$work/$name/run.cfg" "$@" > /dev/null
 }
@@ -54,42 +56,63 @@ check() { # what command...
     return 1
 }
 
-compare_run() { # name, model folder
-    check "$1: models" "$python" tests/interop_logits.py compare "$2" "$work/$1/run" \
-        "$work/tokens.h5" $WINDOW
+compare_models() { # model folder, names of its runs...
+    model=$1
+    shift
+    check "$1: models" "$python" tests/interop_logits.py compare "$tokens" $WINDOW "$model" \
+        $(for run; do echo "$work/$run/run"; done)
+}
+
+compare_adapter() { # name
     check "$1: adapter" "$python" tests/interop_peft.py "$work/$1/run/pruned" \
         "$work/$1/run/adapter" "$work/$1/run/recovered"
 }
 
-# A golden model; the settings keep to shapes that transformers can express.
-golden_run() { # family, settings...
-    family=$1
+# A golden model, cut in several ways; the run of the first has its name.
+golden_run() { # family, settings of prune...
+    family=$1 runs=
     shift
-    check "run of $family" run_model "$family" "tests/golden/$family" "$@" &&
-        compare_run "$family" "tests/golden/$family"
+    # shellcheck disable=SC2086
+    for how; do
+        first=${how%% *}
+        name=$family${runs:+-${first#*=}}
+        runs="$runs $name"
+        check "run of $name" run_model "$name" "tests/golden/$family" -s prune.$how || return
+    done
+    # shellcheck disable=SC2086
+    compare_models "tests/golden/$family" $runs
 }
 
-"$python" tests/interop_logits.py tokens "$work/tokens.h5" $IDS || exit 1
+"$python" tests/interop_logits.py tokens "$work/tokens.h5" $IDS &&
+    "$python" tests/interop_logits.py tokens "$work/prompts.h5" $IDS $GMASK $SOP $WINDOW || exit 1
 check "run of llama" make_run llama -s synth.dtype=BF16 -s synth.kv_heads=2 -s synth.tied=true
 check "run of qwen2" make_run qwen2 -s synth.model_type=qwen2 -s synth.dtype=F32 -s synth.head_dim=8
 check "run of mistral" make_run mistral -s synth.model_type=mistral -s synth.dtype=F16 \
     -s synth.kv_heads=4
 for name in llama qwen2 mistral; do
-    compare_run $name "$work/$name/model"
+    compare_models "$work/$name/model" $name
+    compare_adapter $name
 done
-golden_run qwen3 -s prune.ratio=0.5
-golden_run phi3 -s prune.ratio=0.5
-golden_run gemma2 -s prune.ratio=0.5
-golden_run opt -s prune.min_keep=4 # heads: transformers knows those that fill hidden_size alone
-golden_run bloom -s prune.ratio=0  # and neither these nor another width of the MLP here
+# Shapes that transformers can express.
+golden_run qwen3 ratio=0.5 mode=channel mode=layer
+golden_run phi3 ratio=0.5 mode=layer
+golden_run gemma2 ratio=0.5 "mode=channel -s prune.ratio=0.2" mode=layer
+golden_run opt min_keep=4 mode=layer # heads: transformers knows those that fill hidden_size alone
+golden_run bloom ratio=0 mode=layer  # and neither these nor another width of the MLP here
+for name in qwen3 phi3 gemma2 opt bloom; do
+    compare_adapter $name
+done
+# Families that transformers does not have, against plain forward passes.
+for name in baichuan-7b baichuan-13b baichuan2 baichuan2-13b chatglm2 chatglm; do
+    golden_run $name ratio=0.5 scope=global mode=channel mode=layer
+done
 # As published folders are: bare names, other keys; a layer goes, which every class can express.
 bare_run() { # family, settings...
-    family=$1
+    name=bare-$1 bare=$work/$1-bare
+    check "bare $1" "$python" tests/interop_logits.py bare "tests/golden/$1" "$bare" || return
     shift
-    check "bare $family" "$python" tests/interop_logits.py bare "tests/golden/$family" \
-        "$work/$family-bare" &&
-        check "run of bare $family" run_model "bare-$family" "$work/$family-bare" "$@" &&
-        compare_run "bare-$family" "$work/$family-bare"
+    check "run of $name" run_model "$name" "$bare" "$@" && compare_models "$bare" "$name" &&
+        compare_adapter "$name"
 }
 bare_run bloom -s prune.mode=layer -s prune.ratio=0.5
 bare_run opt -s prune.min_keep=4

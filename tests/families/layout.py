@@ -13,7 +13,7 @@ The convention (importance.h has the formulas):
     A bias is one more element of its row, that of a norm as well. Norms of a head's channels (Qwen3) are in
     no unit. Importance is that of the stored numbers: a norm that multiplies by 1 + w has the elements w.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -166,6 +166,13 @@ def sizes_of(config):
         or 4 * hidden,
         vocab=first("vocab_size", "padded_vocab_size"),
     )
+
+
+def layer_sizes(config, i):
+    """Sizes of layer i, where a model that was cut has its own for each."""
+    own = config.get("espalier", {})
+    keys = dict(heads="num_attention_heads", kv_heads="num_key_value_heads", mlp="intermediate_size")
+    return replace(sizes_of(config), **{size: own[key][i] for size, key in keys.items() if key in own})
 
 
 def qkv_rows(layout, s):

@@ -4,7 +4,7 @@ import math
 import torch
 from torch.nn import functional
 
-from .layout import layout_of, mlp_rows, qkv_rows, sizes_of
+from .layout import layer_sizes, layout_of, mlp_rows, qkv_rows, sizes_of
 
 
 def rms_norm(x, p, name, eps):
@@ -46,6 +46,12 @@ def alibi_slopes(heads):
     return torch.tensor((first + more)[:heads], dtype=torch.float64)
 
 
+def layer_slopes(config, i, heads):
+    """Those of the heads that are left, where some were cut."""
+    own = config.get("espalier", {}).get("alibi_slopes")
+    return torch.tensor(own[i], dtype=torch.float64) if own else alibi_slopes(heads)
+
+
 def attend(q, k, v, bias):
     """q [H, T, d], k and v [K, T, d], bias [H or 1, T, T] -> [T, H * d]"""
     k, v = (t.repeat_interleave(len(q) // len(k), 0) for t in (k, v))
@@ -69,15 +75,16 @@ def gated_mlp(x, p, prefix, layout, s):
 
 
 def baichuan(config, p, ids):
-    layout, s, eps = layout_of(config), sizes_of(config), config["rms_norm_eps"]
+    layout, eps = layout_of(config), config["rms_norm_eps"]
     at = torch.arange(len(ids), dtype=torch.float64)
     rotary = "max_position_embeddings" in config
-    bias = causal(len(ids))[None]
-    if not rotary:
-        bias = bias + alibi_slopes(s.heads)[:, None, None] * (at[None, :] - at[:, None])
     x = p[layout.embed + ".weight"][ids]
-    for i in range(s.layers):
-        prefix = layout.layer % i
+    for i in range(sizes_of(config).layers):
+        prefix, s = layout.layer % i, layer_sizes(config, i)
+        bias = causal(len(ids))[None]
+        if not rotary:
+            slopes = layer_slopes(config, i, s.heads)
+            bias = bias + slopes[:, None, None] * (at[None, :] - at[:, None])
         h = rms_norm(x, p, prefix + layout.norms[0], eps)
         q, k, v = split_heads(linear(h, p, prefix + layout.qkv[0]), layout, s)
         if rotary:
@@ -92,13 +99,12 @@ def baichuan(config, p, ids):
 
 def chatglm2(config, p, ids):
     """Only the first half of the channels of a head is turned, in pairs."""
-    layout, s, eps = layout_of(config), sizes_of(config), config["layernorm_epsilon"]
-    n = s.head_dim // 2
+    layout, eps, n = layout_of(config), config["layernorm_epsilon"], sizes_of(config).head_dim // 2
     angle = angles(torch.arange(len(ids), dtype=torch.float64), n)
     bias = causal(len(ids))
     x = p[layout.embed + ".weight"][ids]
-    for i in range(s.layers):
-        prefix = layout.layer % i
+    for i in range(sizes_of(config).layers):
+        prefix, s = layout.layer % i, layer_sizes(config, i)
         h = rms_norm(x, p, prefix + layout.norms[0], eps)
         q, k, v = split_heads(linear(h, p, prefix + layout.qkv[0]), layout, s)
         q, k = (torch.cat([turn_pairs(t[..., :n], angle), t[..., n:]], -1) for t in (q, k))
@@ -112,7 +118,7 @@ def chatglm(config, p, ids):
     block position 0; the rest stay at the position of [gMASK] and count block positions 1, 2, ...
     Positions turn the first half of a head's channels, block positions the second. Attention scores are
     divided by the layer's number and multiplied by it again, which nets out."""
-    layout, s, eps = layout_of(config), sizes_of(config), config["layernorm_epsilon"]
+    layout, eps, layers = layout_of(config), config["layernorm_epsilon"], sizes_of(config).layers
     prompt = ids.tolist().index(config["bos_token_id"])
     mask = ids.tolist().index(config["gmask_token_id"])
     at = torch.arange(len(ids), dtype=torch.float64)
@@ -120,10 +126,10 @@ def chatglm(config, p, ids):
     at[prompt:] = mask
     bias = causal(len(ids))
     bias[:, :prompt] = 0
-    alpha = math.sqrt(2 * s.layers)
+    alpha = math.sqrt(2 * layers)
     x = p[layout.embed + ".weight"][ids]
-    for i in range(s.layers):
-        prefix = layout.layer % i
+    for i in range(layers):
+        prefix, s = layout.layer % i, layer_sizes(config, i)
         h = layer_norm(x, p, prefix + layout.norms[0], eps)
         q, k, v = split_heads(linear(h, p, prefix + layout.qkv[0]), layout, s)
         q, k = (
