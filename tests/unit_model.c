@@ -561,7 +561,7 @@ static void test_random_models_that_cannot_be(void)
     CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EFORMAT);
     o = tiny;
     o.model_type = "gpt2";
-    CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EFORMAT);
+    CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EUSAGE);
     o = tiny;
     o.model_type = "bloom"; /* its config.json has no words for these */
     o.kv_heads = o.heads;
@@ -579,28 +579,50 @@ static void test_random_models_that_cannot_be(void)
 
 /* ---- families ------------------------------------------------------------------------------------ */
 
-/* Every family can be made, and is read again as what it is. */
+/* Every family can be made by its name, and is read again as what it is. */
 static void test_families(void)
 {
-    static const char *const types[] = { "llama",    "mistral", "qwen2", "qwen3",  "phi3",
-                                         "baichuan", "opt",     "bloom", "gemma2", "chatglm" };
+    static const struct {
+        const char *name, *type;
+        size_t i_arch; /* of esp_arch_at */
+        bool normal_head;
+    } families[] = {
+        { "llama", "llama", 0, false },
+        { "mistral", "mistral", 1, false },
+        { "qwen2", "qwen2", 2, false },
+        { "qwen3", "qwen3", 3, false },
+        { "phi3", "phi3", 4, false },
+        { "baichuan-7b", "baichuan", 5, false },
+        { "baichuan2-7b", "baichuan", 5, true },
+        { "baichuan-13b", "baichuan", 6, false },
+        { "baichuan2-13b", "baichuan", 6, true },
+        { "baichuan", "baichuan", 5, false },
+        { "opt", "opt", 7, false },
+        { "bloom", "bloom", 8, false },
+        { "gemma2", "gemma2", 9, false },
+        { "chatglm2", "chatglm", 10, false },
+        { "chatglm", "chatglm", 11, false },
+    };
 
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
         esp_synth_options o = tiny;
         esp_model m;
 
-        o.model_type = types[i];
+        o.model_type = families[i].name;
         o.hidden = 32;
         o.heads = o.kv_heads = 4;
         o.head_dim = 8;
         o.mlp = 128;
         fresh(&o);
         CU_ASSERT_EQUAL_FATAL(esp_model_load(&m, dir, MPI_COMM_SELF), ESP_OK);
-        CU_ASSERT_STRING_EQUAL(m.arch->model_type, types[i]);
+        CU_ASSERT_STRING_EQUAL(m.arch->model_type, families[i].type);
+        CU_ASSERT_PTR_EQUAL(m.arch, esp_arch_at(families[i].i_arch));
+        CU_ASSERT_EQUAL(m.normal_head, families[i].normal_head);
         CU_ASSERT_EQUAL(m.dims.layer[0].mlp, 128);
         CU_ASSERT_EQUAL(m.dims.n_layers, o.layers);
         esp_model_free(&m);
     }
+    CU_ASSERT_PTR_NULL(esp_arch_at(12));
 }
 
 ESP_TEST_MAIN("model", { "weights and names", test_weights_and_names },

@@ -126,9 +126,12 @@ typedef struct esp_rotary_kind {
 } esp_rotary_kind;
 
 typedef struct esp_arch {
-    const char *model_type;   /* of config.json       */
-    const char *architecture; /* "LlamaForCausalLM"   */
-    const char *uneven_type;  /* model_type of the same block without biases that clients take where
+    const char
+        *name; /* where several families share a model_type: "chatglm2"; NULL: the model_type */
+    const char *normal_head_name; /* of the family with normal_head_key; NULL: none */
+    const char *model_type;       /* of config.json       */
+    const char *architecture;     /* "LlamaForCausalLM"   */
+    const char *uneven_type; /* model_type of the same block without biases that clients take where
                                  heads do not divide D; NULL: none */
     const char *has_key; /* what tells the families of one model_type apart: a key that config.json
                             must have; NULL: none */
@@ -168,6 +171,13 @@ const esp_arch *esp_arch_at(size_t i);
 
 /* Supported model types, "llama, mistral, ...", for messages. Local. */
 const char *esp_arch_list(void);
+
+/* The family of a name: its own ("baichuan2-13b", which sets *normal_head), or a model_type; NULL when there
+ * is none. Local. */
+const esp_arch *esp_arch_named(bool *normal_head, const char *name);
+
+/* Names of all families, "llama, ..., baichuan-7b, baichuan2-7b, ..."; the caller frees. Local. */
+char *esp_arch_names(void);
 
 /* Characters of the prefix that the base model has in the class with a head ("model.", the first part of
  * the embedding's name), and that files saved from the base model alone leave out. Local. */

@@ -5,7 +5,8 @@
 #include "espalier/model.h"
 
 typedef struct esp_synth_options {
-    const char *model_type; /* of any family, see esp_arch_list */
+    const char
+        *model_type; /* or the name of one of several families that share it, see esp_arch_names */
     size_t hidden, mlp, layers, heads;
     size_t kv_heads; /* 0: heads          */
     size_t head_dim; /* 0: hidden / heads */
@@ -20,7 +21,7 @@ typedef struct esp_synth_options {
 /* Writes config.json and weights to dir, streamed: memory does not grow with the model. An element
  * depends on the seed, its tensor and its index alone, not on the number of ranks. "Normal" is the sum
  * of four 16-bit uniform numbers, made from one hash: it ends at 3.46 deviations. Sizes that are no
- * model are refused (ESP_EFORMAT). Collective on comm. */
+ * model are refused (ESP_EFORMAT), and a name that is none (ESP_EUSAGE). Collective on comm. */
 esp_status esp_synth(const char *dir, const esp_synth_options *o, MPI_Comm comm);
 
 /* The model that esp_synth would write, shapes only. ESP_EFORMAT likewise, *m is {0} then. Local. */

@@ -1,8 +1,10 @@
 /* arch.c - the families that there are. */
 #include "espalier/arch.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "espalier/mem.h"
 #include "family_impl.h"
 
 static const esp_arch *const families[] = {
@@ -29,6 +31,40 @@ const esp_arch *esp_arch_find(const char *model_type)
 const char *esp_arch_list(void)
 {
     return "llama, mistral, qwen2, qwen3, phi3, baichuan, opt, bloom, gemma2, chatglm";
+}
+
+static const char *name_of(const esp_arch *a)
+{
+    return a->name ? a->name : a->model_type;
+}
+
+const esp_arch *esp_arch_named(bool *normal_head, const char *name)
+{
+    *normal_head = false;
+    for (size_t i = 0; i < COUNT(families); i++) {
+        const esp_arch *a = families[i];
+
+        *normal_head = a->normal_head_name && strcmp(a->normal_head_name, name) == 0;
+        if (*normal_head || strcmp(name_of(a), name) == 0) {
+            return a;
+        }
+    }
+    return esp_arch_find(name);
+}
+
+char *esp_arch_names(void)
+{
+    char *names = esp_strdup("");
+
+    for (size_t i = 0; i < COUNT(families); i++) {
+        const char *also = families[i]->normal_head_name;
+        char *more = esp_format("%s%s%s%s%s", names, i ? ", " : "", name_of(families[i]),
+                                also ? ", " : "", also ? also : "");
+
+        free(names);
+        names = more;
+    }
+    return names;
 }
 
 size_t esp_arch_base(const esp_arch *a)

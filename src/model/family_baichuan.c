@@ -48,7 +48,9 @@ static const esp_op baichuan_ops[] = {
 };
 
 /* The key tells the second generation, in any size. */
-const esp_arch esp_baichuan_family = { .model_type = "baichuan",
+const esp_arch esp_baichuan_family = { .name = "baichuan-7b",
+                                       .normal_head_name = "baichuan2-7b",
+                                       .model_type = "baichuan",
                                        .architecture = "BaiChuanForCausalLM",
                                        .has_key = "max_position_embeddings",
                                        .normal_head_key = "z_loss_weight",
@@ -87,7 +89,9 @@ static const esp_op baichuan_alibi_ops[] = {
     ADD(X1, MLP_OUT, X2),
 };
 
-const esp_arch esp_baichuan_alibi_family = { .model_type = "baichuan",
+const esp_arch esp_baichuan_alibi_family = { .name = "baichuan-13b",
+                                             .normal_head_name = "baichuan2-13b",
+                                             .model_type = "baichuan",
                                              .architecture = "BaichuanForCausalLM",
                                              .has_key = "model_max_length",
                                              .normal_head_key = "z_loss_weight",

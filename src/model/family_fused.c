@@ -92,7 +92,8 @@ static const esp_slot chatglm2_slots[] = {
     MATRIX(DOWN, LAYER "mlp.dense_4h_to_h", "down", HIDDEN, MLP, NEVER),
 };
 
-const esp_arch esp_chatglm2_family = { .model_type = "chatglm",
+const esp_arch esp_chatglm2_family = { .name = "chatglm2",
+                                       .model_type = "chatglm",
                                        .architecture = "ChatGLMModel",
                                        .has_key = "multi_query_attention",
                                        .keys = &chatglm2_keys,

@@ -1,6 +1,8 @@
 /* synth.c - random weights through the writer of model folders. */
 #include "espalier/synth.h"
 
+#include <stdlib.h>
+
 #include "espalier/model_save.h"
 #include "espalier/rng.h"
 #include "model/model_impl.h"
@@ -39,18 +41,28 @@ static void put_sizes(json_t *config, const esp_config_keys *keys, const esp_syn
     put_size(config, keys->positions, o->max_positions);
 }
 
-/* Under the names of the family; of an unknown one, those of LLaMA, for the reader to refuse. */
-static json_t *make_config(const esp_synth_options *o)
+/* The tokens behind those of all families. */
+static void put_prefix(json_t *config, const esp_config_keys *keys)
 {
-    const esp_arch *known = esp_arch_find(o->model_type);
-    const esp_arch *arch = known ? known : esp_arch_find("llama");
+    for (size_t i = 0; i < 2 && keys->prefix_start; i++) {
+        put_size(config, keys->prefix_mask[i], 3 + i);
+    }
+}
+
+/* Under the names of the family. */
+static json_t *make_config(const esp_arch *arch, bool normal_head, const esp_synth_options *o)
+{
     json_t *config = json_pack("{s:[s], s:s, s:f, s:b, s:i, s:i, s:s}", "architectures",
-                               arch->architecture, "model_type", o->model_type, "rope_theta",
+                               arch->architecture, "model_type", arch->model_type, "rope_theta",
                                o->rope_theta, "tie_word_embeddings", (int)o->tied, "bos_token_id",
                                1, "eos_token_id", 2, "torch_dtype", dtype_names[o->dtype]);
 
     ESP_REQUIRE(config);
     put_sizes(config, arch->keys, o);
+    put_prefix(config, arch->keys);
+    if (normal_head) {
+        json_object_set_new(config, arch->normal_head_key, json_integer(0));
+    }
     for (size_t i = 0; i < arch->n_flags; i++) {
         json_object_set_new(config, arch->flags[i].key, json_boolean(arch->flags[i].value));
     }
@@ -112,9 +124,26 @@ static esp_status random_rows(void *ctx, void *out, size_t layer, int slot, bool
     return ESP_OK;
 }
 
+static esp_status refuse(const esp_synth_options *o)
+{
+    char *names = esp_arch_names();
+
+    esp_fail(ESP_EUSAGE, "synth.model_type: %s is no family, must be one of %s", o->model_type,
+             names);
+    free(names);
+    return ESP_EUSAGE;
+}
+
 static esp_status make_shape(esp_model *m, const esp_synth_options *o, const char *dir)
 {
-    ESP_TRY(esp_model_from_config(m, make_config(o), dir));
+    bool normal_head;
+    const esp_arch *arch = esp_arch_named(&normal_head, o->model_type);
+
+    *m = (esp_model){ 0 };
+    if (!arch) {
+        return refuse(o);
+    }
+    ESP_TRY(esp_model_from_config(m, make_config(arch, normal_head, o), dir));
     return check_sizes(m, o);
 }
 
