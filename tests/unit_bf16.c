@@ -4,7 +4,11 @@
 #include "espalier/bf16.h"
 #include "espalier/eval.h"
 #include "espalier/rng.h"
-#include "golden.h"
+#include "espalier/plan.h"
+#include "fixture.h"
+
+#define GRADIENT_CRITERIA \
+    (1u << ESP_VECTOR | 1u << ESP_ELEMENT1 | 1u << ESP_ELEMENT2 | 1u << ESP_MIX)
 
 static float *random_numbers(size_t n, uint64_t key)
 {
@@ -232,5 +236,144 @@ static void test_perplexity(void)
     }
 }
 
+/* ---- plans ------------------------------------------------------------------------------------ */
+
+typedef struct counts {
+    size_t groups, near, differ, missed;
+} counts;
+
+static esp_scores score(fixture *t, esp_precision precision)
+{
+    const esp_importance_options o = { .criteria = GRADIENT_CRITERIA,
+                                       .aggregations = 1u << ESP_SUM | 1u << ESP_MAX,
+                                       .units = (1u << ESP_N_UNITS) - 1 };
+    esp_scores s;
+    esp_grid grid;
+
+    t->golden.model.precision = precision;
+    esp_grid_init(&grid, 0, MPI_COMM_SELF);
+    CU_ASSERT_EQUAL(
+        esp_importance_estimate(&s, &t->golden.model, &t->groups, &t->golden.samples, &o, &grid),
+        ESP_OK);
+    esp_grid_free(&grid);
+    return s;
+}
+
+static bool keeps(const esp_kept *k, size_t index)
+{
+    for (size_t i = 0; i < k->n; i++) {
+        if (k->index[i] == (int32_t)index) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool is_near(const esp_plan *p, esp_unit_kind unit, size_t layer, size_t group, bool stays)
+{
+    for (size_t i = 0; i < p->n_near; i++) {
+        const esp_near_tie *t = &p->near[i];
+
+        if (t->unit == unit && t->layer == layer && t->group == group) {
+            return t->stays == stays;
+        }
+    }
+    return false;
+}
+
+static void compare_group(counts *c, const esp_plan *p, esp_unit_kind unit, size_t layer,
+                          size_t group, bool in_f32, bool in_bf16)
+{
+    c->groups++;
+    c->differ += in_f32 != in_bf16;
+    c->missed += in_f32 != in_bf16 && !is_near(p, unit, layer, group, in_bf16);
+}
+
+/* The plan p of bf16 against that of f32: what is other in it, and not among its near ties. */
+static void compare_plans(counts *c, const esp_groups *g, const esp_plan *f32, const esp_plan *p)
+{
+    c->near += p->n_near;
+    for (size_t l = 0; l < p->n_layers; l++) {
+        compare_group(c, p, ESP_UNIT_LAYER, ESP_NO_LAYER, l, f32->layers[l].kept,
+                      p->layers[l].kept);
+    }
+    for (size_t u = 0; u < g->n_units; u++) {
+        const esp_unit *unit = &g->units[u];
+        bool whole = unit->layer != ESP_NO_LAYER &&
+                     (!f32->layers[unit->layer].kept || !p->layers[unit->layer].kept);
+
+        for (size_t i = 0; !whole && i < unit->n_groups; i++) {
+            compare_group(c, p, unit->kind, unit->layer, i, keeps(esp_plan_kept(f32, unit), i),
+                          keeps(esp_plan_kept(p, unit), i));
+        }
+    }
+}
+
+static void check_plan(counts *c, const fixture *t, const esp_scores *s, esp_plan_options o)
+{
+    esp_plan p[2];
+
+    for (int i = 0; i < 2; i++) {
+        o.precision = i ? ESP_PRECISION_BF16 : ESP_PRECISION_F32;
+        CU_ASSERT_EQUAL_FATAL(esp_plan_make(&p[i], &t->golden.model, &t->groups, &s[i], &o),
+                              ESP_OK);
+    }
+    CU_ASSERT_EQUAL(p[0].n_near, 0);
+    compare_plans(c, &t->groups, &p[0], &p[1]);
+    esp_plan_free(&p[0]);
+    esp_plan_free(&p[1]);
+}
+
+static void check_plans(counts *c, const fixture *t, const esp_scores *s, esp_criterion criterion)
+{
+    static const esp_plan_options options[] = {
+        { .ratio = 0.25 },
+        { .ratio = 0.5, .aggregation = ESP_MAX },
+        { .ratio = 0.3, .round_to = 4 },
+        { .ratio = 0.3, .global = true },
+        { .ratio = 0.3, .global = true, .round_to = 4, .min_keep = 2 },
+        { .target_kind = ESP_TARGET_PARAMETERS, .target = 0.8, .global = true },
+        { .ratio = 0.2, .mode = ESP_PRUNE_CHANNEL },
+        { .ratio = 0.5, .mode = ESP_PRUNE_LAYER, .global = true },
+    };
+
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        esp_plan_options o = options[i];
+
+        o.criterion = criterion;
+        check_plan(c, t, s, o);
+    }
+}
+
+/* Where scores in bf16 lead to another choice than in f32, the plan has told so. */
+static void test_plans(void)
+{
+    for (size_t i = 0; esp_test_bf16() && i < GOLDEN_MODELS; i++) {
+        fixture *t = fixture_of(golden_models[i]);
+        esp_scores s[2];
+
+        if (!t) {
+            continue;
+        }
+        s[0] = score(t, ESP_PRECISION_F32);
+        s[1] = score(t, ESP_PRECISION_BF16);
+        for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {
+            counts n = { 0 };
+
+            if (GRADIENT_CRITERIA & 1u << c) {
+                check_plans(&n, t, s, c);
+                printf("  %s, %s: of %zu groups %zu near, %zu other than in f32, %zu of them not "
+                       "told\n",
+                       golden_models[i], esp_criterion_name(c), n.groups, n.near, n.differ,
+                       n.missed);
+                CU_ASSERT_EQUAL(n.missed, 0);
+            }
+        }
+        esp_scores_free(&s[0]);
+        esp_scores_free(&s[1]);
+        fixture_free(t);
+    }
+}
+
 ESP_TEST_MAIN("bf16", { "products", test_products }, { "bits", test_bits },
-              { "perplexity", test_perplexity })
+              { "perplexity", test_perplexity }, { "plans", test_plans })

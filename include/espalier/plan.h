@@ -32,6 +32,7 @@ typedef struct esp_plan_options {
     size_t round_to; /* width of a unit that is cut (its channels) is a multiple of it; 0 is 1 */
     size_t min_keep; /* groups that stay in each unit at least; 0 is 1                 */
     uint64_t seed;   /* of criterion random                                            */
+    esp_precision precision; /* of the products that the scores are from                  */
 } esp_plan_options;
 
 typedef struct esp_kept {
@@ -45,10 +46,22 @@ typedef struct esp_layer_plan {
     esp_kept mlp;       /* neurons                            */
 } esp_layer_plan;
 
+#define ESP_UNIT_LAYER ESP_N_UNITS /* a whole layer as a group */
+
+/* A group that scores in f32 might have moved to the other side. */
+typedef struct esp_near_tie {
+    esp_unit_kind unit; /* or ESP_UNIT_LAYER                     */
+    size_t layer;       /* ESP_NO_LAYER for hidden and for layers */
+    size_t group;
+    bool stays; /* in this plan */
+} esp_near_tie;
+
 typedef struct esp_plan {
     esp_layer_plan *layers; /* [n_layers] owned */
     size_t n_layers;
     esp_kept hidden;
+    esp_near_tie *near; /* [n_near] owned; by unit, ascending score; see esp_plan_make */
+    size_t n_near;
     esp_cost dense, pruned;
     char model[ESP_DIGEST_SIZE];  /* digest of the dense model, or of its config.json alone */
     char digest[ESP_DIGEST_SIZE]; /* of the kept indices                                   */
@@ -63,6 +76,8 @@ const char *esp_target_name(esp_target_kind kind);
  * min_keep at least; a global ratio leaves floor(n (1 - ratio)) of all groups; a target is met within one
  * group (or as many as round_to takes together), local: with the same share cut from each unit.
  * Criterion random needs no scores (NULL), shapes only. p->model is set to the digest of config.json.
+ * With scores in bf16, p->near has the groups that lie so near the cut that scores in f32 might choose
+ * otherwise: who makes the plan has them, they are not read or shared.
  * ESP_EUSAGE when an option cannot be met, with the nearest that can; ESP_EFAILED for scores that are
  * no finite numbers. Local. */
 esp_status esp_plan_make(esp_plan *p, const esp_model *m, const esp_groups *g,
@@ -79,7 +94,9 @@ esp_status esp_plan_share(esp_plan *p, MPI_Comm comm);
 /* plan.json, a line a key and a line a layer: {"digest", "model", "mode", "criterion", "aggregation",
  * "scope", "ratio" or "target": {kind: n}, "tokens" (of macs), "dense", "pruned", "saves": {"parameters",
  * "macs", "bytes"}, "layers": [{"layer", "kept", "attention": [indices], "attention_of": n, "mlp": [indices],
- * "mlp_of": n}], "hidden": [indices], "hidden_of": n}. A layer that goes has empty lists. Local. */
+ * "mlp_of": n}], "hidden": [indices], "hidden_of": n}. A layer that goes has empty lists. Scores in bf16:
+ * also "precision": "bf16" and "near_ties": [{"layer" (not of hidden), "unit": "attention" "mlp" "hidden" or
+ * "layer", "kept": [indices], "cut": [indices]}]. Local. */
 esp_status esp_plan_save(const esp_plan *p, const esp_plan_options *o, const char *path);
 /* ESP_EFORMAT with file and place when it is malformed, its digest does not fit, or it is for other
  * shapes than m's; ESP_EUSAGE when it is not there. Costs are counted again from m. Local. */

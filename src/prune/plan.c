@@ -43,6 +43,7 @@ void esp_plan_free(esp_plan *p)
     }
     free(p->layers);
     free(p->hidden.index);
+    free(p->near);
     *p = (esp_plan){ 0 };
 }
 

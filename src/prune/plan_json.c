@@ -94,6 +94,36 @@ static void set_amount(json_t *root, const esp_plan_options *o)
     }
 }
 
+static const char *unit_name(const esp_near_tie *t)
+{
+    return t->unit == ESP_UNIT_LAYER ? "layer" : esp_unit_name(t->unit);
+}
+
+/* An object a unit; a whole layer is its own index. */
+static json_t *near_json(const esp_plan *p)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < p->n_near;) {
+        const esp_near_tie *t = &p->near[i];
+        json_t *unit = json_object(), *kept = json_array(), *cut = json_array();
+
+        if (t->layer != ESP_NO_LAYER) {
+            set(unit, "layer", integer(t->layer));
+        }
+        set(unit, "unit", json_string(unit_name(t)));
+        set(unit, "kept", kept);
+        set(unit, "cut", cut);
+        for (; i < p->n_near && p->near[i].unit == t->unit && p->near[i].layer == t->layer; i++) {
+            json_t *to = p->near[i].stays ? kept : cut;
+
+            ESP_REQUIRE(json_array_append_new(to, integer(p->near[i].group)) == 0);
+        }
+        ESP_REQUIRE(json_array_append_new(list, unit) == 0);
+    }
+    return list;
+}
+
 static json_t *plan_json(const esp_plan *p, const esp_plan_options *o)
 {
     esp_cost saves = { p->dense.parameters - p->pruned.parameters, p->dense.macs - p->pruned.macs,
@@ -113,6 +143,10 @@ static json_t *plan_json(const esp_plan *p, const esp_plan_options *o)
     set(root, "saves", cost_json(saves));
     set(root, "layers", layers_json(p));
     set_kept(root, "hidden", &p->hidden);
+    if (o->precision == ESP_PRECISION_BF16) {
+        set(root, "precision", json_string("bf16"));
+        set(root, "near_ties", near_json(p));
+    }
     return root;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "espalier/mem.h"
+#include "near_impl.h"
 #include "plan_impl.h"
 #include "pools_impl.h"
 
@@ -269,6 +270,7 @@ static esp_status choose(esp_plan *p, cut *c)
     ESP_TRY(check_met(c));
     p->dense = esp_plan_cost(p, c->model, c->o->target_tokens);
     apply(p, c);
+    esp_near_find(p, &c->pools, c->n_cut, c->model, c->o);
     p->pruned = esp_plan_cost(p, c->model, c->o->target_tokens);
     ESP_REQUIRE(c->o->target_kind == ESP_TARGET_NONE || c->left == cost_of(c, p));
     set_model(p, c->model);

@@ -4,8 +4,6 @@
 
 #include "espalier/plan.h"
 
-#define ESP_UNIT_LAYER ESP_N_UNITS /* kind of the pool of whole layers */
-
 typedef struct esp_candidate {
     double score;   /* rounded to the 24 bits of an f32 */
     size_t index;   /* of the group in its unit; of the layer in a pool of layers */

@@ -48,6 +48,7 @@ esp_plan_options esp_run_plan_options(const esp_config *c)
         .round_to = c->prune.round_to,
         .min_keep = c->prune.min_keep,
         .seed = c->seed,
+        .precision = (esp_precision)c->precision,
     };
 
     set_target(&o, c);
@@ -235,6 +236,11 @@ static esp_status make_plan(esp_plan *p, const esp_run *run, const esp_groups *d
 
 static void tell(const esp_plan *p)
 {
+    if (p->n_near > 0) {
+        esp_info("plan: %zu groups lie so near the cut that scores in f32 might choose otherwise; "
+                 "see near_ties in plan.json",
+                 p->n_near);
+    }
     esp_info("plan: %llu of %llu parameters stay (%.2f %%), digest %s",
              (unsigned long long)p->pruned.parameters, (unsigned long long)p->dense.parameters,
              100.0 * (double)p->pruned.parameters / (double)p->dense.parameters, p->digest);
