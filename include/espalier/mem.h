@@ -28,8 +28,8 @@ int esp_count(size_t n);
 size_t esp_peak_resident(void);
 size_t esp_anonymous_resident(void);
 
-/* The largest anonymous part since the last restart, which gives back what was freed before, of the moments when somebody looked, at most once in a
- * millisecond: large allocations and esp_progress do. Local. */
+/* The largest anonymous part since the last restart, of the moments when somebody looked, at most once in a
+ * millisecond: large allocations and esp_progress do. A restart gives back what was freed before. Local. */
 void esp_anonymous_look(void);
 void esp_anonymous_restart(void);
 size_t esp_anonymous_peak(void);

@@ -47,7 +47,7 @@ esp_text_size esp_local_text(const esp_text_size *all, size_t n_samples, const e
 
 /* Steps of the optimiser, samples that it trains on and those that are held out. */
 typedef struct esp_training_size {
-    double steps, validations, batch; /* samples of a step, a mean over an epoch */
+    double steps, validations, batch;       /* samples of a step, a mean over an epoch */
     size_t n_train, n_valid, micro_batches; /* micro-batches of a step on a rank */
     size_t n_numbers;                       /* trained                            */
 } esp_training_size;
