@@ -65,12 +65,12 @@ static double seconds(kernel run, bench *b)
 
 static void forward(bench *b)
 {
-    esp_linear_forward(b->y, b->x, b->w, NULL, b->s.n_in, b->s.n_out, &b->batch);
+    esp_linear_forward(b->y, b->x, esp_array_f32(b->w), NULL, b->s.n_in, b->s.n_out, &b->batch);
 }
 
 static void backward_input(bench *b)
 {
-    esp_linear_backward_input(b->dx, b->y, b->w, b->s.n_in, b->s.n_out, &b->batch);
+    esp_linear_backward_input(b->dx, b->y, esp_array_f32(b->w), b->s.n_in, b->s.n_out, &b->batch);
 }
 
 static void backward_weight(bench *b)

@@ -52,8 +52,8 @@ static void run_linear(results *r, const esp_batch *b)
     float *x = rows_of(b, WIDTH, 1), *dy = rows_of(b, OUT, 2), *w = random_floats(OUT * WIDTH, 3);
     float *bias = random_floats(OUT, 4), *d_norm = rows_of(b, WIDTH, 13);
 
-    esp_linear_forward(r->row[0], x, w, bias, WIDTH, OUT, b);
-    esp_linear_backward_input(r->row[1], dy, w, WIDTH, OUT, b);
+    esp_linear_forward(r->row[0], x, esp_array_f32(w), bias, WIDTH, OUT, b);
+    esp_linear_backward_input(r->row[1], dy, esp_array_f32(w), WIDTH, OUT, b);
     esp_linear_backward_weight(r->dw, r->db, dy, x, b->n_tok, WIDTH, OUT);
     esp_rmsnorm_forward(r->row[2], x, w, b->n_tok, WIDTH, 1e-5f);
     esp_rmsnorm_backward(r->row[3], NULL, d_norm, x, w, WIDTH, 1e-5f, b);

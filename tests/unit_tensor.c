@@ -39,21 +39,21 @@ static void check_linear(const size_t *length, size_t n, size_t n_in, size_t n_o
     make_arrays(in, grads, &o, 1);
     y = nans(o.n_out);
     dy = random_floats(o.n_out, 10);
-    esp_linear_forward(y, in[0], in[1], in[2], n_in, n_out, &b);
+    esp_linear_forward(y, in[0], esp_array_f32(in[1]), in[2], n_in, n_out, &b);
     CU_ASSERT(forward_close(&o, in, y));
-    esp_linear_backward_input(grads[0], dy, in[1], n_in, n_out, &b);
+    esp_linear_backward_input(grads[0], dy, esp_array_f32(in[1]), n_in, n_out, &b);
     esp_linear_backward_weight(grads[1], grads[2], dy, in[0], b.n_tok, n_in, n_out);
     for (int i = 0; i < 3; i++) {
         take_ones(grads[i], o.n_in[i]);
     }
     CU_ASSERT(gradients_close(&o, in, dy, grads));
     memset(in[2], 0, n_out * sizeof(float));
-    esp_linear_forward(y, in[0], in[1], NULL, n_in, n_out, &b);
+    esp_linear_forward(y, in[0], esp_array_f32(in[1]), NULL, n_in, n_out, &b);
     CU_ASSERT(forward_close(&o, in, y));
     for (size_t i = 0; i < o.n_out; i++) {
         y[i] = 1;
     }
-    esp_linear_accumulate(y, in[0], in[1], n_in, n_out, &b);
+    esp_linear_accumulate(y, in[0], esp_array_f32(in[1]), n_in, n_out, &b);
     take_ones(y, o.n_out);
     CU_ASSERT(forward_close(&o, in, y));
     free_arrays(in, grads);
@@ -67,6 +67,50 @@ static void test_linear(void)
     check_linear((size_t[]){ 3, 130, 1 }, 3, 7, 5, 1);
     check_linear((size_t[]){ 1 }, 1, 33, 600, 1);
     check_linear((size_t[]){ 5, 6, 7 }, 3, 530, 9, 64);
+}
+
+/* Weights of 16 bits, at any address, give what the same weights in f32 give, bit for bit. */
+static void check_typed(esp_dtype type, size_t n_tok, size_t n_in, size_t n_out)
+{
+    size_t n = n_in * n_out;
+    float *x = random_floats(n_tok * n_in, 1), *w = random_floats(n, 2);
+    float *dy = random_floats(n_tok * n_out, 3), *y, *as_f32, *dx, *dx_f32;
+    char *stored;
+    esp_batch b;
+
+    ESP_NEW(y, n_tok * n_out);
+    ESP_NEW(as_f32, n_tok * n_out);
+    ESP_NEW(dx, n_tok * n_in);
+    ESP_NEW(dx_f32, n_tok * n_in);
+    ESP_NEW(stored, n * esp_dtype_size(type) + 1);
+    make_batch(&b, &n_tok, 1, 1);
+    esp_from_f32(stored, type, w, n);
+    esp_to_f32(w, stored, type, n);
+    memmove(stored + 1, stored, n * esp_dtype_size(type));
+    esp_linear_forward(y, x, (esp_array){ stored + 1, type }, NULL, n_in, n_out, &b);
+    esp_linear_forward(as_f32, x, esp_array_f32(w), NULL, n_in, n_out, &b);
+    CU_ASSERT(memcmp(y, as_f32, n_tok * n_out * sizeof *y) == 0);
+    esp_linear_backward_input(dx, dy, (esp_array){ stored + 1, type }, n_in, n_out, &b);
+    esp_linear_backward_input(dx_f32, dy, esp_array_f32(w), n_in, n_out, &b);
+    CU_ASSERT(memcmp(dx, dx_f32, n_tok * n_in * sizeof *dx) == 0);
+    esp_batch_free(&b);
+    free(x);
+    free(w);
+    free(dy);
+    free(y);
+    free(as_f32);
+    free(dx);
+    free(dx_f32);
+    free(stored);
+}
+
+static void test_typed(void)
+{
+    for (esp_dtype t = ESP_F16; t <= ESP_BF16; t++) {
+        check_typed(t, 1, 300, 41);
+        check_typed(t, 37, 300, 41);
+        check_typed(t, 70, 16, 600);
+    }
 }
 
 /* ---- norms ------------------------------------------------------------------------------------ */
@@ -426,8 +470,8 @@ static void test_cross_entropy_range(void)
     CU_ASSERT(isnan(loss[2]));
 }
 
-ESP_TEST_MAIN("kernels", { "linear", test_linear }, { "rms norm", test_rmsnorm },
-              { "layer norm", test_layernorm },
+ESP_TEST_MAIN("kernels", { "linear", test_linear }, { "linear, 16 bits", test_typed },
+              { "rms norm", test_rmsnorm }, { "layer norm", test_layernorm },
               { "norms, samples on their own", test_norm_samples },
               { "activations", test_activations },
               { "activations, accuracy", test_activation_accuracy }, { "gate", test_gate },

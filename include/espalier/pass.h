@@ -1,8 +1,8 @@
 /* pass.h - the one forward and the one backward, for calibration, recovery, evaluation and decoding.
  *
  * Flow: esp_pass_forward -> esp_pass_loss -> esp_pass_backward. Forward keeps the input of each block;
- * backward recomputes a block and hands the gradients of its weights to a sink. The f32 weights of one
- * block are in memory at a time (or none, where the model is F32 and aligned).
+ * backward recomputes a block and hands the gradients of its weights to a sink. Matrices are used as they lie in the
+ * mapping, in their own type.
  *
  * The chunks of a batch go through one layer after another where this rank has all layers, so that a
  * layer's weights are made once. On a grid of several stages each chunk goes through all layers of
@@ -43,7 +43,7 @@ typedef struct esp_pass_options {
     size_t max_samples, max_tok; /* the largest batch                                        */
     size_t chunk_tok;            /* tokens of the largest chunk; 0: max_tok                  */
     bool backward;               /* keep what backward needs                                 */
-    bool resident;               /* keep all weights in f32 (decoding): model-sized memory    */
+    bool resident;               /* keep what is made of all layers' weights (decoding)        */
     const esp_grid *grid;        /* borrowed; NULL: this rank has all layers                  */
     const char
         *scratch; /* borrowed; folder for what is of the size of a batch, see esp_room_init */
@@ -78,7 +78,7 @@ typedef struct esp_pass {
     struct esp_hand *hand;   /* messages from and to the other stages; owned             */
     struct esp_block *block; /* scratch of one block; owned                              */
     struct esp_stem *stem;   /* what the stem keeps for its backward; owned              */
-    struct esp_outer *outer; /* f32 weights outside the blocks, logits; owned            */
+    struct esp_outer *outer; /* weights outside the blocks, logits; owned                */
     esp_bf16 *bf16;          /* products of a model with that precision, else NULL; owned    */
     esp_bf16_room rounded;   /* an operand of such a product; owned                         */
     double flops;            /* multiply-adds * 2 of the linear products executed so far         */

@@ -19,6 +19,18 @@ typedef enum esp_dtype { ESP_F32, ESP_F16, ESP_BF16, ESP_N_DTYPES } esp_dtype;
 size_t esp_dtype_size(esp_dtype t);      /* bytes of an element                       */
 const char *esp_dtype_name(esp_dtype t); /* as safetensors spells it: "F32" "F16" "BF16" */
 
+/* Numbers of a matrix, row-major, in the type they have: a product converts what it is about to use. F32
+ * numbers are aligned, others need not be. */
+typedef struct esp_array {
+    const void *at;
+    esp_dtype type;
+} esp_array;
+
+static inline esp_array esp_array_f32(const float *at)
+{
+    return (esp_array){ at, ESP_F32 };
+}
+
 /* Conversions of n elements; to 16 bits rounds to nearest even. */
 void esp_to_f32(float *dst, const void *src, esp_dtype t, size_t n);
 void esp_from_f32(void *dst, esp_dtype t, const float *src, size_t n);
@@ -26,16 +38,16 @@ void esp_from_f32(void *dst, esp_dtype t, const float *src, size_t n);
 /* y = x W^T + b.  x [n_tok, n_in]  w [n_out, n_in]  b [n_out] or NULL  y [n_tok, n_out].
  * A row of y depends on its row of x alone, bit for bit, unless it is the only row of the batch: decoding
  * has a product of its own. */
-void esp_linear_forward(float *y, const float *x, const float *w, const float *b, size_t n_in,
+void esp_linear_forward(float *y, const float *x, esp_array w, const float *b, size_t n_in,
                         size_t n_out, const esp_batch *batch);
 
 /* y += x W^T. Rows as in esp_linear_forward. */
-void esp_linear_accumulate(float *y, const float *x, const float *w, size_t n_in, size_t n_out,
+void esp_linear_accumulate(float *y, const float *x, esp_array w, size_t n_in, size_t n_out,
                            const esp_batch *batch);
 
 /* dx += dy W. A row of dx depends on its row of dy alone, bit for bit. */
-void esp_linear_backward_input(float *dx, const float *dy, const float *w, size_t n_in,
-                               size_t n_out, const esp_batch *batch);
+void esp_linear_backward_input(float *dx, const float *dy, esp_array w, size_t n_in, size_t n_out,
+                               const esp_batch *batch);
 
 /* dw += dy^T x over n_tok rows;  db += column sums of dy (db may be NULL). */
 void esp_linear_backward_weight(float *dw, float *db, const float *dy, const float *x, size_t n_tok,

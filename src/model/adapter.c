@@ -77,7 +77,8 @@ static const float *project(float *u, float *dropped, const esp_adapter *a, size
         drop(dropped, x, false, dropout_of(a, layer, slot), n_in, batch);
         x = dropped;
     }
-    esp_linear_forward(u, x, esp_adapter_at(a, layer, slot)->a, NULL, n_in, a->rank, batch);
+    esp_linear_forward(u, x, esp_array_f32(esp_adapter_at(a, layer, slot)->a), NULL, n_in, a->rank,
+                       batch);
     scale_by(u, a->scale, batch->n_tok * a->rank);
     return x;
 }
@@ -89,7 +90,7 @@ void esp_lora_forward(float *y, float *u, float *dropped, const esp_adapter *a, 
 
     if (lora) {
         project(u, dropped, a, layer, slot, x, w->cols, batch);
-        esp_linear_accumulate(y, u, lora->b, a->rank, w->rows, batch);
+        esp_linear_accumulate(y, u, esp_array_f32(lora->b), a->rank, w->rows, batch);
     }
 }
 
@@ -101,10 +102,10 @@ static void backward_input(float *dx, float *dropped, const esp_adapter *a, size
 
     if (a->dropout > 0) {
         memset(dropped, 0, batch->n_tok * n_in * sizeof *dropped);
-        esp_linear_backward_input(dropped, du, lora->a, n_in, a->rank, batch);
+        esp_linear_backward_input(dropped, du, esp_array_f32(lora->a), n_in, a->rank, batch);
         drop(dx, dropped, true, dropout_of(a, layer, slot), n_in, batch);
     } else {
-        esp_linear_backward_input(dx, du, lora->a, n_in, a->rank, batch);
+        esp_linear_backward_input(dx, du, esp_array_f32(lora->a), n_in, a->rank, batch);
     }
 }
 
@@ -118,7 +119,7 @@ void esp_lora_backward(float *dx, float *u, float *du, float *dropped, const esp
         return;
     }
     memset(du, 0, batch->n_tok * a->rank * sizeof *du);
-    esp_linear_backward_input(du, dy, lora->b, a->rank, w->rows, batch);
+    esp_linear_backward_input(du, dy, esp_array_f32(lora->b), a->rank, w->rows, batch);
     scale_by(du, a->scale, batch->n_tok * a->rank);
     if (lora->da) {
         x = project(u, dropped, a, layer, slot, x, w->cols, batch);

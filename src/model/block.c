@@ -1,4 +1,4 @@
-/* block.c - one block: f32 weights, forward and backward over the operations of the family.
+/* block.c - one block: its weights, forward and backward over the operations of the family.
  *
  * Letters: D model width, d head dimension; n_tok rows of the batch.
  */
@@ -10,49 +10,9 @@
 
 #include "espalier/mem.h"
 
-/* ---- weights in f32 ---- */
+/* ---- weights ---- */
 
-static bool is_usable_in_place(const esp_weight *w)
-{
-    uintptr_t at = (uintptr_t)w->data | (w->has_bias ? (uintptr_t)w->bias : 0);
-
-    return w->dtype == ESP_F32 && at % _Alignof(float) == 0;
-}
-
-void esp_f32_load(esp_f32 *f, const esp_weight *w, float plus)
-{
-    size_t n = w->rows * w->cols, n_all = n + (w->has_bias ? w->rows : 0);
-
-    if (plus == 0 && is_usable_in_place(w)) {
-        f->w = w->data;
-        f->b = w->has_bias ? w->bias : NULL;
-        return;
-    }
-    if (f->n_room < n_all) {
-        free(f->room);
-        ESP_NEW(f->room, n_all);
-        f->n_room = n_all;
-    }
-    esp_to_f32(f->room, w->data, w->dtype, n);
-    for (size_t i = 0; plus != 0 && i < n; i++) {
-        f->room[i] += plus;
-    }
-    f->w = f->room;
-    f->b = NULL;
-    if (w->has_bias) {
-        esp_to_f32(f->room + n, w->bias, w->dtype, w->rows);
-        f->b = f->room + n;
-    }
-}
-
-void esp_f32_free(esp_f32 *f)
-{
-    free(f->room);
-    esp_bf16_room_free(&f->rounded);
-    *f = (esp_f32){ 0 };
-}
-
-/* The f32 weights of a layer: of the one layer in memory, or of all. */
+/* The weights of a layer: of the one that was loaded last, or of all. */
 static esp_f32 *weights_of(const esp_pass *p, size_t layer)
 {
     return p->block->weights + (p->options.resident ? layer * p->model->arch->n_slots : 0);
@@ -63,7 +23,7 @@ static void load_layer(esp_pass *p, size_t layer)
     const esp_arch *a = p->model->arch;
     esp_f32 *weights = weights_of(p, layer), *first = &weights[ESP_SLOT_BLOCK];
 
-    if (p->options.resident ? first->w || first->bf16 : p->block->loaded == layer) {
+    if (p->options.resident ? first->w || first->matrix.at : p->block->loaded == layer) {
         return;
     }
     for (int slot = ESP_SLOT_BLOCK; slot < (int)a->n_slots; slot++) {

@@ -1,6 +1,6 @@
 /* block_impl.h - scratch of one block, and its forward and backward by the operations of the family.
  *
- * Flow: esp_block_load (weights of a layer as f32) -> esp_block_forward -> esp_block_backward.
+ * Flow: esp_block_init -> esp_block_forward -> esp_block_backward.
  */
 #ifndef ESPALIER_BLOCK_IMPL_H
 #define ESPALIER_BLOCK_IMPL_H
@@ -8,11 +8,13 @@
 #include "espalier/pass.h"
 
 typedef struct esp_f32 {
-    const float *w, *b; /* weight and bias in f32; b NULL where there is none */
-    float *room;        /* owned; NULL while w and b point at the mapping     */
+    const float *w,
+        *b; /* a vector and its bias in f32; b also of a matrix, NULL where there is none  */
+    esp_array
+        matrix;  /* as products take it                                                       */
+    float *room; /* owned; NULL while they point at the mapping                               */
     size_t n_room;
-    const uint16_t *bf16;  /* the weight of a matrix in bf16, w is NULL then; else NULL */
-    esp_bf16_room rounded; /* of bf16, empty while it points at the mapping             */
+    esp_bf16_room rounded; /* of the matrix, empty while it points at the mapping */
 } esp_f32;
 
 typedef struct esp_block {
@@ -29,12 +31,12 @@ typedef struct esp_block {
     size_t *row_start; /* [max_samples + 1] starts of samples in rows of single heads */
 } esp_block;
 
-/* f32 view of a weight, to which `plus` is added, and its bias: the mapping itself where it is F32 and
+/* f32 view of a vector, to which `plus` is added, and its bias: the mapping itself where it is F32 and
  * aligned and plus is 0, else made in f's room, which grows as needed. Local. */
 void esp_f32_load(esp_f32 *f, const esp_weight *w, float plus);
 
-/* The same of a matrix in the precision of the pass; bf16 is the mapping itself where it is BF16 and
- * aligned. Local. */
+/* A matrix for the precision of the pass, and its bias in f32: the mapping itself, but where bf16 is wanted
+ * of another type, or F32 is not aligned. Local. */
 void esp_matrix_load(esp_f32 *f, const esp_weight *w, const esp_pass *p);
 
 /* y = x W^T + b and dx += dy W with what esp_matrix_load has made of w. x, y, dx, dy as in

@@ -16,7 +16,7 @@
 
 #define SHORTEST_ROW 1e-12 /* of a head: shorter ones are divided by this, as its clients do */
 
-/* f32 weights outside the blocks, and scratch of the loss. */
+/* Weights outside the blocks, and scratch of the loss. */
 typedef struct esp_outer {
     esp_f32 norm, head;
     float *inverse; /* [V] one over the lengths of the rows of a head that is normalised */
@@ -142,7 +142,7 @@ static void load_normalised(esp_f32 *f, float *inverse, const esp_weight *w)
         ESP_NEW(f->room, f->n_room);
     }
     esp_to_f32(f->room, w->data, w->dtype, w->rows * w->cols);
-    f->w = f->room;
+    f->matrix = esp_array_f32(f->room);
 #pragma omp parallel for
     for (size_t v = 0; v < w->rows; v++) {
         float *row = f->room + v * w->cols;
@@ -168,7 +168,7 @@ static const esp_weight *head_of(const esp_pass *p)
 static void load_head(esp_pass *p)
 {
     esp_f32 *f = &p->outer->head;
-    bool loaded = f->w || f->bf16, trained = f->rounded.at && head_of(p)->dtype == ESP_F32;
+    bool loaded = f->matrix.at, trained = f->rounded.at && head_of(p)->dtype == ESP_F32;
 
     if (loaded && !(p->options.backward && (p->model->normal_head || trained))) {
         return;
@@ -179,7 +179,8 @@ static void load_head(esp_pass *p)
     }
     load_normalised(f, p->outer->inverse, head_of(p));
     if (p->bf16) {
-        f->bf16 = esp_bf16_round(&f->rounded, f->w, head_of(p)->rows, head_of(p)->cols);
+        f->matrix.at = esp_bf16_round(&f->rounded, f->room, head_of(p)->rows, head_of(p)->cols);
+        f->matrix.type = ESP_BF16;
     }
 }
 

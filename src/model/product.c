@@ -1,25 +1,55 @@
-/* product.c - products of a pass with its matrices, in the precision of the model. */
+/* product.c - weights as a pass uses them, and products with its matrices, in the precision of the model. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "block_impl.h"
 #include "espalier/mem.h"
 
 #define ROUNDED_AT_ONCE ((size_t)1024) /* numbers of a weight */
 
-/* The bias in f32, in f's room. */
-static void load_bias(esp_f32 *f, const esp_weight *w)
+static bool is_aligned(const void *at, esp_dtype t)
 {
-    f->b = NULL;
-    if (!w->has_bias) {
-        return;
+    return (uintptr_t)at % esp_dtype_size(t) == 0;
+}
+
+/* Of a vector of n numbers in f32: itself, or made at room. */
+static const float *as_f32(float *room, const void *data, esp_dtype t, size_t n)
+{
+    if (t == ESP_F32 && is_aligned(data, t)) {
+        return data;
     }
-    if (f->n_room < w->rows) {
+    esp_to_f32(room, data, t, n);
+    return room;
+}
+
+static void make_room(esp_f32 *f, size_t n)
+{
+    if (f->n_room < n) {
         free(f->room);
-        ESP_NEW(f->room, w->rows);
-        f->n_room = w->rows;
+        ESP_NEW(f->room, n);
+        f->n_room = n;
     }
-    esp_to_f32(f->room, w->bias, w->dtype, w->rows);
-    f->b = f->room;
+}
+
+void esp_f32_load(esp_f32 *f, const esp_weight *w, float plus)
+{
+    make_room(f, 2 * w->rows);
+    f->w = as_f32(f->room, w->data, w->dtype, w->rows);
+    f->b = w->has_bias ? as_f32(f->room + w->rows, w->bias, w->dtype, w->rows) : NULL;
+    if (plus != 0) {
+        memmove(f->room, f->w, w->rows * sizeof *f->w);
+        for (size_t i = 0; i < w->rows; i++) {
+            f->room[i] += plus;
+        }
+        f->w = f->room;
+    }
+}
+
+void esp_f32_free(esp_f32 *f)
+{
+    free(f->room);
+    esp_bf16_room_free(&f->rounded);
+    *f = (esp_f32){ 0 };
 }
 
 /* F16 is rounded by way of f32, a few rows at a time. */
@@ -48,28 +78,31 @@ static void round_weight(esp_bf16_room *room, const esp_weight *w)
 
 void esp_matrix_load(esp_f32 *f, const esp_weight *w, const esp_pass *p)
 {
-    if (!p->bf16) {
-        esp_f32_load(f, w, 0);
-        return;
+    size_t n = w->rows * w->cols;
+    bool copied = !p->bf16 && w->dtype == ESP_F32 && !is_aligned(w->data, w->dtype);
+
+    make_room(f, w->rows + (copied ? n : 0));
+    f->b = w->has_bias ? as_f32(f->room, w->bias, w->dtype, w->rows) : NULL;
+    if (p->bf16 && !(w->dtype == ESP_BF16 && is_aligned(w->data, w->dtype))) {
+        round_weight(&f->rounded, w);
+        f->matrix = (esp_array){ f->rounded.at, ESP_BF16 };
+    } else if (copied) {
+        esp_to_f32(f->room + w->rows, w->data, w->dtype, n);
+        f->matrix = esp_array_f32(f->room + w->rows);
+    } else {
+        f->matrix = (esp_array){ w->data, w->dtype };
     }
-    load_bias(f, w);
-    if (w->dtype == ESP_BF16 && (uintptr_t)w->data % _Alignof(uint16_t) == 0) {
-        f->bf16 = w->data;
-        return;
-    }
-    round_weight(&f->rounded, w);
-    f->bf16 = f->rounded.at;
 }
 
 void esp_matrix_forward(float *y, const float *x, const esp_f32 *f, const esp_weight *w,
                         esp_pass *p, const esp_batch *batch)
 {
-    if (f->bf16) {
+    if (p->bf16) {
         const uint16_t *rounded = esp_bf16_round(&p->rounded, x, batch->n_tok, w->cols);
 
-        esp_bf16_forward(p->bf16, y, rounded, f->bf16, f->b, batch->n_tok, w->cols, w->rows);
+        esp_bf16_forward(p->bf16, y, rounded, f->matrix.at, f->b, batch->n_tok, w->cols, w->rows);
     } else {
-        esp_linear_forward(y, x, f->w, f->b, w->cols, w->rows, batch);
+        esp_linear_forward(y, x, f->matrix, f->b, w->cols, w->rows, batch);
     }
     p->flops += 2.0 * (double)batch->n_tok * (double)w->rows * (double)w->cols;
 }
@@ -77,12 +110,12 @@ void esp_matrix_forward(float *y, const float *x, const esp_f32 *f, const esp_we
 void esp_matrix_backward(float *dx, const float *dy, const esp_f32 *f, const esp_weight *w,
                          esp_pass *p, const esp_batch *batch)
 {
-    if (f->bf16) {
+    if (p->bf16) {
         const uint16_t *rounded = esp_bf16_round(&p->rounded, dy, batch->n_tok, w->rows);
 
-        esp_bf16_backward_input(p->bf16, dx, rounded, f->bf16, batch->n_tok, w->cols, w->rows);
+        esp_bf16_backward_input(p->bf16, dx, rounded, f->matrix.at, batch->n_tok, w->cols, w->rows);
     } else {
-        esp_linear_backward_input(dx, dy, f->w, w->cols, w->rows, batch);
+        esp_linear_backward_input(dx, dy, f->matrix, w->cols, w->rows, batch);
     }
     p->flops += 2.0 * (double)batch->n_tok * (double)w->rows * (double)w->cols;
 }

@@ -1,7 +1,6 @@
 /* gemm.c - packing, the micro-kernel, and the threads' shares of a product. */
 #include "tensor/gemm_impl.h"
 
-#include <cblas.h>
 #include <omp.h>
 #include <string.h>
 
@@ -320,8 +319,30 @@ void esp_gemm(float *c, size_t width, bool add, esp_operand a, esp_operand b, si
 
 /* ---- one row ---------------------------------------------------------------------------------- */
 
-void esp_gemv(float *y, const float *x, const float *b, bool add, size_t n, size_t k)
+static float dot(const float *a, const float *b, size_t n)
 {
-    cblas_sgemv(CblasRowMajor, CblasNoTrans, esp_count(n), esp_count(k), 1, b, esp_count(k), x, 1,
-                add ? 1 : 0, y, 1);
+    float sum = 0;
+
+#pragma omp simd reduction(+ : sum)
+    for (size_t i = 0; i < n; i++) {
+        sum += a[i] * b[i];
+    }
+    return sum;
+}
+
+void esp_gemv(float *y, const float *x, esp_array b, bool add, size_t n, size_t k)
+{
+    const source s = { b.at, k, 1, n, k, b.type };
+
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i++) {
+        float sum = add ? y[i] : 0, room[ESP_INNER];
+
+        for (size_t p = 0; p < k; p += ESP_INNER) {
+            size_t depth = esp_tile(p, k, ESP_INNER);
+
+            sum += dot(in_f32(room, &s, i, p, depth), x + p, depth);
+        }
+        y[i] = sum;
+    }
 }

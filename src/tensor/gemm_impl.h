@@ -3,7 +3,7 @@
  * An element of C = A B is a chain of fused multiply-adds over the inner index, cut every ESP_INNER
  * terms; the pieces are added in order. So its bits follow from its row of A and its column of B alone:
  * not from the size of the product, the tiles it is cut into, the threads, nor the width of vectors.
- * (BLAS promises none of this.) Only a row alone, as in decoding, goes to BLAS: see esp_gemv.
+ * (BLAS promises none of this.) Only a row alone, as in decoding, has another product: see esp_gemv.
  *
  * Both operands are copied into panels first: runs of ESP_ROWS rows of A, of ESP_COLS columns of B, for
  * each inner index. A micro-kernel holds a tile of C, ESP_ROWS x ESP_COLS, in vector registers.
@@ -53,6 +53,11 @@ static inline esp_operand esp_plain(const float *at, size_t width)
     return (esp_operand){ at, width, 1, ESP_F32 };
 }
 
+static inline esp_operand esp_typed(esp_array m, size_t width)
+{
+    return (esp_operand){ m.at, width, 1, m.type };
+}
+
 static inline esp_operand esp_transposed(esp_operand m)
 {
     return (esp_operand){ m.at, m.col, m.row, m.type };
@@ -76,7 +81,7 @@ void esp_pack_cols(float *to, esp_operand b, size_t k, size_t n);
 void esp_multiply(esp_target c, bool add, const float *a, const float *b, size_t m, size_t n,
                   size_t k);
 
-/* y [n] = B x or y += B x.  B [n, k] */
-void esp_gemv(float *y, const float *x, const float *b, bool add, size_t n, size_t k);
+/* y [n] = B x or y += B x.  B [n, k]. By all threads. */
+void esp_gemv(float *y, const float *x, esp_array b, bool add, size_t n, size_t k);
 
 #endif

@@ -11,18 +11,18 @@
 #define COLUMNS ((size_t)192) /* of db that one thread sums at a time */
 
 /* y = x W^T or y += x W^T */
-static void product(float *y, const float *x, const float *w, bool add, size_t n_in, size_t n_out,
+static void product(float *y, const float *x, esp_array w, bool add, size_t n_in, size_t n_out,
                     const esp_batch *batch)
 {
     if (batch->n_tok == 1) {
         esp_gemv(y, x, w, add, n_out, n_in);
     } else {
-        esp_gemm(y, n_out, add, esp_plain(x, n_in), esp_transposed(esp_plain(w, n_in)),
+        esp_gemm(y, n_out, add, esp_plain(x, n_in), esp_transposed(esp_typed(w, n_in)),
                  batch->n_tok, n_out, n_in);
     }
 }
 
-void esp_linear_forward(float *y, const float *x, const float *w, const float *b, size_t n_in,
+void esp_linear_forward(float *y, const float *x, esp_array w, const float *b, size_t n_in,
                         size_t n_out, const esp_batch *batch)
 {
     if (b) {
@@ -34,16 +34,16 @@ void esp_linear_forward(float *y, const float *x, const float *w, const float *b
     product(y, x, w, b != NULL, n_in, n_out, batch);
 }
 
-void esp_linear_accumulate(float *y, const float *x, const float *w, size_t n_in, size_t n_out,
+void esp_linear_accumulate(float *y, const float *x, esp_array w, size_t n_in, size_t n_out,
                            const esp_batch *batch)
 {
     product(y, x, w, true, n_in, n_out, batch);
 }
 
-void esp_linear_backward_input(float *dx, const float *dy, const float *w, size_t n_in,
-                               size_t n_out, const esp_batch *batch)
+void esp_linear_backward_input(float *dx, const float *dy, esp_array w, size_t n_in, size_t n_out,
+                               const esp_batch *batch)
 {
-    esp_gemm(dx, n_in, true, esp_plain(dy, n_out), esp_plain(w, n_in), batch->n_tok, n_in, n_out);
+    esp_gemm(dx, n_in, true, esp_plain(dy, n_out), esp_typed(w, n_in), batch->n_tok, n_in, n_out);
 }
 
 /* db += column sums of dy */
