@@ -45,8 +45,8 @@ static void multiply(bench_run *run, products *p, esp_precision precision, const
         esp_bf16_forward(bf16, p->y, esp_bf16_round(&p->room, p->x, n, D), p->w16, NULL, n, D, F);
         esp_bf16_backward_input(bf16, p->x, esp_bf16_round(&p->room, p->y, n, F), p->w16, n, D, F);
     } else {
-        esp_linear_forward(p->y, p->x, p->w, NULL, D, F, &p->batch);
-        esp_linear_backward_input(p->x, p->y, p->w, D, F, &p->batch);
+        esp_linear_forward(p->y, p->x, esp_array_f32(p->w), NULL, D, F, &p->batch);
+        esp_linear_backward_input(p->x, p->y, esp_array_f32(p->w), D, F, &p->batch);
     }
     run->tok_per_second = (double)n * grid->size / (esp_now() - began);
     run->flops_per_second = 4.0 * D * F * run->tok_per_second;

@@ -21,10 +21,12 @@
 
 /* ---- memory of a pass ------------------------------------------------------------------------- */
 
-/* A weight in f32, where it is not used as it is in the file. */
-static size_t f32_bytes(const esp_weight *w)
+/* What is made of a weight, where it is not used as it lies in the file. */
+static size_t made_bytes(const esp_model *m, const esp_weight *w)
 {
-    return w->dtype == ESP_F32 ? 0 : (w->rows * w->cols + (w->has_bias ? w->rows : 0)) * 4;
+    size_t n = w->rows * w->cols, vectors = 2 * w->rows * 4;
+
+    return vectors + (m->precision == ESP_PRECISION_BF16 && w->dtype != ESP_BF16 ? n * 2 : 0);
 }
 
 static size_t block_weights(const esp_extent *p)
@@ -35,7 +37,7 @@ static size_t block_weights(const esp_extent *p)
         size_t most = 0;
 
         for (size_t l = p->of.begin; l < p->of.end; l++) {
-            most = max_of(most, f32_bytes(esp_model_weight(p->model, l, slot)));
+            most = max_of(most, made_bytes(p->model, esp_model_weight(p->model, l, slot)));
         }
         bytes += most;
     }
@@ -65,13 +67,13 @@ static size_t block_values(const esp_extent *p, bool backward)
     return n;
 }
 
-/* Head in f32 and a run of logits. */
+/* What is made of the head, and a run of logits. */
 static size_t head_bytes(const esp_extent *p, size_t T, bool backward)
 {
     const esp_model *m = p->model;
     size_t V = m->dims.vocab, run = min_of(max_of(LOGITS_BYTES / (4 * V), ESP_ROW_BLOCK), T);
     const esp_weight *head = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_HEAD);
-    size_t made = m->normal_head ? head->rows * head->cols * 4 : f32_bytes(head);
+    size_t made = m->normal_head ? head->rows * head->cols * 4 : made_bytes(m, head);
 
     return made + run * V * 4 * (m->normal_head && backward ? 2 : 1);
 }

@@ -58,12 +58,10 @@ static double head_numbers(const esp_extent *e)
     return e->of.last ? (double)e->model->dims.hidden * (double)e->model->dims.vocab : 0;
 }
 
-/* Bytes to make the f32 weights of the stage once. */
-static double conversion(const esp_extent *e, const weights *w)
+/* Bytes of the weights that one chunk reads. */
+static double read_bytes(const esp_extent *e, const weights *w)
 {
-    esp_dtype dtype = e->model->dtype;
-
-    return dtype == ESP_F32 ? 0 : w->linear * (double)(4 + esp_dtype_size(dtype));
+    return w->linear * (double)esp_dtype_size(e->model->dtype);
 }
 
 /* Tokens through the stage: `forward` times, and `products` more of each linear weight and of the head. */
@@ -82,7 +80,7 @@ static load pass_load(const esp_extent *e, double tokens, double longest, double
         t.flops += 2 * tokens * w.linear / PRODUCTS;
     }
     t.flops += (backward ? 4.5 : 1) * 2 * tokens * longest * w.attention / ATTENTION;
-    t.bytes = times * passes * conversion(e, &w) + (backward ? 3 : 1) * TABLE * tokens * w.values;
+    t.bytes = times * passes * read_bytes(e, &w) + (backward ? 3 : 1) * TABLE * tokens * w.values;
     return t;
 }
 
