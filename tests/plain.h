@@ -17,8 +17,7 @@ typedef struct plain {
     const esp_model *m;
     const bool *gone; /* [D] borrowed; channels that norms leave out. Their numbers are to be 0 in
                        * all weights that write or read the stream; NULL: none                    */
-    const bool *skipped; /* [n_layers] borrowed; NULL: none */
-    esp_batch batch;     /* of the sample */
+    esp_batch batch;  /* of the sample */
     size_t T;
     double *value[PLAIN_VALUES]; /* [T, width] of the layer under way */
 } plain;
@@ -318,7 +317,7 @@ static inline double *plain_logits(const esp_model *m, const esp_samples *sample
 
     ESP_NEW(logits, samples->start[samples->n] * m->dims.vocab);
     for (size_t j = 0; j < samples->n; j++) {
-        plain p = { .m = m, .gone = gone, .skipped = skipped };
+        plain p = { .m = m, .gone = gone };
         double *x;
 
         p.T = samples->start[j + 1] - samples->start[j];
