@@ -116,6 +116,24 @@ rm "$work/steps/plan.json" "$work/steps/steps/2.json"
 exits 0 "$ESPALIER" $(run "$work/steps") -s prune.steps=3 -s recover.corpus= -s eval.corpus=
 [ "$digest" = "$(json "$work/steps/plan.json" digest)" ] || fail "another plan after a restart"
 
+# ---- clients, before anything is estimated where the sizes are known by then; no steps left behind -----
+clients() { # code run_dir setting...
+    code=$1 dir=$2
+    shift 2
+    on2 "$code" $(run "$dir") -s prune.steps=3 -s recover.corpus= -s eval.corpus= -s prune.clients=llama.cpp \
+        -s prune.target.parameters=0 -s calibration.samples=4 "$@"
+}
+clients 2 "$work/clients" -s prune.ratio=0.3
+complains 'prune.clients: llama.cpp' 'prune.mode = "layer"'
+not_there "$work/clients"
+clients 2 "$work/clients" -s prune.ratio=0.3 -s prune.scope=global
+complains 'prune.clients: llama.cpp' 'layer'
+there "$work/clients/importance.h5"
+not_there "$work/clients/plan.json" "$work/clients/steps"
+clients 0 "$work/clients" -s prune.ratio=0.4 -s prune.mode=layer
+there "$work/clients/steps/2.json" "$work/clients/plan.json"
+not_there "$work/clients/steps/model"
+
 # ---- killed ------------------------------------------------------------------------------------------
 start "$work/killed" 2
 read -r rank rest < "/proc/$pid/task/$pid/children"

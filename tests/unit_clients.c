@@ -104,6 +104,66 @@ static void test_unlike_layers(void)
     subject_free(&x);
 }
 
+/* ---- before there are scores --------------------------------------------------------------------- */
+
+/* What is refused without scores is what is refused with them, in the same words. */
+static void check_foreseen(const shape *s, const esp_plan_options *o, unsigned clients,
+                           bool settled)
+{
+    subject x;
+    esp_plan_options random = *o;
+    esp_status st;
+    char *said;
+
+    subject_init(&x, s);
+    random.criterion = ESP_RANDOM;
+    CU_ASSERT_EQUAL(make(&x, &random), ESP_OK);
+    esp_error_clear();
+    st = esp_clients_check(&x.p, &x.m, &x.g, o, clients);
+    said = esp_strdup(esp_error_message());
+    esp_error_clear();
+    CU_ASSERT_EQUAL(esp_clients_foresee(&x.m, &x.g, o, clients), settled ? st : ESP_OK);
+    CU_ASSERT_STRING_EQUAL(esp_error_message(), settled ? said : "");
+    free(said);
+    subject_free(&x);
+}
+
+static void test_foreseen(void)
+{
+    const shape odd = {
+        "llama", 2,    320, 8,     8,
+        64,      1024, 11,  false, ", \"espalier\": {\"intermediate_size\": [1024, 512]}"
+    };
+    esp_plan_options o = { .criterion = ESP_MIX, .ratio = 0.3 };
+    subject x;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        esp_plan_options c = { .criterion = ESP_MIX,
+                               .mode = cases[i].mode,
+                               .ratio = cases[i].ratio };
+
+        check_foreseen(&cases[i].shape, &c, cases[i].taken, true);
+        check_foreseen(&cases[i].shape, &c, cases[i].refused, true);
+    }
+    check_foreseen(&wide, &o, 0, true);
+    o.target_kind = ESP_TARGET_PARAMETERS; /* met by shares of each unit: the sizes are known */
+    o.target = 0.7;
+    o.target_tokens = 64;
+    check_foreseen(&wide, &o, LLAMA_CPP, true);
+    o.global = true;
+    check_foreseen(&wide, &o, LLAMA_CPP, false);
+    o.mode = ESP_PRUNE_CHANNEL; /* one unit, whatever the scope */
+    check_foreseen(&wide, &o, LLAMA_CPP, true);
+    o = (esp_plan_options){ .criterion = ESP_MIX, .ratio = 0.5, .mode = ESP_PRUNE_LAYER };
+    check_foreseen(&odd, &o, HF, false); /* which layer stays decides on what there is to check */
+
+    o = (esp_plan_options){ .criterion = ESP_MIX, .ratio = 1.5 };
+    subject_init(&x, &wide);
+    CU_ASSERT_EQUAL(esp_clients_foresee(&x.m, &x.g, &o, HF), ESP_EUSAGE);
+    CU_ASSERT_TRUE(error_has("prune.ratio: 1.5"));
+    subject_free(&x);
+}
+
 /* ---- what is named instead --------------------------------------------------------------------- */
 
 /* The named ratio is taken, and so is the one with round_to; none between it and the refused is. */
@@ -134,4 +194,4 @@ static void test_nearest(void)
 }
 
 ESP_TEST_MAIN("clients", { "rules", test_rules }, { "unlike layers", test_unlike_layers },
-              { "nearest", test_nearest })
+              { "foreseen", test_foreseen }, { "nearest", test_nearest })

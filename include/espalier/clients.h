@@ -19,4 +19,10 @@ typedef enum esp_client {
 esp_status esp_clients_check(const esp_plan *p, const esp_model *m, const esp_groups *g,
                              const esp_plan_options *o, unsigned clients);
 
+/* The same before there are scores, where o alone says all sizes, whatever the scores: not where one
+ * ranking goes over units of several layers, nor where layers go that differ. ESP_EUSAGE likewise, and for
+ * options that leave no plan. Local. */
+esp_status esp_clients_foresee(const esp_model *m, const esp_groups *g, const esp_plan_options *o,
+                               unsigned clients);
+
 #endif

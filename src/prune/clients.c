@@ -281,3 +281,33 @@ esp_status esp_clients_check(const esp_plan *p, const esp_model *m, const esp_gr
     free(t.dims.layer);
     return st;
 }
+
+/* Whether plans by o for m are alike in their sizes. */
+static bool is_settled(const esp_model *m, const esp_plan_options *o)
+{
+    switch (o->mode) {
+    case ESP_PRUNE_CHANNEL: /* one unit */
+        return true;
+    case ESP_PRUNE_LAYER:
+        return odd_layer(&m->dims) == m->dims.n_layers;
+    default:
+        return !o->global;
+    }
+}
+
+esp_status esp_clients_foresee(const esp_model *m, const esp_groups *g, const esp_plan_options *o,
+                               unsigned clients)
+{
+    esp_plan_options any = *o;
+    esp_plan p;
+    esp_status st;
+
+    if (!clients || !is_settled(m, o)) {
+        return ESP_OK;
+    }
+    any.criterion = ESP_RANDOM;
+    ESP_TRY(esp_plan_make(&p, m, g, NULL, &any));
+    st = esp_clients_check(&p, m, g, o, clients);
+    esp_plan_free(&p);
+    return st;
+}

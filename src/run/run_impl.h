@@ -99,6 +99,9 @@ esp_status esp_stage_eval(esp_run *run);
 /* What the settings say of the plan. Borrows from c. Local. */
 esp_plan_options esp_run_plan_options(const esp_config *c);
 
+/* ESP_EUSAGE where the settings alone say that a client of prune.clients will not take the plan. Local. */
+esp_status esp_run_foresee_clients(const esp_run *run);
+
 /* Scores of a model by the settings. Collective. */
 esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run *run,
                          const esp_model *m, const esp_groups *g);

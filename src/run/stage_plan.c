@@ -91,6 +91,14 @@ static esp_plan_options step_options(const esp_plan_options *last, const esp_mod
 
 /* ---- steps ------------------------------------------------------------------------------------ */
 
+/* The status, and what could not be removed where that is ESP_OK. Rank 0. */
+static esp_status remove_after(const esp_run *run, const char *name, esp_status st)
+{
+    esp_status removed = esp_run_dir_remove(&run->dir, name);
+
+    return st == ESP_OK ? removed : st;
+}
+
 /* Scores of the dense groups from the model that a plan leaves. Collective. */
 static esp_status score_left(esp_scores *s, const esp_run *run, const esp_groups *dense,
                              const esp_plan *p)
@@ -116,7 +124,8 @@ static esp_status score_left(esp_scores *s, const esp_run *run, const esp_groups
     esp_groups_free(&groups);
     esp_model_free(&left);
     free(dir);
-    return st;
+    st = esp_agree(run->grid->world, st); /* nobody has it open any more */
+    return run->grid->rank == 0 ? remove_after(run, "steps/model", st) : st;
 }
 
 /* Scores of the dense model, from importance.h5; none for criterion random. Rank 0. */
@@ -154,6 +163,23 @@ static esp_status next_plan(esp_plan *p, const esp_run *run, const esp_groups *d
     return esp_plan_share(p, world);
 }
 
+esp_status esp_run_foresee_clients(const esp_run *run)
+{
+    esp_plan_options o = esp_run_plan_options(run->config);
+    esp_groups dense;
+    esp_status st;
+
+    if (!run->config->prune.clients) {
+        return ESP_OK;
+    }
+    esp_groups_find(&dense, &run->model);
+    st = esp_clients_foresee(&run->model, &dense, &o, run->config->prune.clients);
+    esp_groups_free(&dense);
+    return st;
+}
+
+/* The last plan alone: the models of the steps before are nobody's to load. Where it is refused no
+ * steps stay, which would bind the run directory to the settings that were. Collective. */
 static esp_status check_clients(const esp_run *run, const esp_plan *p, const esp_groups *dense,
                                 const esp_plan_options *o)
 {
@@ -161,6 +187,7 @@ static esp_status check_clients(const esp_run *run, const esp_plan *p, const esp
 
     if (run->grid->rank == 0) {
         st = esp_clients_check(p, &run->model, dense, o, run->config->prune.clients);
+        st = st == ESP_OK ? st : remove_after(run, "steps", st);
     }
     return esp_agree(run->grid->world, st);
 }
@@ -230,8 +257,7 @@ static esp_status make_plan(esp_plan *p, const esp_run *run, const esp_groups *d
     }
     ESP_TRY(next_plan(p, run, dense, o));
     ESP_TRY(check_clients(run, p, dense, o));
-    ESP_TRY(save(run, p, o, "plan.json"));
-    return run->grid->rank == 0 ? esp_run_dir_remove(&run->dir, "steps/model") : ESP_OK;
+    return save(run, p, o, "plan.json");
 }
 
 static void tell(const esp_plan *p)
