@@ -1,0 +1,196 @@
+/* bench_checkpoint.c - checkpoints against dd of the same size, and what they cost a step of training.
+ *
+ * Lines, not rows: the rate of a checkpoint written by all ranks, over that of dd with fsync just before and after;
+ * the time of a step that writes one while it computes, over that of a step that does not; the share of
+ * the time of steps that ranks spend in MPI.
+ */
+#include <unistd.h>
+
+#include "bench.h"
+#include "espalier/checkpoint.h"
+#include "espalier/recover.h"
+
+enum { WRITES = 6, PAIRS = 3, STEPS = 3, BATCH = 2, LENGTH = 128 };
+
+#define NUMBERS ((size_t)48 << 20) /* of a vector: the file has 4 of them, 805 MB */
+
+/* A barrier that leaves the processor to those who still work. */
+static void meet(const esp_grid *grid)
+{
+    MPI_Request all_here;
+    int done = 0;
+
+    ESP_MPI(MPI_Ibarrier(grid->world, &all_here));
+    while (!done) {
+        usleep(500);
+        ESP_MPI(MPI_Test(&all_here, &done, MPI_STATUS_IGNORE));
+    }
+}
+
+/* ---- rate of writing --------------------------------------------------------------------------- */
+
+/* Seconds of rank 0's dd; the same on all ranks. */
+static double time_dd(const char *dir, size_t bytes, const esp_grid *grid)
+{
+    char *file = esp_format("%s/dd", dir);
+    char *command = esp_format("dd if=/dev/zero of=%s bs=8M count=%zu conv=fsync 2> /dev/null",
+                               file, bytes >> 23);
+    double began, seconds = 0;
+
+    if (grid->rank == 0) {
+        ESP_REQUIRE(esp_mkdirs(dir) == ESP_OK);
+        began = esp_now();
+        ESP_REQUIRE(system(command) == 0);
+        seconds = esp_now() - began;
+        ESP_REQUIRE(esp_remove(file) == ESP_OK);
+    }
+    meet(grid);
+    ESP_MPI(MPI_Bcast(&seconds, 1, MPI_DOUBLE, 0, grid->world));
+    free(command);
+    free(file);
+    return seconds;
+}
+
+static double time_checkpoint(esp_checkpoint *c, size_t step)
+{
+    double began;
+
+    ESP_MPI(MPI_Barrier(c->grid->world));
+    began = esp_now();
+    ESP_REQUIRE(esp_checkpoint_begin(c, &(esp_training){ .step = step }) == ESP_OK);
+    meet(c->grid); /* as a training computes on meanwhile */
+    ESP_REQUIRE(esp_checkpoint_finish(c) == ESP_OK);
+    return esp_now() - began;
+}
+
+static void make_params(esp_params *p, const esp_grid *grid)
+{
+    *p = (esp_params){ .n = NUMBERS, .n_stages = 1 };
+    ESP_NEW(p->stage, 2);
+    p->stage[1] = NUMBERS;
+    ESP_NEW(p->value, NUMBERS);
+    esp_params_train(p, NULL, grid->rank, grid->size);
+    for (size_t i = 0; i < NUMBERS; i++) {
+        p->value[i] = (float)i;
+    }
+    for (size_t i = 0; i < p->n_own; i++) {
+        p->m[i] = p->v[i] = p->best[i] = (float)i;
+    }
+}
+
+static void bench_writing(const esp_grid *grid)
+{
+    double rate[WRITES], of_dd[WRITES], bytes = 16.0 * NUMBERS;
+    char *dir = esp_test_dir("checkpoints");
+    esp_checkpoint c;
+    esp_params p;
+
+    make_params(&p, grid);
+    c = (esp_checkpoint){ .dir = dir, .settings = "bench", .keep = 1, .params = &p, .grid = grid };
+    time_dd(dir, (size_t)bytes, grid); /* the first of all is slower */
+    time_checkpoint(&c, 1);
+    for (size_t i = 0; i < WRITES; i++) {
+        double before = time_dd(dir, (size_t)bytes, grid), ours = time_checkpoint(&c, i + 2);
+        double dd = (before + time_dd(dir, (size_t)bytes, grid)) / 2;
+
+        rate[i] = bytes / 1e6 / ours;
+        of_dd[i] = dd / ours;
+    }
+    if (grid->rank == 0) {
+        printf(
+            "checkpoint of %.0f MB on %d ranks: %.0f MB/s, %.2f of dd with fsync (median of %d)\n",
+            bytes / 1e6, grid->size, bench_median(rate, WRITES), bench_median(of_dd, WRITES),
+            WRITES);
+        ESP_REQUIRE(esp_remove(dir) == ESP_OK);
+    }
+    esp_params_free(&p);
+    free(dir);
+}
+
+/* ---- cost to a step ---------------------------------------------------------------------------- */
+
+typedef struct steps {
+    double at[STEPS + 1]; /* when step i was done */
+} steps;
+
+static void note_step(void *ctx, size_t step, size_t n_steps, double loss, double lr,
+                      double grad_norm, double validation_loss)
+{
+    (void)n_steps;
+    (void)loss;
+    (void)lr;
+    (void)grad_norm;
+    (void)validation_loss;
+    ((steps *)ctx)->at[step] = esp_now();
+}
+
+/* Seconds of a step of a training of all weights, the first one aside. *waits: share of time in MPI. */
+static double time_step(double *waits, size_t save_every, const esp_grid *grid)
+{
+    char *dir = esp_test_dir("training");
+    esp_samples samples = { 0 };
+    esp_recover_result result;
+    esp_adapter adapter;
+    esp_params params;
+    esp_model m;
+    steps s;
+    esp_recover_options o = { .method = ESP_METHOD_FULL,
+                              .learning_rate = 1e-4,
+                              .beta1 = 0.9,
+                              .beta2 = 0.999,
+                              .epsilon = 1e-8,
+                              .clip = 1,
+                              .steps = STEPS,
+                              .batch = BATCH,
+                              .micro_batch = BATCH,
+                              .save_every = save_every,
+                              .keep = 1,
+                              .dir = dir,
+                              .settings = "bench" };
+
+    ESP_REQUIRE(grid->rank != 0 || esp_remove(dir) == ESP_OK);
+    bench_model(&m, grid);
+    bench_samples(&samples, &m, BATCH, LENGTH);
+    esp_recover_prepare(&params, &adapter, &m, &o);
+    ESP_REQUIRE(esp_recover(&params, &result, &m, &adapter, &samples, &o, note_step, &s, NULL,
+                            grid) == ESP_OK);
+    *waits = result.wait_share;
+    esp_adapter_free(&adapter);
+    esp_params_free(&params);
+    esp_model_free(&m);
+    esp_samples_free(&samples);
+    ESP_REQUIRE(grid->rank != 0 || esp_remove(dir) == ESP_OK);
+    free(dir);
+    return (s.at[STEPS] - s.at[1]) / (STEPS - 1);
+}
+
+static void bench_steps(const esp_grid *grid)
+{
+    double plain[PAIRS], saving[PAIRS], ratio[PAIRS], waits[PAIRS], unused;
+
+    for (int i = 0; i < PAIRS; i++) {
+        plain[i] = time_step(&waits[i], 0, grid);
+        saving[i] = time_step(&unused, 1, grid);
+        ratio[i] = saving[i] / plain[i];
+    }
+    if (grid->rank == 0) {
+        printf("training all weights on %d ranks: a step %.2f s, with a checkpoint each %.2f s: "
+               "%.2f times (median of %d); %.1f %% of a step in MPI\n",
+               grid->size, bench_median(plain, PAIRS), bench_median(saving, PAIRS),
+               bench_median(ratio, PAIRS), PAIRS, 100 * bench_median(waits, PAIRS));
+    }
+}
+
+int main(int argc, char **argv)
+{
+    esp_grid grid;
+    int provided;
+
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
+    esp_grid_init(&grid, 0, MPI_COMM_WORLD);
+    bench_writing(&grid);
+    bench_steps(&grid);
+    esp_grid_free(&grid);
+    MPI_Finalize();
+    return 0;
+}
