@@ -139,26 +139,46 @@ static inline double bench_peak(const esp_grid *grid)
 }
 
 typedef struct bench_run {
-    double tok_per_second, flops_per_second, sgemm; /* sgemm: FLOP/s */
+    double tok_per_second, flops_per_second, sgemm; /* sgemm: FLOP/s of the reference */
 } bench_run;
 
-/* One line, fields as tests/bench.sh names them: medians over the runs. */
-static inline void bench_print(const char *what, const bench_run *runs, size_t n, double peak,
-                               const esp_grid *grid)
+/* One row of the table, as tests/bench.sh reads it: a value, and its ratio to something of the same run, of
+ * which more is better (NAN: none). peak in bytes, 0: none. Rank 0 prints. */
+static inline void bench_row(const char *what, double value, const char *unit, double ratio,
+                             const char *of, double peak, const esp_grid *grid)
 {
-    double tok[BENCH_REPEATS], rate[BENCH_REPEATS], sgemm[BENCH_REPEATS], share[BENCH_REPEATS];
+    char to_ratio[32] = "-", to_peak[32] = "-";
+
+    if (isfinite(ratio)) {
+        snprintf(to_ratio, sizeof to_ratio, "%.3f", ratio);
+    }
+    if (peak > 0) {
+        snprintf(to_peak, sizeof to_peak, "%.0f", peak / 1e6);
+    }
+    if (grid->rank == 0) {
+        printf("%s\t%d\t%d\t%.4g\t%s\t%s\t%s\t%s\n", what, grid->size, grid->n_threads, value, unit,
+               to_ratio, of, to_peak);
+        fflush(stdout);
+    }
+}
+
+/* Speed and FLOP/s as a fraction of those of a reference: medians over the runs. */
+static inline void bench_print_of(const char *what, const char *of, const bench_run *runs, size_t n,
+                                  double peak, const esp_grid *grid)
+{
+    double tok[2 * BENCH_REPEATS], share[2 * BENCH_REPEATS];
 
     for (size_t i = 0; i < n; i++) {
         tok[i] = runs[i].tok_per_second;
-        rate[i] = runs[i].flops_per_second / 1e9;
-        sgemm[i] = runs[i].sgemm / 1e9;
         share[i] = runs[i].flops_per_second / runs[i].sgemm;
     }
-    if (grid->rank == 0) {
-        printf("%s\t%d\t%d\t%.0f\t%.1f\t%.1f\t%.2f\t%.0f\n", what, grid->size, grid->n_threads,
-               bench_median(tok, n), bench_median(rate, n), bench_median(sgemm, n),
-               bench_median(share, n), peak / 1e6);
-    }
+    bench_row(what, bench_median(tok, n), "tokens/s", bench_median(share, n), of, peak, grid);
+}
+
+static inline void bench_print(const char *what, const bench_run *runs, size_t n, double peak,
+                               const esp_grid *grid)
+{
+    bench_print_of(what, "sgemm", runs, n, peak, grid);
 }
 
 #endif

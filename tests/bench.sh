@@ -1,8 +1,12 @@
 #!/bin/sh
-# Runs bench programs on 1 rank with 2 threads and on 2 ranks with 1 thread (LAYOUTS: ranks x threads),
-# prints one table and writes build/bench.json. A program prints a row of the table as fields between
-# tabs, see below; what else it prints comes after the table, and without a row the first layout is enough.
-: "${BUILD:=build}" "${LAYOUTS:=1x2 2x1}" "${BENCH_TIMEOUT:=300}"
+# Runs bench programs on 1 rank with 2 threads and on 2 ranks with 1 thread (LAYOUTS: ranks x threads), prints
+# one table, writes build/bench.json and compares the ratios with tests/bench_reference.json. A program prints
+# a row as fields between tabs (bench_row in bench.h): name, ranks, threads, value, unit, ratio (of which more
+# is better; - without), what the ratio is relative to, peak MB (or -). What else it prints comes after the
+# table, and a program that prints text but no row runs on the first layout alone.
+# A ratio of less than 0.85 of the reference is told; that does not make the exit code 1: ratios move with
+# the machine. `make bench REFERENCE=1` writes the reference anew.
+: "${BUILD:=build}" "${LAYOUTS:=1x2 2x1}" "${BENCH_TIMEOUT:=300}" "${REFERENCE:=}"
 . jobs/mpi_env.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
@@ -10,13 +14,61 @@ ESPALIER_TEST_DIR=$work # one model for all programs
 export ESPALIER_TEST_DIR
 tab=$(printf '\t')
 failed=0
+touch "$work/rows"
 
-header="bench${tab}ranks${tab}threads${tab}tokens/s${tab}GFLOP/s${tab}sgemm GFLOP/s${tab}fraction${tab}peak MB"
 row() {
-    awk -F '\t' '{ printf "%-30s %5s %7s %10s %9s %14s %9s %8s\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
+    awk -F '\t' '{ printf "%-34s %5s %7s %10s %-9s %6s  %-22s %8s\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
 }
 
-echo "$header" | row
+# A JSON array, an object a line: the rows, or their ratios alone.
+to_json() { # all|ratios
+    awk -F '\t' -v what="$1" '
+        BEGIN { print "[" }
+        what == "ratios" && $6 == "-" { next }
+        {
+            printf "%s  {\"bench\": \"%s\", \"ranks\": %s, \"threads\": %s, ", (n++ ? ",\n" : ""), $1, $2, $3
+            if (what == "all")
+                printf "\"value\": %s, \"unit\": \"%s\", ", $4, $5
+            printf "\"ratio\": %s, \"of\": \"%s\"", ($6 == "-" ? "null" : $6), $7
+            if (what == "all")
+                printf ", \"peak_megabytes\": %s", ($8 == "-" ? "null" : $8)
+            printf "}"
+        }
+        END { print "\n]" }'
+}
+
+# Rows whose ratio is less than 0.85 of the reference, an array of to_json.
+compare() { # reference rows
+    awk -F '\t' '
+        function field(name,   s) {
+            s = $0
+            if (!sub(".*\"" name "\": \"?", "", s)) return ""
+            sub("[\",}].*", "", s)
+            return s
+        }
+        FNR == NR {
+            if (/"bench"/) ratio[field("bench") "\t" field("ranks") "\t" field("threads")] = field("ratio")
+            next
+        }
+        $6 != "-" {
+            key = $1 "\t" $2 "\t" $3
+            if (!(key in ratio)) missing++
+            else {
+                n++
+                if ($6 < 0.85 * ratio[key]) {
+                    bad++
+                    printf "REGRESSION: %s on %s x %s: ratio %s, %.2f of the reference %s\n", \
+                        $1, $2, $3, $6, $6 / ratio[key], ratio[key]
+                }
+            }
+        }
+        END {
+            printf "%d ratios compared with %s, %d regressions of more than 15 %%", n, FILENAME_REF, bad
+            printf missing ? ", %d new\n" : "\n", missing
+        }' FILENAME_REF="$1" "$1" FS='\t' "$2"
+}
+
+printf 'bench\tranks\tthreads\tvalue\tunit\tratio\tof\tpeak MB\n' | row
 for program; do
     for layout in $LAYOUTS; do
         ranks=${layout%x*}
@@ -28,7 +80,10 @@ for program; do
             continue
         fi
         grep -v "$tab" "$work/out" >> "$work/rest"
-        grep "$tab" "$work/out" > "$work/new" || break
+        if ! grep "$tab" "$work/out" > "$work/new"; then
+            [ -s "$work/out" ] && break
+            continue
+        fi
         row < "$work/new"
         cat "$work/new" >> "$work/rows"
     done
@@ -39,16 +94,13 @@ if [ -s "$work/rest" ]; then
     cat "$work/rest"
 fi
 if [ -s "$work/rows" ]; then
-    awk -F '\t' '
-        BEGIN { print "[" }
-        {
-            printf "%s  {\"bench\": \"%s\", \"ranks\": %s, \"threads\": %s, \"tokens_per_second\": %s, ", \
-                (NR > 1 ? ",\n" : ""), $1, $2, $3, $4
-            printf "\"gflops\": %s, \"sgemm_gflops\": %s, \"fraction\": %s, \"peak_megabytes\": %s}", \
-                $5, $6, $7, $8
-        }
-        END { print "\n]" }' "$work/rows" > "$BUILD/bench.json"
-    echo
-    echo "written: $BUILD/bench.json"
+    to_json all < "$work/rows" > "$BUILD/bench.json"
+    printf '\nwritten: %s/bench.json\n' "$BUILD"
+    if [ -n "$REFERENCE" ]; then
+        to_json ratios < "$work/rows" > tests/bench_reference.json
+        echo "written: tests/bench_reference.json"
+    elif [ -f tests/bench_reference.json ]; then
+        compare tests/bench_reference.json "$work/rows"
+    fi
 fi
 exit $failed

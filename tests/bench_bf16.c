@@ -76,7 +76,7 @@ static void bench_linear(const esp_model *m, const esp_samples *samples, const e
         multiply(&runs[i], &p, ESP_PRECISION_BF16, grid);
         runs[i].sgemm = f32.flops_per_second;
     }
-    bench_print("linear bf16 to f32", runs + 1, BENCH_REPEATS, bench_peak(grid), grid);
+    bench_print_of("linear bf16", "f32", runs + 1, BENCH_REPEATS, bench_peak(grid), grid);
     esp_batch_free(&p.batch);
     esp_bf16_room_free(&p.room);
     free(p.x);
@@ -98,7 +98,7 @@ static void bench_scores(esp_model *m, const esp_samples *samples, const esp_gri
         bench_score(&runs[i], 1u << ESP_ELEMENT1, m, &groups, samples, grid);
         runs[i].sgemm = f32.flops_per_second;
     }
-    bench_print("score bf16 to f32", runs, BENCH_REPEATS, bench_peak(grid), grid);
+    bench_print_of("score bf16", "f32", runs, BENCH_REPEATS, bench_peak(grid), grid);
     esp_groups_free(&groups);
 }
 
@@ -113,7 +113,7 @@ static void bench_recovery(esp_model *m, const esp_samples *samples, const esp_g
         bench_recover(&runs[i], m, samples, BATCH / (size_t)grid->size, grid);
         runs[i].sgemm = f32.flops_per_second;
     }
-    bench_print("recover bf16 to f32", runs, BENCH_REPEATS, bench_peak(grid), grid);
+    bench_print_of("recover bf16", "f32", runs, BENCH_REPEATS, bench_peak(grid), grid);
 }
 
 int main(int argc, char **argv)
