@@ -170,7 +170,8 @@ const esp_option esp_options[] = {
     { "synth.corpus", ESP_O_STRING, AT(synth.corpus), "", 0, 0, NULL, 0,
       "text that a tokenizer is trained on" },
     { "synth.model_type", ESP_O_STRING, AT(synth.model_type), "llama", 0, 0, NULL, 0,
-      "family of the model to write: llama, mistral, qwen2, qwen3, phi3, baichuan-7b, baichuan2-7b, baichuan-13b, baichuan2-13b, opt, bloom, gemma2, chatglm2, chatglm" },
+      "family of the model to write: llama, mistral, qwen2, qwen3, phi3, baichuan-7b, baichuan2-7b, "
+      "baichuan-13b, baichuan2-13b, opt, bloom, gemma2, chatglm2, chatglm" },
     { "synth.layers", ESP_O_COUNT, AT(synth.layers), "4", 1, ANY, NULL, 0, "blocks" },
     { "synth.hidden", ESP_O_COUNT, AT(synth.hidden), "64", 1, ANY, NULL, 0, "width D" },
     { "synth.heads", ESP_O_COUNT, AT(synth.heads), "4", 1, ANY, NULL, 0, "query heads" },
