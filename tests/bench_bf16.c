@@ -63,7 +63,7 @@ static void bench_linear(const esp_model *m, const esp_samples *samples, const e
     for (size_t j = 0; j < SAMPLES; j++) {
         all[j] = j;
     }
-    esp_batch_fill(&p.batch, samples, all, SAMPLES, 1);
+    esp_batch_fill(&p.batch, samples, all, SAMPLES);
     ESP_NEW(p.x, p.batch.n_tok * D);
     ESP_NEW(p.y, p.batch.n_tok * F);
     ESP_NEW(p.w, (size_t)D * F);

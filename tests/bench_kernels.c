@@ -303,7 +303,7 @@ static void bench_init(bench *b)
     for (size_t j = 0; j < b->s.n_samples; j++) {
         length[j] = b->s.T;
     }
-    make_batch(&b->batch, length, b->s.n_samples, 1);
+    make_batch(&b->batch, length, b->s.n_samples);
     b->x = uniform(n_tok * wide, 1);
     b->y = uniform(n_tok * wide, 2);
     b->dx = uniform(n_tok * wide, 3);

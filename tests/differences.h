@@ -71,7 +71,7 @@ static inline int close_floats(const float *got, const double *want, size_t n, d
 }
 
 /* Samples of the given lengths; their ids do not matter here. */
-static inline void make_batch(esp_batch *b, const size_t *length, size_t n, size_t min_rows)
+static inline void make_batch(esp_batch *b, const size_t *length, size_t n)
 {
     esp_samples s = { 0 };
     size_t pick[8], n_tok = 0;
@@ -86,7 +86,7 @@ static inline void make_batch(esp_batch *b, const size_t *length, size_t n, size
         n_tok += length[j];
     }
     esp_batch_init(b, n, n_tok);
-    esp_batch_fill(b, &s, pick, n, min_rows);
+    esp_batch_fill(b, &s, pick, n);
     esp_samples_free(&s);
 }
 

@@ -322,7 +322,7 @@ static inline double *plain_logits(const esp_model *m, const esp_samples *sample
 
         p.T = samples->start[j + 1] - samples->start[j];
         esp_model_batch_init(&p.batch, m, 1, p.T);
-        esp_batch_fill(&p.batch, samples, &j, 1, 1);
+        esp_batch_fill(&p.batch, samples, &j, 1);
         ESP_NEW(x, p.T * D);
         plain_stem(&p, x);
         for (size_t l = 0; l < m->dims.n_layers; l++) {

@@ -23,7 +23,7 @@ static void write_logits(const esp_model *m, const esp_samples *s)
     esp_model_batch_init(&batch, m, 1, n_tok);
     esp_pass_init(&pass, m, (esp_pass_options){ .max_samples = 1, .max_tok = n_tok });
     for (size_t j = 0; j < s->n; j++) {
-        esp_batch_fill(&batch, s, &j, 1, 1);
+        esp_batch_fill(&batch, s, &j, 1);
         esp_pass_forward(&pass, NULL, &batch);
         esp_pass_logits(logits, &pass, 0, batch.n_tok);
         fwrite(logits, sizeof *logits, batch.n_tok * V, stdout);

@@ -68,7 +68,7 @@ static void test_mask_share(void)
     size_t n = 60, kept = 0;
     float *mask;
 
-    make_batch(&b, lengths, 3, 1);
+    make_batch(&b, lengths, 3);
     mask = mask_of(0.2f, 1, 0, SLOT, n, &b);
     for (size_t i = 0; i < b.n_tok * n; i++) {
         CU_ASSERT(mask[i] == 0 || mask[i] == 1.25f);
@@ -84,8 +84,8 @@ static void test_mask_of_a_sample(void)
     esp_batch all, alone;
     float *together, *one;
 
-    make_batch(&all, lengths, 3, 64);
-    make_batch(&alone, lengths + 2, 1, 1);
+    make_batch(&all, lengths, 3);
+    make_batch(&alone, lengths + 2, 1);
     alone.key[0] = all.key[2];
     together = mask_of(0.5f, 1, 1, SLOT, N_IN, &all);
     one = mask_of(0.5f, 1, 1, SLOT, N_IN, &alone);
@@ -104,7 +104,7 @@ static void test_mask_streams(void)
     esp_batch b;
     float *mask[4];
 
-    make_batch(&b, two, 2, 1);
+    make_batch(&b, two, 2);
     mask[0] = mask_of(0.5f, 1, 0, SLOT, N_IN, &b);
     mask[1] = mask_of(0.5f, 2, 0, SLOT, N_IN, &b);
     mask[2] = mask_of(0.5f, 1, 1, SLOT, N_IN, &b);
@@ -154,7 +154,7 @@ static void check_lora(float dropout)
     op o;
     float *in[MAX_IN], *grads[MAX_IN], *mask, *y, *dy, *u, *du, *dropped;
 
-    make_batch(&b, lengths, 3, 1);
+    make_batch(&b, lengths, 3);
     s.n_tok = b.n_tok;
     s.mask = mask = mask_of(dropout, 5, 1, SLOT, N_IN, &b);
     o = (op){ lora, &s, b.n_tok * N_OUT, { b.n_tok * N_IN, RANK * N_IN, N_OUT * RANK } };
@@ -206,7 +206,7 @@ static void test_adapter_at(void)
     esp_weight w = { .rows = 1, .cols = 1 };
     float one = 1, y = 3, u = 0, du = 0, dx = 4;
 
-    make_batch(&b, lengths + 1, 1, 1);
+    make_batch(&b, lengths + 1, 1);
     init_adapter(&a, 1, 1, 0);
     CU_ASSERT_PTR_NULL(esp_adapter_at(NULL, 0, SLOT));
     CU_ASSERT_PTR_NULL(esp_adapter_at(&a, 0, SLOT));

@@ -7,7 +7,7 @@
 /* Samples whose prefixes are given as such: prefix[j] tokens, of which `place` is the place. */
 static void make_prefixed(esp_batch *b, const size_t *length, const size_t *prefix, size_t n)
 {
-    make_batch(b, length, n, 1);
+    make_batch(b, length, n);
     for (size_t j = 0; j < n && prefix; j++) {
         b->prefix[j] = prefix[j];
         b->place[j] = prefix[j] / 2;
@@ -81,8 +81,8 @@ static void test_rotary(void)
 {
     esp_batch several, decoded;
 
-    make_batch(&several, (size_t[]){ 5, 1, 9 }, 3, 1);
-    make_batch(&decoded, (size_t[]){ 2 }, 1, 1);
+    make_batch(&several, (size_t[]){ 5, 1, 9 }, 3);
+    make_batch(&decoded, (size_t[]){ 2 }, 1);
     decoded.position = 4000;
     check_rotary(&several, (esp_rotation){ .n = 6 }, 3, 6);
     check_rotary(&several, (esp_rotation){ .n = 6, .pairs = true }, 3, 6);
@@ -197,7 +197,7 @@ static void check_lengths(const size_t *length, size_t n, esp_attention a)
 {
     esp_batch b;
 
-    make_batch(&b, length, n, 1);
+    make_batch(&b, length, n);
     check_attention(&b, a);
     esp_batch_free(&b);
 }

@@ -1,4 +1,4 @@
-/* unit_batch.c - samples, and the row blocks of batches. */
+/* unit_batch.c - samples, and batches with their chunks. */
 #include "espalier/batch.h"
 #include "espalier/rng.h"
 #include "test.h"
@@ -28,7 +28,7 @@ static void test_samples(void)
 
 enum { MANY = 12 };
 
-/* Samples of random lengths, some longer than a row block; id t of sample j is 1000 j + t. */
+/* Samples of random lengths, some longer than a chunk; id t of sample j is 1000 j + t. */
 static void random_samples(esp_samples *s, esp_rng *r)
 {
     int32_t ids[400];
@@ -58,56 +58,43 @@ static bool batch_is_picked(const esp_batch *b, const esp_samples *s, const size
     return same;
 }
 
-static bool ends_a_sample(const esp_batch *b, size_t row)
+/* Chunks follow each other; each has as many samples as fit, one at least. */
+static bool chunks_are_lawful(const esp_batch *b, size_t n)
 {
-    for (size_t i = 1; i <= b->n_samples; i++) {
-        if (b->start[i] == row) {
-            return true;
-        }
-    }
-    return false;
-}
+    bool good = b->chunk[0] == 0 && b->chunk[b->n_chunks] == n;
 
-static bool lies_in_one_sample(const esp_batch *b, size_t begin, size_t end)
-{
-    size_t row = begin + 1;
+    for (size_t c = 0; c < b->n_chunks && good; c++) {
+        size_t first = b->chunk[c], end = b->chunk[c + 1], row = b->start[first];
 
-    while (row < end && !ends_a_sample(b, row)) {
-        row++;
-    }
-    return row == end;
-}
-
-/* Blocks cover the rows in order within the limit; one that ends inside a sample is full and all of that
- * sample; one that ends with a sample holds min_rows rows unless the next sample did not fit or there was
- * none. */
-static bool blocks_are_lawful(const esp_batch *b, size_t min_rows)
-{
-    bool good = b->block[0] == 0 && b->block[b->n_blocks] == b->n_tok;
-
-    for (size_t i = 0; i < b->n_blocks && good; i++) {
-        size_t begin = b->block[i], end = b->block[i + 1], next = end;
-
-        good = end > begin && end - begin <= ESP_ROW_BLOCK;
-        if (!ends_a_sample(b, end)) {
-            good = good && end - begin == ESP_ROW_BLOCK && lies_in_one_sample(b, begin, end);
-        } else if (end - begin < min_rows && end < b->n_tok) {
-            while (!ends_a_sample(b, ++next)) {
-            }
-            good = good && next - begin > ESP_ROW_BLOCK;
-        }
+        good = end > first && (end == first + 1 || b->start[end] - row <= b->chunk_tok) &&
+               (end == n || b->start[end + 1] - row > b->chunk_tok);
     }
     return good;
 }
 
-static void test_batch_blocks(void)
+/* A chunk as a batch of its own has the rows of its samples. */
+static bool chunk_is_part(const esp_batch *b, size_t c, esp_batch *chunk)
+{
+    size_t row = esp_batch_chunk(chunk, b, c), first = b->chunk[c];
+    bool same = row == b->start[first] && chunk->n_samples == b->chunk[c + 1] - first &&
+                chunk->n_tok == b->start[b->chunk[c + 1]] - row && chunk->start[0] == 0;
+
+    for (size_t j = 0; j < chunk->n_samples && same; j++) {
+        same = chunk->key[j] == b->key[first + j] &&
+               chunk->start[j + 1] == b->start[first + j + 1] - row &&
+               chunk->ids[chunk->start[j]] == b->ids[b->start[first + j]];
+    }
+    return same;
+}
+
+static void test_batch_chunks(void)
 {
     esp_rng r = { .key = 1 };
 
     for (size_t round = 0; round < 200; round++) {
-        size_t pick[MANY], min_rows = 1 + esp_rng_below(&r, 100), n = 1 + esp_rng_below(&r, MANY);
+        size_t pick[MANY], n = 1 + esp_rng_below(&r, MANY);
         esp_samples s = { 0 };
-        esp_batch b;
+        esp_batch b, chunk;
 
         random_samples(&s, &r);
         for (size_t i = 0; i < MANY; i++) {
@@ -115,40 +102,21 @@ static void test_batch_blocks(void)
         }
         esp_rng_shuffle(&r, pick, MANY);
         esp_batch_init(&b, MANY, s.start[s.n]);
-        esp_batch_fill(&b, &s, pick, n, min_rows);
+        esp_batch_init_chunk(&chunk, MANY, s.start[s.n]);
+        esp_batch_fill(&b, &s, pick, n);
         CU_ASSERT(batch_is_picked(&b, &s, pick, n));
-        CU_ASSERT(blocks_are_lawful(&b, min_rows));
+        CU_ASSERT_EQUAL(b.n_chunks, 1);
+        b.chunk_tok = 1 + esp_rng_below(&r, 200);
+        esp_batch_fill(&b, &s, pick, n);
+        CU_ASSERT(chunks_are_lawful(&b, n));
+        for (size_t c = 0; c < b.n_chunks; c++) {
+            CU_ASSERT(chunk_is_part(&b, c, &chunk));
+        }
+        esp_batch_free_chunk(&chunk);
+        esp_batch_free_chunk(&chunk);
         esp_batch_free(&b);
         esp_samples_free(&s);
     }
-}
-
-/* min_rows = 1: a sample is cut alike whatever its neighbours are. */
-static void test_blocks_within_samples(void)
-{
-    size_t pick[MANY], block = 0;
-    esp_samples s = { 0 };
-    esp_batch all, one;
-    esp_rng r = { .key = 2 };
-
-    random_samples(&s, &r);
-    esp_batch_init(&all, MANY, s.start[s.n]);
-    esp_batch_init(&one, 1, s.start[s.n]);
-    for (size_t i = 0; i < MANY; i++) {
-        pick[i] = i;
-    }
-    esp_batch_fill(&all, &s, pick, MANY, 1);
-    for (size_t j = 0; j < MANY; j++) {
-        esp_batch_fill(&one, &s, &j, 1, 1);
-        for (size_t i = 0; i < one.n_blocks; i++, block++) {
-            CU_ASSERT_EQUAL(all.block[block], all.start[j] + one.block[i]);
-        }
-    }
-    CU_ASSERT_EQUAL(block, all.n_blocks);
-    esp_batch_free(&one);
-    esp_batch_free(&one);
-    esp_batch_free(&all);
-    esp_samples_free(&s);
 }
 
 /* ids of a sample, and what it must give: token t has position[t] and block[t]. */
@@ -192,7 +160,7 @@ static void test_prefixes(void)
     }
     esp_batch_init(&b, N_PREFIXED, s.start[s.n]);
     b.rule = &rule;
-    esp_batch_fill(&b, &s, pick, N_PREFIXED, 1);
+    esp_batch_fill(&b, &s, pick, N_PREFIXED);
     for (size_t j = 0; j < N_PREFIXED; j++) {
         const prefixed *p = &prefixed_samples[j];
 
@@ -208,7 +176,7 @@ static void test_prefixes(void)
     CU_ASSERT_EQUAL(esp_batch_block_position(&b, 0, 1), 3);
     CU_ASSERT_EQUAL(esp_batch_position(&b, 4, 0), 5);
     b.rule = NULL;
-    esp_batch_fill(&b, &s, pick, N_PREFIXED, 1);
+    esp_batch_fill(&b, &s, pick, N_PREFIXED);
     CU_ASSERT_EQUAL(b.prefix[0], 0);
     CU_ASSERT_EQUAL(esp_batch_position(&b, 0, 6), 6);
     CU_ASSERT_EQUAL(esp_batch_block_position(&b, 0, 6), 0);
@@ -216,6 +184,5 @@ static void test_prefixes(void)
     esp_samples_free(&s);
 }
 
-ESP_TEST_MAIN("batch", { "samples", test_samples }, { "blocks", test_batch_blocks },
-              { "blocks within samples", test_blocks_within_samples },
+ESP_TEST_MAIN("batch", { "samples", test_samples }, { "chunks", test_batch_chunks },
               { "prefixes and positions", test_prefixes })

@@ -190,7 +190,7 @@ static void forward_all(float *logits, const esp_ids *ids, esp_pass *pass, esp_b
     size_t first = 0;
 
     esp_samples_add(&s, ids->id, NULL, ids->n);
-    esp_batch_fill(batch, &s, &first, 1, 1);
+    esp_batch_fill(batch, &s, &first, 1);
     esp_pass_forward(pass, NULL, batch);
     esp_pass_logits(logits, pass, ids->n - 1, 1);
     esp_samples_free(&s);

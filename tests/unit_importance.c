@@ -282,7 +282,7 @@ static void run_direct(direct *d, const esp_samples *samples)
     for (size_t j = 0; j < samples->n; j++) {
         float scale = 1 / (float)esp_samples_targets(samples, j);
 
-        esp_batch_fill(&batch, samples, &j, 1, 1);
+        esp_batch_fill(&batch, samples, &j, 1);
         esp_pass_forward(&pass, NULL, &batch);
         esp_pass_loss(&pass, &loss, &scale, &sink, &batch);
         esp_pass_backward(&pass, &sink, &batch);

@@ -28,7 +28,7 @@ static bool setup_begin(setup *s, const char *name, esp_pass_options options)
     for (size_t j = 0; j < options.max_samples; j++) {
         pick[j] = j;
     }
-    esp_batch_fill(&s->batch, &s->g.samples, pick, options.max_samples, 1);
+    esp_batch_fill(&s->batch, &s->g.samples, pick, options.max_samples);
     free(pick);
     return true;
 }
@@ -138,7 +138,7 @@ static void check_alone(setup *s)
     esp_pass_loss(&s->pass, loss, NULL, NULL, &s->batch);
     esp_model_batch_init(&one, &s->g.model, 1, s->batch.n_tok);
     for (size_t j = 0; j < n; j++) {
-        esp_batch_fill(&one, &s->g.samples, &j, 1, 1);
+        esp_batch_fill(&one, &s->g.samples, &j, 1);
         esp_pass_forward(&s->pass, NULL, &one);
         esp_pass_loss(&s->pass, &alone, NULL, NULL, &one);
         CU_ASSERT_EQUAL(alone.sum, loss[j].sum);
@@ -175,7 +175,7 @@ static void check_decoding(setup *s)
         esp_samples part = { 0 };
 
         esp_samples_add(&part, s->g.samples.ids + from, NULL, len);
-        esp_batch_fill(&batch, &part, &first, 1, 1);
+        esp_batch_fill(&batch, &part, &first, 1);
         batch.position = cache.n;
         batch.prefix[0] = s->batch.prefix[0]; /* of the whole sample, in the first piece */
         batch.place[0] = s->batch.place[0];

@@ -302,7 +302,7 @@ static void probe_init(probe *t, const esp_model *m, const esp_adapter *adapter,
         t->scale[j] = (float)(1 / t->targets);
     }
     esp_model_batch_init(&t->batch, m, s->n, s->start[s->n]);
-    esp_batch_fill(&t->batch, s, pick, s->n, 1);
+    esp_batch_fill(&t->batch, s, pick, s->n);
     esp_pass_init(
         &t->pass, m,
         (esp_pass_options){ .max_samples = s->n, .max_tok = s->start[s->n], .backward = true });

@@ -145,7 +145,7 @@ static double *logits_of(size_t *n, const esp_model *m, const esp_samples *sampl
         pick[j] = j;
     }
     esp_model_batch_init(&batch, m, samples->n, n_tok);
-    esp_batch_fill(&batch, samples, pick, samples->n, 1);
+    esp_batch_fill(&batch, samples, pick, samples->n);
     esp_pass_init(&pass, m, (esp_pass_options){ .max_samples = samples->n, .max_tok = n_tok });
     esp_pass_forward(&pass, NULL, &batch);
     esp_pass_logits(logits, &pass, 0, n_tok);

@@ -1,9 +1,7 @@
 /* batch.h - token samples, and the ragged batches that one forward takes.
  *
- * Samples of different lengths lie one after another without padding. The rows (tokens) of a batch
- * are cut into row blocks, the unit of work of the linear kernels: a row's result depends on its
- * block alone, so where every block lies in one sample (min_rows = 1) what a sample gives does not
- * depend on its neighbours, hence neither on the number of ranks nor of threads.
+ * Samples of different lengths lie one after another without padding. What a sample gives does not depend
+ * on its neighbours, hence neither on the number of ranks nor of threads.
  *
  * A batch goes through a model in chunks of whole samples, so that the scratch of a block need not have
  * room for all of it.
@@ -14,8 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ESP_NO_TARGET (-1)          /* a position whose prediction does not count */
-#define ESP_ROW_BLOCK ((size_t)128) /* rows of a row block at most               */
+#define ESP_NO_TARGET (-1) /* a position whose prediction does not count */
 
 typedef struct esp_samples {
     size_t n;         /* samples                                                     */
@@ -53,8 +50,6 @@ typedef struct esp_batch {
     uint64_t *key;    /* [n_samples] owned; names the sample in random streams        */
     size_t *prefix;   /* [n_samples] owned; tokens of its prefix, 0 without           */
     size_t *place;    /* [n_samples] owned; position of all tokens after the prefix    */
-    size_t n_blocks;
-    size_t *block; /* [n_blocks + 1] owned; row block i is rows block[i] .. block[i+1]-1 */
     size_t n_chunks;
     size_t *chunk;    /* [n_chunks + 1] owned; chunk c is samples chunk[c] .. chunk[c + 1] - 1 */
     size_t chunk_tok; /* tokens of a chunk at most, but one sample at least; 0: all one chunk  */
@@ -65,12 +60,9 @@ typedef struct esp_batch {
 void esp_batch_init(esp_batch *b, size_t max_samples, size_t max_tok);
 void esp_batch_free(esp_batch *b);
 
-/* Takes samples pick[0..n) of s; key of each is its index in s. Blocks close at the end of a sample
- * once they hold min_rows rows (1: no block spans two samples), close at the end of a chunk, and never
- * exceed ESP_ROW_BLOCK rows.
- * They must fit the room of esp_batch_init. Local. */
-void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size_t n,
-                    size_t min_rows);
+/* Takes samples pick[0..n) of s; key of each is its index in s. They must fit the room of esp_batch_init.
+ * Local. */
+void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size_t n);
 
 /* Chunk c of b as a batch of its own, in room made by esp_batch_init_chunk; borrows the samples of b.
  * Returns the first row of the chunk in b. Local. */

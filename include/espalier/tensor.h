@@ -36,8 +36,8 @@ void esp_to_f32(float *dst, const void *src, esp_dtype t, size_t n);
 void esp_from_f32(void *dst, esp_dtype t, const float *src, size_t n);
 
 /* y = x W^T + b.  x [n_tok, n_in]  w [n_out, n_in]  b [n_out] or NULL  y [n_tok, n_out].
- * A row of y depends on its row of x alone, bit for bit, unless it is the only row of the batch: decoding
- * has a product of its own. */
+ * A row of y depends on its row of x alone, bit for bit, but where a batch is one sample of one token:
+ * decoding has a product of its own. */
 void esp_linear_forward(float *y, const float *x, esp_array w, const float *b, size_t n_in,
                         size_t n_out, const esp_batch *batch);
 

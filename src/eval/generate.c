@@ -80,7 +80,7 @@ static void decode_prompt(decoder *d, const esp_ids *prompt)
     size_t first = 0;
 
     esp_samples_add(&s, prompt->id, NULL, prompt->n);
-    esp_batch_fill(&d->batch, &s, &first, 1, 1);
+    esp_batch_fill(&d->batch, &s, &first, 1);
     esp_samples_free(&s);
     decode(d);
 }
@@ -89,7 +89,6 @@ static void decode_token(decoder *d, int32_t id)
 {
     d->batch.ids[0] = id;
     d->batch.n_tok = d->batch.start[1] = 1;
-    d->batch.n_blocks = d->batch.block[1] = 1;
     decode(d);
 }
 

@@ -1,6 +1,6 @@
 /* perplexity.c - loss, accuracy, cost and speed of a model over samples.
  *
- * A sample's loss does not depend on the other samples of its batch (row blocks within samples), and
+ * A sample's loss does not depend on the other samples of its batch, and
  * the losses are summed in the order of the samples: the result has the same bits on any rank count.
  */
 #include "espalier/eval.h"
@@ -55,7 +55,7 @@ static int64_t evaluate_local(double *numbers, const esp_model *m, const esp_ada
     esp_pass_init(&pass, m, options);
     pass.adapter = adapter;
     while ((n = pick_samples(pick, &next, samples, options.max_tok, grid)) > 0) {
-        esp_batch_fill(&batch, samples, pick, n, 1);
+        esp_batch_fill(&batch, samples, pick, n);
         esp_pass_forward(&pass, NULL, &batch);
         esp_pass_loss(&pass, loss, NULL, NULL, &batch);
         for (size_t i = 0; i < n; i++) {

@@ -12,7 +12,9 @@
 #include "hand_impl.h"
 #include "stem_impl.h"
 
-#define LOGITS_BYTES ((size_t)64 << 20) /* of one run of logits, or one row block if that is more */
+#define LOGITS_BYTES \
+    ((size_t)64 << 20) /* of a run of logits, unless that is less than LEAST_RUN rows */
+#define LEAST_RUN ((size_t)128)
 
 #define SHORTEST_ROW 1e-12 /* of a head: shorter ones are divided by this, as its clients do */
 
@@ -25,7 +27,6 @@ typedef struct esp_outer {
     double *losses; /* [max_tok] cross-entropy of each position */
     uint8_t *hits;  /* [max_tok] */
     float *scale;   /* [max_tok] */
-    size_t *block;  /* row blocks of a run, from 0 */
     size_t run;     /* rows of logits there is room for */
 } esp_outer;
 
@@ -49,7 +50,7 @@ static void outer_init(esp_outer *outer, const esp_model *m, esp_pass_options o)
     size_t V = m->dims.vocab;
 
     outer->run = LOGITS_BYTES / (V * sizeof(float));
-    outer->run = outer->run < ESP_ROW_BLOCK ? ESP_ROW_BLOCK : outer->run;
+    outer->run = outer->run < LEAST_RUN ? LEAST_RUN : outer->run;
     outer->run = outer->run < o.max_tok ? outer->run : o.max_tok;
     ESP_NEW(outer->logits, outer->run * V);
     if (m->normal_head) {
@@ -59,7 +60,6 @@ static void outer_init(esp_outer *outer, const esp_model *m, esp_pass_options o)
     ESP_NEW(outer->losses, o.max_tok);
     ESP_NEW(outer->hits, o.max_tok);
     ESP_NEW(outer->scale, o.max_tok);
-    ESP_NEW(outer->block, o.max_samples + o.max_tok / ESP_ROW_BLOCK + 2);
 }
 
 static void outer_free(esp_outer *outer)
@@ -72,7 +72,6 @@ static void outer_free(esp_outer *outer)
     free(outer->losses);
     free(outer->hits);
     free(outer->scale);
-    free(outer->block);
 }
 
 void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options o)
@@ -269,24 +268,6 @@ void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch)
 
 /* ---- loss ---- */
 
-/* The row blocks from `first` on that fit the room for logits, as a batch of their own whose rows
- * start at 0; returns the block after the last. */
-static size_t take_run(esp_batch *run, esp_outer *outer, const esp_batch *batch, size_t first)
-{
-    size_t begin = batch->block[first], last = first;
-
-    while (last < batch->n_blocks && batch->block[last + 1] - begin <= outer->run) {
-        outer->block[last - first] = batch->block[last] - begin;
-        last++;
-    }
-    ESP_REQUIRE(last > first);
-    outer->block[last - first] = batch->block[last] - begin;
-    *run = (esp_batch){ .n_tok = batch->block[last] - begin,
-                        .n_blocks = last - first,
-                        .block = outer->block };
-    return last;
-}
-
 static void sum_losses(esp_loss *loss, const esp_outer *outer, const esp_batch *batch)
 {
     for (size_t j = 0; j < batch->n_samples; j++) {
@@ -392,11 +373,10 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
         memset(p->d_spare.at, 0, batch->n_tok * p->model->dims.hidden * sizeof(float));
     }
     load_head(p);
-    for (size_t first = 0; first < batch->n_blocks;) {
-        size_t begin = batch->block[first];
-        esp_batch run;
+    for (size_t begin = 0; begin < batch->n_tok; begin += outer->run) {
+        size_t left = batch->n_tok - begin;
+        esp_batch run = { .n_tok = left < outer->run ? left : outer->run };
 
-        first = take_run(&run, outer, batch, first);
         losses_of_run(p, scale ? outer->scale : NULL, sink, begin, &run, batch);
     }
     sum_losses(loss, outer, batch);
@@ -479,20 +459,13 @@ void esp_pass_backward(esp_pass *p, const esp_sink *sink, const esp_batch *batch
 
 void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows)
 {
-    size_t D = p->model->dims.hidden;
-    size_t block[2] = { 0, 0 };
+    const esp_batch rows = { .n_tok = n_rows, .n_samples = 1 };
+    size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
 
     load_head(p);
-    for (size_t at = 0; at < n_rows; at += block[1]) {
-        esp_batch rows = { .n_blocks = 1, .block = block };
-
-        block[1] = n_rows - at < ESP_ROW_BLOCK ? n_rows - at : ESP_ROW_BLOCK;
-        rows.n_tok = block[1];
-        esp_matrix_forward(logits + at * p->model->dims.vocab, p->hidden.at + (first_row + at) * D,
-                           &p->outer->head, head_of(p), p, &rows);
-    }
+    esp_matrix_forward(logits, p->hidden.at + first_row * D, &p->outer->head, head_of(p), p, &rows);
     if (p->model->logit_cap > 0) {
-        esp_soft_cap(logits, p->model->logit_cap, n_rows * p->model->dims.vocab);
+        esp_soft_cap(logits, p->model->logit_cap, n_rows * V);
     }
 }
 

@@ -65,7 +65,7 @@ static void take_samples(calibration *c, const esp_samples *samples,
     c->batch.chunk_tok =
         o->chunk_tok ? o->chunk_tok : esp_importance_chunk(n_tok, longest, c->grid);
     c->batch.chunk_tok = c->batch.chunk_tok > longest ? c->batch.chunk_tok : longest;
-    esp_batch_fill(&c->batch, samples, pick, n, 1);
+    esp_batch_fill(&c->batch, samples, pick, n);
     ESP_NEW(c->scale, n);
     for (size_t i = 0; i < c->n_own; i++) {
         c->scale[i] = 1.0f / (float)esp_samples_targets(samples, pick[i]);

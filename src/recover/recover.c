@@ -20,7 +20,6 @@
 #define DROPOUT UINT64_C(0x64726f70) /* names a random stream                              */
 #define CHUNKS_A_STAGE \
     2 /* micro-batches of a pass for each stage of a grid of several            */
-#define MIN_ROWS (ESP_ROW_BLOCK / 2) /* of a row block: short samples share one, for speed */
 
 typedef struct loop {
     const esp_recover_options *options;
@@ -121,7 +120,7 @@ static size_t fill_batch(loop *r, size_t first, size_t n_mine)
 {
     size_t most = r->n_pass, n = n_mine - first < most ? n_mine - first : most;
 
-    esp_batch_fill(&r->batch, r->data.samples, r->mine + first, n, MIN_ROWS);
+    esp_batch_fill(&r->batch, r->data.samples, r->mine + first, n);
     return n;
 }
 

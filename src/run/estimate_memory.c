@@ -12,6 +12,7 @@
 
 #define LOGITS_BYTES \
     ((size_t)64 << 20) /* of pass.c                                                */
+#define LEAST_RUN  ((size_t)128)
 #define PANEL      ((size_t)64 * 64 * 256) /* numbers of a panel of panels.c, and of a tile    */
 #define TILE       ((size_t)64 * 256)
 #define PARTS      ((size_t)64 * (64 + 256)) /* sums over its rows and columns                   */
@@ -71,7 +72,7 @@ static size_t block_values(const esp_extent *p, bool backward)
 static size_t head_bytes(const esp_extent *p, size_t T, bool backward)
 {
     const esp_model *m = p->model;
-    size_t V = m->dims.vocab, run = min_of(max_of(LOGITS_BYTES / (4 * V), ESP_ROW_BLOCK), T);
+    size_t V = m->dims.vocab, run = min_of(max_of(LOGITS_BYTES / (4 * V), LEAST_RUN), T);
     const esp_weight *head = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_HEAD);
     size_t made = m->normal_head ? head->rows * head->cols * 4 : made_bytes(m, head);
 

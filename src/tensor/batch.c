@@ -53,11 +53,6 @@ size_t esp_samples_targets(const esp_samples *s, size_t j)
     return n;
 }
 
-static size_t most_blocks(size_t max_samples, size_t max_tok)
-{
-    return max_samples + max_tok / ESP_ROW_BLOCK + 1;
-}
-
 void esp_batch_init(esp_batch *b, size_t max_samples, size_t max_tok)
 {
     *b = (esp_batch){ .max_samples = max_samples, .max_tok = max_tok };
@@ -67,7 +62,6 @@ void esp_batch_init(esp_batch *b, size_t max_samples, size_t max_tok)
     ESP_NEW(b->key, max_samples);
     ESP_NEW(b->prefix, max_samples);
     ESP_NEW(b->place, max_samples);
-    ESP_NEW(b->block, most_blocks(max_samples, max_tok) + 1);
     ESP_NEW(b->chunk, max_samples + 1);
 }
 
@@ -79,40 +73,14 @@ void esp_batch_free(esp_batch *b)
     free(b->key);
     free(b->prefix);
     free(b->place);
-    free(b->block);
     free(b->chunk);
     *b = (esp_batch){ 0 };
 }
 
-/* Row blocks of samples first .. end - 1, which end with a block: whole samples together up to the limit, a
- * longer sample in pieces of the limit. */
-static void cut_blocks(esp_batch *b, size_t first, size_t last, size_t min_rows)
+/* Chunks, each with as many samples as fit. */
+static void cut_chunks(esp_batch *b)
 {
-    size_t begin = b->start[first]; /* of the open block */
-
-    for (size_t j = first; j < last; j++) {
-        size_t end = b->start[j + 1];
-
-        if (end - begin > ESP_ROW_BLOCK &&
-            begin < b->start[j]) { /* does not fit with its neighbours */
-            b->block[b->n_blocks++] = begin;
-            begin = b->start[j];
-        }
-        while (end - begin > ESP_ROW_BLOCK) {
-            b->block[b->n_blocks++] = begin;
-            begin += ESP_ROW_BLOCK;
-        }
-        if (end - begin >= min_rows || j + 1 == last) {
-            b->block[b->n_blocks++] = begin;
-            begin = end;
-        }
-    }
-}
-
-/* Chunks, each with as many samples as fit, and their row blocks. */
-static void cut(esp_batch *b, size_t min_rows)
-{
-    b->n_chunks = b->n_blocks = 0;
+    b->n_chunks = 0;
     for (size_t j = 0; j < b->n_samples;) {
         size_t first = j++;
 
@@ -121,10 +89,8 @@ static void cut(esp_batch *b, size_t min_rows)
             j++;
         }
         b->chunk[b->n_chunks++] = first;
-        cut_blocks(b, first, j, min_rows);
     }
     b->chunk[b->n_chunks] = b->n_samples;
-    b->block[b->n_blocks] = b->n_tok;
 }
 
 /* Index of the first id in ids[0..n), n when it is not there. */
@@ -156,8 +122,7 @@ static void find_prefix(esp_batch *b, size_t j)
     b->place[j] = place < prefix ? place : prefix - 1;
 }
 
-void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size_t n,
-                    size_t min_rows)
+void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size_t n)
 {
     size_t at = 0;
 
@@ -179,26 +144,24 @@ void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size
     for (size_t i = 0; i < n; i++) {
         find_prefix(b, i);
     }
-    cut(b, min_rows);
+    cut_chunks(b);
 }
 
 void esp_batch_init_chunk(esp_batch *chunk, size_t max_samples, size_t max_tok)
 {
     *chunk = (esp_batch){ .max_samples = max_samples, .max_tok = max_tok };
     ESP_NEW(chunk->start, max_samples + 1);
-    ESP_NEW(chunk->block, most_blocks(max_samples, max_tok) + 1);
 }
 
 void esp_batch_free_chunk(esp_batch *chunk)
 {
     free(chunk->start);
-    free(chunk->block);
     *chunk = (esp_batch){ 0 };
 }
 
 size_t esp_batch_chunk(esp_batch *chunk, const esp_batch *b, size_t c)
 {
-    size_t first = b->chunk[c], end = b->chunk[c + 1], row = b->start[first], i = 0;
+    size_t first = b->chunk[c], end = b->chunk[c + 1], row = b->start[first];
 
     chunk->n_samples = end - first;
     chunk->n_tok = b->start[end] - row;
@@ -206,13 +169,6 @@ size_t esp_batch_chunk(esp_batch *chunk, const esp_batch *b, size_t c)
     for (size_t j = first; j <= end; j++) {
         chunk->start[j - first] = b->start[j] - row;
     }
-    while (b->block[i] < row) {
-        i++;
-    }
-    for (chunk->n_blocks = 0; b->block[i] < b->start[end]; i++) {
-        chunk->block[chunk->n_blocks++] = b->block[i] - row;
-    }
-    chunk->block[chunk->n_blocks] = chunk->n_tok;
     chunk->rule = b->rule;
     chunk->position = b->position;
     chunk->ids = b->ids + row;

@@ -14,7 +14,7 @@
 static void product(float *y, const float *x, esp_array w, bool add, size_t n_in, size_t n_out,
                     const esp_batch *batch)
 {
-    if (batch->n_tok == 1) {
+    if (batch->n_tok == 1 && batch->n_samples == 1) {
         esp_gemv(y, x, w, add, n_out, n_in);
     } else {
         esp_gemm(y, n_out, add, esp_plain(x, n_in), esp_transposed(esp_typed(w, n_in)),
