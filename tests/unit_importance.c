@@ -357,7 +357,7 @@ static void free_room(direct *d)
     free(d->f);
 }
 
-/* Samples of several lengths, one of them longer than a row block. */
+/* Samples of several lengths, one of them longer than the others together. */
 static void make_samples(esp_samples *s, size_t vocab)
 {
     static const size_t lengths[] = { 7, 2, 150 };

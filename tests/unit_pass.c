@@ -126,7 +126,7 @@ static void test_losses(void)
     on_all_models(check_losses, (esp_pass_options){ 0 });
 }
 
-/* With row blocks within samples a sample's loss has the same bits alone and among others. */
+/* A sample's loss has the same bits alone and among others. */
 static void check_alone(setup *s)
 {
     size_t n = s->batch.n_samples;

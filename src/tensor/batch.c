@@ -1,4 +1,4 @@
-/* batch.c - samples, and ragged batches cut into row blocks. */
+/* batch.c - samples, ragged batches, and their chunks. */
 #include "espalier/batch.h"
 
 #include <stdbool.h>
