@@ -17,7 +17,7 @@ failed=0
 touch "$work/rows"
 
 row() {
-    awk -F '\t' '{ printf "%-34s %5s %7s %10s %-9s %6s  %-22s %8s\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
+    awk -F '\t' '{ printf "%-46s %5s %7s %10s %-9s %6s  %-22s %8s\n", $1, $2, $3, $4, $5, $6, $7, $8 }'
 }
 
 # A JSON array, an object a line: the rows, or their ratios alone.

@@ -1,8 +1,8 @@
 /* bench_checkpoint.c - checkpoints against dd of the same size, and what they cost a step of training.
  *
- * Lines, not rows: the rate of a checkpoint written by all ranks, over that of dd with fsync just before and after;
- * the time of a step that writes one while it computes, over that of a step that does not; the share of
- * the time of steps that ranks spend in MPI.
+ * The rate of a checkpoint written by all ranks, over that of dd with fsync just before and after; the time
+ * of a step that writes none, over that of a step that writes one while it computes; the share of the time
+ * of steps that ranks do not spend in MPI.
  */
 #include <unistd.h>
 
@@ -96,13 +96,9 @@ static void bench_writing(const esp_grid *grid)
         rate[i] = bytes / 1e6 / ours;
         of_dd[i] = dd / ours;
     }
-    if (grid->rank == 0) {
-        printf(
-            "checkpoint of %.0f MB on %d ranks: %.0f MB/s, %.2f of dd with fsync (median of %d)\n",
-            bytes / 1e6, grid->size, bench_median(rate, WRITES), bench_median(of_dd, WRITES),
-            WRITES);
-        ESP_REQUIRE(esp_remove(dir) == ESP_OK);
-    }
+    bench_row("checkpoint of 805 MB", bench_median(rate, WRITES), "MB/s",
+              bench_median(of_dd, WRITES), "dd with fsync", 0, grid);
+    ESP_REQUIRE(grid->rank != 0 || esp_remove(dir) == ESP_OK);
     esp_params_free(&p);
     free(dir);
 }
@@ -171,14 +167,12 @@ static void bench_steps(const esp_grid *grid)
     for (int i = 0; i < PAIRS; i++) {
         plain[i] = time_step(&waits[i], 0, grid);
         saving[i] = time_step(&unused, 1, grid);
-        ratio[i] = saving[i] / plain[i];
+        ratio[i] = plain[i] / saving[i];
     }
-    if (grid->rank == 0) {
-        printf("training all weights on %d ranks: a step %.2f s, with a checkpoint each %.2f s: "
-               "%.2f times (median of %d); %.1f %% of a step in MPI\n",
-               grid->size, bench_median(plain, PAIRS), bench_median(saving, PAIRS),
-               bench_median(ratio, PAIRS), PAIRS, 100 * bench_median(waits, PAIRS));
-    }
+    bench_row("full training, a step with checkpoint", bench_median(saving, PAIRS), "s",
+              bench_median(ratio, PAIRS), "a step without", 0, grid);
+    bench_row("full training, outside MPI", bench_median(plain, PAIRS), "s a step",
+              1 - bench_median(waits, PAIRS), "the step", 0, grid);
 }
 
 int main(int argc, char **argv)

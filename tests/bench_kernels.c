@@ -1,16 +1,13 @@
-/* bench_kernels.c - the speed of the kernels beside that of BLAS and of a copy, in the same run.
+/* bench_kernels.c - the speed of the kernels beside that of BLAS and of a copy, in the same run, on one rank.
  *
- * Products: GFLOP/s of a kernel, its tiles shared out over the threads, and in brackets as a fraction
- * of one cblas_sgemm call over the whole batch with as many threads. Attention counts the causal half
- * and is held against sgemm on q's projection. The rest: GB/s read and written, and the fraction of a
- * copy by all threads. Medians.
+ * Products: GFLOP/s of a kernel, its tiles shared out over the threads, and the ratio to one cblas_sgemm
+ * call over the whole batch with as many threads. Attention counts the causal half and is held against
+ * sgemm on q's projection. The rest: GB/s read and written, and the ratio to a copy by all threads. Medians.
  */
-#include <cblas.h>
-#include <omp.h>
-
 #include "espalier/log.h"
 #include "espalier/par.h"
 #include "espalier/tensor.h"
+#include "bench.h"
 #include "differences.h"
 
 enum { REPEATS = 7, MAX_SAMPLES = 16 };
@@ -31,19 +28,13 @@ typedef struct bench {
 typedef void (*kernel)(bench *b);
 
 static int n_threads;
+static const esp_grid *alone; /* for the rows */
 
 /* openblas_set_num_threads sets OpenMP's number as well. */
 static void blas_threads(int n)
 {
     openblas_set_num_threads(n);
     omp_set_num_threads(n_threads);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-
-    return (x > y) - (x < y);
 }
 
 static double seconds(kernel run, bench *b)
@@ -57,8 +48,7 @@ static double seconds(kernel run, bench *b)
         run(b);
         t[i] = esp_now() - began;
     }
-    qsort(t, REPEATS, sizeof *t, by_value);
-    return t[REPEATS / 2];
+    return bench_median(t, REPEATS);
 }
 
 /* ---- linear ----------------------------------------------------------------------------------- */
@@ -112,22 +102,26 @@ static double blas_speed(kernel run, bench *b, double gflop)
     return gflop / s;
 }
 
-static void print_speed(double speed, double reference)
+static void print_speed(const bench *b, const char *what, const char *unit, double speed,
+                        const char *of, double reference)
 {
-    printf("  %6.1f (%.2f)", speed, speed / reference);
+    char *name = esp_format("%s, %s", what, b->s.name);
+
+    bench_row(name, speed, unit, speed / reference, of, 0, alone);
+    free(name);
 }
 
 static void bench_linear(bench *b)
 {
     static const kernel ours[3] = { forward, backward_input, backward_weight };
     static const kernel blas[3] = { sgemm_forward, sgemm_input, sgemm_weight };
+    static const char *const names[3] = { "forward", "dx", "dw" };
     double gflop = 2e-9 * (double)b->batch.n_tok * (double)b->s.n_in * (double)b->s.n_out;
 
-    printf("%-34s", b->s.name);
     for (int i = 0; i < 3; i++) {
-        print_speed(gflop / seconds(ours[i], b), blas_speed(blas[i], b, gflop));
+        print_speed(b, names[i], "GFLOP/s", gflop / seconds(ours[i], b), "sgemm",
+                    blas_speed(blas[i], b, gflop));
     }
-    printf("\n");
 }
 
 /* ---- attention -------------------------------------------------------------------------------- */
@@ -159,10 +153,9 @@ static void bench_attention(bench *b)
     double blas = blas_speed(
         sgemm_forward, b, 2e-9 * (double)b->batch.n_tok * (double)b->s.n_in * (double)b->s.n_out);
 
-    printf("%-34s", b->s.name);
-    print_speed(2 * gflop / seconds(attention_forward, b), blas);
-    print_speed(5 * gflop / seconds(attention_backward, b), blas);
-    printf("\n");
+    print_speed(b, "forward", "GFLOP/s", 2 * gflop / seconds(attention_forward, b), "sgemm", blas);
+    print_speed(b, "backward", "GFLOP/s", 5 * gflop / seconds(attention_backward, b), "sgemm",
+                blas);
 }
 
 /* ---- what memory bounds ----------------------------------------------------------------------- */
@@ -271,11 +264,9 @@ static void bench_rows(bench *b)
     };
     double n = 1e-9 * (double)numbers(b), reference = 8 * n / seconds(copy, b);
 
-    printf("\n%-34s  GB/s (of a copy)\n", b->s.name);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        printf("%-34s", rows[i].name);
-        print_speed(rows[i].bytes * n / seconds(rows[i].run, b), reference);
-        printf("\n");
+        print_speed(b, rows[i].name, "GB/s", rows[i].bytes * n / seconds(rows[i].run, b), "a copy",
+                    reference);
     }
 }
 
@@ -364,12 +355,13 @@ int main(int argc, char **argv)
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
     esp_grid_init(&grid, 0, MPI_COMM_WORLD);
     n_threads = grid.n_threads;
-    printf("%d threads, OpenBLAS for %s\n\n", n_threads, openblas_get_corename());
-    printf("%-34s  GFLOP/s (of sgemm): forward, backward by input, by weight\n", "linear");
-    run_all(linear_shapes, sizeof linear_shapes / sizeof(shape), bench_linear);
-    printf("\n%-34s  GFLOP/s (of sgemm): forward, backward\n", "attention");
-    run_all(attention_shapes, sizeof attention_shapes / sizeof(shape), bench_attention);
-    run_all(row_shapes, sizeof row_shapes / sizeof(shape), bench_rows);
+    alone = &grid;
+    if (grid.size == 1) {
+        printf("OpenBLAS for %s\n", openblas_get_corename());
+        run_all(linear_shapes, sizeof linear_shapes / sizeof(shape), bench_linear);
+        run_all(attention_shapes, sizeof attention_shapes / sizeof(shape), bench_attention);
+        run_all(row_shapes, sizeof row_shapes / sizeof(shape), bench_rows);
+    }
     esp_grid_free(&grid);
     MPI_Finalize();
     return 0;
