@@ -10,10 +10,13 @@
 
 /* A tile's G and F stay in the second-level cache while the samples go by. A panel is small beside a model
  * and gives every thread of a node something to do. */
-#define TILE_ROWS   ((size_t)64)
+#define TILE_ROWS   ((size_t)128)
 #define TILE_COLS   ((size_t)256)
 #define TILE        (TILE_ROWS * TILE_COLS)
 #define PANEL_TILES ((size_t)64)
+
+/* Tiles whose sums over rows and columns wait to be added in order. */
+#define RUN_TILES ((size_t)256)
 
 typedef struct tile {
     size_t row, col, n_rows, n_cols;
@@ -41,6 +44,14 @@ static tile tile_at(const esp_weight *w, size_t i)
 static size_t sum_bytes(const esp_panels *p)
 {
     return (size_t)(p->gradient + p->fisher) * sizeof *p->panel;
+}
+
+/* A panel, or a tile for each thread. */
+static size_t panel_tiles(void)
+{
+    size_t n_threads = (size_t)omp_get_max_threads();
+
+    return n_threads > PANEL_TILES ? n_threads : PANEL_TILES;
 }
 
 /* Numbers of G, and of F, that a panel holds for a tile: less than TILE for a small weight. */
@@ -83,8 +94,8 @@ void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const es
     esp_gather_init(&p->gather, all, grid);
     ESP_NEW(p->counts, (size_t)grid->n_data);
     p->bf16 = esp_bf16_open(m->precision);
-    ESP_NEW(p->panel, p->gradient ? PANEL_TILES * TILE * (p->fisher ? 2 : 1) : 0);
-    ESP_NEW(p->part, PANEL_TILES * sums->criteria.n * (TILE_ROWS + TILE_COLS));
+    ESP_NEW(p->panel, panel_tiles() * TILE * (sum_bytes(p) / sizeof *p->panel));
+    ESP_NEW(p->part, RUN_TILES * sums->criteria.n * (TILE_ROWS + TILE_COLS));
     ESP_NEW(p->scratch, (size_t)omp_get_max_threads() * TILE);
     ESP_NEW(p->vector, 2 * longest);
     ESP_NEW(p->vector_w, longest);
@@ -167,26 +178,7 @@ static bool sample_gradient(float *g, const esp_panels *p, const tile *t, const 
     return any;
 }
 
-/* G += g, F += g^2; F may be NULL. */
-static void accumulate(double *restrict G, double *restrict F, const float *restrict g, size_t n)
-{
-    if (!F) {
-#pragma omp simd
-        for (size_t k = 0; k < n; k++) {
-            G[k] += (double)g[k];
-        }
-        return;
-    }
-#pragma omp simd
-    for (size_t k = 0; k < n; k++) {
-        double v = (double)g[k];
-
-        G[k] += v;
-        F[k] += v * v;
-    }
-}
-
-/* G and F of tile number k of a panel of w; NULL where they are not asked for. */
+/* G and F of tile number k in the panel, of w; NULL where they are not asked for. */
 static double *g_of(const esp_panels *p, const esp_weight *w, size_t k)
 {
     return p->gradient ? p->panel + k * tile_room(w) * (p->fisher ? 2 : 1) : NULL;
@@ -210,22 +202,25 @@ static esp_gradient round_operands(esp_panels *p, const esp_weight *w, const esp
     return rounded;
 }
 
-/* Sums over the samples whose rows are given for tiles first .. first + n. */
-static void fill_panel(esp_panels *p, const esp_weight *w, const esp_gradient *d,
-                       const esp_rows *rows, size_t first, size_t n)
+/* Sums over the samples whose rows are given for tile i of w, in place k of the panel. */
+static void fill_tile(esp_panels *p, const esp_weight *w, const esp_gradient *d,
+                      const esp_rows *rows, size_t i, size_t k)
 {
-    size_t bytes = tile_room(w) * sum_bytes(p);
+    bool product_only = d->dy && !d->dy16 && !d->radial && !d->ids;
+    double *G = g_of(p, w, k), *F = f_of(p, w, k);
+    float *g = scratch_of_thread(p);
+    tile t = tile_at(w, i);
 
-#pragma omp parallel for schedule(dynamic)
-    for (size_t k = 0; k < n; k++) {
-        tile t = tile_at(w, first + k);
-        float *g = scratch_of_thread(p);
+    memset(G, 0, tile_room(w) * sum_bytes(p));
+    for (size_t j = 0; j < rows->n; j++) {
+        size_t begin = rows->begin[j];
 
-        memset(g_of(p, w, k), 0, bytes);
-        for (size_t j = 0; j < rows->n; j++) {
-            if (sample_gradient(g, p, &t, w, d, rows, j)) {
-                accumulate(g_of(p, w, k), f_of(p, w, k), g, t.n_rows * t.n_cols);
-            }
+        if (product_only) {
+            esp_linear_gradient_add(G, F, g, t.n_rows, t.n_cols, d->dy + begin * w->rows + t.row,
+                                    d->x + begin * w->cols + t.col, rows->end[j] - begin, w->cols,
+                                    w->rows);
+        } else if (sample_gradient(g, p, &t, w, d, rows, j)) {
+            esp_gradient_add(G, F, g, t.n_rows * t.n_cols);
         }
     }
 }
@@ -271,12 +266,13 @@ static double *part_of(const esp_panels *p, size_t k)
     return p->part + k * p->sums->criteria.n * (TILE_ROWS + TILE_COLS);
 }
 
-/* Sums over the rows, then over the columns, of tile k of the panel, tile i of the weight. */
-static void weigh_tile(esp_panels *p, const esp_weight *w, size_t i, size_t k)
+/* Sums over the rows, then over the columns, of tile i of the weight, whose gradients are in place k of the
+ * panel, into part `to`. */
+static void weigh_tile(esp_panels *p, const esp_weight *w, size_t i, size_t k, size_t to)
 {
     const esp_criteria *c = &p->sums->criteria;
     tile t = tile_at(w, i);
-    double *rows = part_of(p, k), *cols = rows + c->n * t.n_rows;
+    double *rows = part_of(p, to), *cols = rows + c->n * t.n_rows;
     esp_elements e = { t.n_rows, t.n_cols, scratch_of_thread(p), g_of(p, w, k), f_of(p, w, k) };
 
     load_tile(scratch_of_thread(p), &t, w);
@@ -297,17 +293,12 @@ static void add_part(double *to, const double *part, size_t n_criteria, size_t l
     }
 }
 
-/* Tiles begin .. end of the weight, whose gradients lie at the front of the panel. Their sums are
- * added in the order of the tiles, whatever thread made them. */
-static void weigh_panel(esp_panels *p, double *rows, double *cols, const esp_weight *w,
-                        size_t begin, size_t end)
+/* The parts of tiles begin .. end, in the order of the tiles, whatever thread made them. */
+static void add_parts(const esp_panels *p, double *rows, double *cols, const esp_weight *w,
+                      size_t begin, size_t end)
 {
     size_t n = p->sums->criteria.n;
 
-#pragma omp parallel for schedule(dynamic)
-    for (size_t i = begin; i < end; i++) {
-        weigh_tile(p, w, i, i - begin);
-    }
     for (size_t i = begin; i < end; i++) {
         tile t = tile_at(w, i);
         const double *part = part_of(p, i - begin);
@@ -378,11 +369,17 @@ static void add_own_tiles(esp_panels *p, double *rows, double *cols, const esp_w
 
     all = round_operands(p, w, &all, p->gather.n_tok);
     esp_share(&begin, &end, n_tiles(w), p->grid->i_data, p->grid->n_data);
-    for (size_t first = begin; first < end; first += PANEL_TILES) {
-        size_t n = min_of(end - first, PANEL_TILES);
+    for (size_t first = begin; first < end; first += RUN_TILES) {
+        size_t n = min_of(end - first, RUN_TILES);
 
-        fill_panel(p, w, &all, &p->gather.rows, first, n);
-        weigh_panel(p, rows, cols, w, first, first + n);
+#pragma omp parallel for schedule(dynamic)
+        for (size_t i = first; i < first + n; i++) {
+            size_t k = (size_t)omp_get_thread_num();
+
+            fill_tile(p, w, &all, &p->gather.rows, i, k);
+            weigh_tile(p, w, i, k, i - first);
+        }
+        add_parts(p, rows, cols, w, first, first + n);
     }
 }
 
@@ -397,11 +394,16 @@ static void add_own_samples(esp_panels *p, double *rows, double *cols, const esp
     for (size_t first = 0; first < all; first += PANEL_TILES) {
         size_t n = min_of(all - first, PANEL_TILES), begin, end;
 
-        if (p->gradient) {
-            fill_panel(p, w, &rounded, &samples, first, n);
+#pragma omp parallel for schedule(dynamic) if (p->gradient)
+        for (size_t k = 0; k < (p->gradient ? n : 0); k++) {
+            fill_tile(p, w, &rounded, &samples, first + k, k);
         }
         share_panel(p, &begin, &end, w, n);
-        weigh_panel(p, rows, cols, w, first + begin, first + end);
+#pragma omp parallel for schedule(dynamic)
+        for (size_t k = begin; k < end; k++) {
+            weigh_tile(p, w, first + k, k - begin, k - begin);
+        }
+        add_parts(p, rows, cols, w, first + begin, first + end);
     }
 }
 

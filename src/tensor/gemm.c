@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "espalier/mem.h"
+#include "tensor/moments_impl.h"
 #include "tensor/tile_impl.h"
 
 /* What a thread packs at a time: its columns of B stay in the second-level cache while the rows of A go
@@ -177,8 +178,12 @@ void esp_pack_cols(float *to, esp_operand b, size_t k, size_t n)
 /* tile [ROWS, COLS] = a panel of A times one of B. */
 static void multiply_panels(float *tile, const float *a, const float *b, size_t k)
 {
-    vector sum[ESP_ROWS][2] = { 0 };
+    vector sum[ESP_ROWS][2];
 
+#pragma GCC unroll 8
+    for (size_t r = 0; r < ESP_ROWS; r++) {
+        sum[r][0] = sum[r][1] = (vector){ 0 };
+    }
     for (size_t p = 0; p < k; p++) {
         vector b0 = load(b + p * ESP_COLS), b1 = load(b + p * ESP_COLS + ESP_LANES);
 
@@ -190,6 +195,7 @@ static void multiply_panels(float *tile, const float *a, const float *b, size_t 
             sum[r][1] += each * b1;
         }
     }
+#pragma GCC unroll 8
     for (size_t r = 0; r < ESP_ROWS; r++) {
         store(tile + r * ESP_COLS, sum[r][0]);
         store(tile + r * ESP_COLS + ESP_LANES, sum[r][1]);
@@ -240,6 +246,50 @@ void esp_multiply(esp_target c, bool add, const float *a, const float *b, size_t
     }
 }
 
+/* Sums over products C [m, n], rows `width` apart: sum += c, squares += c^2 (may be NULL). */
+typedef struct moments {
+    double *sum, *squares;
+    size_t width;
+} moments;
+
+static void add_tile(moments to, const float *tile, size_t m, size_t n)
+{
+    for (size_t i = 0; i < m; i++) {
+        const float *from = tile + i * ESP_COLS;
+        double *sum = to.sum + i * to.width;
+
+        if (to.squares) {
+            esp_add_moments(sum, to.squares + i * to.width, from, n);
+        } else {
+            esp_add_moments(sum, NULL, from, n);
+        }
+    }
+}
+
+/* The same as esp_multiply for the last piece of the inner index; earlier ones, if any, are in c. */
+static void multiply_moments(moments to, const float *c, const float *a, const float *b, size_t m,
+                             size_t n, size_t k)
+{
+    float tile[ESP_ROWS * ESP_COLS] __attribute__((aligned(64)));
+
+    for (size_t i = 0; i < m; i += ESP_ROWS) {
+        size_t n_rows = esp_tile(i, m, ESP_ROWS);
+
+        for (size_t j = 0; j < n; j += ESP_COLS) {
+            size_t n_cols = esp_tile(j, n, ESP_COLS), at = i * to.width + j;
+            moments part = { to.sum + at, to.squares ? to.squares + at : NULL, to.width };
+
+            multiply_panels(tile, a + i * k, b + j * k, k);
+            for (size_t r = 0; c && r < n_rows; r++) {
+                for (size_t e = 0; e < n_cols; e++) {
+                    tile[r * ESP_COLS + e] = c[at + r * to.width + e] + tile[r * ESP_COLS + e];
+                }
+            }
+            add_tile(part, tile, n_rows, n_cols);
+        }
+    }
+}
+
 /* ---- shares of the threads -------------------------------------------------------------------- */
 
 static esp_operand part_of(esp_operand m, size_t i, size_t j)
@@ -265,6 +315,26 @@ void esp_gemm_here(esp_target c, bool add, esp_operand a, esp_operand b, size_t 
             esp_pack_rows(packed_a, part_of(a, i, p), n_rows, depth);
             esp_multiply(at, add || p > 0, packed_a, packed_b, n_rows, n, depth);
         }
+    }
+}
+
+void esp_gemm_moments(double *sum, double *squares, float *c, esp_operand a, esp_operand b,
+                      size_t m, size_t n, size_t k)
+{
+    size_t done = k ? (k - 1) / ESP_INNER * ESP_INNER : 0;
+    float packed_a[ROW_BLOCK * ESP_INNER] __attribute__((aligned(64)));
+    float packed_b[ESP_MOST_COLS * ESP_INNER] __attribute__((aligned(64)));
+
+    if (done) {
+        esp_gemm_here((esp_target){ c, n, 1 }, false, a, b, m, n, done);
+    }
+    esp_pack_cols(packed_b, part_of(b, done, 0), k - done, n);
+    for (size_t i = 0; i < m; i += ROW_BLOCK) {
+        size_t n_rows = esp_tile(i, m, ROW_BLOCK), at = i * n;
+        moments to = { sum + at, squares ? squares + at : NULL, n };
+
+        esp_pack_rows(packed_a, part_of(a, i, done), n_rows, k - done);
+        multiply_moments(to, done ? c + at : NULL, packed_a, packed_b, n_rows, n, k - done);
     }
 }
 

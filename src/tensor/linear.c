@@ -6,6 +6,7 @@
 
 #include "espalier/tensor.h"
 #include "tensor/gemm_impl.h"
+#include "tensor/moments_impl.h"
 #include "tensor/tile_impl.h"
 
 #define COLUMNS ((size_t)192) /* of db that one thread sums at a time */
@@ -80,4 +81,17 @@ void esp_linear_gradient_tile(float *g, size_t n_rows, size_t n_cols, const floa
 {
     esp_gemm_here((esp_target){ g, n_cols, 1 }, false, esp_transposed(esp_plain(dy, n_out)),
                   esp_plain(x, n_in), n_rows, n_cols, n_tok);
+}
+
+void esp_gradient_add(double *G, double *F, const float *g, size_t n)
+{
+    esp_add_moments(G, F, g, n);
+}
+
+void esp_linear_gradient_add(double *G, double *F, float *g, size_t n_rows, size_t n_cols,
+                             const float *dy, const float *x, size_t n_tok, size_t n_in,
+                             size_t n_out)
+{
+    esp_gemm_moments(G, F, g, esp_transposed(esp_plain(dy, n_out)), esp_plain(x, n_in), n_rows,
+                     n_cols, n_tok);
 }
