@@ -12,16 +12,10 @@
 
 #define LOGITS_BYTES \
     ((size_t)64 << 20) /* of pass.c                                                */
-<<<<<<< HEAD
 #define LEAST_RUN  ((size_t)128)
-#define PANEL      ((size_t)64 * 64 * 256) /* numbers of a panel of panels.c, and of a tile    */
-#define TILE       ((size_t)64 * 256)
-#define PARTS      ((size_t)64 * (64 + 256)) /* sums over its rows and columns                   */
-=======
-#define PANEL      ((size_t)64 * 128 * 256) /* numbers of a panel of panels.c, and of a tile    */
+#define PANEL      ((size_t)32 * 128 * 256) /* numbers of a panel of panels.c, and of a tile    */
 #define TILE       ((size_t)128 * 256)
-#define PARTS      ((size_t)256 * (128 + 256)) /* sums over its rows and columns                   */
->>>>>>> f8e6b87 (Per-sample gradients go from registers into the sums, a tile is weighed while it is in cache; bench on layers of a 1.1 G model)
+#define PARTS      ((size_t)128 * (128 + 256)) /* sums over rows and columns of a run of tiles     */
 #define PROGRAM    ((size_t)8 << 20) /* code and libraries with their tables                      */
 #define THREAD     ((size_t)2 << 20) /* stack, BLAS's buffers                                     */
 #define SAVE_BYTES ((size_t)8 << 20) /* of rows that are written at once                          */
