@@ -87,6 +87,7 @@ static void check_shape(const esp_bf16 *p, const shape *s)
     matrix x = make_matrix(s->n_tok, s->n_in, 1), w = make_matrix(s->n_out, s->n_in, 2);
     matrix dy = make_matrix(s->n_tok, s->n_out, 3);
     float *y, *dx, *g, *b = random_numbers(s->n_out, 4);
+    esp_bf16_room turned[2] = { 0 };
 
     ESP_NEW(y, s->n_tok * s->n_out);
     ESP_NEW(dx, s->n_tok * s->n_in);
@@ -103,12 +104,16 @@ static void check_shape(const esp_bf16 *p, const shape *s)
     esp_bf16_backward_input(p, dx, dy.bf16, w.bf16, s->n_tok, s->n_in, s->n_out);
     CU_ASSERT(is_product(dx, s->n_tok, s->n_in, s->n_out, dy.rounded, s->n_out, 1, w.rounded,
                          s->n_in, 1, NULL, 1));
-    esp_bf16_gradient_tile(p, g, s->n_out, s->n_in, dy.bf16, x.bf16, s->n_tok, s->n_in, s->n_out);
+    esp_bf16_gradient_tile(
+        p, g, s->n_out, s->n_in, esp_bf16_round_turned(&turned[0], dy.x, s->n_tok, s->n_out),
+        esp_bf16_round_turned(&turned[1], x.x, s->n_tok, s->n_in), s->n_tok, s->n_tok);
     CU_ASSERT(is_product(g, s->n_out, s->n_in, s->n_tok, dy.rounded, 1, s->n_out, x.rounded,
                          s->n_in, 1, NULL, 0));
     free_matrix(&x);
     free_matrix(&w);
     free_matrix(&dy);
+    esp_bf16_room_free(&turned[0]);
+    esp_bf16_room_free(&turned[1]);
     free(y);
     free(dx);
     free(g);

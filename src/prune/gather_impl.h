@@ -18,7 +18,8 @@ typedef struct esp_gradient {
     const float *radial;        /* [n_samples, rows] takes off, times the weight's row; or NULL */
     const int32_t *ids;         /* [n_tok] row that a token looked up; NULL: no look-up       */
     const float *dx;            /* [n_tok, cols] gradient of what it found                    */
-    const uint16_t *dy16, *x16; /* dy and x in bf16 where the product is; else NULL          */
+    const uint16_t *dy16, *x16; /* dy^T and x^T in bf16 where the product is; else NULL          */
+    size_t n16;                 /* tokens, columns of these                                      */
 } esp_gradient;
 
 typedef struct esp_rows { /* of a gradient's arrays: tokens begin[j] .. end[j] - 1 are sample j's */

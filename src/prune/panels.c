@@ -152,8 +152,8 @@ static bool sample_gradient(float *g, const esp_panels *p, const tile *t, const 
     bool any = d->dy != NULL;
 
     if (d->dy16) {
-        esp_bf16_gradient_tile(p->bf16, g, t->n_rows, t->n_cols, d->dy16 + begin * w->rows + t->row,
-                               d->x16 + begin * w->cols + t->col, end - begin, w->cols, w->rows);
+        esp_bf16_gradient_tile(p->bf16, g, t->n_rows, t->n_cols, d->dy16 + t->row * d->n16 + begin,
+                               d->x16 + t->col * d->n16 + begin, end - begin, d->n16);
     } else if (d->dy) {
         esp_linear_gradient_tile(g, t->n_rows, t->n_cols, d->dy + begin * w->rows + t->row,
                                  d->x + begin * w->cols + t->col, end - begin, w->cols, w->rows);
@@ -196,8 +196,9 @@ static esp_gradient round_operands(esp_panels *p, const esp_weight *w, const esp
     esp_gradient rounded = *d;
 
     if (p->bf16 && d->dy) {
-        rounded.dy16 = esp_bf16_round(&p->dy, d->dy, n_tok, w->rows);
-        rounded.x16 = esp_bf16_round(&p->x, d->x, n_tok, w->cols);
+        rounded.dy16 = esp_bf16_round_turned(&p->dy, d->dy, n_tok, w->rows);
+        rounded.n16 = n_tok;
+        rounded.x16 = esp_bf16_round_turned(&p->x, d->x, n_tok, w->cols);
     }
     return rounded;
 }

@@ -9,7 +9,7 @@
 #include "tensor/tile_impl.h"
 
 /* Rows and columns of a tile of y or dx: so many that packing the operands costs little. */
-#define ROWS ((size_t)256)
+#define ROWS ((size_t)320)
 #define COLS ((size_t)256)
 
 struct esp_bf16 {
@@ -40,17 +40,54 @@ void esp_bf16_close(esp_bf16 *b)
     free(b);
 }
 
+static void make_room(esp_bf16_room *room, size_t n)
+{
+    if (room->n < n) {
+        free(room->at);
+        ESP_NEW(room->at, n);
+        room->n = n;
+    }
+}
+
 const uint16_t *esp_bf16_round(esp_bf16_room *room, const float *x, size_t n_rows, size_t n_cols)
 {
     size_t n = n_rows * n_cols, needed = n + n_cols; /* a row of zeros at the end: see tile */
 
-    if (room->n < needed) {
-        free(room->at);
-        ESP_NEW(room->at, needed);
-        room->n = needed;
-    }
+    make_room(room, needed);
     esp_from_f32(room->at, ESP_BF16, x, n);
     memset(room->at + n, 0, n_cols * sizeof *room->at);
+    return room->at;
+}
+
+/* Numbers on a side of the squares that a matrix is turned by: a row of one is a line of the cache. */
+#define SQUARE ((size_t)32)
+
+static void turn_square(uint16_t *to, size_t n_to, const float *x, size_t n_from, size_t n_rows,
+                        size_t n_cols)
+{
+    uint16_t square[SQUARE * SQUARE];
+
+    for (size_t r = 0; r < n_rows; r++) {
+        esp_from_f32(square + r * SQUARE, ESP_BF16, x + r * n_from, n_cols);
+    }
+    for (size_t c = 0; c < n_cols; c++) {
+        for (size_t r = 0; r < n_rows; r++) {
+            to[c * n_to + r] = square[r * SQUARE + c];
+        }
+    }
+}
+
+const uint16_t *esp_bf16_round_turned(esp_bf16_room *room, const float *x, size_t n_rows,
+                                      size_t n_cols)
+{
+    make_room(room, n_rows * n_cols);
+#pragma omp parallel for
+    for (size_t c = 0; c < n_cols; c += SQUARE) {
+        for (size_t r = 0; r < n_rows; r += SQUARE) {
+            turn_square(room->at + c * n_rows + r, n_rows, x + r * n_cols + c, n_cols,
+                        esp_tile(r, n_rows, SQUARE), esp_tile(c, n_cols, SQUARE));
+        }
+    }
     return room->at;
 }
 
@@ -110,9 +147,8 @@ void esp_bf16_backward_input(const esp_bf16 *p, float *dx, const uint16_t *dy, c
 }
 
 void esp_bf16_gradient_tile(const esp_bf16 *p, float *g, size_t n_rows, size_t n_cols,
-                            const uint16_t *dy, const uint16_t *x, size_t n_tok, size_t n_in,
-                            size_t n_out)
+                            const uint16_t *dy, const uint16_t *x, size_t n_tok, size_t distance)
 {
-    esp_dnnl_product(p->dnnl, ESP_ROWS_T_ROWS, n_rows, n_cols, n_tok, dy, n_out, x, n_in, false, g,
-                     n_cols);
+    esp_dnnl_product(p->dnnl, ESP_ROWS_ROWS_T, n_rows, n_cols, n_tok, dy, distance, x, distance,
+                     false, g, n_cols);
 }

@@ -67,7 +67,7 @@ static dnnl_primitive_attr_t attributes(bool add)
 
 static dnnl_primitive_t make_product(dnnl_engine_t engine, esp_layout layout, bool add)
 {
-    dnnl_memory_desc_t a = describe(dnnl_bf16, layout == ESP_ROWS_T_ROWS, ANY, ANY, ANY);
+    dnnl_memory_desc_t a = describe(dnnl_bf16, false, ANY, ANY, ANY);
     dnnl_memory_desc_t b = describe(dnnl_bf16, layout == ESP_ROWS_ROWS_T, ANY, ANY, ANY);
     dnnl_memory_desc_t c = describe(dnnl_f32, false, ANY, ANY, ANY);
     dnnl_primitive_attr_t attr = attributes(add);
@@ -116,8 +116,7 @@ void esp_dnnl_product(const esp_dnnl *d, esp_layout layout, size_t m, size_t n, 
                       float *c, size_t ldc)
 {
     const int64_t M = (int64_t)m, N = (int64_t)n, K = (int64_t)k;
-    dnnl_memory_desc_t describe_a =
-        describe(dnnl_bf16, layout == ESP_ROWS_T_ROWS, M, K, (int64_t)lda);
+    dnnl_memory_desc_t describe_a = describe(dnnl_bf16, false, M, K, (int64_t)lda);
     dnnl_memory_desc_t describe_b =
         describe(dnnl_bf16, layout == ESP_ROWS_ROWS_T, K, N, (int64_t)ldb);
     dnnl_memory_desc_t describe_c = describe(dnnl_f32, false, M, N, (int64_t)ldc);

@@ -15,7 +15,6 @@
 typedef enum esp_layout {
     ESP_ROWS_ROWS_T, /* A [m, k]  B^T [n, k] */
     ESP_ROWS_ROWS,   /* A [m, k]  B [k, n]   */
-    ESP_ROWS_T_ROWS, /* A^T [k, m]  B [k, n] */
     ESP_N_LAYOUTS
 } esp_layout;
 
