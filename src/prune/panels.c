@@ -13,10 +13,10 @@
 #define TILE_ROWS   ((size_t)128)
 #define TILE_COLS   ((size_t)256)
 #define TILE        (TILE_ROWS * TILE_COLS)
-#define PANEL_TILES ((size_t)64)
+#define PANEL_TILES ((size_t)32)
 
 /* Tiles whose sums over rows and columns wait to be added in order. */
-#define RUN_TILES ((size_t)256)
+#define RUN_TILES ((size_t)128)
 
 typedef struct tile {
     size_t row, col, n_rows, n_cols;
