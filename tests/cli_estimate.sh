@@ -98,5 +98,5 @@ prints '^score '
 [ "$(json "$work/70b.json" grid nodes)" = 4 ] || fail "not 4 nodes in the JSON"
 exits 2 "$ESPALIER" estimate --cluster "$work/cluster.cfg" -s cluster.memory="1 GiB" -s synth.layers=80 \
     -s synth.hidden=8192 -s synth.heads=64 -s synth.mlp=28672 -s synth.vocab=32000
-complains 'no grid of 4 nodes' 'a rank needs'
+complains 'no grid of 4 nodes' 'the ranks of a node need'
 finish

@@ -10,11 +10,12 @@
 #include "espalier/recover.h"
 #include "run_impl.h"
 
-#define PRODUCTS  0.85 /* of sgemm: products with weights, by whole row blocks              */
-#define ATTENTION 0.35 /* of sgemm: scores, softmax and values, in blocks of queries        */
-#define SUM_G     8.0  /* FLOP that a core would do while it adds an element of a sample to G */
-#define SUM_GF    14.0 /* the same for G and F                                              */
-#define TABLE     30.0 /* bytes moved a number of a block's values: norms, gates, additions */
+#define PRODUCTS  0.85  /* of sgemm: products with weights, by whole row blocks              */
+#define ATTENTION 0.35  /* of sgemm: scores, softmax and values, in blocks of queries        */
+#define SUM_G     8.0   /* FLOP that a core would do while it adds an element of a sample to G */
+#define SUM_GF    14.0  /* the same for G and F                                              */
+#define SERIAL    0.005 /* of the work of a rank is done by one of its threads: assumed */
+#define TABLE     30.0  /* bytes moved a number of a block's values: norms, gates, additions */
 
 /* What a rank has to do, in FLOP of sgemm and bytes of memory. */
 typedef struct load {
@@ -87,8 +88,9 @@ static load pass_load(const esp_extent *e, double tokens, double longest, double
 static double seconds_of(const load *t, const esp_layout *l, const esp_cluster *c)
 {
     double cores = fmin((double)l->threads, (double)c->cores / (double)l->ranks);
+    double speed = cores / (1 + SERIAL * (cores - 1)); /* Amdahl */
 
-    return t->flops / (c->core_flops * cores) + t->bytes * (double)l->ranks / c->memory_bytes;
+    return t->flops / (c->core_flops * speed) + t->bytes * (double)l->ranks / c->memory_bytes;
 }
 
 /* Messages of one kind: bytes of all ranks together, and how many one after another. */

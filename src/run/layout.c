@@ -40,14 +40,15 @@ typedef struct search {
     const esp_cluster *cluster;
     unsigned stages;
     esp_layout *best;
-    double seconds, least; /* of the best; memory of a rank that any layout needs at least */
+    double seconds, least; /* of the best; memory of a node that any layout needs at least */
 } search;
 
 static void try_layout(search *at, const esp_layout *l)
 {
-    double most, seconds = seconds_of(&most, at->job, at->stages, l, at->cluster);
+    double most, most_of_node, seconds = seconds_of(&most, at->job, at->stages, l, at->cluster);
 
-    at->least = most < at->least ? most : at->least;
+    most_of_node = most * (double)l->ranks;
+    at->least = most_of_node < at->least ? most_of_node : at->least;
     if (fits(most, at->job, l, at->cluster) &&
         seconds < at->seconds * (l->layers > at->best->layers ? WORTH : 1)) {
         at->seconds = seconds;
@@ -78,12 +79,13 @@ esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
     if (at.seconds < DBL_MAX) {
         return ESP_OK;
     }
-    return esp_fail(ESP_EUSAGE,
-                    "no grid of %zu nodes with %zu cores and %.1f GiB fits: a rank needs %.1f GiB "
-                    "at least%s; give more nodes, shorter or fewer samples, or a smaller "
-                    "recover.micro_batch",
-                    c->nodes, c->cores, c->memory / 1073741824, at.least / 1073741824,
-                    j->config->memory_limit ? ", and memory_limit counts, too" : "");
+    return esp_fail(
+        ESP_EUSAGE,
+        "no grid of %zu nodes with %zu cores and %.1f GiB fits: the ranks of a node "
+        "need %.1f GiB at least%s; give more nodes, shorter or fewer samples, a smaller "
+        "recover.micro_batch, or parallel.scratch",
+        c->nodes, c->cores, c->memory / 1073741824, at.least / 1073741824,
+        j->config->memory_limit ? ", and memory_limit counts, too" : "");
 }
 
 /* ---- the grid of a run ------------------------------------------------------------------------ */
