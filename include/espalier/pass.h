@@ -1,8 +1,8 @@
 /* pass.h - the one forward and the one backward, for calibration, recovery, evaluation and decoding.
  *
  * Flow: esp_pass_forward -> esp_pass_loss -> esp_pass_backward. Forward keeps the input of each block;
- * backward recomputes a block and hands the gradients of its weights to a sink. Matrices are used as they lie in the
- * mapping, in their own type.
+ * backward recomputes a block and hands the gradients of its weights to a sink. Matrices are used as they
+ * lie in the mapping, in their own type.
  *
  * The chunks of a batch go through one layer after another where this rank has all layers, so that a
  * layer's weights are made once. On a grid of several stages each chunk goes through all layers of
