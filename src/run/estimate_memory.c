@@ -16,7 +16,7 @@
 #define PANEL      ((size_t)32 * 128 * 256) /* numbers of a panel of panels.c, and of a tile    */
 #define TILE       ((size_t)128 * 256)
 #define PARTS      ((size_t)128 * (128 + 256)) /* sums over rows and columns of a run of tiles     */
-#define PROGRAM    ((size_t)8 << 20) /* code and libraries with their tables                      */
+#define PROGRAM    ((size_t)6 << 20) /* code and libraries with their tables                      */
 #define THREAD     ((size_t)2 << 20) /* stack, BLAS's buffers                                     */
 #define SAVE_BYTES ((size_t)8 << 20) /* of rows that are written at once                          */
 
@@ -152,15 +152,16 @@ static size_t score_bytes(const esp_job *j, const esp_extent *p, const esp_layou
     return bytes;
 }
 
-/* Vectors of the trained numbers: value, gradient, and the share of two moments and the best; and low-rank
- * scratch. */
+/* Vectors of the trained numbers: value, gradient, what MPI copies of the gradients while it sums them, and
+ * the share of two moments and the best; and low-rank scratch. */
 static size_t recover_bytes(const esp_job *j, const esp_extent *p, const esp_layout *l, size_t C)
 {
     const esp_config *c = j->config;
     esp_training_size t = esp_training_size_of(j, l);
     size_t T = esp_pass_tokens(j, ESP_STAGE_RECOVER, l, C), widest_value = 0;
     size_t own = t.n_numbers / n_ranks(l) + ESP_SHARE_BLOCK;
-    size_t bytes = (t.n_numbers * 2 + own * 3) * 4 + j->training.tokens * 8;
+    size_t copies = min_of(n_ranks(l) - 1, 2);
+    size_t bytes = (t.n_numbers * (2 + copies) + own * 3) * 4 + j->training.tokens * 8;
     const esp_arch *a = p->model->arch;
 
     for (size_t v = 1; v < a->n_values; v++) {
