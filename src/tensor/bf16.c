@@ -9,8 +9,8 @@
 #include "tensor/tile_impl.h"
 
 /* Rows and columns of a tile of y or dx: so many that packing the operands costs little. */
-#define ROWS ((size_t)320)
-#define COLS ((size_t)256)
+#define ROWS ((size_t)640)
+#define COLS ((size_t)192)
 
 struct esp_bf16 {
     esp_dnnl *dnnl;
