@@ -40,7 +40,9 @@ within() {
 # compare RANKS LAYERS: a run against its estimate
 compare() {
     name=$1-$2 run=$work/$1-$2
-    exits 0 mpirun -n "$1" "$ESPALIER" run -c "$work/run.cfg" -s run_dir="$run" -s parallel.layers="$2"
+    exits 0 mpirun -n "$1" "$ESPALIER" run -c "$work/run.cfg" -s run_dir="$run" -s parallel.layers="$2" \
+        -s eval.corpus=
+    exits 0 mpirun -n "$1" "$ESPALIER" eval -c "$work/run.cfg" -s run_dir="$run" -s parallel.layers="$2"
     exits 0 "$ESPALIER" estimate -c "$work/run.cfg" -s parallel.layers="$2" -s estimate.ranks="$1" \
         -s cluster.cores="$1" -s estimate.output="$run.json"
     for stage in score recover eval; do
@@ -80,8 +82,8 @@ exits 0 "$ESPALIER" plan -c "$work/run.cfg" -s run_dir="$work/limited"
 [ "$(json "$work/limited/plan.json" digest)" = "$(json "$work/1-1/plan.json" digest)" ] ||
     fail "memory_limit changed the plan"
 for stage in score recover eval; do
-    on2 2 $stage -c "$work/run.cfg" -s run_dir="$work/refused" -s memory_limit="12 MiB"
-    complains memory_limit "$stage needs" "the limit is 12 MiB" "on 2 ranks"
+    on2 2 $stage -c "$work/run.cfg" -s run_dir="$work/refused" -s memory_limit="8 MiB"
+    complains memory_limit "$stage needs" "the limit is 8 MiB" "on 2 ranks"
     not_there "$work/refused"
 done
 
