@@ -14,8 +14,9 @@
 
 #include "espalier/adapter.h"
 
-#define ESP_PIECE       ((size_t)1 << 24) /* numbers of a piece at most                            */
-#define ESP_SHARE_BLOCK ((size_t)1024) /* shares of a piece begin at multiples of this in it     */
+#define ESP_PIECE          ((size_t)1 << 23) /* numbers of a piece at most                        */
+#define ESP_PIECES_AT_ONCE ((size_t)4)       /* that are summed over the ranks at a time          */
+#define ESP_SHARE_BLOCK    ((size_t)1024) /* shares of a piece begin at multiples of this in it */
 
 typedef enum esp_part { ESP_PART_WEIGHT, ESP_PART_BIAS, ESP_PART_A, ESP_PART_B } esp_part;
 

@@ -12,18 +12,18 @@ double esp_grad_squares(const esp_params *p)
     double sum = 0;
 
     for (size_t k = 0; k < p->n_pieces; k++) {
-        const float *grad = p->grad + p->piece[k];
-        size_t n = p->own[k + 1] - p->own[k];
         double part[N_SUMS];
+        size_t first, last;
 
+        esp_params_share(&first, &last, p, k, p->rank);
 #pragma omp parallel for schedule(static)
         for (int i = 0; i < N_SUMS; i++) {
             size_t begin, end;
 
-            esp_share(&begin, &end, n, i, N_SUMS);
+            esp_share(&begin, &end, last - first, i, N_SUMS);
             part[i] = 0;
-            for (size_t j = begin; j < end; j++) {
-                part[i] += (double)grad[j] * (double)grad[j];
+            for (size_t j = first + begin; j < first + end; j++) {
+                part[i] += (double)p->grad[j] * (double)p->grad[j];
             }
         }
         for (int i = 0; i < N_SUMS; i++) {
@@ -63,13 +63,13 @@ static void step_piece(esp_params *p, const esp_entry **e, size_t k, factors f)
 
     esp_params_share(&begin, &end, p, k, p->rank);
     for (size_t at = begin; at < end; at = stop) {
-        size_t i = at - begin, own = p->own[k] + i;
+        size_t own = p->own[k] + (at - begin);
 
         while ((*e)->begin + (*e)->n <= at) {
             ++*e;
         }
         stop = (*e)->begin + (*e)->n < end ? (*e)->begin + (*e)->n : end;
-        step_range(p->value + at, p->m + own, p->v + own, p->grad + p->piece[k] + i, stop - at,
+        step_range(p->value + at, p->m + own, p->v + own, p->grad + at, stop - at,
                    (*e)->decays ? f.shrink : 1.0f, f);
     }
 }

@@ -1,34 +1,42 @@
-/* exchange.c - the collectives of a training on what is trained; no others send those numbers. */
+/* exchange.c - the messages of a training on what is trained; no others send those numbers. */
 #include "exchange_impl.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "espalier/log.h"
 #include "espalier/mem.h"
+#include "espalier/tensor.h"
 #include "espalier/traffic.h"
 
 void esp_exchange_init(esp_exchange *x, esp_params *p, MPI_Comm comm)
 {
-    size_t size = (size_t)p->size;
+    size_t size = (size_t)p->size, most = 0;
 
     *x = (esp_exchange){ .params = p, .comm = comm };
     ESP_NEW(x->count, p->n_pieces * size);
     ESP_NEW(x->place, p->n_pieces * size);
-    ESP_NEW(x->requests, p->n_pieces);
+    ESP_NEW(x->gatherings, p->n_pieces);
     for (size_t i = 0; i < p->n_pieces * size; i++) {
         size_t begin, end;
 
         esp_params_share(&begin, &end, p, i / size, (int)(i % size));
         x->count[i] = esp_count(end - begin);
         x->place[i] = esp_count(begin - p->piece[i / size]);
+        most = end - begin > most ? end - begin : most;
     }
+    x->n_room = (size - 1) * most;
+    ESP_NEW(x->room, ESP_PIECES_AT_ONCE * x->n_room);
+    ESP_NEW(x->messages, ESP_PIECES_AT_ONCE * 2 * size);
 }
 
 void esp_exchange_free(esp_exchange *x)
 {
     free(x->count);
     free(x->place);
-    free(x->requests);
+    free(x->gatherings);
+    free(x->room);
+    free(x->messages);
     *x = (esp_exchange){ 0 };
 }
 
@@ -37,16 +45,92 @@ static size_t piece_bytes(const esp_params *p, size_t k)
     return (p->piece[k + 1] - p->piece[k]) * sizeof *p->value;
 }
 
-void esp_exchange_sum(esp_exchange *x, size_t k)
+/* ---- sums -------------------------------------------------------------------------------------- */
+
+static MPI_Request *messages_of(const esp_exchange *x, size_t k)
 {
-    esp_params *p = x->params;
+    return x->messages + k % ESP_PIECES_AT_ONCE * 2 * (size_t)x->params->size;
+}
+
+static float *room_of(const esp_exchange *x, size_t k)
+{
+    return x->room + k % ESP_PIECES_AT_ONCE * x->n_room;
+}
+
+/* From and to every other rank. Messages between two ranks come in the order of the pieces. */
+static void begin_sum(esp_exchange *x, size_t k)
+{
+    const esp_params *p = x->params;
+    const int *count = x->count + k * (size_t)p->size, *place = x->place + k * (size_t)p->size;
+    MPI_Request *message = messages_of(x, k);
+    float *room = room_of(x, k);
     double began = esp_now();
 
+    for (int r = 0; r < p->size; r++) {
+        message[2 * r] = message[2 * r + 1] = MPI_REQUEST_NULL;
+        if (r != p->rank) {
+            ESP_MPI(MPI_Irecv(room, count[p->rank], MPI_FLOAT, r, 0, x->comm, &message[2 * r]));
+            ESP_MPI(MPI_Isend(p->grad + p->piece[k] + place[r], count[r], MPI_FLOAT, r, 0, x->comm,
+                              &message[2 * r + 1]));
+            room += count[p->rank];
+        }
+    }
     esp_sent(ESP_SENT_GRADIENTS, ESP_MOVES_ONCE, piece_bytes(p, k), x->comm);
-    ESP_MPI(MPI_Ireduce_scatter(MPI_IN_PLACE, p->grad + p->piece[k], x->count + k * (size_t)p->size,
-                                MPI_FLOAT, MPI_SUM, x->comm, &x->requests[x->started++]));
     esp_waited(began);
 }
+
+static void begin_sums(esp_exchange *x)
+{
+    while (x->begun < x->due && x->begun < x->added + ESP_PIECES_AT_ONCE) {
+        begin_sum(x, x->begun++);
+    }
+}
+
+/* All of its messages are through. */
+static void add_shares(const esp_exchange *x, size_t k)
+{
+    const esp_params *p = x->params;
+    size_t at = k * (size_t)p->size + (size_t)p->rank, n = (size_t)x->count[at];
+    const float *room = room_of(x, k);
+
+    for (int i = 1; i < p->size; i++) {
+        esp_accumulate(p->grad + p->piece[k] + x->place[at], room, n);
+        room += n;
+    }
+}
+
+/* Whether the messages of piece k are through, now or after waiting. */
+static bool is_through(const esp_exchange *x, size_t k, bool wait)
+{
+    double began = esp_now();
+    int n = 2 * x->params->size, done = 1;
+
+    if (wait) {
+        ESP_MPI(MPI_Waitall(n, messages_of(x, k), MPI_STATUSES_IGNORE));
+    } else {
+        ESP_MPI(MPI_Testall(n, messages_of(x, k), &done, MPI_STATUSES_IGNORE));
+    }
+    esp_waited(began);
+    return done;
+}
+
+static void go_on(esp_exchange *x, bool wait)
+{
+    begin_sums(x);
+    while (x->added < x->begun && is_through(x, x->added, wait)) {
+        add_shares(x, x->added++);
+        begin_sums(x);
+    }
+}
+
+void esp_exchange_sum(esp_exchange *x, size_t k)
+{
+    ESP_REQUIRE(k == x->due);
+    x->due++;
+    begin_sums(x);
+}
+
+/* ---- values ------------------------------------------------------------------------------------ */
 
 void esp_exchange_gather(esp_exchange *x, size_t k)
 {
@@ -57,24 +141,28 @@ void esp_exchange_gather(esp_exchange *x, size_t k)
     esp_sent(ESP_SENT_VALUES, ESP_MOVES_ONCE, piece_bytes(p, k), x->comm);
     ESP_MPI(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, p->value + p->piece[k],
                             x->count + first, x->place + first, MPI_FLOAT, x->comm,
-                            &x->requests[x->started++]));
+                            &x->gatherings[x->n_gatherings++]));
     esp_waited(began);
 }
+
+/* ---- both -------------------------------------------------------------------------------------- */
 
 void esp_exchange_progress(esp_exchange *x)
 {
     double began = esp_now();
     int all;
 
-    ESP_MPI(MPI_Testall(esp_count(x->started), x->requests, &all, MPI_STATUSES_IGNORE));
+    ESP_MPI(MPI_Testall(esp_count(x->n_gatherings), x->gatherings, &all, MPI_STATUSES_IGNORE));
     esp_waited(began);
+    go_on(x, false);
 }
 
 void esp_exchange_finish(esp_exchange *x)
 {
     double began = esp_now();
 
-    ESP_MPI(MPI_Waitall(esp_count(x->started), x->requests, MPI_STATUSES_IGNORE));
-    x->started = 0;
+    ESP_MPI(MPI_Waitall(esp_count(x->n_gatherings), x->gatherings, MPI_STATUSES_IGNORE));
     esp_waited(began);
+    go_on(x, true);
+    x->n_gatherings = x->due = x->begun = x->added = 0;
 }

@@ -29,6 +29,9 @@ static void take_linear(void *ctx, size_t layer, int slot, const float *dy, cons
     const esp_gradient *g = ctx;
     const esp_weight *w = esp_model_weight(g->model, layer, slot);
 
+    if (g->last) {
+        esp_exchange_progress(g->exchange);
+    }
     slot = slot == ESP_SLOT_HEAD ? head_slot(g) : slot;
     esp_linear_backward_weight(grad_of(g, layer, slot, ESP_PART_WEIGHT),
                                grad_of(g, layer, slot, ESP_PART_BIAS), dy, x, n_tok, w->cols,

@@ -27,7 +27,7 @@ void esp_gradient_init(esp_gradient *g, esp_exchange *x, const esp_model *m, boo
 void esp_gradient_begin(esp_gradient *g);                                   /* Local. */
 void esp_gradient_take(esp_gradient *g, const esp_batch *batch, bool last); /* Local. */
 
-/* Afterwards the gradients are summed over all ranks: of piece k this rank's share, at grad + piece[k].
+/* Afterwards the gradients are summed over all ranks: of each piece this rank's share.
  * Collective on the comm of the exchange. */
 void esp_gradient_finish(esp_gradient *g);
 

@@ -152,16 +152,18 @@ static size_t score_bytes(const esp_job *j, const esp_extent *p, const esp_layou
     return bytes;
 }
 
-/* Vectors of the trained numbers: value, gradient, what MPI copies of the gradients while it sums them, and
- * the share of two moments and the best; and low-rank scratch. */
+/* Vectors of the trained numbers: value, gradient, the share of two moments and the best, shares of gradients
+ * on their way from other ranks; and low-rank
+ * scratch. */
 static size_t recover_bytes(const esp_job *j, const esp_extent *p, const esp_layout *l, size_t C)
 {
     const esp_config *c = j->config;
     esp_training_size t = esp_training_size_of(j, l);
     size_t T = esp_pass_tokens(j, ESP_STAGE_RECOVER, l, C), widest_value = 0;
     size_t own = t.n_numbers / n_ranks(l) + ESP_SHARE_BLOCK;
-    size_t copies = min_of(n_ranks(l) - 1, 2);
-    size_t bytes = (t.n_numbers * (2 + copies) + own * 3) * 4 + j->training.tokens * 8;
+    size_t sums = n_ranks(l) > 1 ? min_of(t.n_numbers, ESP_PIECES_AT_ONCE * ESP_PIECE) : 0;
+    size_t bytes =
+        (t.n_numbers * 2 + own * 3 + sums - sums / n_ranks(l)) * 4 + j->training.tokens * 8;
     const esp_arch *a = p->model->arch;
 
     for (size_t v = 1; v < a->n_values; v++) {
