@@ -152,9 +152,8 @@ static size_t score_bytes(const esp_job *j, const esp_extent *p, const esp_layou
     return bytes;
 }
 
-/* Vectors of the trained numbers: value, gradient, the share of two moments and the best, shares of gradients
- * on their way from other ranks; and low-rank
- * scratch. */
+/* Vectors of the trained numbers: value, gradient, the share of two moments and the best, shares of
+ * gradients on their way from other ranks; and low-rank scratch. */
 static size_t recover_bytes(const esp_job *j, const esp_extent *p, const esp_layout *l, size_t C)
 {
     const esp_config *c = j->config;
