@@ -74,8 +74,9 @@ static inline int close_floats(const float *got, const double *want, size_t n, d
 static inline void make_batch(esp_batch *b, const size_t *length, size_t n)
 {
     esp_samples s = { 0 };
-    size_t pick[8], n_tok = 0;
+    size_t *pick, n_tok = 0;
 
+    ESP_NEW(pick, n);
     for (size_t j = 0; j < n; j++) {
         int32_t *ids;
 
@@ -88,6 +89,7 @@ static inline void make_batch(esp_batch *b, const size_t *length, size_t n)
     esp_batch_init(b, n, n_tok);
     esp_batch_fill(b, &s, pick, n);
     esp_samples_free(&s);
+    free(pick);
 }
 
 static inline int forward_close(const op *o, float *const *in, const float *got)

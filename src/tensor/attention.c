@@ -1,19 +1,32 @@
-/* attention.c - attention with grouped queries, in blocks of query rows.
+/* attention.c - attention with grouped queries, in blocks of queries and of keys.
  *
  * A block of QUERY_BLOCK queries needs the scores against the keys that one of them sees and no more, so
- * memory is QUERY_BLOCK x T a thread. Backward makes the probabilities again, block by block. Heads lie
- * strided in memory: a row of head h is d numbers every H * d.
+ * memory is QUERY_BLOCK x T a thread, linear in T, and a softmax sees whole rows. Keys go by in blocks that
+ * stay in cache; within a block, products leave out what is hidden from a whole band of queries or keys.
+ * Backward makes the probabilities again, block by block. Heads lie strided in memory: a row of head h is
+ * d numbers every H * d.
  */
+#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/mem.h"
 #include "espalier/status.h"
 #include "espalier/tensor.h"
 #include "tensor/exp_impl.h"
-#include "tensor/blas_impl.h"
+#include "tensor/gemm_impl.h"
 #include "tensor/tile_impl.h"
 
 #define QUERY_BLOCK ((size_t)64)
+#define KEY_BLOCK   ESP_INNER
+
+/* Scores of a row that softmax goes by: a row has room for whole steps. */
+#define STEP ((size_t)16)
+
+static size_t in_steps(size_t n)
+{
+    return (n + STEP - 1) / STEP * STEP;
+}
 
 /* One sample, one head: rows are stride apart. */
 typedef struct head {
@@ -30,11 +43,12 @@ typedef struct span {
     size_t from, to;
 } span;
 
-/* Scratch of a thread, a number a query of a block and a key. */
+/* Scratch of a thread: a number a query of a block and a key the block sees, and packed operands. */
 typedef struct scratch {
     float *p;    /* probabilities                                                 */
     float *dp;   /* their gradient; backward                                      */
     float *bend; /* slope of the soft cap; backward, NULL where there is no cap   */
+    float *cols; /* packed columns of a product, over a block of keys             */
 } scratch;
 
 static head make_head(const float *q, const float *k, const float *v, const esp_attention *a,
@@ -81,85 +95,208 @@ static void add_distances(float *s, float slope, size_t query, size_t from, size
     }
 }
 
-/* Scores of a row become probabilities over keys seen.from .. seen.to - 1, 0 for the rest of n. */
+static void fill(float *x, float value, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        x[i] = value;
+    }
+}
+
+/* Scores of a row become probabilities over keys seen.from .. seen.to - 1, 0 for the rest of n. Goes by
+ * whole steps: rows of short samples would be all rest of a vector loop. What fills up the first and the
+ * last adds some 1e-38 to a sum of at least 1. */
 static void softmax_row(float *s, span seen, size_t n)
 {
-    float *x = s + seen.from;
-    size_t n_seen = seen.to - seen.from;
-    float max = esp_largest(x, n_seen), sum = 0, inverse;
+    size_t from = seen.from / STEP * STEP, to = in_steps(seen.to);
+    float top[STEP], part[STEP] = { 0 }, max, sum = 0, inverse;
 
-#pragma omp simd reduction(+ : sum)
-    for (size_t i = 0; i < n_seen; i++) {
-        x[i] = esp_expf(x[i] - max);
-        sum += x[i];
+    fill(s + from, -FLT_MAX, seen.from - from);
+    fill(s + seen.to, -FLT_MAX, to - seen.to);
+    memcpy(top, s + from, sizeof top);
+    for (size_t i = from; i < to; i += STEP) {
+#pragma omp simd
+        for (size_t e = 0; e < STEP; e++) {
+            top[e] = s[i + e] > top[e] ? s[i + e] : top[e];
+        }
+    }
+    max = esp_largest(top, STEP);
+    for (size_t i = from; i < to; i += STEP) {
+#pragma omp simd
+        for (size_t e = 0; e < STEP; e++) {
+            s[i + e] = esp_expf(s[i + e] - max);
+            part[e] += s[i + e];
+        }
+    }
+    for (size_t e = 0; e < STEP; e++) {
+        sum += part[e];
     }
     inverse = 1 / sum;
-    for (size_t i = 0; i < n_seen; i++) {
-        x[i] *= inverse;
+    for (size_t i = from; i < to; i++) {
+        s[i] *= inverse;
     }
     memset(s, 0, seen.from * sizeof *s);
     memset(s + seen.to, 0, (n - seen.to) * sizeof *s);
 }
 
-/* s->p [n_q, keys]: probabilities of queries i .. i + n_q - 1 over the keys of the block. */
-static void probabilities(const scratch *s, const head *h, size_t i, size_t n_q, span keys)
+/* A block of queries, i .. i + n_q - 1, and the keys that one of them sees. */
+typedef struct block {
+    size_t i, n_q;
+    span keys;
+    size_t n, width; /* keys; numbers in a row of scores */
+} block;
+
+static block make_block(const head *h, size_t i)
+{
+    size_t n_q = esp_tile(i, h->n, QUERY_BLOCK);
+    span keys = seen_by_block(h, i, n_q);
+
+    return (block){ i, n_q, keys, keys.to - keys.from, in_steps(keys.to - keys.from) };
+}
+
+/* Keys that query r of the block sees, counted from the first of the block. */
+static span seen_in(const head *h, const block *b, size_t r)
+{
+    span seen = seen_by(h, b->i + r);
+
+    return (span){ seen.from - b->keys.from, seen.to - b->keys.from };
+}
+
+/* How many of keys k .. k + n_k - 1 of the block a query of the band from r on may see: the first ones. */
+static size_t seen_of(const head *h, const block *b, size_t r, size_t k, size_t n_k)
+{
+    size_t last = r + esp_tile(r, b->n_q, ESP_ROWS) - 1, to = seen_in(h, b, last).to;
+
+    return to <= k ? 0 : to - k < n_k ? to - k : n_k;
+}
+
+/* Columns of rows x [n, d], in place where no panel ends behind a row, else packed. */
+static esp_columns columns_of(float *room, const float *x, size_t stride, size_t n, size_t d)
+{
+    if (d % ESP_COLS == 0) {
+        return (esp_columns){ x, ESP_COLS, stride };
+    }
+    esp_pack_cols(room, esp_plain(x, stride), n, d);
+    return (esp_columns){ room, n * ESP_COLS, ESP_COLS };
+}
+
+/* s [n_q, n] = A B^T, rows of A the queries', of B the keys'; what no query of a band sees is not set. */
+static void score(float *s, const scratch *w, const float *a, const float *rows_b, const head *h,
+                  const block *b)
+{
+    size_t d = h->a->head_dim;
+    const esp_columns cols = { w->cols, d * ESP_COLS, ESP_COLS };
+
+    for (size_t k = 0; k < b->n; k += KEY_BLOCK) {
+        size_t n_k = esp_tile(k, b->n, KEY_BLOCK);
+        const float *first = rows_b + (b->keys.from + k) * h->kv_stride;
+
+        esp_pack_cols(w->cols, esp_transposed(esp_plain(first, h->kv_stride)), d, n_k);
+        for (size_t r = 0; r < b->n_q; r += ESP_ROWS) {
+            esp_multiply_in_place((esp_target){ s + r * b->width + k, b->width, 1 }, false,
+                                  esp_plain(a + r * h->q_stride, h->q_stride), cols,
+                                  esp_tile(r, b->n_q, ESP_ROWS), seen_of(h, b, r, k, n_k), d);
+        }
+    }
+}
+
+/* y [n_q, d] = S B or y += S B, S [n_q, n] zero where a query does not see, rows of B the keys'. */
+static void weigh(float *y, bool add, const scratch *w, const float *s, const float *rows_b,
+                  const head *h, const block *b)
+{
+    size_t d = h->a->head_dim;
+
+    for (size_t k = 0; k < b->n; k += KEY_BLOCK) {
+        size_t n_k = esp_tile(k, b->n, KEY_BLOCK);
+        const float *first = rows_b + (b->keys.from + k) * h->kv_stride;
+        esp_columns cols = columns_of(w->cols, first, h->kv_stride, n_k, d);
+
+        for (size_t r = 0; r < b->n_q; r += ESP_ROWS) {
+            size_t n_seen = seen_of(h, b, r, k, n_k);
+
+            if (n_seen > 0) {
+                esp_multiply_in_place((esp_target){ y + r * h->q_stride, h->q_stride, 1 },
+                                      add || k > 0, esp_plain(s + r * b->width + k, b->width), cols,
+                                      esp_tile(r, b->n_q, ESP_ROWS), d, n_seen);
+            }
+        }
+    }
+}
+
+/* w->p [n_q, n]: probabilities of the block's queries over its keys. */
+static void probabilities(const scratch *w, const head *h, const block *b)
 {
     const esp_attention *a = h->a;
-    size_t n = keys.to - keys.from;
 
-    esp_blas(ESP_N, ESP_T, n_q, n, a->head_dim, a->scale, h->q + i * h->q_stride, h->q_stride,
-             h->k + keys.from * h->kv_stride, h->kv_stride, 0, s->p, n);
-    for (size_t r = 0; r < n_q; r++) {
-        span seen = seen_by(h, i + r);
-        float *row = s->p + r * n;
+    score(w->p, w, h->q + b->i * h->q_stride, h->k, h, b);
+    for (size_t r = 0; r < b->n_q; r++) {
+        span seen = seen_in(h, b, r);
+        float *row = w->p + r * b->width;
 
-        if (a->soft_cap > 0) {
-            esp_cap_row(row, a->soft_cap, n);
+        for (size_t c = seen.from; c < seen.to; c++) {
+            row[c] *= a->scale;
         }
-        for (size_t c = 0; s->bend && c < n; c++) {
-            s->bend[r * n + c] = esp_cap_slope(row[c], 1 / a->soft_cap);
+        if (a->soft_cap > 0) {
+            esp_cap_row(row + seen.from, a->soft_cap, seen.to - seen.from);
+        }
+        for (size_t c = seen.from; w->bend && c < seen.to; c++) {
+            w->bend[r * b->width + c] = esp_cap_slope(row[c], 1 / a->soft_cap);
         }
         if (h->slope != 0) {
-            add_distances(row, h->slope, h->before + i + r, keys.from, n);
+            add_distances(row + seen.from, h->slope, h->before + b->i + r, b->keys.from + seen.from,
+                          seen.to - seen.from);
         }
-        softmax_row(row, (span){ seen.from - keys.from, seen.to - keys.from }, n);
+        softmax_row(row, seen, b->width);
     }
+}
+
+/* ---- scratch ---------------------------------------------------------------------------------- */
+
+static void scratch_init(scratch *w, const esp_attention *a, bool backward, const esp_batch *batch)
+{
+    size_t longest = esp_batch_longest(batch), n_q = esp_tile(0, longest, QUERY_BLOCK);
+    size_t size = n_q * in_steps(batch->position + longest), d = ESP_PANELS(a->head_dim);
+    size_t n = esp_tile(0, batch->position + longest, KEY_BLOCK);
+
+    *w = (scratch){ 0 };
+    ESP_NEW(w->p, size);
+    ESP_NEW(w->cols, ESP_PANELS(n > n_q ? n : n_q) * d);
+    if (backward) {
+        ESP_NEW(w->dp, size);
+    }
+    if (backward && a->soft_cap > 0) {
+        ESP_NEW(w->bend, size);
+    }
+}
+
+static void scratch_free(scratch *w)
+{
+    free(w->p);
+    free(w->dp);
+    free(w->bend);
+    free(w->cols);
 }
 
 /* ---- forward ---------------------------------------------------------------------------------- */
 
-/* Numbers of scratch that the longest sample needs. */
-static size_t scratch_size(const esp_batch *batch)
-{
-    size_t longest = esp_batch_longest(batch);
-
-    return esp_tile(0, longest, QUERY_BLOCK) * (batch->position + longest);
-}
-
-static void head_forward(float *out, const scratch *s, const head *h)
+static void head_forward(float *out, const scratch *w, const head *h)
 {
     for (size_t i = 0; i < h->n; i += QUERY_BLOCK) {
-        size_t n_q = esp_tile(i, h->n, QUERY_BLOCK);
-        span keys = seen_by_block(h, i, n_q);
-        size_t n = keys.to - keys.from;
+        block b = make_block(h, i);
 
-        probabilities(s, h, i, n_q, keys);
-        esp_blas(ESP_N, ESP_N, n_q, h->a->head_dim, n, 1, s->p, n, h->v + keys.from * h->kv_stride,
-                 h->kv_stride, 0, out + i * h->q_stride, h->q_stride);
+        probabilities(w, h, &b);
+        weigh(out + i * h->q_stride, false, w, w->p, h->v, h, &b);
     }
 }
 
 void esp_attention_forward(float *out, const float *q, const float *k, const float *v,
                            const esp_attention *a, const esp_batch *batch)
 {
-    size_t size = scratch_size(batch);
-
     ESP_REQUIRE(batch->position == 0 || batch->n_samples == 1);
 #pragma omp parallel
     {
-        scratch s = { 0 };
+        scratch s;
 
-        ESP_NEW(s.p, size);
+        scratch_init(&s, a, false, batch);
 #pragma omp for collapse(2) schedule(dynamic)
         for (size_t j = 0; j < batch->n_samples; j++) {
             for (size_t i = 0; i < a->heads; i++) {
@@ -168,50 +305,71 @@ void esp_attention_forward(float *out, const float *q, const float *k, const flo
                 head_forward(out + (h.q - q), &s, &h);
             }
         }
-        free(s.p);
+        scratch_free(&s);
     }
 }
 
 /* ---- backward --------------------------------------------------------------------------------- */
 
-/* ds = p (dp - sum(p dp)) for a row, in the place of dp */
-static void softmax_backward_row(float *dp, const float *p, size_t n)
+/* ds = scale p (dp - sum(p dp)) times the slope of the cap (NULL: 1) for a row, in the place of dp; zero
+ * where the query does not see. */
+static void softmax_backward_row(float *dp, const float *p, const float *bend, float scale,
+                                 span seen, size_t n)
 {
     float sum = 0;
 
 #pragma omp simd reduction(+ : sum)
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = seen.from; i < seen.to; i++) {
         sum += p[i] * dp[i];
     }
-    for (size_t i = 0; i < n; i++) {
-        dp[i] = p[i] * (dp[i] - sum);
+    for (size_t i = seen.from; i < seen.to; i++) {
+        dp[i] = scale * p[i] * (dp[i] - sum);
+    }
+    for (size_t i = seen.from; bend && i < seen.to; i++) {
+        dp[i] *= bend[i];
+    }
+    memset(dp, 0, seen.from * sizeof *dp);
+    memset(dp + seen.to, 0, (n - seen.to) * sizeof *dp);
+}
+
+/* y [n, d] of the block's keys += S^T B, S [n_q, n] as in weigh, rows of B the queries'. */
+static void spread(float *y, const scratch *w, const float *s, const float *rows_b, const head *h,
+                   const block *b)
+{
+    size_t d = h->a->head_dim, r = 0;
+    esp_columns cols = columns_of(w->cols, rows_b, h->q_stride, b->n_q, d);
+
+    for (size_t k = 0; k < b->n; k += ESP_ROWS) {
+        while (r + 1 < b->n_q && seen_in(h, b, r).to <= k) { /* the first query that sees key k */
+            r++;
+        }
+        esp_multiply_in_place(
+            (esp_target){ y + (b->keys.from + k) * h->kv_stride, h->kv_stride, 1 }, true,
+            (esp_operand){ s + r * b->width + k, 1, b->width, ESP_F32 },
+            (esp_columns){ cols.at + r * cols.row, cols.panel, cols.row },
+            esp_tile(k, b->n, ESP_ROWS), d, b->n_q - r);
     }
 }
 
 /* Gradients of one head; rows of dq and dout lie as those of q, rows of dk and dv as those of k. */
-static void head_backward(float *dq, float *dk, float *dv, const float *dout, const scratch *s,
+static void head_backward(float *dq, float *dk, float *dv, const float *dout, const scratch *w,
                           const head *h)
 {
-    size_t d = h->a->head_dim, qs = h->q_stride, kvs = h->kv_stride;
-    float scale = h->a->scale;
+    size_t qs = h->q_stride;
 
     for (size_t i = 0; i < h->n; i += QUERY_BLOCK) {
-        size_t n_q = esp_tile(i, h->n, QUERY_BLOCK);
-        span keys = seen_by_block(h, i, n_q);
-        size_t n = keys.to - keys.from, at = keys.from * kvs;
-        const float *douti = dout + i * qs;
+        block b = make_block(h, i);
 
-        probabilities(s, h, i, n_q, keys);
-        esp_blas(ESP_T, ESP_N, n, d, n_q, 1, s->p, n, douti, qs, 1, dv + at, kvs);
-        esp_blas(ESP_N, ESP_T, n_q, n, d, 1, douti, qs, h->v + at, kvs, 0, s->dp, n);
-        for (size_t r = 0; r < n_q; r++) {
-            softmax_backward_row(s->dp + r * n, s->p + r * n, n);
+        probabilities(w, h, &b);
+        spread(dv, w, w->p, dout + i * qs, h, &b);
+        score(w->dp, w, dout + i * qs, h->v, h, &b);
+        for (size_t r = 0; r < b.n_q; r++) {
+            softmax_backward_row(w->dp + r * b.width, w->p + r * b.width,
+                                 w->bend ? w->bend + r * b.width : NULL, h->a->scale,
+                                 seen_in(h, &b, r), b.width);
         }
-        for (size_t e = 0; s->bend && e < n_q * n; e++) {
-            s->dp[e] *= s->bend[e];
-        }
-        esp_blas(ESP_N, ESP_N, n_q, d, n, scale, s->dp, n, h->k + at, kvs, 1, dq + i * qs, qs);
-        esp_blas(ESP_T, ESP_N, n, d, n_q, scale, s->dp, n, h->q + i * qs, qs, 1, dk + at, kvs);
+        weigh(dq + i * qs, true, w, w->dp, h->k, h, &b);
+        spread(dk, w, w->dp, h->q + i * qs, h, &b);
     }
 }
 
@@ -219,18 +377,14 @@ void esp_attention_backward(float *dq, float *dk, float *dv, const float *dout, 
                             const float *k, const float *v, const esp_attention *a,
                             const esp_batch *batch)
 {
-    size_t size = scratch_size(batch), n_shared = a->heads / a->kv_heads;
+    size_t n_shared = a->heads / a->kv_heads;
 
     ESP_REQUIRE(batch->position == 0);
 #pragma omp parallel
     {
-        scratch s = { 0 };
+        scratch s;
 
-        ESP_NEW(s.p, size);
-        ESP_NEW(s.dp, size);
-        if (a->soft_cap > 0) {
-            ESP_NEW(s.bend, size);
-        }
+        scratch_init(&s, a, true, batch);
         /* The heads of one key/value head follow each other on one thread: they add into the same rows. */
 #pragma omp for collapse(2) schedule(dynamic)
         for (size_t j = 0; j < batch->n_samples; j++) {
@@ -243,8 +397,6 @@ void esp_attention_backward(float *dq, float *dk, float *dv, const float *dout, 
                 }
             }
         }
-        free(s.p);
-        free(s.dp);
-        free(s.bend);
+        scratch_free(&s);
     }
 }

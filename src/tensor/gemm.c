@@ -246,6 +246,58 @@ void esp_multiply(esp_target c, bool add, const float *a, const float *b, size_t
     }
 }
 
+/* The same tile, with rows of A where they are: number p of row r is row[r][p * step]. */
+static void multiply_in_place(float *tile, const float *const *row, size_t step, const float *b,
+                              size_t b_step, size_t k)
+{
+    vector sum[ESP_ROWS][2];
+    const float *at[ESP_ROWS];
+
+#pragma GCC unroll 8
+    for (size_t r = 0; r < ESP_ROWS; r++) {
+        sum[r][0] = sum[r][1] = (vector){ 0 };
+        at[r] = row[r];
+    }
+    for (size_t p = 0; p < k; p++) {
+        vector b0 = load(b + p * b_step), b1 = load(b + p * b_step + ESP_LANES);
+
+#pragma GCC unroll 8
+        for (size_t r = 0; r < ESP_ROWS; r++) {
+            vector each = at[r][p * step] - (vector){ 0 };
+
+            sum[r][0] += each * b0;
+            sum[r][1] += each * b1;
+        }
+    }
+#pragma GCC unroll 8
+    for (size_t r = 0; r < ESP_ROWS; r++) {
+        store(tile + r * ESP_COLS, sum[r][0]);
+        store(tile + r * ESP_COLS + ESP_LANES, sum[r][1]);
+    }
+}
+
+void esp_multiply_in_place(esp_target c, bool add, esp_operand a, esp_columns b, size_t m, size_t n,
+                           size_t k)
+{
+    float tile[ESP_ROWS * ESP_COLS] __attribute__((aligned(64)));
+    const float *rows = a.at;
+
+    for (size_t i = 0; i < m; i += ESP_ROWS) {
+        size_t n_rows = esp_tile(i, m, ESP_ROWS);
+        const float *row[ESP_ROWS];
+
+        for (size_t r = 0; r < ESP_ROWS; r++) { /* rows that are not there are copies of the last */
+            row[r] = rows + (i + (r < n_rows ? r : n_rows - 1)) * a.row;
+        }
+        for (size_t j = 0; j < n; j += ESP_COLS) {
+            esp_target at = { c.at + i * c.row + j * c.col, c.row, c.col };
+
+            multiply_in_place(tile, row, a.col, b.at + j / ESP_COLS * b.panel, b.row, k);
+            put_tile(at, add, tile, n_rows, esp_tile(j, n, ESP_COLS));
+        }
+    }
+}
+
 /* Sums over products C [m, n], rows `width` apart: sum += c, squares += c^2 (may be NULL). */
 typedef struct moments {
     double *sum, *squares;

@@ -86,6 +86,17 @@ void esp_pack_cols(float *to, esp_operand b, size_t k, size_t n);
 void esp_multiply(esp_target c, bool add, const float *a, const float *b, size_t m, size_t n,
                   size_t k);
 
+/* Columns in runs of ESP_COLS, all of them readable: number j of panel q at inner index p is
+ * at[q * panel + p * row + j]. */
+typedef struct esp_columns {
+    const float *at;
+    size_t panel, row;
+} esp_columns;
+
+/* The same for products too small to be worth packing both: A is F32, its strides are any. */
+void esp_multiply_in_place(esp_target c, bool add, esp_operand a, esp_columns b, size_t m, size_t n,
+                           size_t k);
+
 /* y [n] = B x or y += B x.  B [n, k]. By all threads. */
 void esp_gemv(float *y, const float *x, esp_array b, bool add, size_t n, size_t k);
 
