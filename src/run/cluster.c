@@ -9,7 +9,7 @@
 #include "espalier/log.h"
 #include "espalier/mem.h"
 
-#define ROWS    ((size_t)128)  /* of a row block                                      */
+#define ROWS    ((size_t)512)  /* of x: enough for sgemm to run at its speed               */
 #define WIDTH   ((size_t)1024) /* of a weight; several of them do not stay in a cache */
 #define WEIGHTS ((size_t)6)
 #define COPY    ((size_t)64 << 20)
@@ -28,7 +28,7 @@ esp_cluster esp_cluster_of(const esp_config *c)
                           .write = c->cluster.write_bandwidth * 1e9 };
 }
 
-/* FLOP/s of a core while every core multiplies a row block by weights in turn. */
+/* FLOP/s of a core while every core multiplies rows by weights in turn. */
 static double measure_products(size_t cores)
 {
     double flops = 0, began = esp_now();

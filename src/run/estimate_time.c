@@ -10,12 +10,12 @@
 #include "espalier/recover.h"
 #include "run_impl.h"
 
-#define PRODUCTS  0.85  /* of sgemm: products with weights, by whole row blocks              */
+#define PRODUCTS  0.97  /* of sgemm: products with weights                                     */
 #define ATTENTION 0.35  /* of sgemm: scores, softmax and values, in blocks of queries        */
 #define SUM_G     8.0   /* FLOP that a core would do while it adds an element of a sample to G */
 #define SUM_GF    14.0  /* the same for G and F                                              */
 #define SERIAL    0.005 /* of the work of a rank is done by one of its threads: assumed */
-#define TABLE     30.0  /* bytes moved a number of a block's values: norms, gates, additions */
+#define TABLE     15.0  /* bytes moved a number of a block's values: norms, gates, additions    */
 
 /* What a rank has to do, in FLOP of sgemm and bytes of memory. */
 typedef struct load {
