@@ -6,22 +6,25 @@
 #include "estimate_impl.h"
 
 #define SYSTEM 0.9  /* of the memory of a node that ranks may fill                     */
+#define REREAD 10   /* times longer: weights that a node cannot keep come from the file system again */
 #define WORTH  0.9  /* more stages are taken for this much of the time of fewer        */
 #define FLOPS  4e10 /* of a core, and bytes/s of a node, where a run would have to measure */
 #define COPIES 1e11
 
-/* Seconds of the stages; the anonymous memory of the rank that needs the most in any of them. */
-static double seconds_of(double *most, const esp_job *j, unsigned stages, const esp_layout *l,
-                         const esp_cluster *c)
+/* Seconds of the stages; the anonymous memory and the mapped weights of the rank that needs the most in any
+ * of them. */
+static double seconds_of(double *most, double *mapped, const esp_job *j, unsigned stages,
+                         const esp_layout *l, const esp_cluster *c)
 {
     double seconds = 0;
 
-    *most = 0;
+    *most = *mapped = 0;
     for (esp_stage s = 0; s < ESP_N_STAGES; s++) {
         if (stages >> s & 1) {
             esp_prediction p = esp_predict(j, s, l, c, 0);
 
             *most = p.anonymous > *most ? p.anonymous : *most;
+            *mapped = p.mapped > *mapped ? p.mapped : *mapped;
             seconds += p.seconds;
         }
     }
@@ -35,6 +38,14 @@ static bool fits(double anonymous, const esp_job *j, const esp_layout *l, const 
     return (limit <= 0 || anonymous <= limit) && anonymous * (double)l->ranks <= SYSTEM * c->memory;
 }
 
+/* Stages of layers that the ranks of a node have between them. */
+static double stages_of_node(const esp_layout *l)
+{
+    size_t n_data = l->nodes * l->ranks / l->layers;
+
+    return (double)((l->ranks + n_data - 1) / n_data);
+}
+
 typedef struct search {
     const esp_job *job;
     const esp_cluster *cluster;
@@ -45,9 +56,13 @@ typedef struct search {
 
 static void try_layout(search *at, const esp_layout *l)
 {
-    double most, most_of_node, seconds = seconds_of(&most, at->job, at->stages, l, at->cluster);
+    double most, mapped, most_of_node;
+    double seconds = seconds_of(&most, &mapped, at->job, at->stages, l, at->cluster);
 
     most_of_node = most * (double)l->ranks;
+    if (most_of_node + mapped * stages_of_node(l) > SYSTEM * at->cluster->memory) {
+        seconds *= REREAD;
+    }
     at->least = most_of_node < at->least ? most_of_node : at->least;
     if (fits(most, at->job, l, at->cluster) &&
         seconds < at->seconds * (l->layers > at->best->layers ? WORTH : 1)) {
