@@ -5,8 +5,9 @@
 #include "espalier/log.h"
 #include "estimate_impl.h"
 
-#define SYSTEM 0.9  /* of the memory of a node that ranks may fill                     */
-#define REREAD 10   /* times longer: weights that a node cannot keep come from the file system again */
+#define SYSTEM 0.9 /* of the memory of a node that ranks may fill                     */
+#define REREAD \
+    10 /* times longer: weights that a node cannot keep come from the file system again */
 #define WORTH  0.9  /* more stages are taken for this much of the time of fewer        */
 #define FLOPS  4e10 /* of a core, and bytes/s of a node, where a run would have to measure */
 #define COPIES 1e11
