@@ -47,11 +47,12 @@ compare() { # reference rows
             return s
         }
         FNR == NR {
-            if (/"bench"/) ratio[field("bench") "\t" field("ranks") "\t" field("threads")] = field("ratio")
+            key = field("bench") "\t" field("ranks") "\t" field("threads") "\t" field("of")
+            if (/"bench"/) ratio[key] = field("ratio")
             next
         }
         $6 != "-" {
-            key = $1 "\t" $2 "\t" $3
+            key = $1 "\t" $2 "\t" $3 "\t" $7
             if (!(key in ratio)) missing++
             else {
                 n++
