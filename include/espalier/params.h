@@ -42,12 +42,10 @@ typedef struct esp_params {
                         the layers from the last to the first, stem */
     size_t n_stages; /* n_layers + 2 */
     size_t
-        piece_limit; /* numbers of a piece at most; 0: ESP_PIECE. The rest is of esp_params_train     */
-    size_t
-        *piece; /* [n_pieces + 1] owned; piece k has numbers piece[k] .. piece[k + 1] - 1         */
+        piece_limit; /* numbers of a piece at most; 0: ESP_PIECE. The rest is of esp_params_train */
+    size_t *piece;   /* [n_pieces + 1] owned; piece k has numbers piece[k] .. piece[k + 1] - 1 */
     size_t n_pieces;
-    size_t *
-        own; /* [n_pieces + 1] owned; the share of piece k is own[k] .. own[k + 1] - 1 of m, v, best */
+    size_t *own; /* [n_pieces + 1] owned; in m, v, best the share of piece k begins at own[k] */
     size_t n_own;
     int rank, size; /* whose share, of how many */
 } esp_params;

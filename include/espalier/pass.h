@@ -58,6 +58,10 @@ typedef struct esp_stage_layers { /* the layers of a rank */
 /* Layers of this rank on a grid (NULL: all). Local. */
 esp_stage_layers esp_pass_layers(const esp_model *m, const esp_grid *grid);
 
+/* Chunks that a batch should have: a_stage for each stage, so that most have one under way; 1 where
+ * there is one stage. Local. */
+size_t esp_pass_chunks(const esp_grid *grid, size_t a_stage);
+
 typedef struct esp_cache { /* keys and values of one sample, for decoding */
     size_t n, capacity;    /* positions filled, room                      */
     size_t n_layers;

@@ -8,7 +8,7 @@
  *   ESP_MOVES_TWICE  2 (P - 1) / P n   all-reduce: a reduce-scatter and an all-gather
  *   ESP_MOVES_TO_ONE n                 a message to one rank, counted by its sender
  * These are the least that can do; an MPI library may send more where messages are short. A few bytes of
- * control (agreements on errors, sizes) are not counted, nor what HDF5 sends for its metadata.
+ * control (agreements on errors, sizes) are not counted.
  */
 #ifndef ESPALIER_TRAFFIC_H
 #define ESPALIER_TRAFFIC_H

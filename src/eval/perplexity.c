@@ -39,7 +39,7 @@ static int64_t evaluate_local(double *numbers, const esp_model *m, const esp_ada
                               const esp_samples *samples, size_t max_tok, const esp_grid *grid)
 {
     size_t *pick, next = (size_t)grid->i_data, n;
-    size_t n_chunks = grid->n_layers > 1 ? CHUNKS_A_STAGE * (size_t)grid->n_layers : 1;
+    size_t n_chunks = esp_pass_chunks(grid, CHUNKS_A_STAGE);
     esp_pass_options options = {
         .max_samples = samples->n, .max_tok = n_chunks * max_tok, .chunk_tok = max_tok, .grid = grid
     };

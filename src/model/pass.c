@@ -43,6 +43,11 @@ esp_stage_layers esp_pass_layers(const esp_model *m, const esp_grid *grid)
     return s;
 }
 
+size_t esp_pass_chunks(const esp_grid *grid, size_t a_stage)
+{
+    return grid->n_layers > 1 ? a_stage * (size_t)grid->n_layers : 1;
+}
+
 /* ---- room ---- */
 
 static void outer_init(esp_outer *outer, const esp_model *m, esp_pass_options o)

@@ -37,7 +37,7 @@ typedef struct calibration {
 
 size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid)
 {
-    size_t chunks = grid->n_layers > 1 ? CHUNKS_A_STAGE * (size_t)grid->n_layers : 1;
+    size_t chunks = esp_pass_chunks(grid, CHUNKS_A_STAGE);
     size_t chunk = (n_tok + chunks - 1) / chunks;
 
     chunk = chunk < CHUNK_TOKENS ? chunk : CHUNK_TOKENS;

@@ -17,11 +17,10 @@ typedef struct esp_exchange {
     esp_params *params; /* borrowed                                                           */
     int *count;         /* [n_pieces, size] owned: numbers of a rank's share of a piece       */
     int *place;         /* [n_pieces, size] owned: where it begins in the piece               */
-    MPI_Request
-        *gatherings;       /* [n_pieces] owned                                                   */
-    size_t n_gatherings;   /* under way                                                          */
-    MPI_Request *messages; /* [ESP_PIECES_AT_ONCE, 2 size] owned: of the sums under way          */
-    float *room;           /* [ESP_PIECES_AT_ONCE, n_room] owned: shares that come from others   */
+    MPI_Request *gatherings; /* [n_pieces] owned                                               */
+    size_t n_gatherings;     /* under way                                                      */
+    MPI_Request *messages;   /* [ESP_PIECES_AT_ONCE, 2 size] owned: of the sums under way        */
+    float *room; /* [ESP_PIECES_AT_ONCE, n_room] owned: shares that come from others   */
     size_t n_room;
     size_t due, begun,
         added;     /* pieces to be summed, whose messages are under way, that are done  */

@@ -65,7 +65,7 @@ static void loop_init(loop *r, const esp_model *m)
     size_t most = o->batch > r->data.n_valid ? o->batch : r->data.n_valid;
     size_t chunk = o->micro_batch * esp_samples_longest(r->data.samples), n_chunks;
 
-    n_chunks = r->grid->n_layers > 1 ? CHUNKS_A_STAGE * (size_t)r->grid->n_layers : 1;
+    n_chunks = esp_pass_chunks(r->grid, CHUNKS_A_STAGE);
     r->n_pass = o->micro_batch * n_chunks;
     r->steps = esp_schedule_steps(o, r->data.n_train);
     ESP_NEW(r->mine, most);
