@@ -164,7 +164,7 @@ static span seen_in(const head *h, const block *b, size_t r)
 /* How many of keys k .. k + n_k - 1 of the block a query of the band from r on may see: the first ones. */
 static size_t seen_of(const head *h, const block *b, size_t r, size_t k, size_t n_k)
 {
-    size_t last = r + esp_tile(r, b->n_q, ESP_ROWS) - 1, to = seen_in(h, b, last).to;
+    size_t last = r + esp_tile(r, b->n_q, ESP_TILE_ROWS) - 1, to = seen_in(h, b, last).to;
 
     return to <= k ? 0 : to - k < n_k ? to - k : n_k;
 }
@@ -172,11 +172,11 @@ static size_t seen_of(const head *h, const block *b, size_t r, size_t k, size_t 
 /* Columns of rows x [n, d], in place where no panel ends behind a row, else packed. */
 static esp_columns columns_of(float *room, const float *x, size_t stride, size_t n, size_t d)
 {
-    if (d % ESP_COLS == 0) {
-        return (esp_columns){ x, ESP_COLS, stride };
+    if (d % ESP_TILE_COLS == 0) {
+        return (esp_columns){ x, ESP_TILE_COLS, stride };
     }
     esp_pack_cols(room, esp_plain(x, stride), n, d);
-    return (esp_columns){ room, n * ESP_COLS, ESP_COLS };
+    return (esp_columns){ room, n * ESP_TILE_COLS, ESP_TILE_COLS };
 }
 
 /* s [n_q, n] = A B^T, rows of A the queries', of B the keys'; what no query of a band sees is not set. */
@@ -184,17 +184,17 @@ static void score(float *s, const scratch *w, const float *a, const float *rows_
                   const block *b)
 {
     size_t d = h->a->head_dim;
-    const esp_columns cols = { w->cols, d * ESP_COLS, ESP_COLS };
+    const esp_columns cols = { w->cols, d * ESP_TILE_COLS, ESP_TILE_COLS };
 
     for (size_t k = 0; k < b->n; k += KEY_BLOCK) {
         size_t n_k = esp_tile(k, b->n, KEY_BLOCK);
         const float *first = rows_b + (b->keys.from + k) * h->kv_stride;
 
         esp_pack_cols(w->cols, esp_transposed(esp_plain(first, h->kv_stride)), d, n_k);
-        for (size_t r = 0; r < b->n_q; r += ESP_ROWS) {
+        for (size_t r = 0; r < b->n_q; r += ESP_TILE_ROWS) {
             esp_multiply_in_place((esp_target){ s + r * b->width + k, b->width, 1 }, false,
                                   esp_plain(a + r * h->q_stride, h->q_stride), cols,
-                                  esp_tile(r, b->n_q, ESP_ROWS), seen_of(h, b, r, k, n_k), d);
+                                  esp_tile(r, b->n_q, ESP_TILE_ROWS), seen_of(h, b, r, k, n_k), d);
         }
     }
 }
@@ -210,13 +210,13 @@ static void weigh(float *y, bool add, const scratch *w, const float *s, const fl
         const float *first = rows_b + (b->keys.from + k) * h->kv_stride;
         esp_columns cols = columns_of(w->cols, first, h->kv_stride, n_k, d);
 
-        for (size_t r = 0; r < b->n_q; r += ESP_ROWS) {
+        for (size_t r = 0; r < b->n_q; r += ESP_TILE_ROWS) {
             size_t n_seen = seen_of(h, b, r, k, n_k);
 
             if (n_seen > 0) {
                 esp_multiply_in_place((esp_target){ y + r * h->q_stride, h->q_stride, 1 },
                                       add || k > 0, esp_plain(s + r * b->width + k, b->width), cols,
-                                      esp_tile(r, b->n_q, ESP_ROWS), d, n_seen);
+                                      esp_tile(r, b->n_q, ESP_TILE_ROWS), d, n_seen);
             }
         }
     }
@@ -339,7 +339,7 @@ static void spread(float *y, const scratch *w, const float *s, const float *rows
     size_t d = h->a->head_dim, r = 0;
     esp_columns cols = columns_of(w->cols, rows_b, h->q_stride, b->n_q, d);
 
-    for (size_t k = 0; k < b->n; k += ESP_ROWS) {
+    for (size_t k = 0; k < b->n; k += ESP_TILE_ROWS) {
         while (r + 1 < b->n_q && seen_in(h, b, r).to <= k) { /* the first query that sees key k */
             r++;
         }
@@ -347,7 +347,7 @@ static void spread(float *y, const scratch *w, const float *s, const float *rows
             (esp_target){ y + (b->keys.from + k) * h->kv_stride, h->kv_stride, 1 }, true,
             (esp_operand){ s + r * b->width + k, 1, b->width, ESP_F32 },
             (esp_columns){ cols.at + r * cols.row, cols.panel, cols.row },
-            esp_tile(k, b->n, ESP_ROWS), d, b->n_q - r);
+            esp_tile(k, b->n, ESP_TILE_ROWS), d, b->n_q - r);
     }
 }
 

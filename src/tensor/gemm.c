@@ -11,7 +11,8 @@
 /* What a thread packs at a time: its columns of B stay in the second-level cache while the rows of A go
  * by, block by block. */
 #define MOST_ROWS ((size_t)1024)
-#define ROW_BLOCK ((size_t)64)
+#define RUN       ((size_t)480) /* numbers converted at once: whole panels of either kind */
+#define ROW_BLOCK ((size_t)144)
 
 typedef float vector __attribute__((vector_size(ESP_LANES * sizeof(float))));
 typedef float loose_vector __attribute__((vector_size(ESP_LANES * sizeof(float)), aligned(4)));
@@ -113,12 +114,13 @@ static inline __attribute__((always_inline)) void pack_across(float *to, size_t 
 {
     float room[ESP_LANES][ESP_INNER];
     size_t n_panels = (s->n + width - 1) / width * width;
+    size_t step = width < ESP_LANES ? ESP_LANES / width * width : ESP_LANES; /* whole panels */
 
-    for (size_t i = 0; i < n_panels; i += ESP_LANES) {
+    for (size_t i = 0; i < n_panels; i += step) {
         const float *row[ESP_LANES];
 
         for (size_t r = 0; r < ESP_LANES; r++) {
-            row[r] = i + r < s->n ? in_f32(room[r], s, i + r, 0, s->k) : NULL;
+            row[r] = r < step && i + r < s->n ? in_f32(room[r], s, i + r, 0, s->k) : NULL;
         }
         for (size_t p = 0; p < s->k; p += ESP_LANES) {
             pack_square(to + i / width * width * s->k + i % width, width, row, p,
@@ -131,11 +133,11 @@ static inline __attribute__((always_inline)) void pack_across(float *to, size_t 
 static inline __attribute__((always_inline)) void pack_along(float *to, size_t width,
                                                              const source *s)
 {
-    float room[ESP_MOST_COLS];
+    float room[RUN];
 
     for (size_t p = 0; p < s->k; p++) {
-        for (size_t first = 0; first < s->n; first += ESP_MOST_COLS) {
-            size_t n = esp_tile(first, s->n, ESP_MOST_COLS), i = 0;
+        for (size_t first = 0; first < s->n; first += RUN) {
+            size_t n = esp_tile(first, s->n, RUN), i = 0;
             const float *from = in_f32(room, s, first, p, n);
             float *at = to + first * s->k + p * width;
 
@@ -163,43 +165,68 @@ void esp_pack_rows(float *to, esp_operand a, size_t m, size_t k)
 {
     source s = { a.at, a.row, a.col, m, k, a.type };
 
-    pack(to, ESP_ROWS, &s);
+    pack(to, ESP_TILE_ROWS, &s);
 }
 
 void esp_pack_cols(float *to, esp_operand b, size_t k, size_t n)
 {
     source s = { b.at, b.col, b.row, n, k, b.type };
 
-    pack(to, ESP_COLS, &s);
+    pack(to, ESP_TILE_COLS, &s);
 }
 
 /* ---- micro-kernel ----------------------------------------------------------------------------- */
 
-/* tile [ROWS, COLS] = a panel of A times one of B. */
-static void multiply_panels(float *tile, const float *a, const float *b, size_t k)
+/* A tile of C, rows `width` apart: C = A B or C += A B. Number p of row r of A is row[r][p * step], row p of B
+ * begins at b + p * b_step. */
+static inline __attribute__((always_inline)) void multiply_tile(float *c, size_t width, bool add,
+                                                                const float *const *row,
+                                                                size_t step, const float *b,
+                                                                size_t b_step, size_t k)
 {
-    vector sum[ESP_ROWS][2];
+    vector sum[ESP_TILE_ROWS][2];
 
 #pragma GCC unroll 8
-    for (size_t r = 0; r < ESP_ROWS; r++) {
+    for (size_t r = 0; r < ESP_TILE_ROWS; r++) {
         sum[r][0] = sum[r][1] = (vector){ 0 };
     }
     for (size_t p = 0; p < k; p++) {
-        vector b0 = load(b + p * ESP_COLS), b1 = load(b + p * ESP_COLS + ESP_LANES);
+        vector b0 = load(b + p * b_step), b1 = load(b + p * b_step + ESP_LANES);
 
 #pragma GCC unroll 8
-        for (size_t r = 0; r < ESP_ROWS; r++) {
-            vector each = a[p * ESP_ROWS + r] - (vector){ 0 };
+        for (size_t r = 0; r < ESP_TILE_ROWS; r++) {
+            vector each = row[r][p * step] - (vector){ 0 };
 
             sum[r][0] += each * b0;
             sum[r][1] += each * b1;
         }
     }
 #pragma GCC unroll 8
-    for (size_t r = 0; r < ESP_ROWS; r++) {
-        store(tile + r * ESP_COLS, sum[r][0]);
-        store(tile + r * ESP_COLS + ESP_LANES, sum[r][1]);
+    for (size_t r = 0; r < ESP_TILE_ROWS; r++) {
+        float *to = c + r * width;
+
+        store(to, add ? load(to) + sum[r][0] : sum[r][0]);
+        store(to + ESP_LANES, add ? load(to + ESP_LANES) + sum[r][1] : sum[r][1]);
     }
+}
+
+/* The same of a panel of A and one of B. */
+static void multiply_panels(float *c, size_t width, bool add, const float *a, const float *b,
+                            size_t k)
+{
+    const float *row[ESP_TILE_ROWS];
+
+    for (size_t r = 0; r < ESP_TILE_ROWS; r++) {
+        row[r] = a + r;
+    }
+    multiply_tile(c, width, add, row, ESP_TILE_ROWS, b, ESP_TILE_COLS, k);
+}
+
+/* The same of rows of A where they are. */
+static void multiply_rows(float *c, size_t width, bool add, const float *const *row, size_t step,
+                          const float *b, size_t b_step, size_t k)
+{
+    multiply_tile(c, width, add, row, step, b, b_step, k);
 }
 
 /* The micro-kernel takes longer than a line of C needs to arrive. */
@@ -211,21 +238,20 @@ static inline void prefetch(esp_target c, size_t m)
     }
 }
 
+/* Whether a tile of m rows and n columns can be written where it belongs. */
+static inline bool is_whole(esp_target c, size_t m, size_t n)
+{
+    return c.col == 1 && m == ESP_TILE_ROWS && n == ESP_TILE_COLS;
+}
+
 /* c = tile or c += tile for m rows and n columns of it */
 static void put_tile(esp_target c, bool add, const float *tile, size_t m, size_t n)
 {
     for (size_t i = 0; i < m; i++) {
-        const float *from = tile + i * ESP_COLS;
-        float *to = c.at + i * c.row;
-
-        if (c.col == 1 && n == ESP_COLS) {
-            for (size_t j = 0; j < ESP_COLS; j++) {
-                to[j] = add ? to[j] + from[j] : from[j];
-            }
-            continue;
-        }
         for (size_t j = 0; j < n; j++) {
-            to[j * c.col] = add ? to[j * c.col] + from[j] : from[j];
+            float *to = c.at + i * c.row + j * c.col, from = tile[i * ESP_TILE_COLS + j];
+
+            *to = add ? *to + from : from;
         }
     }
 }
@@ -233,67 +259,49 @@ static void put_tile(esp_target c, bool add, const float *tile, size_t m, size_t
 void esp_multiply(esp_target c, bool add, const float *a, const float *b, size_t m, size_t n,
                   size_t k)
 {
-    float tile[ESP_ROWS * ESP_COLS] __attribute__((aligned(64)));
+    float tile[ESP_TILE_ROWS * ESP_TILE_COLS] __attribute__((aligned(64)));
 
-    for (size_t i = 0; i < m; i += ESP_ROWS) {
-        for (size_t j = 0; j < n; j += ESP_COLS) {
+    for (size_t j = 0; j < n; j += ESP_TILE_COLS) {
+        for (size_t i = 0; i < m; i += ESP_TILE_ROWS) {
             esp_target at = { c.at + i * c.row + j * c.col, c.row, c.col };
+            size_t n_rows = esp_tile(i, m, ESP_TILE_ROWS), n_cols = esp_tile(j, n, ESP_TILE_COLS);
 
-            prefetch(at, esp_tile(i, m, ESP_ROWS));
-            multiply_panels(tile, a + i * k, b + j * k, k);
-            put_tile(at, add, tile, esp_tile(i, m, ESP_ROWS), esp_tile(j, n, ESP_COLS));
+            prefetch(at, n_rows);
+            if (is_whole(at, n_rows, n_cols)) {
+                multiply_panels(at.at, at.row, add, a + i * k, b + j * k, k);
+            } else {
+                multiply_panels(tile, ESP_TILE_COLS, false, a + i * k, b + j * k, k);
+                put_tile(at, add, tile, n_rows, n_cols);
+            }
         }
-    }
-}
-
-/* The same tile, with rows of A where they are: number p of row r is row[r][p * step]. */
-static void multiply_in_place(float *tile, const float *const *row, size_t step, const float *b,
-                              size_t b_step, size_t k)
-{
-    vector sum[ESP_ROWS][2];
-    const float *at[ESP_ROWS];
-
-#pragma GCC unroll 8
-    for (size_t r = 0; r < ESP_ROWS; r++) {
-        sum[r][0] = sum[r][1] = (vector){ 0 };
-        at[r] = row[r];
-    }
-    for (size_t p = 0; p < k; p++) {
-        vector b0 = load(b + p * b_step), b1 = load(b + p * b_step + ESP_LANES);
-
-#pragma GCC unroll 8
-        for (size_t r = 0; r < ESP_ROWS; r++) {
-            vector each = at[r][p * step] - (vector){ 0 };
-
-            sum[r][0] += each * b0;
-            sum[r][1] += each * b1;
-        }
-    }
-#pragma GCC unroll 8
-    for (size_t r = 0; r < ESP_ROWS; r++) {
-        store(tile + r * ESP_COLS, sum[r][0]);
-        store(tile + r * ESP_COLS + ESP_LANES, sum[r][1]);
     }
 }
 
 void esp_multiply_in_place(esp_target c, bool add, esp_operand a, esp_columns b, size_t m, size_t n,
                            size_t k)
 {
-    float tile[ESP_ROWS * ESP_COLS] __attribute__((aligned(64)));
+    float tile[ESP_TILE_ROWS * ESP_TILE_COLS] __attribute__((aligned(64)));
     const float *rows = a.at;
 
-    for (size_t i = 0; i < m; i += ESP_ROWS) {
-        size_t n_rows = esp_tile(i, m, ESP_ROWS);
-        const float *row[ESP_ROWS];
+    for (size_t i = 0; i < m; i += ESP_TILE_ROWS) {
+        size_t n_rows = esp_tile(i, m, ESP_TILE_ROWS);
+        const float *row[ESP_TILE_ROWS];
 
-        for (size_t r = 0; r < ESP_ROWS; r++) { /* rows that are not there are copies of the last */
+        for (size_t r = 0; r < ESP_TILE_ROWS;
+             r++) { /* rows that are not there: copies of the last */
             row[r] = rows + (i + (r < n_rows ? r : n_rows - 1)) * a.row;
         }
-        for (size_t j = 0; j < n; j += ESP_COLS) {
+        for (size_t j = 0; j < n; j += ESP_TILE_COLS) {
             esp_target at = { c.at + i * c.row + j * c.col, c.row, c.col };
+            const float *cols = b.at + j / ESP_TILE_COLS * b.panel;
+            size_t n_cols = esp_tile(j, n, ESP_TILE_COLS);
 
-            multiply_in_place(tile, row, a.col, b.at + j / ESP_COLS * b.panel, b.row, k);
-            put_tile(at, add, tile, n_rows, esp_tile(j, n, ESP_COLS));
+            if (is_whole(at, n_rows, n_cols)) {
+                multiply_rows(at.at, at.row, add, row, a.col, cols, b.row, k);
+            } else {
+                multiply_rows(tile, ESP_TILE_COLS, false, row, a.col, cols, b.row, k);
+                put_tile(at, add, tile, n_rows, n_cols);
+            }
         }
     }
 }
@@ -307,7 +315,7 @@ typedef struct moments {
 static void add_tile(moments to, const float *tile, size_t m, size_t n)
 {
     for (size_t i = 0; i < m; i++) {
-        const float *from = tile + i * ESP_COLS;
+        const float *from = tile + i * ESP_TILE_COLS;
         double *sum = to.sum + i * to.width;
 
         if (to.squares) {
@@ -322,19 +330,20 @@ static void add_tile(moments to, const float *tile, size_t m, size_t n)
 static void multiply_moments(moments to, const float *c, const float *a, const float *b, size_t m,
                              size_t n, size_t k)
 {
-    float tile[ESP_ROWS * ESP_COLS] __attribute__((aligned(64)));
+    float tile[ESP_TILE_ROWS * ESP_TILE_COLS] __attribute__((aligned(64)));
 
-    for (size_t i = 0; i < m; i += ESP_ROWS) {
-        size_t n_rows = esp_tile(i, m, ESP_ROWS);
+    for (size_t i = 0; i < m; i += ESP_TILE_ROWS) {
+        size_t n_rows = esp_tile(i, m, ESP_TILE_ROWS);
 
-        for (size_t j = 0; j < n; j += ESP_COLS) {
-            size_t n_cols = esp_tile(j, n, ESP_COLS), at = i * to.width + j;
+        for (size_t j = 0; j < n; j += ESP_TILE_COLS) {
+            size_t n_cols = esp_tile(j, n, ESP_TILE_COLS), at = i * to.width + j;
             moments part = { to.sum + at, to.squares ? to.squares + at : NULL, to.width };
 
-            multiply_panels(tile, a + i * k, b + j * k, k);
+            multiply_panels(tile, ESP_TILE_COLS, false, a + i * k, b + j * k, k);
             for (size_t r = 0; c && r < n_rows; r++) {
                 for (size_t e = 0; e < n_cols; e++) {
-                    tile[r * ESP_COLS + e] = c[at + r * to.width + e] + tile[r * ESP_COLS + e];
+                    tile[r * ESP_TILE_COLS + e] =
+                        c[at + r * to.width + e] + tile[r * ESP_TILE_COLS + e];
                 }
             }
             add_tile(part, tile, n_rows, n_cols);
@@ -402,12 +411,12 @@ static void choose_parts(size_t *rows, size_t *cols, size_t m, size_t n)
     size_t down = ceil_div(m, MOST_ROWS), across = ceil_div(n, ESP_MOST_COLS);
 
     across = ceil_div(across, n_threads) * n_threads;
-    *cols = ceil_div(ceil_div(n, across), ESP_COLS) * ESP_COLS;
+    *cols = ceil_div(ceil_div(n, across), ESP_TILE_COLS) * ESP_TILE_COLS;
     across = ceil_div(n, *cols);
     if (across * down < n_threads) {
         down = ceil_div(n_threads, across);
     }
-    *rows = ceil_div(ceil_div(m, down), ESP_ROWS) * ESP_ROWS;
+    *rows = ceil_div(ceil_div(m, down), ESP_TILE_ROWS) * ESP_TILE_ROWS;
 }
 
 static void share_out(esp_target c, bool add, esp_operand a, esp_operand b, size_t m, size_t n,
@@ -432,7 +441,8 @@ void esp_gemm(float *c, size_t width, bool add, esp_operand a, esp_operand b, si
 {
     esp_target to = { c, width, 1 };
 
-    if (n < ESP_COLS && n < m) { /* a narrow product fills the panels better the other way round */
+    if (n < ESP_TILE_COLS &&
+        n < m) { /* a narrow product fills the panels better the other way round */
         share_out((esp_target){ c, 1, width }, add, esp_transposed(b), esp_transposed(a), n, m, k);
     } else {
         share_out(to, add, a, b, m, n, k);

@@ -5,8 +5,8 @@
  * not from the size of the product, the tiles it is cut into, the threads, nor the width of vectors.
  * (BLAS promises none of this.) Only a row alone, as in decoding, has another product: see esp_gemv.
  *
- * Both operands are copied into panels first: runs of ESP_ROWS rows of A, of ESP_COLS columns of B, for
- * each inner index. A micro-kernel holds a tile of C, ESP_ROWS x ESP_COLS, in vector registers.
+ * Both operands are copied into panels first: runs of ESP_TILE_ROWS rows of A, of ESP_TILE_COLS columns of B, for
+ * each inner index. A micro-kernel holds a tile of C, ESP_TILE_ROWS x ESP_TILE_COLS, in vector registers.
  */
 #ifndef ESPALIER_GEMM_IMPL_H
 #define ESPALIER_GEMM_IMPL_H
@@ -25,15 +25,16 @@
 #define ESP_LANES ((size_t)4)
 #endif
 
-#define ESP_ROWS  (ESP_LANES == 4 ? (size_t)4 : ESP_LANES / 2)
-#define ESP_COLS  (2 * ESP_LANES)
-#define ESP_INNER ((size_t)256)
+/* A tile of C fills the registers: it is two vectors wide. 32 registers with AVX-512, else 16. */
+#define ESP_TILE_ROWS ((size_t)(ESP_LANES == 16 ? 8 : ESP_LANES == 8 ? 6 : 4))
+#define ESP_TILE_COLS (2 * ESP_LANES)
+#define ESP_INNER     ((size_t)256)
 
 /* Columns of B that a thread packs at a time. */
-#define ESP_MOST_COLS ((size_t)512)
+#define ESP_MOST_COLS ((size_t)1024)
 
-/* Length of n rows or columns in whole panels of either kind. */
-#define ESP_PANELS(n) (((n) + ESP_COLS - 1) / ESP_COLS * ESP_COLS)
+/* Length of n columns in whole panels. */
+#define ESP_PANELS(n) (((n) + ESP_TILE_COLS - 1) / ESP_TILE_COLS * ESP_TILE_COLS)
 
 /* Element (i, j) is number i * row + j * col of `at`; row or col is 1. */
 typedef struct esp_operand {
@@ -86,7 +87,7 @@ void esp_pack_cols(float *to, esp_operand b, size_t k, size_t n);
 void esp_multiply(esp_target c, bool add, const float *a, const float *b, size_t m, size_t n,
                   size_t k);
 
-/* Columns in runs of ESP_COLS, all of them readable: number j of panel q at inner index p is
+/* Columns in runs of ESP_TILE_COLS, all of them readable: number j of panel q at inner index p is
  * at[q * panel + p * row + j]. */
 typedef struct esp_columns {
     const float *at;
