@@ -11,22 +11,10 @@
 /* What a thread packs at a time: its columns of B stay in the second-level cache while the rows of A go
  * by, block by block. */
 #define MOST_ROWS ((size_t)1024)
-#define RUN       ((size_t)480) /* numbers converted at once: whole panels of either kind */
 #define ROW_BLOCK ((size_t)144)
 
-typedef float vector __attribute__((vector_size(ESP_LANES * sizeof(float))));
-typedef float loose_vector __attribute__((vector_size(ESP_LANES * sizeof(float)), aligned(4)));
-typedef int lanes __attribute__((vector_size(ESP_LANES * sizeof(int))));
-
-static vector load(const float *x)
-{
-    return *(const loose_vector *)x;
-}
-
-static void store(float *x, vector v)
-{
-    *(loose_vector *)x = v;
-}
+typedef esp_lanes vector;
+typedef int order __attribute__((vector_size(ESP_LANES * sizeof(int))));
 
 /* ---- packing ---------------------------------------------------------------------------------- */
 
@@ -42,122 +30,145 @@ static const void *source_at(const source *s, size_t i, size_t p)
     return (const char *)s->at + (i * s->step_i + p * s->step_p) * esp_dtype_size(s->type);
 }
 
-/* n numbers that follow each other, in f32: in place, or converted into room. */
-static const float *in_f32(float *room, const source *s, size_t i, size_t p, size_t n)
+/* Of pairs of vectors d apart: the first becomes the numbers of both that `low` names, the second those
+ * `step` places on. */
+static inline __attribute__((always_inline)) void exchange(vector *m, size_t d, order low, int step)
 {
-    if (s->type == ESP_F32) {
-        return source_at(s, i, p);
+#pragma GCC unroll 16
+    for (size_t i = 0; i < ESP_LANES; i++) {
+        if (!(i & d)) {
+            vector a = m[i], b = m[i + d];
+
+            m[i] = __builtin_shuffle(a, b, low);
+            m[i + d] = __builtin_shuffle(a, b, low + step);
+        }
     }
-    esp_to_f32(room, source_at(s, i, p), s->type, n);
-    return room;
 }
 
-/* Rows become columns. One round sends the halves of a row's index bits a place on: after log2(LANES)
- * of them rows and columns have changed places. */
-static inline void transpose(vector *m)
+/* Rows become columns; column c is then at m[place_of(c)]. Each round puts a bit of the row's index in the
+ * place of one of the column's, by permutations that processors have: of one or two numbers within quarters
+ * of a vector of 16, and of these quarters. */
+static inline __attribute__((always_inline)) void transpose(vector *m)
 {
 #if defined __AVX512F__
-    const lanes low = { 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23 };
+    const order at = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
 #elif defined __AVX__
-    const lanes low = { 0, 8, 1, 9, 2, 10, 3, 11 };
+    const order at = { 0, 1, 2, 3, 4, 5, 6, 7 };
 #else
-    const lanes low = { 0, 4, 1, 5 };
+    const order at = { 0, 1, 2, 3 };
 #endif
-    const lanes high = low + (int)ESP_LANES / 2;
+    const int n = (int)ESP_LANES;
+    const order four = at & ~3, half = at & (n / 2 - 1) & ~3;
 
-    for (size_t round = 1; round < ESP_LANES; round *= 2) {
-        vector next[ESP_LANES];
-
-#pragma GCC unroll 16
-        for (size_t i = 0; i < ESP_LANES / 2; i++) {
-            next[2 * i] = __builtin_shuffle(m[i], m[i + ESP_LANES / 2], low);
-            next[2 * i + 1] = __builtin_shuffle(m[i], m[i + ESP_LANES / 2], high);
-        }
-#pragma GCC unroll 16
-        for (size_t i = 0; i < ESP_LANES; i++) {
-            m[i] = next[i];
-        }
+    exchange(m, 1, four + ((at & 2) >> 1) + (at & 1) * n, 2);
+    exchange(m, 2, four + (at & 1) + ((at & 2) >> 1) * n, 2);
+#pragma GCC unroll 2
+    for (size_t d = 4; d < ESP_LANES; d *= 2) {
+        exchange(m, d, 2 * half + (at & 3) + (at & n / 2) * 2, 4);
     }
+}
+
+static inline size_t place_of(size_t c)
+{
+    return (c & ~(size_t)3) | (c & 1) << 1 | (c & 2) >> 1;
 }
 
 /* LANES rows (zero where NULL) of n inner indices from p on, into panels of `width`, k long. */
-static inline __attribute__((always_inline)) void
-pack_square(float *to, size_t width, const float *const *row, size_t p, size_t n, size_t k)
+static inline __attribute__((always_inline)) void pack_square(float *to, size_t width,
+                                                              const char *const *row, esp_dtype t,
+                                                              size_t p, size_t n, size_t k)
 {
     vector m[ESP_LANES];
 
 #pragma GCC unroll 16
     for (size_t i = 0; i < ESP_LANES; i++) {
         m[i] = (vector){ 0 };
-        if (row[i] && n == ESP_LANES) {
-            m[i] = load(row[i] + p);
-        } else if (row[i]) {
-            memcpy(&m[i], row[i] + p, n * sizeof(float));
+        if (row[i]) {
+            m[i] = n == ESP_LANES ? esp_lanes_widen(row[i] + esp_bytes(t, p), t)
+                                  : esp_lanes_some(row[i] + esp_bytes(t, p), t, n);
         }
     }
     transpose(m);
-    for (size_t q = 0; q < n; q++) {
-        if (width >= ESP_LANES) {
-            store(to + (p + q) * width, m[q]);
-            continue;
+#pragma GCC unroll 16
+    for (size_t q = 0; q < ESP_LANES; q++) {
+        const vector column = m[place_of(q)];
+
+        if (q < n && width >= ESP_LANES) {
+            esp_lanes_store(to + (p + q) * width, column);
         }
-        for (size_t h = 0; h < ESP_LANES / width; h++) {
-            memcpy(to + h * width * k + (p + q) * width, (const float *)&m[q] + h * width,
+        for (size_t h = 0; q < n && h < ESP_LANES / width; h++) {
+            memcpy(to + h * width * k + (p + q) * width, (const float *)&column + h * width,
                    width * sizeof(float));
         }
     }
 }
 
 /* Inner indices that follow each other in memory: squares are transposed. */
-static inline __attribute__((always_inline)) void pack_across(float *to, size_t width,
-                                                              const source *s)
+static inline __attribute__((always_inline)) void pack_across(float *to, size_t width, source s,
+                                                              esp_dtype t)
 {
-    float room[ESP_LANES][ESP_INNER];
-    size_t n_panels = (s->n + width - 1) / width * width;
+    size_t n_panels = (s.n + width - 1) / width * width;
     size_t step = width < ESP_LANES ? ESP_LANES / width * width : ESP_LANES; /* whole panels */
 
     for (size_t i = 0; i < n_panels; i += step) {
-        const float *row[ESP_LANES];
+        float *at = to + i / width * width * s.k + i % width;
+        const char *row[ESP_LANES];
+        size_t p = 0;
 
         for (size_t r = 0; r < ESP_LANES; r++) {
-            row[r] = r < step && i + r < s->n ? in_f32(room[r], s, i + r, 0, s->k) : NULL;
+            row[r] = r < step && i + r < s.n ? source_at(&s, i + r, 0) : NULL;
         }
-        for (size_t p = 0; p < s->k; p += ESP_LANES) {
-            pack_square(to + i / width * width * s->k + i % width, width, row, p,
-                        esp_tile(p, s->k, ESP_LANES), s->k);
+        for (; p + ESP_LANES <= s.k; p += ESP_LANES) {
+            pack_square(at, width, row, t, p, ESP_LANES, s.k);
+        }
+        if (p < s.k) {
+            pack_square(at, width, row, t, p, s.k - p, s.k);
         }
     }
 }
 
 /* Rows or columns that follow each other in memory: runs of a panel's width are copied. */
-static inline __attribute__((always_inline)) void pack_along(float *to, size_t width,
-                                                             const source *s)
+static inline __attribute__((always_inline)) void pack_along(float *to, size_t width, source s,
+                                                             esp_dtype t)
 {
-    float room[RUN];
+    for (size_t p = 0; p < s.k; p++) {
+        const char *from = (const char *)s.at + esp_bytes(t, p * s.step_p);
+        float *at = to + p * width;
+        size_t left = s.n;
 
-    for (size_t p = 0; p < s->k; p++) {
-        for (size_t first = 0; first < s->n; first += RUN) {
-            size_t n = esp_tile(first, s->n, RUN), i = 0;
-            const float *from = in_f32(room, s, first, p, n);
-            float *at = to + first * s->k + p * width;
-
-            for (; i + width <= n; i += width) {
-                memcpy(at + i * s->k, from + i, width * sizeof *from);
-            }
-            if (i < n) {
-                memset(at + i * s->k, 0, width * sizeof *from);
-                memcpy(at + i * s->k, from + i, (n - i) * sizeof *from);
-            }
+        for (; left >= width; left -= width) {
+            esp_widen_run(at, from, t, width);
+            at += width * s.k;
+            from += esp_bytes(t, width);
+        }
+        if (left > 0) {
+            memset(at, 0, width * sizeof *at);
+            esp_widen_run(at, from, t, left);
         }
     }
 }
 
-static inline __attribute__((always_inline)) void pack(float *to, size_t width, const source *s)
+static inline __attribute__((always_inline)) void pack_typed(float *to, size_t width, source s,
+                                                             esp_dtype t)
 {
-    if (s->step_p == 1) {
-        pack_across(to, width, s);
+    if (s.step_p == 1) {
+        pack_across(to, width, s, t);
     } else {
-        pack_along(to, width, s);
+        pack_along(to, width, s, t);
+    }
+}
+
+static inline __attribute__((always_inline)) void pack(float *to, size_t width, source s)
+{
+    switch (s.type) { /* loops of its own for each */
+    case ESP_BF16:
+        pack_typed(to, width, s, ESP_BF16);
+        break;
+    case ESP_F16:
+        pack_typed(to, width, s, ESP_F16);
+        break;
+    default:
+        pack_typed(to, width, s, ESP_F32);
     }
 }
 
@@ -165,14 +176,14 @@ void esp_pack_rows(float *to, esp_operand a, size_t m, size_t k)
 {
     source s = { a.at, a.row, a.col, m, k, a.type };
 
-    pack(to, ESP_TILE_ROWS, &s);
+    pack(to, ESP_TILE_ROWS, s);
 }
 
 void esp_pack_cols(float *to, esp_operand b, size_t k, size_t n)
 {
     source s = { b.at, b.col, b.row, n, k, b.type };
 
-    pack(to, ESP_TILE_COLS, &s);
+    pack(to, ESP_TILE_COLS, s);
 }
 
 /* ---- micro-kernel ----------------------------------------------------------------------------- */
@@ -191,7 +202,7 @@ static inline __attribute__((always_inline)) void multiply_tile(float *c, size_t
         sum[r][0] = sum[r][1] = (vector){ 0 };
     }
     for (size_t p = 0; p < k; p++) {
-        vector b0 = load(b + p * b_step), b1 = load(b + p * b_step + ESP_LANES);
+        vector b0 = esp_lanes_load(b + p * b_step), b1 = esp_lanes_load(b + p * b_step + ESP_LANES);
 
 #pragma GCC unroll 8
         for (size_t r = 0; r < ESP_TILE_ROWS; r++) {
@@ -205,8 +216,9 @@ static inline __attribute__((always_inline)) void multiply_tile(float *c, size_t
     for (size_t r = 0; r < ESP_TILE_ROWS; r++) {
         float *to = c + r * width;
 
-        store(to, add ? load(to) + sum[r][0] : sum[r][0]);
-        store(to + ESP_LANES, add ? load(to + ESP_LANES) + sum[r][1] : sum[r][1]);
+        esp_lanes_store(to, add ? esp_lanes_load(to) + sum[r][0] : sum[r][0]);
+        esp_lanes_store(to + ESP_LANES,
+                        add ? esp_lanes_load(to + ESP_LANES) + sum[r][1] : sum[r][1]);
     }
 }
 
@@ -473,7 +485,8 @@ void esp_gemv(float *y, const float *x, esp_array b, bool add, size_t n, size_t 
         for (size_t p = 0; p < k; p += ESP_INNER) {
             size_t depth = esp_tile(p, k, ESP_INNER);
 
-            sum += dot(in_f32(room, &s, i, p, depth), x + p, depth);
+            esp_to_f32(room, source_at(&s, i, p), s.type, depth);
+            sum += dot(room, x + p, depth);
         }
         y[i] = sum;
     }

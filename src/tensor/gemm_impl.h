@@ -15,15 +15,7 @@
 #include <stddef.h>
 
 #include "espalier/tensor.h"
-
-/* Numbers in a vector of the processor. */
-#if defined __AVX512F__
-#define ESP_LANES ((size_t)16)
-#elif defined __AVX__
-#define ESP_LANES ((size_t)8)
-#else
-#define ESP_LANES ((size_t)4)
-#endif
+#include "tensor/lanes_impl.h"
 
 /* A tile of C fills the registers: it is two vectors wide. 32 registers with AVX-512, else 16. */
 #define ESP_TILE_ROWS ((size_t)(ESP_LANES == 16 ? 8 : ESP_LANES == 8 ? 6 : 4))
