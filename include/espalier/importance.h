@@ -59,12 +59,16 @@ typedef struct esp_scores {
 /* Tokens of a chunk where nothing is set, for a rank's n_tok tokens of samples of at most longest. Local. */
 size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid);
 
+/* Bytes of a rank with so many threads for the gradients of a matrix on their way to sums, in a bit set of
+ * criteria; longest: tokens of the longest sample. Local. */
+size_t esp_importance_bytes(unsigned criteria, size_t longest, size_t n_threads);
+
 /* Scores of all criteria in one pass over the samples; l1 and l2 need the weights only, random the
  * shapes only, and samples may be NULL then. A rank takes its samples as one batch, in chunks, so that
  * the gradient of a matrix is complete when backward has come by. Memory beside the pass, in f32: for
  * each of the rank's tokens, inputs and outputs of the matrices of one layer (on a grid of several stages,
- * of the layers of the stage), and for ESP_UNIT_HIDDEN the gradient of the logits; a panel of a matrix
- * (16 MB), the sums over rows and columns. ESP_EUSAGE for a sample that predicts nothing. The same
+ * of the layers of the stage), and for ESP_UNIT_HIDDEN the gradient of the logits; the sums over rows and
+ * columns; esp_importance_bytes. ESP_EUSAGE for a sample that predicts nothing. The same
  * scores on all ranks afterwards. Collective on grid->world. */
 esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_groups *g,
                                    const esp_samples *samples, const esp_importance_options *o,

@@ -34,4 +34,14 @@ void esp_anonymous_look(void);
 void esp_anonymous_restart(void);
 size_t esp_anonymous_peak(void);
 
+static inline size_t esp_min(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline size_t esp_max(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 #endif

@@ -52,7 +52,7 @@ static bool is_wanted(const esp_kept *k, size_t layer, int slot)
 {
     const esp_sums *sums = k->panels->sums;
 
-    return k->panels->gradient &&
+    return k->panels->tiles.gradient &&
            (esp_sums_at(sums, layer, slot, ESP_ROWS) || esp_sums_at(sums, layer, slot, ESP_COLS));
 }
 

@@ -1,33 +1,31 @@
 /* panels_impl.h - from the gradients of outputs to sums of salience, a panel of a weight at a time.
  *
- * A weight is cut into tiles of fixed size, a panel is a run of tiles. Flow for each panel: per-sample
- * gradients of its tiles, added into G and squared into F -> salience -> sums over rows and columns. The
- * data ranks share the work in one of two ways (gather_impl.h): each makes some of the tiles from all
- * samples; or each makes all tiles of a panel from its own samples, and a sum over the ranks leaves each
- * with some of the tiles. Nothing of this depends on the number of threads; on the number of ranks only
- * the order of f64 sums does.
+ * A panel is a run of tiles of a weight (tiles_impl.h). Flow for each panel: G and F of its tiles -> salience ->
+ * sums over rows and columns. The data ranks share the work in one of two ways (gather_impl.h): each makes some
+ * of the tiles from all samples; or each makes all tiles of a panel from its own samples, and a sum over the
+ * ranks leaves each with some of the tiles. Nothing of this depends on the number of threads; on the number
+ * of ranks only the order of f64 sums does.
  */
 #ifndef ESPALIER_PANELS_IMPL_H
 #define ESPALIER_PANELS_IMPL_H
 
 #include "gather_impl.h"
 #include "sums_impl.h"
+#include "tiles_impl.h"
 
 typedef struct esp_panels {
     esp_sums *sums;          /* borrowed */
     const esp_grid *grid;    /* borrowed */
-    bool gradient, fisher;   /* a criterion needs G, F                                       */
     double g_scale, f_scale; /* what the sums over samples are multiplied by                 */
     size_t n_samples;        /* of this rank; may be 0                                       */
     const size_t *start;     /* [n_samples + 1] borrowed: first token of each                */
     size_t *row;             /* [n_samples + 1] owned: where a sample has one row: 0, 1, ... */
     esp_gather gather;       /* of the samples of all ranks                                  */
     int *counts;             /* [n_data] owned: numbers of a panel that a rank is left with  */
+    esp_tiles tiles;         /* G and F are asked for where a criterion needs them           */
+    size_t n_tile;           /* numbers of G and F of a tile, at most                        */
     double *panel;           /* owned: G, and F where asked for, tile after tile             */
     double *part;            /* owned: sums over the rows and columns of each tile           */
-    esp_bf16 *bf16;          /* owned: products of a model with that precision, else NULL    */
-    esp_bf16_room dy, x;     /* owned: operands of such a product                            */
-    float *scratch;          /* owned: a tile for each thread                                */
     double *vector;          /* owned: G and F of a bias or norm                             */
     float *vector_w;         /* owned: the bias or norm itself                               */
 } esp_panels;

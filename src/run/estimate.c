@@ -187,21 +187,21 @@ static size_t held_out(double validation, size_t n)
 {
     size_t count = (size_t)(validation < 1 ? validation * (double)n : validation);
 
-    return validation > 0 ? max_of(count, 1) : 0;
+    return validation > 0 ? esp_max(count, 1) : 0;
 }
 
 esp_training_size esp_training_size_of(const esp_job *j, const esp_layout *l)
 {
     const esp_config *c = j->config;
     size_t n_valid =
-        min_of(held_out(c->recover.validation, j->training.samples), j->training.samples);
+        esp_min(held_out(c->recover.validation, j->training.samples), j->training.samples);
     size_t n_train = j->training.samples - n_valid, epoch = divide_up(n_train, c->recover.batch);
-    size_t own = divide_up(min_of(c->recover.batch, n_train), esp_n_data(l));
+    size_t own = divide_up(esp_min(c->recover.batch, n_train), esp_n_data(l));
     esp_tally t = { j, &j->pruned, 0 };
     esp_training_size s = { .n_train = n_train,
                             .n_valid = n_valid,
                             .micro_batches = divide_up(own, c->recover.micro_batch) };
-    size_t every = c->recover.validate_every ? c->recover.validate_every : max_of(epoch, 1);
+    size_t every = c->recover.validate_every ? c->recover.validate_every : esp_max(epoch, 1);
 
     esp_model_visit(&j->pruned, count_trained, &t);
     s.n_numbers = t.n;
@@ -223,7 +223,7 @@ static size_t longest_chunk(const esp_job *j, esp_stage s, const esp_layout *l)
     case ESP_STAGE_RECOVER:
         return j->config->recover.micro_batch * j->training.longest;
     case ESP_STAGE_EVAL:
-        return max_of(j->config->eval.batch_tokens, j->evaluation.longest);
+        return esp_max(j->config->eval.batch_tokens, j->evaluation.longest);
     default:
         return esp_importance_chunk(t.tokens, t.longest, &grid);
     }
@@ -235,13 +235,13 @@ static size_t longest_sample(const esp_job *j, esp_stage s)
                              : s == ESP_STAGE_EVAL  ? &j->evaluation
                                                     : &j->calibration;
 
-    return max_of(t->longest, 1);
+    return esp_max(t->longest, 1);
 }
 
 size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l, size_t limit)
 {
     size_t longest = longest_sample(j, s);
-    esp_prediction p = { .chunk_tok = max_of(longest_chunk(j, s, l), longest) };
+    esp_prediction p = { .chunk_tok = esp_max(longest_chunk(j, s, l), longest) };
 
     while (limit > 0) {
         esp_predict_memory(&p, j, s, l);

@@ -3,21 +3,12 @@
 #define ESPALIER_ESTIMATE_IMPL_H
 
 #include "espalier/estimate.h"
+#include "espalier/mem.h"
 #include "espalier/pass.h"
 
 static inline size_t divide_up(size_t n, size_t by)
 {
     return (n + by - 1) / by;
-}
-
-static inline size_t min_of(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-static inline size_t max_of(size_t a, size_t b)
-{
-    return a > b ? a : b;
 }
 
 static inline size_t n_ranks(const esp_layout *l)

@@ -13,9 +13,6 @@
 #define LOGITS_BYTES \
     ((size_t)64 << 20) /* of pass.c                                                */
 #define LEAST_RUN  ((size_t)128)
-#define PANEL      ((size_t)32 * 128 * 256) /* numbers of a panel of panels.c, and of a tile    */
-#define TILE       ((size_t)128 * 256)
-#define PARTS      ((size_t)128 * (128 + 256)) /* sums over rows and columns of a run of tiles     */
 #define PROGRAM    ((size_t)6 << 20) /* code and libraries with their tables                      */
 #define THREAD     ((size_t)2 << 20) /* stack, BLAS's buffers                                     */
 #define SAVE_BYTES ((size_t)8 << 20) /* of rows that are written at once                          */
@@ -38,7 +35,7 @@ static size_t block_weights(const esp_extent *p)
         size_t most = 0;
 
         for (size_t l = p->of.begin; l < p->of.end; l++) {
-            most = max_of(most, made_bytes(p->model, esp_model_weight(p->model, l, slot)));
+            most = esp_max(most, made_bytes(p->model, esp_model_weight(p->model, l, slot)));
         }
         bytes += most;
     }
@@ -50,7 +47,7 @@ static size_t widest(const esp_extent *p, esp_width w)
     size_t most = 0;
 
     for (size_t l = 0; l < p->model->dims.n_layers; l++) {
-        most = max_of(most, esp_model_width(p->model, l, w));
+        most = esp_max(most, esp_model_width(p->model, l, w));
     }
     return most;
 }
@@ -72,7 +69,7 @@ static size_t block_values(const esp_extent *p, bool backward)
 static size_t head_bytes(const esp_extent *p, size_t T, bool backward)
 {
     const esp_model *m = p->model;
-    size_t V = m->dims.vocab, run = min_of(max_of(LOGITS_BYTES / (4 * V), LEAST_RUN), T);
+    size_t V = m->dims.vocab, run = esp_min(esp_max(LOGITS_BYTES / (4 * V), LEAST_RUN), T);
     const esp_weight *head = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_HEAD);
     size_t made = m->normal_head ? head->rows * head->cols * 4 : made_bytes(m, head);
 
@@ -86,7 +83,7 @@ static size_t pass_bytes(const esp_extent *p, size_t T, size_t C, bool backward,
 
     kept += p->of.last;
     kept = scratch ? 0 : kept;
-    return kept * T * D * 4 + min_of(C, T) * block_values(p, backward) * 4 + block_weights(p) +
+    return kept * T * D * 4 + esp_min(C, T) * block_values(p, backward) * 4 + block_weights(p) +
            (p->of.last ? head_bytes(p, T, backward) : 0);
 }
 
@@ -128,12 +125,12 @@ static size_t kept_bytes(const esp_job *j, const esp_extent *p, size_t T)
     bool hidden = j->config->importance.units >> ESP_UNIT_HIDDEN & 1;
 
     for (size_t l = p->of.begin; l < p->of.end; l++) {
-        most = max_of(most, kept_numbers(j, p, l));
+        most = esp_max(most, kept_numbers(j, p, l));
         n += kept_numbers(j, p, l);
     }
     n = p->of.at_once > 1 ? n : most;
     head = hidden && p->of.last ? head : 0;
-    return (p->model->tied ? n + head : max_of(n, head)) * T * 4;
+    return (p->model->tied ? n + head : esp_max(n, head)) * T * 4;
 }
 
 static size_t score_bytes(const esp_job *j, const esp_extent *p, const esp_layout *l, size_t C)
@@ -143,11 +140,12 @@ static size_t score_bytes(const esp_job *j, const esp_extent *p, const esp_layou
     bool scratch = *j->config->parallel.scratch != 0;
     size_t n = esp_n_criteria(j), bytes = j->units + (j->sums + j->scores) * n * 8;
 
-    bytes += PARTS * n * 8 + l->threads * TILE * 4;
+    bytes +=
+        esp_importance_bytes(j->config->importance.criteria, j->calibration.longest, l->threads);
     if (gradients) {
-        bytes +=
-            pass_bytes(p, t.tokens, C, true, scratch) + (scratch ? 0 : kept_bytes(j, p, t.tokens)) +
-            esp_panel_work_of(j, p, esp_n_data(l)).room + PANEL * 8 * (esp_needs_fisher(j) ? 2 : 1);
+        bytes += pass_bytes(p, t.tokens, C, true, scratch) +
+                 (scratch ? 0 : kept_bytes(j, p, t.tokens)) +
+                 esp_panel_work_of(j, p, esp_n_data(l)).room;
     }
     return bytes;
 }
@@ -160,16 +158,16 @@ static size_t recover_bytes(const esp_job *j, const esp_extent *p, const esp_lay
     esp_training_size t = esp_training_size_of(j, l);
     size_t T = esp_pass_tokens(j, ESP_STAGE_RECOVER, l, C), widest_value = 0;
     size_t own = t.n_numbers / n_ranks(l) + ESP_SHARE_BLOCK;
-    size_t sums = n_ranks(l) > 1 ? min_of(t.n_numbers, ESP_PIECES_AT_ONCE * ESP_PIECE) : 0;
+    size_t sums = n_ranks(l) > 1 ? esp_min(t.n_numbers, ESP_PIECES_AT_ONCE * ESP_PIECE) : 0;
     size_t bytes =
         (t.n_numbers * 2 + own * 3 + sums - sums / n_ranks(l)) * 4 + j->training.tokens * 8;
     const esp_arch *a = p->model->arch;
 
     for (size_t v = 1; v < a->n_values; v++) {
-        widest_value = max_of(widest_value, widest(p, a->values[v]));
+        widest_value = esp_max(widest_value, widest(p, a->values[v]));
     }
     if (c->recover.method == ESP_METHOD_LORA) {
-        bytes += min_of(C, T) * (widest_value + 2 * c->recover.rank) * 4;
+        bytes += esp_min(C, T) * (widest_value + 2 * c->recover.rank) * 4;
     }
     return bytes + pass_bytes(p, T, C, true, *c->parallel.scratch != 0);
 }

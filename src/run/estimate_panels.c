@@ -61,14 +61,14 @@ static void gather(walk *at, const esp_weight *w, bool product, bool looked_up, 
     if (product) {
         at->work.bytes += 4.0 * (double)(T * w->rows);
         at->work.bytes += x >= 0 && x == at->x ? 0 : 4.0 * (double)(T * w->cols);
-        at->dy_room = max_of(at->dy_room, T * w->rows);
-        at->x_room = max_of(at->x_room, T * w->cols);
+        at->dy_room = esp_max(at->dy_room, T * w->rows);
+        at->x_room = esp_max(at->x_room, T * w->cols);
         at->x = x;
         at->work.gathered += (double)w->rows * (double)w->cols;
     }
     if (looked_up) {
         at->work.bytes += 4.0 * (double)(T * (1 + w->cols));
-        at->dx_room = max_of(at->dx_room, T * (1 + w->cols));
+        at->dx_room = esp_max(at->dx_room, T * (1 + w->cols));
     }
 }
 

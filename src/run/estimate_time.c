@@ -137,7 +137,7 @@ static double recover_seconds(const esp_prediction *p, const esp_job *j, const e
     const esp_config *o = j->config;
     esp_training_size s = esp_training_size_of(j, l);
     bool full = o->recover.method == ESP_METHOD_FULL;
-    esp_text_size step = esp_local_text(&j->training, min_of(o->recover.batch, s.n_train), l);
+    esp_text_size step = esp_local_text(&j->training, esp_min(o->recover.batch, s.n_train), l);
     esp_text_size held = esp_local_text(&j->training, s.n_valid, l);
     double micro = fmax(1, (double)s.micro_batches), longest = (double)step.longest;
     double micro_valid = ceil((double)held.samples / fmax(1, (double)o->recover.micro_batch));

@@ -324,7 +324,8 @@ typedef struct moments {
     size_t width;
 } moments;
 
-static void add_tile(moments to, const float *tile, size_t m, size_t n)
+static inline __attribute__((always_inline)) void add_tile_of(moments to, const float *tile,
+                                                              size_t m, size_t n)
 {
     for (size_t i = 0; i < m; i++) {
         const float *from = tile + i * ESP_TILE_COLS;
@@ -338,6 +339,15 @@ static void add_tile(moments to, const float *tile, size_t m, size_t n)
     }
 }
 
+static void add_tile(moments to, const float *tile, size_t m, size_t n)
+{
+    if (m == ESP_TILE_ROWS && n == ESP_TILE_COLS) { /* the usual one has loops of its own */
+        add_tile_of(to, tile, ESP_TILE_ROWS, ESP_TILE_COLS);
+    } else {
+        add_tile_of(to, tile, m, n);
+    }
+}
+
 /* The same as esp_multiply for the last piece of the inner index; earlier ones, if any, are in c. */
 static void multiply_moments(moments to, const float *c, const float *a, const float *b, size_t m,
                              size_t n, size_t k)
@@ -345,17 +355,15 @@ static void multiply_moments(moments to, const float *c, const float *a, const f
     float tile[ESP_TILE_ROWS * ESP_TILE_COLS] __attribute__((aligned(64)));
 
     for (size_t i = 0; i < m; i += ESP_TILE_ROWS) {
-        size_t n_rows = esp_tile(i, m, ESP_TILE_ROWS);
-
         for (size_t j = 0; j < n; j += ESP_TILE_COLS) {
-            size_t n_cols = esp_tile(j, n, ESP_TILE_COLS), at = i * to.width + j;
+            size_t n_rows = esp_tile(i, m, ESP_TILE_ROWS), n_cols = esp_tile(j, n, ESP_TILE_COLS);
+            size_t at = i * to.width + j;
             moments part = { to.sum + at, to.squares ? to.squares + at : NULL, to.width };
 
             multiply_panels(tile, ESP_TILE_COLS, false, a + i * k, b + j * k, k);
             for (size_t r = 0; c && r < n_rows; r++) {
                 for (size_t e = 0; e < n_cols; e++) {
-                    tile[r * ESP_TILE_COLS + e] =
-                        c[at + r * to.width + e] + tile[r * ESP_TILE_COLS + e];
+                    tile[r * ESP_TILE_COLS + e] += c[at + r * to.width + e];
                 }
             }
             add_tile(part, tile, n_rows, n_cols);
@@ -391,23 +399,26 @@ void esp_gemm_here(esp_target c, bool add, esp_operand a, esp_operand b, size_t 
     }
 }
 
-void esp_gemm_moments(double *sum, double *squares, float *c, esp_operand a, esp_operand b,
+void esp_gemm_moments(double *sum, double *squares, float *c, esp_operand a, const float *packed_b,
                       size_t m, size_t n, size_t k)
 {
-    size_t done = k ? (k - 1) / ESP_INNER * ESP_INNER : 0;
     float packed_a[ROW_BLOCK * ESP_INNER] __attribute__((aligned(64)));
-    float packed_b[ESP_MOST_COLS * ESP_INNER] __attribute__((aligned(64)));
 
-    if (done) {
-        esp_gemm_here((esp_target){ c, n, 1 }, false, a, b, m, n, done);
-    }
-    esp_pack_cols(packed_b, part_of(b, done, 0), k - done, n);
     for (size_t i = 0; i < m; i += ROW_BLOCK) {
         size_t n_rows = esp_tile(i, m, ROW_BLOCK), at = i * n;
         moments to = { sum + at, squares ? squares + at : NULL, n };
 
-        esp_pack_rows(packed_a, part_of(a, i, done), n_rows, k - done);
-        multiply_moments(to, done ? c + at : NULL, packed_a, packed_b, n_rows, n, k - done);
+        for (size_t p = 0; p < k; p += ESP_INNER) {
+            size_t depth = esp_tile(p, k, ESP_INNER);
+            const float *b = packed_b + p * ESP_PANELS(n);
+
+            esp_pack_rows(packed_a, part_of(a, i, p), n_rows, depth);
+            if (p + depth < k) {
+                esp_multiply((esp_target){ c + at, n, 1 }, p > 0, packed_a, b, n_rows, n, depth);
+            } else {
+                multiply_moments(to, p > 0 ? c + at : NULL, packed_a, b, n_rows, n, depth);
+            }
+        }
     }
 }
 

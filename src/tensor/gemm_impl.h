@@ -64,15 +64,15 @@ void esp_gemm(float *c, size_t width, bool add, esp_operand a, esp_operand b, si
 void esp_gemm_here(esp_target c, bool add, esp_operand a, esp_operand b, size_t m, size_t n,
                    size_t k);
 
-/* sum += C, squares += C^2 (may be NULL) for C [m, n] = A B, by the calling thread alone; n up to
- * ESP_MOST_COLS. sum, squares [m, n]; c is scratch like them. */
-void esp_gemm_moments(double *sum, double *squares, float *c, esp_operand a, esp_operand b,
+/* sum += C, squares += C^2 (may be NULL) for C [m, n] = A B, by the calling thread alone; of B [k, n] the panels
+ * of one run of ESP_INNER inner indices after another. sum, squares [m, n]; c is scratch like them. */
+void esp_gemm_moments(double *sum, double *squares, float *c, esp_operand a, const float *packed_b,
                       size_t m, size_t n, size_t k);
 
-/* Panels of a [m, k], k up to ESP_INNER; room for ESP_PANELS(m) * k numbers, missing rows are zero. */
+/* Panels of a [m, k]; missing rows are zero. Room for m, rounded up to whole panels, times k numbers. */
 void esp_pack_rows(float *to, esp_operand a, size_t m, size_t k);
 
-/* Panels of b [k, n], likewise. */
+/* Panels of b [k, n], likewise: ESP_PANELS(n) * k numbers. */
 void esp_pack_cols(float *to, esp_operand b, size_t k, size_t n);
 
 /* C [m, n] = A B or C += A B of packed operands, by the calling thread. */
