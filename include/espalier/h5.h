@@ -38,7 +38,9 @@ esp_status esp_h5_write(esp_h5 *f, const char *name, hid_t type, size_t n_dims, 
                         const void *data);
 
 /* A vector of n elements whose bytes are to be written at *offset of path.part with plain calls, by any
- * process, after esp_h5_leave (native byte order; n = 0: no bytes). */
+ * process, after esp_h5_leave (native byte order; n = 0: no bytes). Large ones begin at a multiple of
+ * ESP_H5_ALIGNMENT. */
+#define ESP_H5_ALIGNMENT 4096
 esp_status esp_h5_reserve(esp_h5 *f, const char *name, hid_t type, size_t n, uint64_t *offset);
 
 /* Elements of a dataset (product of its shape), 0 when absent or of more than ESP_H5_MAX_DIMS

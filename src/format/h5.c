@@ -8,6 +8,8 @@
 #include "espalier/file.h"
 #include "espalier/mem.h"
 
+#define LARGE ((hsize_t)1 << 16) /* bytes of an array that begins at a block of the file */
+
 /* The deepest entry of the library's error stack says most. */
 static herr_t take_reason(unsigned n, const H5E_error2_t *e, void *reason)
 {
@@ -75,8 +77,12 @@ esp_status esp_h5_create(esp_h5 *f, const char *path)
 
     *f = (esp_h5){ 0 };
     if (st == ESP_OK) {
+        hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+
+        H5Pset_alignment(access, LARGE, ESP_H5_ALIGNMENT);
         *f = new_file(path, true);
-        f->file = H5Fcreate(part, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+        f->file = H5Fcreate(part, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+        H5Pclose(access);
         st = check_part(f, "cannot create");
     }
     free(part);

@@ -8,9 +8,18 @@
 #include <unistd.h>
 
 #include "espalier/digest.h"
+#include "espalier/h5.h"
 #include "espalier/mem.h"
 
-#define CHUNK ((size_t)1 << 21) /* numbers that are digested and then written, while in cache */
+#define CHUNK ((size_t)1 << 20) /* numbers that are digested and then written, while in cache */
+#define BLOCK ((size_t)ESP_H5_ALIGNMENT) /* bytes: unit of writing past the page cache */
+
+/* One file, opened twice. What is written past the page cache costs the cores that compute no copy into it, and
+ * goes through room that is aligned as such writes want it. */
+typedef struct output {
+    int cached, direct; /* direct -1: this file system has no such thing */
+    char *room;         /* [CHUNK] numbers, owned                        */
+} output;
 
 const char *const esp_vector_names[ESP_N_VECTORS] = { "m", "v", "best", "value" };
 
@@ -51,38 +60,84 @@ static int write_at(int fd, const char *bytes, size_t n, uint64_t offset)
     return 0;
 }
 
-static int write_portion(esp_writer *w, int fd, size_t i, esp_portion e)
+/* n bytes, whole blocks of the file of them past the page cache where that can be. */
+static int write_part(output *to, const char *bytes, size_t n, uint64_t offset)
+{
+    size_t head = (BLOCK - offset % BLOCK) % BLOCK, body, done;
+    int error;
+
+    head = to->direct < 0 ? n : esp_min(head, n);
+    body = (n - head) / BLOCK * BLOCK;
+    done = head + body;
+    error = write_at(to->cached, bytes, head, offset);
+    if (!error && body > 0) {
+        memcpy(to->room, bytes + head, body);
+        error = write_at(to->direct, to->room, body, offset + head);
+    }
+    if (error == EINVAL && body > 0) { /* refused only now */
+        close(to->direct);
+        to->direct = -1;
+        error = 0;
+        done = head;
+    }
+    return error ? error : write_at(to->cached, bytes + done, n - done, offset + done);
+}
+
+static int write_portion(esp_writer *w, output *to, size_t i, esp_portion e)
 {
     int error = 0;
 
     for (size_t at = 0; at < e.n && !error; at += CHUNK) {
-        size_t n = e.n - at < CHUNK ? e.n - at : CHUNK;
+        size_t n = esp_min(e.n - at, CHUNK);
         esp_portion part = { .data = e.data + at, .begin = e.begin + at, .n = n };
 
         w->digest += esp_portion_digest(i, part);
-        error = write_at(fd, (const char *)part.data, n * sizeof *part.data,
-                         w->offset[i] + part.begin * sizeof *part.data);
+        error = write_part(to, (const char *)part.data, n * sizeof *part.data,
+                           w->offset[i] + part.begin * sizeof *part.data);
     }
+    return error;
+}
+
+static int open_output(output *to, const char *path)
+{
+    int error;
+
+    *to = (output){ .cached = open(path, O_WRONLY | O_CLOEXEC), .direct = -1 };
+    error = to->cached < 0 ? errno : 0;
+    if (!error && posix_memalign((void **)&to->room, BLOCK, CHUNK * sizeof(float)) == 0) {
+        to->direct = open(path, O_WRONLY | O_CLOEXEC | O_DIRECT);
+    }
+    return error;
+}
+
+/* error: of what came before. Some file systems tell late what went wrong. */
+static int close_output(output *to, int error)
+{
+    if (!error && fsync(to->cached) != 0) {
+        error = errno;
+    }
+    if (to->direct >= 0 && close(to->direct) != 0 && !error) {
+        error = errno;
+    }
+    if (to->cached >= 0 && close(to->cached) != 0 && !error) {
+        error = errno;
+    }
+    free(to->room);
     return error;
 }
 
 static void *write_share(void *writer)
 {
     esp_writer *w = writer;
-    int fd = open(w->path, O_WRONLY | O_CLOEXEC);
+    output to;
 
-    w->error = fd < 0 ? errno : 0;
+    w->error = open_output(&to, w->path);
     for (size_t i = 0; i < ESP_N_VECTORS; i++) {
         for (size_t k = 0; k < w->params->n_pieces && !w->error; k++) {
-            w->error = write_portion(w, fd, i, esp_portion_of(w->params, i, k));
+            w->error = write_portion(w, &to, i, esp_portion_of(w->params, i, k));
         }
     }
-    if (!w->error && fsync(fd) != 0) {
-        w->error = errno;
-    }
-    if (fd >= 0 && close(fd) != 0 && !w->error) { /* where a file system tells it late */
-        w->error = errno;
-    }
+    w->error = close_output(&to, w->error);
     return NULL;
 }
 
