@@ -7,6 +7,7 @@
 
 #include <cblas.h>
 #include <omp.h>
+#include <time.h>
 
 #include "espalier/file.h"
 #include "espalier/rng.h"
@@ -36,6 +37,19 @@ static inline void bench_model(esp_model *m, const esp_grid *grid)
     ESP_REQUIRE(there || esp_synth(dir, &o, grid->world) == ESP_OK);
     ESP_REQUIRE(esp_model_load(m, dir, grid->world) == ESP_OK);
     free(dir);
+}
+
+/* A barrier that leaves the processor to those who still work. Collective on grid->world. */
+static inline void bench_meet(const esp_grid *grid)
+{
+    MPI_Request all_here;
+    int done = 0;
+
+    ESP_MPI(MPI_Ibarrier(grid->world, &all_here));
+    while (!done) {
+        nanosleep(&(struct timespec){ .tv_nsec = 500000 }, NULL);
+        ESP_MPI(MPI_Test(&all_here, &done, MPI_STATUS_IGNORE));
+    }
 }
 
 /* n samples of random ids. */

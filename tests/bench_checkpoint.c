@@ -4,8 +4,6 @@
  * of a step that writes none, over that of a step that writes one while it computes; the share of the time
  * of steps that ranks do not spend in MPI.
  */
-#include <unistd.h>
-
 #include "bench.h"
 #include "espalier/checkpoint.h"
 #include "espalier/recover.h"
@@ -13,19 +11,6 @@
 enum { WRITES = 6, PAIRS = 3, STEPS = 3, BATCH = 4, LENGTH = 128 };
 
 #define NUMBERS ((size_t)48 << 20) /* of a vector: the file has 4 of them, 805 MB */
-
-/* A barrier that leaves the processor to those who still work. */
-static void meet(const esp_grid *grid)
-{
-    MPI_Request all_here;
-    int done = 0;
-
-    ESP_MPI(MPI_Ibarrier(grid->world, &all_here));
-    while (!done) {
-        usleep(500);
-        ESP_MPI(MPI_Test(&all_here, &done, MPI_STATUS_IGNORE));
-    }
-}
 
 /* ---- rate of writing --------------------------------------------------------------------------- */
 
@@ -44,7 +29,7 @@ static double time_dd(const char *dir, size_t bytes, const esp_grid *grid)
         seconds = esp_now() - began;
         ESP_REQUIRE(esp_remove(file) == ESP_OK);
     }
-    meet(grid);
+    bench_meet(grid);
     ESP_MPI(MPI_Bcast(&seconds, 1, MPI_DOUBLE, 0, grid->world));
     free(command);
     free(file);
@@ -58,7 +43,7 @@ static double time_checkpoint(esp_checkpoint *c, size_t step)
     ESP_MPI(MPI_Barrier(c->grid->world));
     began = esp_now();
     ESP_REQUIRE(esp_checkpoint_begin(c, &(esp_training){ .step = step }) == ESP_OK);
-    meet(c->grid); /* as a training computes on meanwhile */
+    bench_meet(c->grid); /* as a training computes on meanwhile */
     ESP_REQUIRE(esp_checkpoint_finish(c) == ESP_OK);
     return esp_now() - began;
 }

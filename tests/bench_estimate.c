@@ -1,5 +1,6 @@
 /* bench_estimate.c - the times that estimate predicts from a short measurement of the machine against those
- * of score and recovery in the same run. The ratio is that of the smaller to the larger. */
+ * of score and recovery in the same run. The value is predicted over measured, the ratio that
+ * or its inverse, whichever is less than 1. */
 #include "bench_work.h"
 #include "espalier/estimate.h"
 
@@ -26,6 +27,7 @@ static esp_cluster measure(const esp_config *c, const esp_grid *grid)
     if (grid->rank == 0) {
         esp_cluster_measure(&cluster);
     }
+    bench_meet(grid);
     ESP_MPI(MPI_Bcast(&cluster, sizeof cluster, MPI_BYTE, 0, grid->world));
     return cluster;
 }
@@ -33,14 +35,14 @@ static esp_cluster measure(const esp_config *c, const esp_grid *grid)
 static void compare(const char *what, const double *measured, const double *predicted,
                     const esp_grid *grid)
 {
-    double ratio[BENCH_REPEATS], seconds[BENCH_REPEATS];
+    double times[BENCH_REPEATS], middle;
 
     for (int i = 0; i < BENCH_REPEATS; i++) {
-        ratio[i] = fmin(predicted[i] / measured[i], measured[i] / predicted[i]);
-        seconds[i] = predicted[i];
+        times[i] = predicted[i] / measured[i];
     }
-    bench_row(what, bench_median(seconds, BENCH_REPEATS), "s", bench_median(ratio, BENCH_REPEATS),
-              "measured, or inverse", 0, grid);
+    middle = bench_median(times, BENCH_REPEATS);
+    bench_row(what, middle, "x measured", fmin(middle, 1 / middle), "measured, or inverse", 0,
+              grid);
 }
 
 static void bench(esp_model *m, const esp_config *c, const esp_grid *grid)

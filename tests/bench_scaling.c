@@ -2,8 +2,6 @@
  * many; one after the other, so that both meet the same machine. Beside it two single ranks that work at the
  * same time and share nothing, which is what the machine lets two ranks reach, and the spread of a single
  * rank's times. The ratio is 1 where two ranks are twice as fast as one. */
-#include <time.h>
-
 #include "bench_work.h"
 
 enum { SAMPLES = 8, LENGTH = 64, SCORE, RECOVER };
@@ -14,19 +12,6 @@ typedef struct work {
     const esp_groups *groups;
     const esp_samples *once, *twice;
 } work;
-
-/* Waits for the other rank without taking its core. */
-static void meet(const esp_grid *grid)
-{
-    MPI_Request request;
-    int there = 0;
-
-    ESP_MPI(MPI_Ibarrier(grid->world, &request));
-    while (!there) {
-        nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-        ESP_MPI(MPI_Test(&request, &there, MPI_STATUS_IGNORE));
-    }
-}
 
 /* Tokens a second of a grid. */
 static double speed(const work *w, const esp_samples *samples, const esp_grid *grid)
@@ -51,11 +36,11 @@ static void scale(const char *name, const work *w, const esp_grid *alone, const 
     for (int i = 0; i < BENCH_REPEATS; i++) {
         double s = 0, sum;
 
-        meet(grid);
+        bench_meet(grid);
         if (grid->rank == 0) {
             s = speed(w, w->once, alone);
         }
-        meet(grid);
+        bench_meet(grid);
         ESP_MPI(MPI_Bcast(&s, 1, MPI_DOUBLE, 0, grid->world));
         one[i] = s;
         sum = speed(w, w->once, alone);
