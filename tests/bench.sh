@@ -1,11 +1,17 @@
 #!/bin/sh
 # Runs bench programs on 1 rank with 2 threads and on 2 ranks with 1 thread (LAYOUTS: ranks x threads), prints
-# one table, writes build/bench.json and compares the ratios with tests/bench_reference.json. A program prints
+# one table, writes build/bench.json and compares the ratios with tests/bench_reference_<vectors>.json, those
+# of a processor with the same vector instructions. A program prints
 # a row as fields between tabs (bench_row in bench.h): name, ranks, threads, value, unit, ratio (of which more
 # is better; - without), what the ratio is relative to, peak MB (or -). What else it prints comes after the
 # table, and a program that prints text but no row runs on the first layout alone.
 # A ratio of less than 0.85 of the reference is told; that does not make the exit code 1: ratios move with
 # the machine. `make bench REFERENCE=1` writes the reference anew.
+vectors=sse
+for flag in avx2 avx512f; do
+    grep -qw "$flag" /proc/cpuinfo && vectors=$flag
+done
+reference=tests/bench_reference_$vectors.json
 : "${BUILD:=build}" "${LAYOUTS:=1x2 2x1}" "${BENCH_TIMEOUT:=300}" "${REFERENCE:=}"
 . jobs/mpi_env.sh
 work=$(mktemp -d)
@@ -42,8 +48,9 @@ compare() { # reference rows
     awk -F '\t' '
         function field(name,   s) {
             s = $0
-            if (!sub(".*\"" name "\": \"?", "", s)) return ""
-            sub("[\",}].*", "", s)
+            if (!sub(".*\"" name "\": ", "", s)) return ""
+            if (!sub("^\"", "", s)) sub("[,}].*", "", s)
+            sub("\".*", "", s)
             return s
         }
         FNR == NR {
@@ -98,10 +105,12 @@ if [ -s "$work/rows" ]; then
     to_json all < "$work/rows" > "$BUILD/bench.json"
     printf '\nwritten: %s/bench.json\n' "$BUILD"
     if [ -n "$REFERENCE" ]; then
-        to_json ratios < "$work/rows" > tests/bench_reference.json
-        echo "written: tests/bench_reference.json"
-    elif [ -f tests/bench_reference.json ]; then
-        compare tests/bench_reference.json "$work/rows"
+        to_json ratios < "$work/rows" > "$reference"
+        echo "written: $reference"
+    elif [ -f "$reference" ]; then
+        compare "$reference" "$work/rows"
+    else
+        echo "no reference for processors with $vectors: REFERENCE=1 writes $reference"
     fi
 fi
 exit $failed

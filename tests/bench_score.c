@@ -9,29 +9,43 @@ static size_t local_tokens(const esp_grid *grid)
     return (size_t)(SAMPLES / grid->n_data) * LENGTH;
 }
 
-/* Runs take turns, so that G alone and G with F meet the same machine; the first warms up. */
+/* Sets of criteria: G alone, F beside it, both. */
+enum { FIRST, SECOND, BOTH, N_SETS };
+
+/* Runs take turns, so that all sets meet the same machine; the first of each warms up. */
 static void score(const esp_model *m, const esp_groups *g, const esp_samples *samples,
                   const esp_grid *grid)
 {
-    const unsigned first_order = 1u << ESP_ELEMENT1, both = first_order | 1u << ESP_MIX;
-    bench_run one[BENCH_REPEATS], two[BENCH_REPEATS], price[BENCH_REPEATS];
-    double peak, peak_both;
+    const unsigned sets[N_SETS] = { 1u << ESP_ELEMENT1, 1u << ESP_ELEMENT2,
+                                    1u << ESP_ELEMENT1 | 1u << ESP_MIX };
+    const char *const names[N_SETS] = { "score element1", "score element2", "score element1+mix" };
+    bench_run run[N_SETS][BENCH_REPEATS];
+    double peak[N_SETS];
 
-    bench_score(&one[0], first_order, m, g, samples, grid);
-    peak = bench_peak(grid); /* before the reference needs memory */
-    bench_score(&two[0], both, m, g, samples, grid);
-    peak_both = bench_peak(grid);
-    for (int i = 0; i < BENCH_REPEATS; i++) {
-        bench_score(&one[i], first_order, m, g, samples, grid);
-        bench_score(&two[i], both, m, g, samples, grid);
-        one[i].sgemm = two[i].sgemm =
-            bench_sgemm(m, local_tokens(grid), (bench_mix){ 2, 1, 1 }, grid);
-        price[i] = two[i];
-        price[i].sgemm = one[i].flops_per_second;
+    for (int k = 0; k < N_SETS; k++) {
+        bench_score(&run[k][0], sets[k], m, g, samples, grid);
+        peak[k] = bench_peak(grid); /* before the reference needs memory */
     }
-    bench_print("score element1", one, BENCH_REPEATS, peak, grid);
-    bench_print("score element1+mix", two, BENCH_REPEATS, peak_both, grid);
-    bench_print_of("score element1+mix", "score element1", price, BENCH_REPEATS, 0, grid);
+    for (int i = 0; i < BENCH_REPEATS; i++) {
+        double sgemm;
+
+        for (int k = 0; k < N_SETS; k++) {
+            bench_score(&run[k][i], sets[k], m, g, samples, grid);
+        }
+        sgemm = bench_sgemm(m, local_tokens(grid), (bench_mix){ 2, 1, 1 }, grid);
+        for (int k = 0; k < N_SETS; k++) {
+            run[k][i].sgemm = sgemm;
+        }
+    }
+    for (int k = 0; k < N_SETS; k++) {
+        bench_print(names[k], run[k], BENCH_REPEATS, peak[k], grid);
+    }
+    for (int k = SECOND; k < N_SETS; k++) {
+        for (int i = 0; i < BENCH_REPEATS; i++) {
+            run[k][i].sgemm = run[FIRST][i].flops_per_second;
+        }
+        bench_print_of(names[k], names[FIRST], run[k], BENCH_REPEATS, 0, grid);
+    }
 }
 
 int main(int argc, char **argv)
