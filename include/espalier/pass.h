@@ -45,8 +45,7 @@ typedef struct esp_pass_options {
     bool backward;               /* keep what backward needs                                 */
     bool resident;               /* keep what is made of all layers' weights (decoding)        */
     const esp_grid *grid;        /* borrowed; NULL: this rank has all layers                  */
-    const char
-        *scratch; /* borrowed; folder for what is of the size of a batch, see esp_room_init */
+    const char *scratch; /* borrowed; folder for what has a batch's size, see esp_room_init */
 } esp_pass_options;
 
 typedef struct esp_stage_layers { /* the layers of a rank */

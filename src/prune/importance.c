@@ -11,11 +11,13 @@
 #include "kept_impl.h"
 #include "scores_impl.h"
 
-#define CHUNK_TOKENS \
-    ((size_t)1024) /* of a chunk: what one more would save is small, what it takes is not */
-#define CHUNKS_A_STAGE \
-    ((size_t)2)      /* chunks for each stage of a grid, so that most have one under way    */
-#define LOOKUP_TAG 2 /* beside those of the pass                                            */
+/* Tokens of a chunk: what one more would save is small, what it takes is not. */
+#define CHUNK_TOKENS ((size_t)1024)
+
+/* Chunks for each stage of a grid, so that most have one under way. */
+#define CHUNKS_A_STAGE ((size_t)2)
+
+#define LOOKUP_TAG 2 /* beside those of the pass */
 
 /* The pass of this rank. A rank without samples goes through the first one with weight 0, so that all
  * ranks meet the same weights in the same order; its panels take no samples. */
@@ -28,8 +30,7 @@ typedef struct calibration {
     float *scale;  /* [batch.n_samples] owned: makes a gradient that of a mean    */
     bool hidden;   /* weights outside the blocks are in a unit asked for          */
     size_t n_head; /* tokens whose gradients the head has given                   */
-    float *
-        radial; /* [batch.n_samples, V] owned: see esp_sink; NULL where the head is not normalised */
+    float *radial; /* [batch.n_samples, V] owned: see esp_sink; NULL: no normalised head */
     size_t n_done; /* blocks */
     esp_panels panels;
     esp_kept kept;

@@ -156,8 +156,8 @@ static double *part_of(const esp_panels *p, size_t k)
     return p->part + k * part_numbers(p->sums->criteria.n);
 }
 
-/* Sums over the rows, then over the columns, of tile i of the weight, into part `to`; its gradients are in sums,
- * which begin with tile `first`. */
+/* Sums over the rows, then over the columns, of tile i of the weight, into part `to`; its gradients are in
+ * sums, which begin with tile `first`. */
 static void weigh_tile(esp_panels *p, const esp_weight *w, double *sums, size_t first, size_t i,
                        size_t to)
 {

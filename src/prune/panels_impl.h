@@ -1,11 +1,10 @@
 /* panels_impl.h - from the gradients of outputs to sums of salience, a panel of a weight at a time.
  *
- * A panel is a run of tiles of a weight (tiles_impl.h). Flow for each panel: G and F of its tiles -> salience ->
- * sums over rows and columns. The data ranks share the work in one of two ways (gather_impl.h): each makes some
- * of the tiles from all samples; or each makes all tiles of a panel from its own samples, and a sum over the
- * ranks leaves each with some of the tiles. Nothing of this depends on the number of threads; on the number
- * of ranks only the order of f64 sums does.
- */
+ * A panel is a run of tiles of a weight (tiles_impl.h). Flow for each panel: G and F of its tiles ->
+ * salience -> sums over rows and columns. The data ranks share the work in one of two ways
+ * (gather_impl.h): each makes some of the tiles from all samples; or each makes all tiles of a panel from
+ * its own samples, and a sum over the ranks leaves each with some of the tiles. Nothing of this depends on
+ * the number of threads; on the number of ranks only the order of f64 sums does. / */
 #ifndef ESPALIER_PANELS_IMPL_H
 #define ESPALIER_PANELS_IMPL_H
 

@@ -1,10 +1,10 @@
-/* tiles_impl.h - G and F of a weight, a tile at a time: sums over samples of their gradients, and of the squares
- * of these.
+/* tiles_impl.h - G and F of a weight, a tile at a time: sums over samples of their gradients, and of
+ * the squares of these.
  *
  * A weight is cut into tiles of fixed size, counted down one column of tiles after another: the tiles of a
- * column multiply the same columns of x, which are packed once for a run of them. A tile's G and F stay in the
- * second-level cache while the samples go by. Nothing of this depends on the number of threads.
- */
+ * column multiply the same columns of x, which are packed once for a run of them. A tile is as high as
+ * makes packing its rows of dy cheap beside the product. Nothing of this depends on the number of threads.
+ * / */
 #ifndef ESPALIER_TILES_IMPL_H
 #define ESPALIER_TILES_IMPL_H
 
@@ -55,7 +55,8 @@ float *esp_tiles_scratch(const esp_tiles *t);
 /* A tile of the weight itself in f32.  to [n_rows, n_cols] */
 void esp_tiles_load(float *to, const esp_tile_place *at, const esp_weight *w);
 
-/* The gradient with the operands of its product in the precision of the model, n_tok tokens. By all threads. */
+/* The gradient with the operands of its product in the precision of the model, n_tok tokens. By all
+ * threads. */
 esp_gradient esp_tiles_round(esp_tiles *t, const esp_weight *w, const esp_gradient *d,
                              size_t n_tok);
 

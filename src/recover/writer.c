@@ -14,8 +14,8 @@
 #define CHUNK ((size_t)1 << 20) /* numbers that are digested and then written, while in cache */
 #define BLOCK ((size_t)ESP_H5_ALIGNMENT) /* bytes: unit of writing past the page cache */
 
-/* One file, opened twice. What is written past the page cache costs the cores that compute no copy into it, and
- * goes through room that is aligned as such writes want it. */
+/* One file, opened twice. What is written past the page cache costs the cores that compute no copy into
+ * it, and goes through room that is aligned as such writes want it. */
 typedef struct output {
     int cached, direct; /* direct -1: this file system has no such thing */
     char *room;         /* [CHUNK] numbers, owned                        */

@@ -8,8 +8,8 @@
 #include "tensor/moments_impl.h"
 #include "tensor/tile_impl.h"
 
-/* What a thread packs at a time: its columns of B stay in the second-level cache while the rows of A go
- * by, block by block. */
+/* Rows of A of a part of a product, and rows that are packed at a time: these stay in the second-level cache
+ * while the panels of B go by, each of which stays in the first-level one for all of them. */
 #define MOST_ROWS ((size_t)1024)
 #define ROW_BLOCK ((size_t)144)
 
@@ -188,8 +188,8 @@ void esp_pack_cols(float *to, esp_operand b, size_t k, size_t n)
 
 /* ---- micro-kernel ----------------------------------------------------------------------------- */
 
-/* A tile of C, rows `width` apart: C = A B or C += A B. Number p of row r of A is row[r][p * step], row p of B
- * begins at b + p * b_step. */
+/* A tile of C, rows `width` apart: C = A B or C += A B. Number p of row r of A is row[r][p * step], row p
+ * of B begins at b + p * b_step. */
 static inline __attribute__((always_inline)) void multiply_tile(float *c, size_t width, bool add,
                                                                 const float *const *row,
                                                                 size_t step, const float *b,

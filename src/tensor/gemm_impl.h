@@ -5,9 +5,9 @@
  * not from the size of the product, the tiles it is cut into, the threads, nor the width of vectors.
  * (BLAS promises none of this.) Only a row alone, as in decoding, has another product: see esp_gemv.
  *
- * Both operands are copied into panels first: runs of ESP_TILE_ROWS rows of A, of ESP_TILE_COLS columns of B, for
- * each inner index. A micro-kernel holds a tile of C, ESP_TILE_ROWS x ESP_TILE_COLS, in vector registers.
- */
+ * Both operands are copied into panels first: runs of ESP_TILE_ROWS rows of A, of ESP_TILE_COLS columns of
+ * B, for each inner index. A micro-kernel holds a tile of C, ESP_TILE_ROWS x ESP_TILE_COLS, in vector
+ * registers. / */
 #ifndef ESPALIER_GEMM_IMPL_H
 #define ESPALIER_GEMM_IMPL_H
 
@@ -64,8 +64,8 @@ void esp_gemm(float *c, size_t width, bool add, esp_operand a, esp_operand b, si
 void esp_gemm_here(esp_target c, bool add, esp_operand a, esp_operand b, size_t m, size_t n,
                    size_t k);
 
-/* sum += C, squares += C^2 (may be NULL) for C [m, n] = A B, by the calling thread alone; of B [k, n] the panels
- * of one run of ESP_INNER inner indices after another. sum, squares [m, n]; c is scratch like them. */
+/* sum += C, squares += C^2 (may be NULL) for C [m, n] = A B, by the calling thread alone; of B [k, n] the
+ * panels of one run of ESP_INNER inner indices after another. sum, squares [m, n]; c is scratch like them. */
 void esp_gemm_moments(double *sum, double *squares, float *c, esp_operand a, const float *packed_b,
                       size_t m, size_t n, size_t k);
 
