@@ -4,7 +4,8 @@
  * salience -> sums over rows and columns. The data ranks share the work in one of two ways
  * (gather_impl.h): each makes some of the tiles from all samples; or each makes all tiles of a panel from
  * its own samples, and a sum over the ranks leaves each with some of the tiles. Nothing of this depends on
- * the number of threads; on the number of ranks only the order of f64 sums does. / */
+ * the number of threads; on the number of ranks only the order of f64 sums does.
+ */
 #ifndef ESPALIER_PANELS_IMPL_H
 #define ESPALIER_PANELS_IMPL_H
 

@@ -4,7 +4,7 @@
  * A weight is cut into tiles of fixed size, counted down one column of tiles after another: the tiles of a
  * column multiply the same columns of x, which are packed once for a run of them. A tile is as high as
  * makes packing its rows of dy cheap beside the product. Nothing of this depends on the number of threads.
- * / */
+ */
 #ifndef ESPALIER_TILES_IMPL_H
 #define ESPALIER_TILES_IMPL_H
 

@@ -7,7 +7,8 @@
  *
  * Both operands are copied into panels first: runs of ESP_TILE_ROWS rows of A, of ESP_TILE_COLS columns of
  * B, for each inner index. A micro-kernel holds a tile of C, ESP_TILE_ROWS x ESP_TILE_COLS, in vector
- * registers. / */
+ * registers.
+ */
 #ifndef ESPALIER_GEMM_IMPL_H
 #define ESPALIER_GEMM_IMPL_H
 
