@@ -2,6 +2,8 @@
 #ifndef ESPALIER_BENCH_WORK_H
 #define ESPALIER_BENCH_WORK_H
 
+#include <unistd.h>
+
 #include "bench.h"
 #include "espalier/importance.h"
 #include "espalier/recover.h"
@@ -31,8 +33,9 @@ static inline void bench_score(bench_run *run, unsigned criteria, const esp_mode
 static inline void bench_recover(bench_run *run, esp_model *m, const esp_samples *samples,
                                  size_t micro_batch, const esp_grid *grid)
 {
-    char *dir = esp_test_dir("recover");
+    int owner = (int)getpid(); /* of the grid's folder: grids may run beside each other */
     uint64_t projections = 0;
+    char *name, *dir;
     esp_recover_result result;
     esp_adapter adapter;
     esp_params params;
@@ -49,9 +52,11 @@ static inline void bench_recover(bench_run *run, esp_model *m, const esp_samples
                               .batch = samples->n,
                               .micro_batch = micro_batch,
                               .keep = 1,
-                              .dir = dir,
                               .settings = "bench" };
 
+    ESP_MPI(MPI_Bcast(&owner, 1, MPI_INT, 0, grid->world));
+    name = esp_format("recover-%d", owner);
+    o.dir = dir = esp_test_dir(name);
     for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
         projections |= m->arch->slots[slot].cols == ESP_W_ONE ? 0 : UINT64_C(1) << slot;
     }
@@ -65,6 +70,7 @@ static inline void bench_recover(bench_run *run, esp_model *m, const esp_samples
     run->flops_per_second = result.flops / result.seconds;
     esp_adapter_free(&adapter);
     esp_params_free(&params);
+    free(name);
     free(dir);
 }
 
