@@ -77,7 +77,7 @@ $(BUILD)/obj/%.o: src/%.cc
 	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c -o $@ $<
 
 # The products are chains of fused multiply-adds; ISO C alone would round in between.
-$(BUILD)/obj/tensor/gemm.o: CFLAGS += -ffp-contract=fast
+$(BUILD)/obj/tensor/gemm.o $(BUILD)/obj/tensor/moments.o: CFLAGS += -ffp-contract=fast
 
 # The version is compiled into one file, again whenever it changes.
 $(BUILD)/obj/base/version.o: CPPFLAGS += -DESP_VERSION='"$(VERSION)"'

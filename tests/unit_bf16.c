@@ -73,6 +73,21 @@ static bool is_product(const float *c, size_t M, size_t N, size_t K, const float
     return worst <= 1e-6;
 }
 
+/* All rows as one sample. */
+static const uint16_t *turned_of(esp_bf16_room *room, esp_factor which, const matrix *m)
+{
+    size_t begin = 0, end = m->rows;
+    const esp_spans all = { 1, &begin, &end };
+    const uint16_t *turned;
+    float *packed;
+
+    ESP_NEW(packed, m->rows * esp_packed_width(which, m->cols));
+    esp_packed_fill(packed, which, m->x, m->cols, 0, m->rows, &all);
+    turned = esp_bf16_round_packed(room, which, packed, m->cols, m->rows, &all);
+    free(packed);
+    return turned;
+}
+
 typedef struct shape {
     size_t n_tok, n_in, n_out;
 } shape;
@@ -104,9 +119,8 @@ static void check_shape(const esp_bf16 *p, const shape *s)
     esp_bf16_backward_input(p, dx, dy.bf16, w.bf16, s->n_tok, s->n_in, s->n_out);
     CU_ASSERT(is_product(dx, s->n_tok, s->n_in, s->n_out, dy.rounded, s->n_out, 1, w.rounded,
                          s->n_in, 1, NULL, 1));
-    esp_bf16_gradient_tile(
-        p, g, s->n_out, s->n_in, esp_bf16_round_turned(&turned[0], dy.x, s->n_tok, s->n_out),
-        esp_bf16_round_turned(&turned[1], x.x, s->n_tok, s->n_in), s->n_tok, s->n_tok);
+    esp_bf16_gradient_tile(p, g, s->n_out, s->n_in, turned_of(&turned[0], ESP_FACTOR_DY, &dy),
+                           turned_of(&turned[1], ESP_FACTOR_X, &x), s->n_tok, s->n_tok);
     CU_ASSERT(is_product(g, s->n_out, s->n_in, s->n_tok, dy.rounded, 1, s->n_out, x.rounded,
                          s->n_in, 1, NULL, 0));
     free_matrix(&x);

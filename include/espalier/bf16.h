@@ -11,6 +11,7 @@
 #ifndef ESPALIER_BF16_H
 #define ESPALIER_BF16_H
 
+#include "espalier/packed.h"
 #include "espalier/status.h"
 #include "espalier/tensor.h"
 
@@ -43,12 +44,13 @@ void esp_bf16_forward(const esp_bf16 *p, float *y, const uint16_t *x, const uint
 void esp_bf16_backward_input(const esp_bf16 *p, float *dx, const uint16_t *dy, const uint16_t *w,
                              size_t n_tok, size_t n_in, size_t n_out);
 
-/* x^T [n_cols, n_rows] rounded, for a sum over the rows; else as esp_bf16_round. Local. */
-const uint16_t *esp_bf16_round_turned(esp_bf16_room *room, const float *x, size_t n_rows,
-                                      size_t n_cols);
+/* The transpose, [n_cols, n_tok], of packed rows (packed.h), rounded, for a sum over tokens; else as
+ * esp_bf16_round. */
+const uint16_t *esp_bf16_round_packed(esp_bf16_room *room, esp_factor which, const float *packed,
+                                      size_t n_cols, size_t n_tok, const esp_spans *s);
 
 /* g = dy^T x, a tile of a weight's gradient, by the calling thread alone. g [n_rows, n_cols]; dy and x of
- * esp_bf16_round_turned point at the first of n_tok tokens of the tile's first row and first column; the
+ * esp_bf16_round_packed point at the first of n_tok tokens of the tile's first row and first column; the
  * rows of dy and x are `distance` apart. */
 void esp_bf16_gradient_tile(const esp_bf16 *p, float *g, size_t n_rows, size_t n_cols,
                             const uint16_t *dy, const uint16_t *x, size_t n_tok, size_t distance);

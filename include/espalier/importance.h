@@ -59,8 +59,8 @@ typedef struct esp_scores {
 size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid);
 
 /* Bytes of a rank with so many threads for the gradients of a matrix on their way to sums, in a bit set of
- * criteria; longest: tokens of the longest sample. Local. */
-size_t esp_importance_bytes(unsigned criteria, size_t longest, size_t n_threads);
+ * criteria. Local. */
+size_t esp_importance_bytes(unsigned criteria, size_t n_threads);
 
 /* Scores of all criteria in one pass over the samples; l1 and l2 need the weights only, random the
  * shapes only, and samples may be NULL then. A rank takes its samples as one batch, in chunks, so that

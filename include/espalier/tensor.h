@@ -53,25 +53,6 @@ void esp_linear_backward_input(float *dx, const float *dy, esp_array w, size_t n
 void esp_linear_backward_weight(float *dw, float *db, const float *dy, const float *x, size_t n_tok,
                                 size_t n_in, size_t n_out);
 
-/* g = dy^T x, a tile of a weight's gradient, by the calling thread alone. g [n_rows, n_cols], n_cols up to
- * 512; dy and x point at the tile's rows and columns in the first of n_tok tokens, which are n_out and n_in
- * apart. */
-void esp_linear_gradient_tile(float *g, size_t n_rows, size_t n_cols, const float *dy,
-                              const float *x, size_t n_tok, size_t n_in, size_t n_out);
-
-/* G += g and F += g^2 over n numbers, by the calling thread alone; F may be NULL. */
-void esp_gradient_add(double *G, double *F, const float *g, size_t n);
-
-/* A tile's columns of x, ready for the products of many rows: room for n_tok times n_cols, rounded up to a
- * multiple of 32. By the calling thread alone. */
-void esp_linear_gradient_pack(float *packed, const float *x, size_t n_tok, size_t n_cols,
-                              size_t n_in);
-
-/* Both in one, from n_tok tokens of one sample: the gradient goes from registers into the sums. G, F (may be
- * NULL) [n_rows, n_cols]; g is scratch, likewise. */
-void esp_linear_gradient_add(double *G, double *F, float *g, size_t n_rows, size_t n_cols,
-                             const float *dy, const float *packed, size_t n_tok, size_t n_out);
-
 /* RMS norm (Zhang and Sennrich 2019): y = x * r * w, r = 1 / sqrt(mean(x^2) + eps) a row.
  * x, y [n_tok, D]  w [D]. */
 void esp_rmsnorm_forward(float *y, const float *x, const float *w, size_t n_tok, size_t D,

@@ -100,8 +100,11 @@ esp_gradient esp_gather_all(esp_gather *g, const esp_weight *w, const esp_gradie
         return all;
     }
     if (own->dy) {
-        all.dy = gather(g, DY, own->dy, w->rows, g->tokens, MPI_FLOAT);
-        all.x = own->x == g->x ? g->room[X] : gather(g, X, own->x, w->cols, g->tokens, MPI_FLOAT);
+        all.dy =
+            gather(g, DY, own->dy, esp_packed_width(ESP_FACTOR_DY, w->rows), g->tokens, MPI_FLOAT);
+        all.x = own->x == g->x ? g->room[X]
+                               : gather(g, X, own->x, esp_packed_width(ESP_FACTOR_X, w->cols),
+                                        g->tokens, MPI_FLOAT);
         g->x = own->x;
     }
     if (own->radial) {

@@ -9,12 +9,13 @@
 
 #include "espalier/batch.h"
 #include "espalier/model.h"
+#include "espalier/packed.h"
 #include "espalier/par.h"
 
 /* Where the gradient of a weight comes from: a product with it, rows of it that were looked up, or
  * both (a tied embedding). What is NULL is so on all ranks. */
 typedef struct esp_gradient {
-    const float *dy, *x;        /* [n_tok, rows], [n_tok, cols]: dy^T x; NULL: no product    */
+    const float *dy, *x;        /* [n_tok, rows], [n_tok, cols], packed: dy^T x; NULL: no product */
     const float *radial;        /* [n_samples, rows] takes off, times the weight's row; or NULL */
     const int32_t *ids;         /* [n_tok] row that a token looked up; NULL: no look-up       */
     const float *dx;            /* [n_tok, cols] gradient of what it found                    */

@@ -25,7 +25,11 @@ void esp_kept_init(esp_kept *k, esp_panels *panels, const esp_pass *pass, const 
                      .stage = pass->stage,
                      .scratch = pass->options.scratch,
                      .n_samples = batch->n_samples,
-                     .n_tok = batch->n_tok };
+                     .start = batch->start };
+    ESP_NEW(k->row, k->n_samples + 1);
+    for (size_t j = 0; j <= k->n_samples; j++) {
+        k->row[j] = j;
+    }
     ESP_NEW(k->outer, n_slots(k));
     ESP_NEW(k->layer, k->stage.at_once * n_slots(k));
 }
@@ -41,6 +45,7 @@ static void free_keeps(esp_keep *keep, size_t n)
 
 void esp_kept_free(esp_kept *k)
 {
+    free(k->row);
     if (k->model) {
         free_keeps(k->outer, n_slots(k));
         free_keeps(k->layer, k->stage.at_once * n_slots(k));
@@ -56,15 +61,18 @@ static bool is_wanted(const esp_kept *k, size_t layer, int slot)
            (esp_sums_at(sums, layer, slot, ESP_ROWS) || esp_sums_at(sums, layer, slot, ESP_COLS));
 }
 
-/* Rows of a chunk, `at` of `all` in the end, of width numbers each. */
-static void append(const esp_kept *k, esp_room *to, size_t all, size_t at, const float *rows,
-                   size_t n, size_t width)
+/* Packs rows of a chunk, `at` of those of all samples in the end. */
+static void append(const esp_kept *k, esp_room *to, esp_factor which, size_t at, const float *rows,
+                   size_t n, size_t width, const size_t *start)
 {
-    if (to->n < all * width) {
+    const esp_spans samples = { k->n_samples, start, start + 1 };
+    size_t needed = start[k->n_samples] * esp_packed_width(which, width);
+
+    if (to->n < needed) {
         esp_room_free(to);
-        esp_room_init(to, all * width, k->scratch);
+        esp_room_init(to, needed, k->scratch);
     }
-    memcpy(to->at + at * width, rows, n * width * sizeof *rows);
+    esp_packed_fill(to->at, which, rows, width, at, n, &samples);
 }
 
 /* The slot of the layer that has taken its first chunk from the same input, -1: none. */
@@ -93,9 +101,9 @@ void esp_kept_linear(esp_kept *k, size_t layer, int slot, const float *dy, const
         keep->same = same_input(k, layer, x);
         keep->seen = x;
     }
-    append(k, &keep->dy, k->n_tok, keep->n, dy, n_tok, w->rows);
+    append(k, &keep->dy, ESP_FACTOR_DY, keep->n, dy, n_tok, w->rows, k->start);
     if (keep->same < 0) {
-        append(k, &keep->x, k->n_tok, keep->n, x, n_tok, w->cols);
+        append(k, &keep->x, ESP_FACTOR_X, keep->n, x, n_tok, w->cols, k->start);
     }
     keep->n += n_tok;
 }
@@ -109,9 +117,9 @@ void esp_kept_norm(esp_kept *k, size_t layer, int slot, const float *dw, const f
     if (!is_wanted(k, layer, slot)) {
         return;
     }
-    append(k, &keep->dy, k->n_samples, keep->n, dw, n_samples, n);
+    append(k, &keep->dy, ESP_FACTOR_DY, keep->n, dw, n_samples, n, k->row);
     if (db) {
-        append(k, &keep->x, k->n_samples, keep->n, db, n_samples, n);
+        append(k, &keep->x, ESP_FACTOR_DY, keep->n, db, n_samples, n, k->row);
     }
     keep->n += n_samples;
 }

@@ -10,7 +10,7 @@
 #include "panels_impl.h"
 
 typedef struct esp_keep { /* of one weight */
-    esp_room dy, x;       /* [n_tok, rows], [n_tok, cols]; of a norm dw, db: [n_samples, rows] */
+    esp_room dy, x;       /* packed; of a norm dw, db, a row a sample, both packed as dy       */
     size_t n;             /* rows of dy taken so far                                           */
     const float *seen;    /* where the first chunk's input lay                                 */
     int same;             /* slot that keeps the input of both; -1: this one                   */
@@ -20,10 +20,12 @@ typedef struct esp_kept {
     const esp_model *model;
     esp_panels *panels; /* borrowed */
     esp_stage_layers stage;
-    const char *scratch;     /* borrowed; see esp_room_init */
-    size_t n_samples, n_tok; /* of the batch                */
-    esp_keep *outer;         /* [n_slots] owned: of weights outside the blocks                   */
-    esp_keep *layer;         /* [stage.at_once, n_slots] owned: of the layers under way          */
+    const char *scratch; /* borrowed; see esp_room_init                                      */
+    size_t n_samples;    /* of the batch                                                     */
+    const size_t *start; /* [n_samples + 1] borrowed: first token of each                    */
+    size_t *row;         /* [n_samples + 1] owned: the same where each has a row: 0, 1, ...  */
+    esp_keep *outer;     /* [n_slots] owned: of weights outside the blocks                   */
+    esp_keep *layer;     /* [stage.at_once, n_slots] owned: of the layers under way          */
 } esp_kept;
 
 /* For the batch of a pass. Borrows what it is given. Local. */

@@ -9,30 +9,20 @@
 #include "espalier/traffic.h"
 
 /* Tiles of a panel: it is small beside a model and gives every thread of a node something to do. */
-#define PANEL_TILES ((size_t)32)
+#define PANEL_TILES ((size_t)64)
 
-/* Tiles that a thread makes at a time, at most; and tiles for each thread whose sums over rows and columns
- * wait to be added in order. */
-#define MOST_AT_ONCE ((size_t)8)
-#define RUN_TILES    ((size_t)64)
+/* Tiles for each thread whose sums over rows and columns wait to be added in order. */
+#define RUN_TILES ((size_t)64)
 
-/* Room for a panel, and for what the threads make at a time. */
+/* Room for a panel, and for a tile of each thread. */
 static size_t panel_tiles(size_t n_threads)
 {
-    return esp_max(PANEL_TILES, n_threads * MOST_AT_ONCE);
+    return esp_max(PANEL_TILES, n_threads);
 }
 
 static size_t run_tiles(size_t n_threads)
 {
     return n_threads * RUN_TILES;
-}
-
-/* Of n tiles those that a thread makes at a time, so that no thread waits long for another. */
-static size_t tiles_at_once(size_t n)
-{
-    size_t n_threads = (size_t)omp_get_max_threads();
-
-    return esp_max(1, esp_min(n / (4 * n_threads), MOST_AT_ONCE));
 }
 
 /* Bytes of G and F of one number of a weight. */
@@ -49,7 +39,7 @@ static size_t longest_vector(const esp_model *m)
         for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
             size_t rows = esp_model_weight(m, l, slot)->rows;
 
-            longest = rows > longest ? rows : longest;
+            longest = esp_max(longest, rows);
         }
     }
     return longest;
@@ -67,14 +57,13 @@ static size_t part_numbers(size_t n_criteria)
     return n_criteria * (ESP_GRADIENT_ROWS + ESP_GRADIENT_COLS);
 }
 
-size_t esp_importance_bytes(unsigned criteria, size_t longest, size_t n_threads)
+size_t esp_importance_bytes(unsigned criteria, size_t n_threads)
 {
     size_t n = esp_criteria_list(criteria).n;
     size_t numbers =
         panel_tiles(n_threads) * numbers_a_tile(criteria) + run_tiles(n_threads) * part_numbers(n);
 
-    return numbers * sizeof(double) +
-           esp_tiles_bytes(criteria & ESP_NEEDS_GRADIENT, longest, n_threads);
+    return numbers * sizeof(double) + esp_tiles_bytes(n_threads);
 }
 
 void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const esp_samples *all,
@@ -87,8 +76,7 @@ void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const es
     for (size_t i = 0; i < sums->criteria.n; i++) {
         criteria |= 1u << sums->criteria.at[i];
     }
-    esp_tiles_init(&p->tiles, m, criteria & ESP_NEEDS_GRADIENT, criteria & ESP_NEEDS_FISHER,
-                   all ? esp_samples_longest(all) : 0);
+    esp_tiles_init(&p->tiles, m, criteria & ESP_NEEDS_GRADIENT, criteria & ESP_NEEDS_FISHER);
     p->g_scale = all ? 1 / (double)all->n : 0;
     p->f_scale = fisher_sum ? 1 : p->g_scale;
     ESP_NEW(p->row, n_samples + 1);
@@ -202,24 +190,20 @@ static void add_parts(const esp_panels *p, double *rows, double *cols, const esp
 
 /* ---- biases and norms ----------------------------------------------------------------------------- */
 
-/* G and F of a vector from dy [start[n_samples], n], whose sums over a sample's rows are its gradients. */
+/* G and F of a vector from dy, packed: sums over a sample's rows are its gradients. */
 static void fill_vector(esp_panels *p, const float *dy, size_t n, const size_t *start)
 {
     double *G = p->vector, *F = p->vector + n;
 
     memset(p->vector, 0, 2 * n * sizeof *p->vector);
 #pragma omp parallel for
-    for (size_t at = 0; at < n; at += ESP_GRADIENT_COLS) {
-        size_t width = esp_min(n - at, ESP_GRADIENT_COLS);
+    for (size_t at = 0; at < n; at += ESP_GRADIENT_ROWS) {
+        size_t width = esp_min(n - at, ESP_GRADIENT_ROWS);
 
         for (size_t j = 0; j < p->n_samples; j++) {
-            double v[ESP_GRADIENT_COLS] = { 0 };
+            double v[ESP_GRADIENT_ROWS];
 
-            for (size_t t = start[j]; t < start[j + 1]; t++) {
-                for (size_t k = 0; k < width; k++) {
-                    v[k] += (double)dy[t * n + at + k];
-                }
-            }
+            esp_packed_sums(v, dy, n, at, width, start[j], start[j + 1]);
             for (size_t k = 0; k < width; k++) {
                 G[at + k] += v[k];
                 F[at + k] += v[k] * v[k];
@@ -259,20 +243,17 @@ static void add_own_tiles(esp_panels *p, double *rows, double *cols, const esp_w
     esp_gradient all = esp_gather_all(&p->gather, w, own);
     size_t most = run_tiles((size_t)omp_get_max_threads()), begin, end;
 
-    all = esp_tiles_round(&p->tiles, w, &all, p->gather.n_tok);
+    all = esp_tiles_round(&p->tiles, w, &all, &p->gather.rows, p->gather.n_tok);
     esp_share(&begin, &end, esp_tiles_count(w), p->grid->i_data, p->grid->n_data);
     for (size_t first = begin; first < end; first += most) {
-        size_t last = esp_min(first + most, end), step = tiles_at_once(last - first);
+        size_t last = esp_min(first + most, end);
 
 #pragma omp parallel for schedule(dynamic)
-        for (size_t i = first; i < last; i += step) {
-            size_t n = esp_min(last - i, step);
-            double *sums = p->panel + (size_t)omp_get_thread_num() * MOST_AT_ONCE * p->n_tile;
+        for (size_t i = first; i < last; i++) {
+            double *sums = p->panel + (size_t)omp_get_thread_num() * p->n_tile;
 
-            esp_tiles_fill(&p->tiles, sums, w, &all, &p->gather.rows, i, n);
-            for (size_t k = i; k < i + n; k++) {
-                weigh_tile(p, w, sums, i, k, k - first);
-            }
+            esp_tiles_fill(&p->tiles, sums, w, &all, &p->gather.rows, i);
+            weigh_tile(p, w, sums, i, i, i - first);
         }
         add_parts(p, rows, cols, w, first, last);
     }
@@ -283,17 +264,16 @@ static void add_own_samples(esp_panels *p, double *rows, double *cols, const esp
                             const esp_gradient *own)
 {
     const esp_rows samples = { p->n_samples, p->start, p->start + 1, p->row };
-    esp_gradient rounded = esp_tiles_round(&p->tiles, w, own, p->start[p->n_samples]);
+    esp_gradient rounded = esp_tiles_round(&p->tiles, w, own, &samples, p->start[p->n_samples]);
     size_t all = esp_tiles_count(w);
 
     for (size_t first = 0; first < all; first += PANEL_TILES) {
-        size_t last = esp_min(all, first + PANEL_TILES), step = tiles_at_once(last - first);
-        size_t begin, end;
+        size_t last = esp_min(all, first + PANEL_TILES), begin, end;
 
 #pragma omp parallel for schedule(dynamic) if (p->tiles.gradient)
-        for (size_t i = first; i < (p->tiles.gradient ? last : 0); i += step) {
+        for (size_t i = first; i < (p->tiles.gradient ? last : 0); i++) {
             esp_tiles_fill(&p->tiles, p->panel + esp_tiles_numbers(&p->tiles, w, first, i), w,
-                           &rounded, &samples, i, esp_min(last - i, step));
+                           &rounded, &samples, i);
         }
         share_panel(p, &begin, &end, w, first, last);
 #pragma omp parallel for schedule(dynamic)

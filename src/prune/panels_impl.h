@@ -41,8 +41,8 @@ void esp_panels_free(esp_panels *p); /* safe twice and on {0} */
 void esp_panels_add(esp_panels *p, size_t layer, int slot, const esp_weight *w,
                     const esp_gradient *gradient);
 
-/* Adds the weight of a norm and its bias. dw, db [n_samples, rows]: their gradients, a row a sample,
- * read as above. Collective on grid->data. */
+/* Adds the weight of a norm and its bias. dw, db: their gradients, a row a sample, packed as dy and read as
+ * above. Collective on grid->data. */
 void esp_panels_add_norm(esp_panels *p, size_t layer, int slot, const esp_weight *w,
                          const float *dw, const float *db);
 

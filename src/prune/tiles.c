@@ -6,32 +6,22 @@
 #include <string.h>
 
 #include "espalier/mem.h"
+#include "espalier/packed.h"
 #include "espalier/tensor.h"
 
-#define ROWS     ESP_GRADIENT_ROWS
-#define COLS     ESP_GRADIENT_COLS
-#define TILE     ESP_GRADIENT_TILE
-#define PACK_TOK ((size_t)1024)
+#define ROWS ESP_GRADIENT_ROWS
+#define COLS ESP_GRADIENT_COLS
+#define TILE ESP_GRADIENT_TILE
 
-static size_t pack_tok(bool gradient, size_t longest)
+void esp_tiles_init(esp_tiles *t, const esp_model *m, bool gradient, bool fisher)
 {
-    return !gradient ? 0 : longest > PACK_TOK ? longest : PACK_TOK;
-}
-
-void esp_tiles_init(esp_tiles *t, const esp_model *m, bool gradient, bool fisher, size_t longest)
-{
-    size_t n_threads = (size_t)omp_get_max_threads();
-
     *t = (esp_tiles){ .gradient = gradient, .fisher = fisher };
-    t->pack_tok = pack_tok(gradient, longest);
-    ESP_NEW(t->packed, n_threads * t->pack_tok * COLS);
-    ESP_NEW(t->scratch, n_threads * TILE);
+    ESP_NEW(t->scratch, (size_t)omp_get_max_threads() * TILE);
     t->bf16 = esp_bf16_open(m->precision);
 }
 
 void esp_tiles_free(esp_tiles *t)
 {
-    free(t->packed);
     free(t->scratch);
     esp_bf16_close(t->bf16);
     esp_bf16_room_free(&t->dy);
@@ -39,9 +29,9 @@ void esp_tiles_free(esp_tiles *t)
     *t = (esp_tiles){ 0 };
 }
 
-size_t esp_tiles_bytes(bool gradient, size_t longest, size_t n_threads)
+size_t esp_tiles_bytes(size_t n_threads)
 {
-    return n_threads * (pack_tok(gradient, longest) * COLS + TILE) * sizeof(float);
+    return n_threads * TILE * sizeof(float);
 }
 
 /* ---- places ------------------------------------------------------------------------------------ */
@@ -109,16 +99,23 @@ void esp_tiles_load(float *to, const esp_tile_place *at, const esp_weight *w)
     }
 }
 
-/* ---- any gradient of a sample ------------------------------------------------------------------ */
+/* ---- gradients of a sample --------------------------------------------------------------------- */
 
-esp_gradient esp_tiles_round(esp_tiles *t, const esp_weight *w, const esp_gradient *d, size_t n_tok)
+static esp_spans spans_of(const esp_rows *rows)
 {
+    return (esp_spans){ rows->n, rows->begin, rows->end };
+}
+
+esp_gradient esp_tiles_round(esp_tiles *t, const esp_weight *w, const esp_gradient *d,
+                             const esp_rows *rows, size_t n_tok)
+{
+    const esp_spans s = spans_of(rows);
     esp_gradient rounded = *d;
 
     if (t->bf16 && d->dy) {
-        rounded.dy16 = esp_bf16_round_turned(&t->dy, d->dy, n_tok, w->rows);
+        rounded.dy16 = esp_bf16_round_packed(&t->dy, ESP_FACTOR_DY, d->dy, w->rows, n_tok, &s);
+        rounded.x16 = esp_bf16_round_packed(&t->x, ESP_FACTOR_X, d->x, w->cols, n_tok, &s);
         rounded.n16 = n_tok;
-        rounded.x16 = esp_bf16_round_turned(&t->x, d->x, n_tok, w->cols);
     }
     return rounded;
 }
@@ -150,8 +147,7 @@ static bool sample_gradient(float *g, const esp_tiles *t, const esp_tile_place *
                                d->dy16 + at->row * d->n16 + begin,
                                d->x16 + at->col * d->n16 + begin, end - begin, d->n16);
     } else if (d->dy) {
-        esp_linear_gradient_tile(g, at->n_rows, at->n_cols, d->dy + begin * w->rows + at->row,
-                                 d->x + begin * w->cols + at->col, end - begin, w->cols, w->rows);
+        esp_packed_gradient(g, at, &(esp_factors){ d->dy, d->x, w->rows, w->cols }, begin, end);
     }
     if (d->radial) {
         take_radial(g, at, w, d->radial + rows->sample[j] * w->rows);
@@ -173,87 +169,32 @@ static bool sample_gradient(float *g, const esp_tiles *t, const esp_tile_place *
     return any;
 }
 
-static void add_samples(const esp_tiles *t, double *sums, const esp_weight *w,
-                        const esp_gradient *d, const esp_rows *rows, size_t first, size_t n)
+static void add_samples(const esp_tiles *t, esp_tile_sums to, const esp_tile_place *at,
+                        const esp_weight *w, const esp_gradient *d, const esp_rows *rows)
 {
     float *g = esp_tiles_scratch(t);
 
-    for (size_t k = first; k < first + n; k++) {
-        esp_tile_place at = esp_tiles_at(w, k);
-        esp_tile_sums to = esp_tiles_sums(t, w, sums, first, k);
-
-        for (size_t j = 0; j < rows->n; j++) {
-            if (sample_gradient(g, t, &at, w, d, rows, j)) {
-                esp_gradient_add(to.g, to.f, g, at.n_rows * at.n_cols);
-            }
-        }
-    }
-}
-
-/* ---- a product and no more --------------------------------------------------------------------- */
-
-/* Packs the columns `at` has of samples from j on, as many as there is room for; returns the one after. */
-static size_t pack_samples(float *packed, const esp_tiles *t, const esp_tile_place *at,
-                           const esp_weight *w, const esp_gradient *d, const esp_rows *rows,
-                           size_t j)
-{
-    size_t n_tok = 0;
-
-    for (; j < rows->n && n_tok + rows->end[j] - rows->begin[j] <= t->pack_tok; j++) {
-        size_t begin = rows->begin[j], n = rows->end[j] - begin;
-
-        esp_linear_gradient_pack(packed + n_tok * COLS, d->x + begin * w->cols + at->col, n,
-                                 at->n_cols, w->cols);
-        n_tok += n;
-    }
-    return j;
-}
-
-/* Adds the samples j .. end - 1, whose columns of x are packed, to a tile. */
-static void add_packed(const esp_tiles *t, esp_tile_sums to, const esp_tile_place *at,
-                       const float *packed, const esp_weight *w, const esp_gradient *d,
-                       const esp_rows *rows, size_t j, size_t end)
-{
-    for (; j < end; j++) {
-        size_t begin = rows->begin[j], n_tok = rows->end[j] - begin;
-
-        esp_linear_gradient_add(to.g, to.f, esp_tiles_scratch(t), at->n_rows, at->n_cols,
-                                d->dy + begin * w->rows + at->row, packed, n_tok, w->rows);
-        packed += n_tok * COLS;
-    }
-}
-
-/* Tiles of one column, as many samples at a time as are packed at once. */
-static void add_products(const esp_tiles *t, double *sums, const esp_weight *w,
-                         const esp_gradient *d, const esp_rows *rows, size_t first, size_t n)
-{
-    float *packed = t->packed + (size_t)omp_get_thread_num() * t->pack_tok * COLS;
-    esp_tile_place top = esp_tiles_at(w, first);
-
-    for (size_t j = 0, end; j < rows->n; j = end) {
-        end = pack_samples(packed, t, &top, w, d, rows, j);
-        ESP_REQUIRE(end > j);
-        for (size_t k = first; k < first + n; k++) {
-            esp_tile_place at = esp_tiles_at(w, k);
-
-            add_packed(t, esp_tiles_sums(t, w, sums, first, k), &at, packed, w, d, rows, j, end);
+    for (size_t j = 0; j < rows->n; j++) {
+        if (sample_gradient(g, t, at, w, d, rows, j)) {
+            esp_moments_add(to.g, to.f, g, at->n_rows * at->n_cols);
         }
     }
 }
 
 void esp_tiles_fill(const esp_tiles *t, double *sums, const esp_weight *w, const esp_gradient *d,
-                    const esp_rows *rows, size_t first, size_t n)
+                    const esp_rows *rows, size_t i)
 {
     bool product_only = d->dy && !d->dy16 && !d->radial && !d->ids;
-    size_t down = n_down(w), end = first + n;
+    esp_tile_place at = esp_tiles_at(w, i);
+    esp_tile_sums to = esp_tiles_sums(t, w, sums, i, i);
 
-    memset(sums, 0, esp_tiles_numbers(t, w, first, end) * sizeof *sums);
-    if (!product_only) {
-        add_samples(t, sums, w, d, rows, first, n);
-        return;
-    }
-    for (size_t i = first, part; i < end; i += part) {
-        part = esp_min(end - i, down - i % down);
-        add_products(t, sums + esp_tiles_numbers(t, w, first, i), w, d, rows, i, part);
+    if (product_only) {
+        const esp_factors factors = { d->dy, d->x, w->rows, w->cols };
+        const esp_spans s = spans_of(rows);
+
+        esp_packed_moments(to.g, to.f, esp_tiles_scratch(t), &at, &factors, &s);
+    } else {
+        memset(sums, 0, esp_tiles_numbers(t, w, i, i + 1) * sizeof *sums);
+        add_samples(t, to, &at, w, d, rows);
     }
 }

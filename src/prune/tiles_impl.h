@@ -1,9 +1,9 @@
 /* tiles_impl.h - G and F of a weight, a tile at a time: sums over samples of their gradients, and of
  * the squares of these.
  *
- * A weight is cut into tiles of fixed size, counted down one column of tiles after another: the tiles of a
- * column multiply the same columns of x, which are packed once for a run of them. A tile is as high as
- * makes packing its rows of dy cheap beside the product. Nothing of this depends on the number of threads.
+ * A weight is cut into tiles of fixed size, counted down one column of tiles after another. The sums of a
+ * tile stay in the second-level cache while all samples are added. Nothing of this depends on the number of
+ * threads.
  */
 #ifndef ESPALIER_TILES_IMPL_H
 #define ESPALIER_TILES_IMPL_H
@@ -11,29 +11,23 @@
 #include "espalier/bf16.h"
 #include "gather_impl.h"
 
-#define ESP_GRADIENT_ROWS ((size_t)144)
+#define ESP_GRADIENT_ROWS ((size_t)72)
 #define ESP_GRADIENT_COLS ((size_t)256)
 #define ESP_GRADIENT_TILE (ESP_GRADIENT_ROWS * ESP_GRADIENT_COLS)
 
 typedef struct esp_tiles {
     bool gradient, fisher; /* whether G, F are asked for                                       */
-    size_t pack_tok;     /* tokens whose x is packed at once: those of the longest sample or more */
-    float *packed;       /* owned: columns of x, for each thread                              */
-    float *scratch;      /* owned: a tile for each thread                                     */
-    esp_bf16 *bf16;      /* owned: products of a model with that precision, else NULL        */
-    esp_bf16_room dy, x; /* owned: operands of such a product                                 */
+    float *scratch;        /* owned: a tile for each thread                                     */
+    esp_bf16 *bf16;        /* owned: products of a model with that precision, else NULL        */
+    esp_bf16_room dy, x;   /* owned: operands of such a product                                 */
 } esp_tiles;
 
-/* longest: tokens of the longest sample. Local. */
-void esp_tiles_init(esp_tiles *t, const esp_model *m, bool gradient, bool fisher, size_t longest);
+/* Local. */
+void esp_tiles_init(esp_tiles *t, const esp_model *m, bool gradient, bool fisher);
 void esp_tiles_free(esp_tiles *t); /* safe twice and on {0} */
 
 /* Bytes that these take beside bf16's, for so many threads. Local. */
-size_t esp_tiles_bytes(bool gradient, size_t longest, size_t n_threads);
-
-typedef struct esp_tile_place { /* where a tile lies in its weight */
-    size_t row, col, n_rows, n_cols;
-} esp_tile_place;
+size_t esp_tiles_bytes(size_t n_threads);
 
 size_t esp_tiles_count(const esp_weight *w);
 esp_tile_place esp_tiles_at(const esp_weight *w, size_t i);
@@ -55,14 +49,13 @@ float *esp_tiles_scratch(const esp_tiles *t);
 /* A tile of the weight itself in f32.  to [n_rows, n_cols] */
 void esp_tiles_load(float *to, const esp_tile_place *at, const esp_weight *w);
 
-/* The gradient with the operands of its product in the precision of the model, n_tok tokens. By all
- * threads. */
+/* The gradient with the operands of its product in the precision of the model, n_tok tokens of the samples
+ * whose rows are given. By all threads. */
 esp_gradient esp_tiles_round(esp_tiles *t, const esp_weight *w, const esp_gradient *d,
-                             size_t n_tok);
+                             const esp_rows *rows, size_t n_tok);
 
-/* sums = G and F of tiles first .. first + n - 1 over the samples whose rows are given. By the calling thread
- * alone. */
+/* sums = G and F of tile i over the samples whose rows are given. By the calling thread alone. */
 void esp_tiles_fill(const esp_tiles *t, double *sums, const esp_weight *w, const esp_gradient *d,
-                    const esp_rows *rows, size_t first, size_t n);
+                    const esp_rows *rows, size_t i);
 
 #endif

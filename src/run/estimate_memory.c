@@ -7,6 +7,7 @@
 
 #include <math.h>
 
+#include "espalier/packed.h"
 #include "espalier/recover.h"
 #include "run_impl.h"
 
@@ -111,7 +112,8 @@ static size_t kept_numbers(const esp_job *j, const esp_extent *p, size_t layer)
 
         if (a->ops[i].kind == ESP_OP_LINEAR && esp_is_scored(j, p->model, layer, a->ops[i].slot)) {
             w = esp_model_weight(p->model, layer, a->ops[i].slot);
-            n += w->rows + (has_shared_input(a, i) ? 0 : w->cols);
+            n += esp_packed_width(ESP_FACTOR_DY, w->rows) +
+                 (has_shared_input(a, i) ? 0 : esp_packed_width(ESP_FACTOR_X, w->cols));
         }
     }
     return n;
@@ -121,7 +123,9 @@ static size_t kept_numbers(const esp_job *j, const esp_extent *p, size_t layer)
  * head: before the layers, or until its table has been looked up. */
 static size_t kept_bytes(const esp_job *j, const esp_extent *p, size_t T)
 {
-    size_t most = 0, n = 0, head = p->model->dims.vocab + p->model->dims.hidden;
+    size_t most = 0, n = 0,
+           head = esp_packed_width(ESP_FACTOR_DY, p->model->dims.vocab) +
+                  esp_packed_width(ESP_FACTOR_X, p->model->dims.hidden);
     bool hidden = j->config->importance.units >> ESP_UNIT_HIDDEN & 1;
 
     for (size_t l = p->of.begin; l < p->of.end; l++) {
@@ -140,8 +144,7 @@ static size_t score_bytes(const esp_job *j, const esp_extent *p, const esp_layou
     bool scratch = *j->config->parallel.scratch != 0;
     size_t n = esp_n_criteria(j), bytes = j->units + (j->sums + j->scores) * n * 8;
 
-    bytes +=
-        esp_importance_bytes(j->config->importance.criteria, j->calibration.longest, l->threads);
+    bytes += esp_importance_bytes(j->config->importance.criteria, l->threads);
     if (gradients) {
         bytes += pass_bytes(p, t.tokens, C, true, scratch) +
                  (scratch ? 0 : kept_bytes(j, p, t.tokens)) +

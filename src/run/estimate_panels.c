@@ -2,6 +2,7 @@
  * are made from all samples on each rank and which are summed over the ranks (prune/gather_impl.h). */
 #include <string.h>
 
+#include "espalier/packed.h"
 #include "estimate_impl.h"
 
 #define MOST_BYTES ((size_t)256 << 20) /* of gather.c */
@@ -56,13 +57,14 @@ static int input_of(const esp_arch *a, int slot)
 static void gather(walk *at, const esp_weight *w, bool product, bool looked_up, int x)
 {
     const esp_text_size *t = &at->job->calibration;
-    size_t T = t->tokens;
+    size_t T = t->tokens, dy = T * esp_packed_width(ESP_FACTOR_DY, w->rows);
+    size_t from_x = T * esp_packed_width(ESP_FACTOR_X, w->cols);
 
     if (product) {
-        at->work.bytes += 4.0 * (double)(T * w->rows);
-        at->work.bytes += x >= 0 && x == at->x ? 0 : 4.0 * (double)(T * w->cols);
-        at->dy_room = esp_max(at->dy_room, T * w->rows);
-        at->x_room = esp_max(at->x_room, T * w->cols);
+        at->work.bytes += 4.0 * (double)dy;
+        at->work.bytes += x >= 0 && x == at->x ? 0 : 4.0 * (double)from_x;
+        at->dy_room = esp_max(at->dy_room, dy);
+        at->x_room = esp_max(at->x_room, from_x);
         at->x = x;
         at->work.gathered += (double)w->rows * (double)w->cols;
     }

@@ -175,7 +175,7 @@ static esp_columns columns_of(float *room, const float *x, size_t stride, size_t
     if (d % ESP_TILE_COLS == 0) {
         return (esp_columns){ x, ESP_TILE_COLS, stride };
     }
-    esp_pack_cols(room, esp_plain(x, stride), n, d);
+    esp_pack_cols(room, n, esp_plain(x, stride), n, d);
     return (esp_columns){ room, n * ESP_TILE_COLS, ESP_TILE_COLS };
 }
 
@@ -190,7 +190,7 @@ static void score(float *s, const scratch *w, const float *a, const float *rows_
         size_t n_k = esp_tile(k, b->n, KEY_BLOCK);
         const float *first = rows_b + (b->keys.from + k) * h->kv_stride;
 
-        esp_pack_cols(w->cols, esp_transposed(esp_plain(first, h->kv_stride)), d, n_k);
+        esp_pack_cols(w->cols, d, esp_transposed(esp_plain(first, h->kv_stride)), d, n_k);
         for (size_t r = 0; r < b->n_q; r += ESP_TILE_ROWS) {
             esp_multiply_in_place((esp_target){ s + r * b->width + k, b->width, 1 }, false,
                                   esp_plain(a + r * h->q_stride, h->q_stride), cols,

@@ -59,33 +59,41 @@ const uint16_t *esp_bf16_round(esp_bf16_room *room, const float *x, size_t n_row
     return room->at;
 }
 
-/* Numbers on a side of the squares that a matrix is turned by: a row of one is a line of the cache. */
+/* Tokens that are turned at a time: a row of them is a line of the cache. */
 #define SQUARE ((size_t)32)
 
-static void turn_square(uint16_t *to, size_t n_to, const float *x, size_t n_from, size_t n_rows,
-                        size_t n_cols)
+/* A panel of n_tok tokens, whose first n_cols columns become rows n_to apart. */
+static void turn_panel(uint16_t *to, size_t n_to, const float *panel, size_t n_tok, size_t n_cols,
+                       size_t width)
 {
-    uint16_t square[SQUARE * SQUARE];
+    uint16_t part[SQUARE * ESP_WIDEST_PANEL];
 
-    for (size_t r = 0; r < n_rows; r++) {
-        esp_from_f32(square + r * SQUARE, ESP_BF16, x + r * n_from, n_cols);
-    }
-    for (size_t c = 0; c < n_cols; c++) {
-        for (size_t r = 0; r < n_rows; r++) {
-            to[c * n_to + r] = square[r * SQUARE + c];
+    for (size_t t = 0; t < n_tok; t += SQUARE) {
+        size_t n = esp_tile(t, n_tok, SQUARE);
+
+        esp_from_f32(part, ESP_BF16, panel + t * width, n * width);
+        for (size_t c = 0; c < n_cols; c++) {
+            for (size_t i = 0; i < n; i++) {
+                to[c * n_to + t + i] = part[i * width + c];
+            }
         }
     }
 }
 
-const uint16_t *esp_bf16_round_turned(esp_bf16_room *room, const float *x, size_t n_rows,
-                                      size_t n_cols)
+const uint16_t *esp_bf16_round_packed(esp_bf16_room *room, esp_factor which, const float *packed,
+                                      size_t n_cols, size_t n_tok, const esp_spans *s)
 {
-    make_room(room, n_rows * n_cols);
+    size_t width = esp_packed_width(which, 1), all = esp_packed_width(which, n_cols);
+
+    make_room(room, n_tok * n_cols);
 #pragma omp parallel for
-    for (size_t c = 0; c < n_cols; c += SQUARE) {
-        for (size_t r = 0; r < n_rows; r += SQUARE) {
-            turn_square(room->at + c * n_rows + r, n_rows, x + r * n_cols + c, n_cols,
-                        esp_tile(r, n_rows, SQUARE), esp_tile(c, n_cols, SQUARE));
+    for (size_t col = 0; col < n_cols; col += width) {
+        for (size_t j = 0; j < s->n; j++) {
+            size_t n = s->end[j] - s->begin[j];
+
+            turn_panel(room->at + col * n_tok + s->begin[j], n_tok,
+                       packed + s->begin[j] * all + col * n, n, esp_tile(col, n_cols, width),
+                       width);
         }
     }
     return room->at;

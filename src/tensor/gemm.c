@@ -1,17 +1,14 @@
 /* gemm.c - packing, the micro-kernel, and the threads' shares of a product. */
-#include "tensor/gemm_impl.h"
+#include "tensor/kernel_impl.h"
 
 #include <omp.h>
 #include <string.h>
 
-#include "espalier/mem.h"
-#include "tensor/moments_impl.h"
+#include "tensor/gemm_impl.h"
 #include "tensor/tile_impl.h"
 
-/* Rows of A of a part of a product, and rows that are packed at a time: these stay in the second-level cache
- * while the panels of B go by, each of which stays in the first-level one for all of them. */
+/* Rows of A of a part of a product. */
 #define MOST_ROWS ((size_t)1024)
-#define ROW_BLOCK ((size_t)144)
 
 typedef esp_lanes vector;
 typedef int order __attribute__((vector_size(ESP_LANES * sizeof(int))));
@@ -22,6 +19,7 @@ typedef int order __attribute__((vector_size(ESP_LANES * sizeof(int))));
 typedef struct source {
     const void *at;
     size_t step_i, step_p, n, k;
+    size_t length; /* inner indices from one panel to the next */
     esp_dtype type;
 } source;
 
@@ -73,10 +71,10 @@ static inline size_t place_of(size_t c)
     return (c & ~(size_t)3) | (c & 1) << 1 | (c & 2) >> 1;
 }
 
-/* LANES rows (zero where NULL) of n inner indices from p on, into panels of `width`, k long. */
+/* LANES rows (zero where NULL) of n inner indices from p on, into panels of `width`, `length` apart. */
 static inline __attribute__((always_inline)) void pack_square(float *to, size_t width,
                                                               const char *const *row, esp_dtype t,
-                                                              size_t p, size_t n, size_t k)
+                                                              size_t p, size_t n, size_t length)
 {
     vector m[ESP_LANES];
 
@@ -97,7 +95,7 @@ static inline __attribute__((always_inline)) void pack_square(float *to, size_t 
             esp_lanes_store(to + (p + q) * width, column);
         }
         for (size_t h = 0; q < n && h < ESP_LANES / width; h++) {
-            memcpy(to + h * width * k + (p + q) * width, (const float *)&column + h * width,
+            memcpy(to + h * width * length + (p + q) * width, (const float *)&column + h * width,
                    width * sizeof(float));
         }
     }
@@ -111,7 +109,7 @@ static inline __attribute__((always_inline)) void pack_across(float *to, size_t 
     size_t step = width < ESP_LANES ? ESP_LANES / width * width : ESP_LANES; /* whole panels */
 
     for (size_t i = 0; i < n_panels; i += step) {
-        float *at = to + i / width * width * s.k + i % width;
+        float *at = to + i / width * width * s.length + i % width;
         const char *row[ESP_LANES];
         size_t p = 0;
 
@@ -119,10 +117,10 @@ static inline __attribute__((always_inline)) void pack_across(float *to, size_t 
             row[r] = r < step && i + r < s.n ? source_at(&s, i + r, 0) : NULL;
         }
         for (; p + ESP_LANES <= s.k; p += ESP_LANES) {
-            pack_square(at, width, row, t, p, ESP_LANES, s.k);
+            pack_square(at, width, row, t, p, ESP_LANES, s.length);
         }
         if (p < s.k) {
-            pack_square(at, width, row, t, p, s.k - p, s.k);
+            pack_square(at, width, row, t, p, s.k - p, s.length);
         }
     }
 }
@@ -138,7 +136,7 @@ static inline __attribute__((always_inline)) void pack_along(float *to, size_t w
 
         for (; left >= width; left -= width) {
             esp_widen_run(at, from, t, width);
-            at += width * s.k;
+            at += width * s.length;
             from += esp_bytes(t, width);
         }
         if (left > 0) {
@@ -172,73 +170,33 @@ static inline __attribute__((always_inline)) void pack(float *to, size_t width, 
     }
 }
 
-void esp_pack_rows(float *to, esp_operand a, size_t m, size_t k)
+void esp_pack_rows(float *to, size_t length, esp_operand a, size_t m, size_t k)
 {
-    source s = { a.at, a.row, a.col, m, k, a.type };
+    source s = { a.at, a.row, a.col, m, k, length, a.type };
 
     pack(to, ESP_TILE_ROWS, s);
 }
 
-void esp_pack_cols(float *to, esp_operand b, size_t k, size_t n)
+void esp_pack_cols(float *to, size_t length, esp_operand b, size_t k, size_t n)
 {
-    source s = { b.at, b.col, b.row, n, k, b.type };
+    source s = { b.at, b.col, b.row, n, k, length, b.type };
 
     pack(to, ESP_TILE_COLS, s);
 }
 
 /* ---- micro-kernel ----------------------------------------------------------------------------- */
 
-/* A tile of C, rows `width` apart: C = A B or C += A B. Number p of row r of A is row[r][p * step], row p
- * of B begins at b + p * b_step. */
-static inline __attribute__((always_inline)) void multiply_tile(float *c, size_t width, bool add,
-                                                                const float *const *row,
-                                                                size_t step, const float *b,
-                                                                size_t b_step, size_t k)
-{
-    vector sum[ESP_TILE_ROWS][2];
-
-#pragma GCC unroll 8
-    for (size_t r = 0; r < ESP_TILE_ROWS; r++) {
-        sum[r][0] = sum[r][1] = (vector){ 0 };
-    }
-    for (size_t p = 0; p < k; p++) {
-        vector b0 = esp_lanes_load(b + p * b_step), b1 = esp_lanes_load(b + p * b_step + ESP_LANES);
-
-#pragma GCC unroll 8
-        for (size_t r = 0; r < ESP_TILE_ROWS; r++) {
-            vector each = row[r][p * step] - (vector){ 0 };
-
-            sum[r][0] += each * b0;
-            sum[r][1] += each * b1;
-        }
-    }
-#pragma GCC unroll 8
-    for (size_t r = 0; r < ESP_TILE_ROWS; r++) {
-        float *to = c + r * width;
-
-        esp_lanes_store(to, add ? esp_lanes_load(to) + sum[r][0] : sum[r][0]);
-        esp_lanes_store(to + ESP_LANES,
-                        add ? esp_lanes_load(to + ESP_LANES) + sum[r][1] : sum[r][1]);
-    }
-}
-
-/* The same of a panel of A and one of B. */
+/* Functions of their own, as each takes all registers: of panels, and of rows of A where they are. */
 static void multiply_panels(float *c, size_t width, bool add, const float *a, const float *b,
                             size_t k)
 {
-    const float *row[ESP_TILE_ROWS];
-
-    for (size_t r = 0; r < ESP_TILE_ROWS; r++) {
-        row[r] = a + r;
-    }
-    multiply_tile(c, width, add, row, ESP_TILE_ROWS, b, ESP_TILE_COLS, k);
+    esp_multiply_panels(c, width, add, a, b, k);
 }
 
-/* The same of rows of A where they are. */
 static void multiply_rows(float *c, size_t width, bool add, const float *const *row, size_t step,
                           const float *b, size_t b_step, size_t k)
 {
-    multiply_tile(c, width, add, row, step, b, b_step, k);
+    esp_multiply_tile(c, width, add, row, step, b, b_step, k);
 }
 
 /* The micro-kernel takes longer than a line of C needs to arrive. */
@@ -268,8 +226,8 @@ static void put_tile(esp_target c, bool add, const float *tile, size_t m, size_t
     }
 }
 
-void esp_multiply(esp_target c, bool add, const float *a, const float *b, size_t m, size_t n,
-                  size_t k)
+void esp_multiply(esp_target c, bool add, const float *a, const float *b, size_t length, size_t m,
+                  size_t n, size_t k)
 {
     float tile[ESP_TILE_ROWS * ESP_TILE_COLS] __attribute__((aligned(64)));
 
@@ -280,9 +238,9 @@ void esp_multiply(esp_target c, bool add, const float *a, const float *b, size_t
 
             prefetch(at, n_rows);
             if (is_whole(at, n_rows, n_cols)) {
-                multiply_panels(at.at, at.row, add, a + i * k, b + j * k, k);
+                multiply_panels(at.at, at.row, add, a + i * length, b + j * length, k);
             } else {
-                multiply_panels(tile, ESP_TILE_COLS, false, a + i * k, b + j * k, k);
+                multiply_panels(tile, ESP_TILE_COLS, false, a + i * length, b + j * length, k);
                 put_tile(at, add, tile, n_rows, n_cols);
             }
         }
@@ -318,59 +276,6 @@ void esp_multiply_in_place(esp_target c, bool add, esp_operand a, esp_columns b,
     }
 }
 
-/* Sums over products C [m, n], rows `width` apart: sum += c, squares += c^2 (may be NULL). */
-typedef struct moments {
-    double *sum, *squares;
-    size_t width;
-} moments;
-
-static inline __attribute__((always_inline)) void add_tile_of(moments to, const float *tile,
-                                                              size_t m, size_t n)
-{
-    for (size_t i = 0; i < m; i++) {
-        const float *from = tile + i * ESP_TILE_COLS;
-        double *sum = to.sum + i * to.width;
-
-        if (to.squares) {
-            esp_add_moments(sum, to.squares + i * to.width, from, n);
-        } else {
-            esp_add_moments(sum, NULL, from, n);
-        }
-    }
-}
-
-static void add_tile(moments to, const float *tile, size_t m, size_t n)
-{
-    if (m == ESP_TILE_ROWS && n == ESP_TILE_COLS) { /* the usual one has loops of its own */
-        add_tile_of(to, tile, ESP_TILE_ROWS, ESP_TILE_COLS);
-    } else {
-        add_tile_of(to, tile, m, n);
-    }
-}
-
-/* The same as esp_multiply for the last piece of the inner index; earlier ones, if any, are in c. */
-static void multiply_moments(moments to, const float *c, const float *a, const float *b, size_t m,
-                             size_t n, size_t k)
-{
-    float tile[ESP_TILE_ROWS * ESP_TILE_COLS] __attribute__((aligned(64)));
-
-    for (size_t i = 0; i < m; i += ESP_TILE_ROWS) {
-        for (size_t j = 0; j < n; j += ESP_TILE_COLS) {
-            size_t n_rows = esp_tile(i, m, ESP_TILE_ROWS), n_cols = esp_tile(j, n, ESP_TILE_COLS);
-            size_t at = i * to.width + j;
-            moments part = { to.sum + at, to.squares ? to.squares + at : NULL, to.width };
-
-            multiply_panels(tile, ESP_TILE_COLS, false, a + i * k, b + j * k, k);
-            for (size_t r = 0; c && r < n_rows; r++) {
-                for (size_t e = 0; e < n_cols; e++) {
-                    tile[r * ESP_TILE_COLS + e] += c[at + r * to.width + e];
-                }
-            }
-            add_tile(part, tile, n_rows, n_cols);
-        }
-    }
-}
-
 /* ---- shares of the threads -------------------------------------------------------------------- */
 
 static esp_operand part_of(esp_operand m, size_t i, size_t j)
@@ -382,42 +287,19 @@ static esp_operand part_of(esp_operand m, size_t i, size_t j)
 void esp_gemm_here(esp_target c, bool add, esp_operand a, esp_operand b, size_t m, size_t n,
                    size_t k)
 {
-    float packed_a[ROW_BLOCK * ESP_INNER] __attribute__((aligned(64)));
-    float packed_b[ESP_MOST_COLS * ESP_INNER] __attribute__((aligned(64)));
+    float packed_a[ESP_ROW_BLOCK * ESP_LENGTH] __attribute__((aligned(64)));
+    float packed_b[ESP_MOST_COLS * ESP_LENGTH] __attribute__((aligned(64)));
 
     for (size_t p = 0; p < k; p += ESP_INNER) {
         size_t depth = esp_tile(p, k, ESP_INNER);
 
-        esp_pack_cols(packed_b, part_of(b, p, 0), depth, n);
-        for (size_t i = 0; i < m; i += ROW_BLOCK) {
-            size_t n_rows = esp_tile(i, m, ROW_BLOCK);
+        esp_pack_cols(packed_b, ESP_LENGTH, part_of(b, p, 0), depth, n);
+        for (size_t i = 0; i < m; i += ESP_ROW_BLOCK) {
+            size_t n_rows = esp_tile(i, m, ESP_ROW_BLOCK);
             esp_target at = { c.at + i * c.row, c.row, c.col };
 
-            esp_pack_rows(packed_a, part_of(a, i, p), n_rows, depth);
-            esp_multiply(at, add || p > 0, packed_a, packed_b, n_rows, n, depth);
-        }
-    }
-}
-
-void esp_gemm_moments(double *sum, double *squares, float *c, esp_operand a, const float *packed_b,
-                      size_t m, size_t n, size_t k)
-{
-    float packed_a[ROW_BLOCK * ESP_INNER] __attribute__((aligned(64)));
-
-    for (size_t i = 0; i < m; i += ROW_BLOCK) {
-        size_t n_rows = esp_tile(i, m, ROW_BLOCK), at = i * n;
-        moments to = { sum + at, squares ? squares + at : NULL, n };
-
-        for (size_t p = 0; p < k; p += ESP_INNER) {
-            size_t depth = esp_tile(p, k, ESP_INNER);
-            const float *b = packed_b + p * ESP_PANELS(n);
-
-            esp_pack_rows(packed_a, part_of(a, i, p), n_rows, depth);
-            if (p + depth < k) {
-                esp_multiply((esp_target){ c + at, n, 1 }, p > 0, packed_a, b, n_rows, n, depth);
-            } else {
-                multiply_moments(to, p > 0 ? c + at : NULL, packed_a, b, n_rows, n, depth);
-            }
+            esp_pack_rows(packed_a, ESP_LENGTH, part_of(a, i, p), n_rows, depth);
+            esp_multiply(at, add || p > 0, packed_a, packed_b, ESP_LENGTH, n_rows, n, depth);
         }
     }
 }
@@ -487,7 +369,7 @@ static float dot(const float *a, const float *b, size_t n)
 
 void esp_gemv(float *y, const float *x, esp_array b, bool add, size_t n, size_t k)
 {
-    const source s = { b.at, k, 1, n, k, b.type };
+    const source s = { b.at, k, 1, n, k, k, b.type };
 
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n; i++) {

@@ -23,8 +23,14 @@
 #define ESP_TILE_COLS (2 * ESP_LANES)
 #define ESP_INNER     ((size_t)256)
 
-/* Columns of B that a thread packs at a time. */
+/* Columns of B that a thread packs at a time; and rows of A, which stay in the second-level cache while the
+ * panels of B go by, each of which stays in the first-level one for all of them. */
 #define ESP_MOST_COLS ((size_t)1024)
+#define ESP_ROW_BLOCK ((size_t)144)
+
+/* Inner indices from one panel to the next where ESP_INNER are packed: panels a power of two apart would
+ * meet in the same sets of the cache. */
+#define ESP_LENGTH (ESP_INNER + 8)
 
 /* Length of n columns in whole panels. */
 #define ESP_PANELS(n) (((n) + ESP_TILE_COLS - 1) / ESP_TILE_COLS * ESP_TILE_COLS)
@@ -65,20 +71,16 @@ void esp_gemm(float *c, size_t width, bool add, esp_operand a, esp_operand b, si
 void esp_gemm_here(esp_target c, bool add, esp_operand a, esp_operand b, size_t m, size_t n,
                    size_t k);
 
-/* sum += C, squares += C^2 (may be NULL) for C [m, n] = A B, by the calling thread alone; of B [k, n] the
- * panels of one run of ESP_INNER inner indices after another. sum, squares [m, n]; c is scratch like them. */
-void esp_gemm_moments(double *sum, double *squares, float *c, esp_operand a, const float *packed_b,
-                      size_t m, size_t n, size_t k);
+/* Panels of a [m, k], each `length` inner indices behind the one before; missing rows are zero. Room for m,
+ * rounded up to whole panels, times `length` numbers. */
+void esp_pack_rows(float *to, size_t length, esp_operand a, size_t m, size_t k);
 
-/* Panels of a [m, k]; missing rows are zero. Room for m, rounded up to whole panels, times k numbers. */
-void esp_pack_rows(float *to, esp_operand a, size_t m, size_t k);
-
-/* Panels of b [k, n], likewise: ESP_PANELS(n) * k numbers. */
-void esp_pack_cols(float *to, esp_operand b, size_t k, size_t n);
+/* Panels of b [k, n], likewise: ESP_PANELS(n) * length numbers. */
+void esp_pack_cols(float *to, size_t length, esp_operand b, size_t k, size_t n);
 
 /* C [m, n] = A B or C += A B of packed operands, by the calling thread. */
-void esp_multiply(esp_target c, bool add, const float *a, const float *b, size_t m, size_t n,
-                  size_t k);
+void esp_multiply(esp_target c, bool add, const float *a, const float *b, size_t length, size_t m,
+                  size_t n, size_t k);
 
 /* Columns in runs of ESP_TILE_COLS, all of them readable: number j of panel q at inner index p is
  * at[q * panel + p * row + j]. */

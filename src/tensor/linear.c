@@ -6,7 +6,6 @@
 
 #include "espalier/tensor.h"
 #include "tensor/gemm_impl.h"
-#include "tensor/moments_impl.h"
 #include "tensor/tile_impl.h"
 
 #define COLUMNS ((size_t)192) /* of db that one thread sums at a time */
@@ -74,31 +73,4 @@ void esp_linear_backward_weight(float *dw, float *db, const float *dy, const flo
     if (db) {
         add_columns(db, dy, n_tok, n_out);
     }
-}
-
-void esp_linear_gradient_tile(float *g, size_t n_rows, size_t n_cols, const float *dy,
-                              const float *x, size_t n_tok, size_t n_in, size_t n_out)
-{
-    esp_gemm_here((esp_target){ g, n_cols, 1 }, false, esp_transposed(esp_plain(dy, n_out)),
-                  esp_plain(x, n_in), n_rows, n_cols, n_tok);
-}
-
-void esp_gradient_add(double *G, double *F, const float *g, size_t n)
-{
-    esp_add_moments(G, F, g, n);
-}
-
-void esp_linear_gradient_pack(float *packed, const float *x, size_t n_tok, size_t n_cols,
-                              size_t n_in)
-{
-    for (size_t t = 0; t < n_tok; t += ESP_INNER) {
-        esp_pack_cols(packed + t * ESP_PANELS(n_cols), esp_plain(x + t * n_in, n_in),
-                      esp_tile(t, n_tok, ESP_INNER), n_cols);
-    }
-}
-
-void esp_linear_gradient_add(double *G, double *F, float *g, size_t n_rows, size_t n_cols,
-                             const float *dy, const float *packed, size_t n_tok, size_t n_out)
-{
-    esp_gemm_moments(G, F, g, esp_transposed(esp_plain(dy, n_out)), packed, n_rows, n_cols, n_tok);
 }
