@@ -16,16 +16,24 @@
 
 enum { BENCH_REPEATS = 3 };
 
-/* The model, written once in the folder of the bench: two of 22 layers, all alike, and a head that has
- * as small a share in the whole as with 22 layers and 32000 words. Collective on grid->world. */
+/* Layers of the bench's model, all alike: BENCH_LAYERS of 22. */
+static inline size_t bench_layers(void)
+{
+    const char *layers = getenv("BENCH_LAYERS");
+
+    return layers ? (size_t)strtoul(layers, NULL, 10) : 2;
+}
+
+/* The model, written once in the folder of the bench, with a head that has as small a share in the whole as
+ * with 22 layers and 32000 words. Collective on grid->world. */
 static inline void bench_model(esp_model *m, const esp_grid *grid)
 {
     const esp_synth_options o = { .model_type = "llama",
                                   .hidden = 2048,
                                   .mlp = 5632,
-                                  .layers = 2,
+                                  .layers = bench_layers(),
                                   .heads = 32,
-                                  .vocab = 2912,
+                                  .vocab = (32000 * bench_layers() / 22 + 15) / 16 * 16,
                                   .max_positions = 512,
                                   .dtype = ESP_BF16,
                                   .std = 0.02,
@@ -86,18 +94,26 @@ static inline double bench_median(double *values, size_t n)
     return values[n / 2];
 }
 
+static inline float *bench_numbers(size_t n)
+{
+    float *x;
+
+    ESP_NEW(x, n);
+    for (size_t i = 0; i < n; i++) {
+        x[i] = (float)(i % 16) - 8;
+    }
+    return x;
+}
+
 /* Median seconds of C [m, n] = op(A) op(B), k products an element. */
 static inline double time_product(bool turn_a, bool turn_b, size_t m, size_t n, size_t k)
 {
     double seconds[BENCH_REPEATS];
     float *a, *b, *c;
 
-    ESP_NEW(a, m * k);
-    ESP_NEW(b, n * k);
+    a = bench_numbers(m * k);
+    b = bench_numbers(n * k);
     ESP_NEW(c, m * n);
-    for (size_t i = 0; i < m * k || i < n * k; i++) {
-        a[i % (m * k)] = b[i % (n * k)] = (float)(i % 17) - 8;
-    }
     for (int i = 0; i < BENCH_REPEATS; i++) {
         double began = esp_now();
 
@@ -121,13 +137,14 @@ static inline double time_weight(size_t rows, size_t cols, size_t n_tok, bench_m
                       : seconds;
 }
 
-/* FLOP/s of cblas_sgemm with the rank's threads, summed over ranks that work at the same time: the
- * linear weights of a block, each as often as in the model, and the head. Collective on grid->world. */
+/* FLOP/s of cblas_sgemm with the rank's threads, of all ranks until the last one is done, as its threads wait
+ * for each other too: the linear weights of a block, each as often as in the model, and the head. Collective
+ * on grid->world. */
 static inline double bench_sgemm(const esp_model *m, size_t n_tok, bench_mix mix,
                                  const esp_grid *grid)
 {
     double D = (double)m->dims.hidden, F = (double)m->dims.layer[0].mlp, V = (double)m->dims.vocab;
-    double layers = (double)m->dims.n_layers, seconds, rate;
+    double layers = (double)m->dims.n_layers, seconds;
     size_t d = m->dims.hidden, f = m->dims.layer[0].mlp;
 
     openblas_set_num_threads(grid->n_threads);
@@ -137,10 +154,9 @@ static inline double bench_sgemm(const esp_model *m, size_t n_tok, bench_mix mix
               time_weight(m->dims.vocab, d, n_tok, mix);
     openblas_set_num_threads(1);
     omp_set_num_threads(grid->n_threads);
-    rate = 2.0 * (double)n_tok * (layers * (4 * D * D + 3 * D * F) + D * V) *
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &seconds, 1, MPI_DOUBLE, MPI_MAX, grid->world));
+    return grid->size * 2.0 * (double)n_tok * (layers * (4 * D * D + 3 * D * F) + D * V) *
            (mix.forward + mix.input + mix.weight) / seconds;
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &rate, 1, MPI_DOUBLE, MPI_SUM, grid->world));
-    return rate;
 }
 
 /* Largest over ranks, bytes. Collective on grid->world. */
