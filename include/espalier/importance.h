@@ -58,6 +58,11 @@ typedef struct esp_scores {
 /* Tokens of a chunk where nothing is set, for a rank's n_tok tokens of samples of at most longest. Local. */
 size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid);
 
+/* Whether several data ranks bring rows of all samples together for a matrix, n_tok tokens of a_token numbers
+ * each, instead of summing its gradients, `numbers` of sum_bytes each: fewer bytes, and not too many for a
+ * rank's memory. Local. */
+bool esp_importance_gathers(size_t n_tok, size_t a_token, size_t numbers, size_t sum_bytes);
+
 /* Bytes of a rank with so many threads for the gradients of a matrix on their way to sums, in a bit set of
  * criteria. Local. */
 size_t esp_importance_bytes(unsigned criteria, size_t n_threads);

@@ -61,6 +61,9 @@ esp_stage_layers esp_pass_layers(const esp_model *m, const esp_grid *grid);
  * there is one stage. Local. */
 size_t esp_pass_chunks(const esp_grid *grid, size_t a_stage);
 
+/* Rows of logits that a pass over max_tok tokens makes at a time. Local. */
+size_t esp_pass_run(const esp_model *m, size_t max_tok);
+
 typedef struct esp_cache { /* keys and values of one sample, for decoding */
     size_t n, capacity;    /* positions filled, room                      */
     size_t n_layers;

@@ -48,15 +48,18 @@ size_t esp_pass_chunks(const esp_grid *grid, size_t a_stage)
     return grid->n_layers > 1 ? a_stage * (size_t)grid->n_layers : 1;
 }
 
+size_t esp_pass_run(const esp_model *m, size_t max_tok)
+{
+    return esp_min(esp_max(LOGITS_BYTES / (m->dims.vocab * sizeof(float)), LEAST_RUN), max_tok);
+}
+
 /* ---- room ---- */
 
 static void outer_init(esp_outer *outer, const esp_model *m, esp_pass_options o)
 {
     size_t V = m->dims.vocab;
 
-    outer->run = LOGITS_BYTES / (V * sizeof(float));
-    outer->run = outer->run < LEAST_RUN ? LEAST_RUN : outer->run;
-    outer->run = outer->run < o.max_tok ? outer->run : o.max_tok;
+    outer->run = esp_pass_run(m, o.max_tok);
     ESP_NEW(outer->logits, outer->run * V);
     if (m->normal_head) {
         ESP_NEW(outer->inverse, V);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "espalier/importance.h"
 #include "espalier/mem.h"
 #include "espalier/traffic.h"
 
@@ -61,13 +62,20 @@ void esp_gather_free(esp_gather *g)
     *g = (esp_gather){ 0 };
 }
 
+bool esp_importance_gathers(size_t n_tok, size_t a_token, size_t numbers, size_t sum_bytes)
+{
+    size_t bytes = n_tok * a_token * sizeof(float);
+
+    return bytes <= MOST_BYTES && bytes <= numbers * sum_bytes;
+}
+
 bool esp_gather_pays(const esp_gather *g, const esp_weight *w, const esp_gradient *d,
                      size_t sum_bytes)
 {
     size_t a_token = (d->dy ? w->rows + w->cols : 0) + (d->ids ? w->cols : 0);
-    size_t bytes = g->n_tok * a_token * sizeof(float);
 
-    return g->grid->n_data == 1 || (bytes <= MOST_BYTES && bytes <= w->rows * w->cols * sum_bytes);
+    return g->grid->n_data == 1 ||
+           esp_importance_gathers(g->n_tok, a_token, w->rows * w->cols, sum_bytes);
 }
 
 /* Rows of `width` numbers of 4 bytes each: n[r] of them come from rank r. */

@@ -11,9 +11,6 @@
 #include "espalier/recover.h"
 #include "run_impl.h"
 
-#define LOGITS_BYTES \
-    ((size_t)64 << 20) /* of pass.c                                                */
-#define LEAST_RUN  ((size_t)128)
 #define PROGRAM    ((size_t)6 << 20) /* code and libraries with their tables                      */
 #define THREAD     ((size_t)2 << 20) /* stack, BLAS's buffers                                     */
 #define SAVE_BYTES ((size_t)8 << 20) /* of rows that are written at once                          */
@@ -70,7 +67,7 @@ static size_t block_values(const esp_extent *p, bool backward)
 static size_t head_bytes(const esp_extent *p, size_t T, bool backward)
 {
     const esp_model *m = p->model;
-    size_t V = m->dims.vocab, run = esp_min(esp_max(LOGITS_BYTES / (4 * V), LEAST_RUN), T);
+    size_t V = m->dims.vocab, run = esp_pass_run(m, T);
     const esp_weight *head = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_HEAD);
     size_t made = m->normal_head ? head->rows * head->cols * 4 : made_bytes(m, head);
 

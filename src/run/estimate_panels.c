@@ -2,10 +2,9 @@
  * are made from all samples on each rank and which are summed over the ranks (prune/gather_impl.h). */
 #include <string.h>
 
+#include "espalier/importance.h"
 #include "espalier/packed.h"
 #include "estimate_impl.h"
-
-#define MOST_BYTES ((size_t)256 << 20) /* of gather.c */
 
 /* Whether a unit asked for owns the indices of a side of that kind. */
 static bool is_side_scored(const esp_job *j, size_t layer, esp_width side)
@@ -90,13 +89,13 @@ static void add_matrix(walk *at, size_t layer, int slot)
     bool looked_up = slot == ESP_SLOT_EMBED || slot == ESP_SLOT_POSITION;
     bool product = head || !looked_up;
     size_t a_token = (product ? w->rows + w->cols : 0) + (looked_up ? w->cols : 0);
-    size_t bytes = at->job->calibration.tokens * a_token * 4;
     size_t sum_bytes = esp_needs_fisher(at->job) ? 16 : 8;
 
     at->work.numbers += (double)w->rows * (double)w->cols;
     if (at->n_data == 1) {
         at->work.gathered += product ? (double)w->rows * (double)w->cols : 0;
-    } else if (bytes <= MOST_BYTES && bytes <= w->rows * w->cols * sum_bytes) {
+    } else if (esp_importance_gathers(at->job->calibration.tokens, a_token, w->rows * w->cols,
+                                      sum_bytes)) {
         gather(at, w, product, looked_up, head ? -1 : input_of(m->arch, slot));
         at->work.bytes +=
             head && m->normal_head ? 4.0 * (double)(at->job->calibration.samples * w->rows) : 0;
