@@ -136,23 +136,22 @@ void esp_moments_add(double *G, double *F, const float *g, size_t n)
 
 /* ---- tiles from runs ---------------------------------------------------------------------------- */
 
-/* Panels of a tile's rows of dy and columns of x, of one sample, `length` inner indices apart. */
+/* Panels of a tile's rows of dy and columns of x, of one sample, `length` inner indices apart; `depth` of
+ * these are multiplied. */
 typedef struct panels {
     const float *a, *b;
-    size_t length;
+    size_t length, depth;
 } panels;
 
-/* From the inner index `skip` of sample j on. */
+/* A whole sample, or the piece of it from the inner index `skip` on. */
 static panels panels_of(const esp_factors *f, const esp_tile_place *at, size_t begin, size_t end,
                         size_t skip)
 {
-    size_t n = end - begin;
+    size_t n = end - begin, dy = begin * esp_packed_width(ESP_FACTOR_DY, f->rows) + at->row * n;
+    size_t x = begin * esp_packed_width(ESP_FACTOR_X, f->cols) + at->col * n;
 
-    return (panels){ f->dy + begin * esp_packed_width(ESP_FACTOR_DY, f->rows) + at->row * n +
-                         skip * ESP_TILE_ROWS,
-                     f->x + begin * esp_packed_width(ESP_FACTOR_X, f->cols) + at->col * n +
-                         skip * ESP_TILE_COLS,
-                     n };
+    return (panels){ f->dy + dy + skip * ESP_TILE_ROWS, f->x + x + skip * ESP_TILE_COLS, n,
+                     esp_tile(skip, n, ESP_INNER) };
 }
 
 /* A function of its own, as it takes all registers. */
@@ -179,7 +178,7 @@ static void add_run(moments to, const float *c, const esp_tile_place *at, const 
 
             for (size_t k = 0; k < r->n; k++) {
                 multiply(tile + k * TILE, of[k].a + i * of[k].length, of[k].b + j * of[k].length,
-                         r->n > 1 ? of[k].length : r->depth);
+                         of[k].depth);
             }
             if (r->skip > 0) {
                 add_piece(tile, c + i * to.width + j, to.width, n_rows, n_cols);
@@ -191,19 +190,19 @@ static void add_run(moments to, const float *c, const esp_tile_place *at, const 
 
 /* c = or += the product of a piece of a sample. */
 static void multiply_piece(float *c, const esp_tile_place *at, const esp_factors *f, size_t begin,
-                           size_t end, size_t skip, size_t depth)
+                           size_t end, size_t skip)
 {
     panels p = panels_of(f, at, begin, end, skip);
 
     esp_multiply((esp_target){ c, at->n_cols, 1 }, skip > 0, p.a, p.b, p.length, at->n_rows,
-                 at->n_cols, depth);
+                 at->n_cols, p.depth);
 }
 
 void esp_packed_gradient(float *g, const esp_tile_place *at, const esp_factors *f, size_t begin,
                          size_t end)
 {
     for (size_t skip = 0; skip == 0 || skip < end - begin; skip += ESP_INNER) {
-        multiply_piece(g, at, f, begin, end, skip, esp_tile(skip, end - begin, ESP_INNER));
+        multiply_piece(g, at, f, begin, end, skip);
     }
 }
 
@@ -222,7 +221,7 @@ void esp_packed_moments(double *G, double *F, float *scratch, const esp_tile_pla
         if (r.ends) {
             add_run(to, scratch, at, f, s, &r);
         } else {
-            multiply_piece(scratch, at, f, s->begin[r.first], s->end[r.first], r.skip, r.depth);
+            multiply_piece(scratch, at, f, s->begin[r.first], s->end[r.first], r.skip);
         }
     }
 }
