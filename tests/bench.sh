@@ -12,7 +12,7 @@ for flag in avx2 avx512f; do
     grep -qw "$flag" /proc/cpuinfo && vectors=$flag
 done
 reference=tests/bench_reference_$vectors.json
-: "${BUILD:=build}" "${LAYOUTS:=1x2 2x1}" "${BENCH_TIMEOUT:=300}" "${REFERENCE:=}"
+: "${BUILD:=build}" "${LAYOUTS:=1x2 2x1}" "${BENCH_TIMEOUT:=600}" "${REFERENCE:=}"
 . jobs/mpi_env.sh
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM

@@ -4,7 +4,8 @@
  * rank's times. The ratio is 1 where two ranks are twice as fast as one. */
 #include "bench_work.h"
 
-enum { SAMPLES = 8, LENGTH = 64, SCORE, RECOVER };
+enum { SAMPLES = 8, LENGTH = 64, N_RUNS = 5 };
+enum { SCORE, RECOVER };
 
 typedef struct work {
     int kind;
@@ -26,40 +27,50 @@ static double speed(const work *w, const esp_samples *samples, const esp_grid *g
     return run.tok_per_second;
 }
 
+/* The same of one rank alone, the others idle. Collective on grid->world. */
+static double speed_of_one(const work *w, const esp_grid *alone, const esp_grid *grid)
+{
+    double s = 0;
+
+    bench_meet(grid);
+    if (grid->rank == 0) {
+        s = speed(w, w->once, alone);
+    }
+    bench_meet(grid);
+    ESP_MPI(MPI_Bcast(&s, 1, MPI_DOUBLE, 0, grid->world));
+    return s;
+}
+
+/* Each round of two ranks stands between two of one. */
 static void scale(const char *name, const work *w, const esp_grid *alone, const esp_grid *grid)
 {
-    double one[BENCH_REPEATS], strong[BENCH_REPEATS], weak[BENCH_REPEATS], both[BENCH_REPEATS];
-    double tok = 0, spread;
+    double one[N_RUNS], strong[N_RUNS], weak[N_RUNS], both[N_RUNS];
+    double tok = 0, spread, before;
     char *what;
 
     speed(w, w->once, grid); /* pages of the model, memory of the process */
-    for (int i = 0; i < BENCH_REPEATS; i++) {
-        double s = 0, sum;
+    before = speed_of_one(w, alone, grid);
+    for (int i = 0; i < N_RUNS; i++) {
+        double sum = speed(w, w->once, alone), of_strong = speed(w, w->once, grid);
+        double of_weak = speed(w, w->twice, grid), after = speed_of_one(w, alone, grid);
 
-        bench_meet(grid);
-        if (grid->rank == 0) {
-            s = speed(w, w->once, alone);
-        }
-        bench_meet(grid);
-        ESP_MPI(MPI_Bcast(&s, 1, MPI_DOUBLE, 0, grid->world));
-        one[i] = s;
-        sum = speed(w, w->once, alone);
         ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &sum, 1, MPI_DOUBLE, MPI_SUM, grid->world));
-        both[i] = sum / (2 * s);
-        tok = speed(w, w->once, grid);
-        strong[i] = tok / (2 * s);
-        weak[i] = speed(w, w->twice, grid) / (2 * s);
+        both[i] = sum / (before + after);
+        strong[i] = of_strong / (before + after);
+        weak[i] = of_weak / (before + after);
+        one[i] = before = after;
+        tok = of_strong;
     }
-    spread = bench_median(one, BENCH_REPEATS);
-    spread = (one[BENCH_REPEATS - 1] - one[0]) / spread; /* sorted now */
+    spread = bench_median(one, N_RUNS);
+    spread = (one[N_RUNS - 1] - one[0]) / spread; /* sorted now */
     what = esp_format("%s, strong scaling", name);
-    bench_row(what, tok, "tokens/s", bench_median(strong, BENCH_REPEATS), "2 x one rank", 0, grid);
+    bench_row(what, tok, "tokens/s", bench_median(strong, N_RUNS), "2 x one rank", 0, grid);
     free(what);
     what = esp_format("%s, weak scaling", name);
-    bench_row(what, tok, "tokens/s", bench_median(weak, BENCH_REPEATS), "2 x one rank", 0, grid);
+    bench_row(what, tok, "tokens/s", bench_median(weak, N_RUNS), "2 x one rank", 0, grid);
     free(what);
     what = esp_format("%s, two ranks apart", name);
-    bench_row(what, tok, "tokens/s", bench_median(both, BENCH_REPEATS), "2 x one rank", 0, grid);
+    bench_row(what, tok, "tokens/s", bench_median(both, N_RUNS), "2 x one rank", 0, grid);
     free(what);
     what = esp_format("%s, noise", name);
     bench_row(what, 100 * spread, "% spread", NAN, "one rank, repeated", 0, grid);
