@@ -284,8 +284,9 @@ static esp_operand part_of(esp_operand m, size_t i, size_t j)
     return m;
 }
 
-void esp_gemm_here(esp_target c, bool add, esp_operand a, esp_operand b, size_t m, size_t n,
-                   size_t k)
+/* C = A B or C += A B by the calling thread; n up to ESP_MOST_COLS. */
+static void multiply_part(esp_target c, bool add, esp_operand a, esp_operand b, size_t m, size_t n,
+                          size_t k)
 {
     float packed_a[ESP_ROW_BLOCK * ESP_LENGTH] __attribute__((aligned(64)));
     float packed_b[ESP_MOST_COLS * ESP_LENGTH] __attribute__((aligned(64)));
@@ -335,7 +336,7 @@ static void share_out(esp_target c, bool add, esp_operand a, esp_operand b, size
         for (size_t j = 0; j < n; j += cols) {
             esp_target at = { c.at + i * c.row + j * c.col, c.row, c.col };
 
-            esp_gemm_here(at, add, part_of(a, i, 0), part_of(b, 0, j), esp_tile(i, m, rows),
+            multiply_part(at, add, part_of(a, i, 0), part_of(b, 0, j), esp_tile(i, m, rows),
                           esp_tile(j, n, cols), k);
         }
     }

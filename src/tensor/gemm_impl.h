@@ -67,10 +67,6 @@ static inline esp_operand esp_transposed(esp_operand m)
 void esp_gemm(float *c, size_t width, bool add, esp_operand a, esp_operand b, size_t m, size_t n,
               size_t k);
 
-/* The same by the calling thread alone; n up to ESP_MOST_COLS. */
-void esp_gemm_here(esp_target c, bool add, esp_operand a, esp_operand b, size_t m, size_t n,
-                   size_t k);
-
 /* Panels of a [m, k], each `length` inner indices behind the one before; missing rows are zero. Room for m,
  * rounded up to whole panels, times `length` numbers. */
 void esp_pack_rows(float *to, size_t length, esp_operand a, size_t m, size_t k);
