@@ -10,7 +10,6 @@
 #ifndef ESPALIER_PACKED_H
 #define ESPALIER_PACKED_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 typedef enum esp_factor { ESP_FACTOR_DY, ESP_FACTOR_X } esp_factor; /* of dy^T x */
@@ -36,8 +35,8 @@ void esp_packed_fill(float *packed, esp_factor which, const float *rows, size_t 
 void esp_packed_sums(double *sum, const float *dy, size_t width, size_t col, size_t n, size_t begin,
                      size_t end);
 
-typedef struct
-    esp_tile_place { /* where a tile lies in its weight: row a multiple of 24, col of 32 */
+/* Where a tile lies in its weight: row is a multiple of 24, col of 32. */
+typedef struct esp_tile_place {
     size_t row, col, n_rows, n_cols;
 } esp_tile_place;
 

@@ -351,7 +351,7 @@ esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_
     esp_sums sums;
 
     ESP_TRY(esp_agree(grid->world, gradients ? check_samples(samples) : ESP_OK));
-    ESP_TRY(check_builds(grid));
+    ESP_TRY(gradients ? check_builds(grid) : ESP_OK);
     esp_scores_init(s, g, o->criteria, o->aggregations, o->units);
     s->arch = m->arch;
     s->loss = NAN;

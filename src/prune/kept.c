@@ -26,10 +26,6 @@ void esp_kept_init(esp_kept *k, esp_panels *panels, const esp_pass *pass, const 
                      .scratch = pass->options.scratch,
                      .n_samples = batch->n_samples,
                      .start = batch->start };
-    ESP_NEW(k->row, k->n_samples + 1);
-    for (size_t j = 0; j <= k->n_samples; j++) {
-        k->row[j] = j;
-    }
     ESP_NEW(k->outer, n_slots(k));
     ESP_NEW(k->layer, k->stage.at_once * n_slots(k));
 }
@@ -45,7 +41,6 @@ static void free_keeps(esp_keep *keep, size_t n)
 
 void esp_kept_free(esp_kept *k)
 {
-    free(k->row);
     if (k->model) {
         free_keeps(k->outer, n_slots(k));
         free_keeps(k->layer, k->stage.at_once * n_slots(k));
@@ -117,9 +112,9 @@ void esp_kept_norm(esp_kept *k, size_t layer, int slot, const float *dw, const f
     if (!is_wanted(k, layer, slot)) {
         return;
     }
-    append(k, &keep->dy, ESP_FACTOR_DY, keep->n, dw, n_samples, n, k->row);
+    append(k, &keep->dy, ESP_FACTOR_DY, keep->n, dw, n_samples, n, k->panels->row);
     if (db) {
-        append(k, &keep->x, ESP_FACTOR_DY, keep->n, db, n_samples, n, k->row);
+        append(k, &keep->x, ESP_FACTOR_DY, keep->n, db, n_samples, n, k->panels->row);
     }
     keep->n += n_samples;
 }

@@ -23,7 +23,6 @@ typedef struct esp_kept {
     const char *scratch; /* borrowed; see esp_room_init                                      */
     size_t n_samples;    /* of the batch                                                     */
     const size_t *start; /* [n_samples + 1] borrowed: first token of each                    */
-    size_t *row;         /* [n_samples + 1] owned: the same where each has a row: 0, 1, ...  */
     esp_keep *outer;     /* [n_slots] owned: of weights outside the blocks                   */
     esp_keep *layer;     /* [stage.at_once, n_slots] owned: of the layers under way          */
 } esp_kept;

@@ -79,8 +79,8 @@ void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const es
     esp_tiles_init(&p->tiles, m, criteria & ESP_NEEDS_GRADIENT, criteria & ESP_NEEDS_FISHER);
     p->g_scale = all ? 1 / (double)all->n : 0;
     p->f_scale = fisher_sum ? 1 : p->g_scale;
-    ESP_NEW(p->row, n_samples + 1);
-    for (size_t j = 0; j <= n_samples; j++) {
+    ESP_NEW(p->row, esp_max(n_samples, 1) + 1);
+    for (size_t j = 0; j <= esp_max(n_samples, 1); j++) {
         p->row[j] = j;
     }
     p->start = n_samples ? start : p->row;

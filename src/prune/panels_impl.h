@@ -19,15 +19,15 @@ typedef struct esp_panels {
     double g_scale, f_scale; /* what the sums over samples are multiplied by                 */
     size_t n_samples;        /* of this rank; may be 0                                       */
     const size_t *start;     /* [n_samples + 1] borrowed: first token of each                */
-    size_t *row;             /* [n_samples + 1] owned: where a sample has one row: 0, 1, ... */
-    esp_gather gather;       /* of the samples of all ranks                                  */
-    int *counts;             /* [n_data] owned: numbers of a panel that a rank is left with  */
-    esp_tiles tiles;         /* G and F are asked for where a criterion needs them           */
-    size_t n_tile;           /* numbers of G and F of a tile, at most                        */
-    double *panel;           /* owned: G, and F where asked for, tile after tile             */
-    double *part;            /* owned: sums over the rows and columns of each tile           */
-    double *vector;          /* owned: G and F of a bias or norm                             */
-    float *vector_w;         /* owned: the bias or norm itself                               */
+    size_t *row;       /* [n_samples + 1, 2 at least] owned: where each has a row: 0, 1, ... */
+    esp_gather gather; /* of the samples of all ranks                                  */
+    int *counts;       /* [n_data] owned: numbers of a panel that a rank is left with  */
+    esp_tiles tiles;   /* G and F are asked for where a criterion needs them           */
+    size_t n_tile;     /* numbers of G and F of a tile, at most                        */
+    double *panel;     /* owned: G, and F where asked for, tile after tile             */
+    double *part;      /* owned: sums over the rows and columns of each tile           */
+    double *vector;    /* owned: G and F of a bias or norm                             */
+    float *vector_w;   /* owned: the bias or norm itself                               */
 } esp_panels;
 
 /* This rank has n_samples of all (NULL: there are none); the tokens of its sample j are start[j] ..

@@ -120,9 +120,10 @@ static size_t kept_numbers(const esp_job *j, const esp_extent *p, size_t layer)
  * head: before the layers, or until its table has been looked up. */
 static size_t kept_bytes(const esp_job *j, const esp_extent *p, size_t T)
 {
-    size_t most = 0, n = 0,
-           head = esp_packed_width(ESP_FACTOR_DY, p->model->dims.vocab) +
-                  esp_packed_width(ESP_FACTOR_X, p->model->dims.hidden);
+    const esp_dims *dims = &p->model->dims;
+    size_t head =
+        esp_packed_width(ESP_FACTOR_DY, dims->vocab) + esp_packed_width(ESP_FACTOR_X, dims->hidden);
+    size_t most = 0, n = 0;
     bool hidden = j->config->importance.units >> ESP_UNIT_HIDDEN & 1;
 
     for (size_t l = p->of.begin; l < p->of.end; l++) {

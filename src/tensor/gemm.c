@@ -1,14 +1,22 @@
 /* gemm.c - packing, the micro-kernel, and the threads' shares of a product. */
-#include "tensor/kernel_impl.h"
+#include "tensor/gemm_impl.h"
 
 #include <omp.h>
 #include <string.h>
 
-#include "tensor/gemm_impl.h"
+#include "tensor/kernel_impl.h"
 #include "tensor/tile_impl.h"
 
-/* Rows of A of a part of a product. */
+/* Rows of A and columns of B of a part of a product: a thread packs all these columns at a time, and rows in
+ * blocks, which stay in the second-level cache while the panels of B go by, each of which stays in the
+ * first-level one for all of them. */
 #define MOST_ROWS ((size_t)1024)
+#define MOST_COLS ((size_t)1024)
+#define ROW_BLOCK ((size_t)144)
+
+/* Inner indices from one panel to the next where ESP_INNER are packed: panels a power of two apart would
+ * meet in the same sets of the cache. */
+#define LENGTH (ESP_INNER + 8)
 
 typedef esp_lanes vector;
 typedef int order __attribute__((vector_size(ESP_LANES * sizeof(int))));
@@ -284,23 +292,23 @@ static esp_operand part_of(esp_operand m, size_t i, size_t j)
     return m;
 }
 
-/* C = A B or C += A B by the calling thread; n up to ESP_MOST_COLS. */
+/* C = A B or C += A B by the calling thread; n up to MOST_COLS. */
 static void multiply_part(esp_target c, bool add, esp_operand a, esp_operand b, size_t m, size_t n,
                           size_t k)
 {
-    float packed_a[ESP_ROW_BLOCK * ESP_LENGTH] __attribute__((aligned(64)));
-    float packed_b[ESP_MOST_COLS * ESP_LENGTH] __attribute__((aligned(64)));
+    float packed_a[ROW_BLOCK * LENGTH] __attribute__((aligned(64)));
+    float packed_b[MOST_COLS * LENGTH] __attribute__((aligned(64)));
 
     for (size_t p = 0; p < k; p += ESP_INNER) {
         size_t depth = esp_tile(p, k, ESP_INNER);
 
-        esp_pack_cols(packed_b, ESP_LENGTH, part_of(b, p, 0), depth, n);
-        for (size_t i = 0; i < m; i += ESP_ROW_BLOCK) {
-            size_t n_rows = esp_tile(i, m, ESP_ROW_BLOCK);
+        esp_pack_cols(packed_b, LENGTH, part_of(b, p, 0), depth, n);
+        for (size_t i = 0; i < m; i += ROW_BLOCK) {
+            size_t n_rows = esp_tile(i, m, ROW_BLOCK);
             esp_target at = { c.at + i * c.row, c.row, c.col };
 
-            esp_pack_rows(packed_a, ESP_LENGTH, part_of(a, i, p), n_rows, depth);
-            esp_multiply(at, add || p > 0, packed_a, packed_b, ESP_LENGTH, n_rows, n, depth);
+            esp_pack_rows(packed_a, LENGTH, part_of(a, i, p), n_rows, depth);
+            esp_multiply(at, add || p > 0, packed_a, packed_b, LENGTH, n_rows, n, depth);
         }
     }
 }
@@ -314,7 +322,7 @@ static size_t ceil_div(size_t a, size_t b)
 static void choose_parts(size_t *rows, size_t *cols, size_t m, size_t n)
 {
     size_t n_threads = (size_t)omp_get_max_threads();
-    size_t down = ceil_div(m, MOST_ROWS), across = ceil_div(n, ESP_MOST_COLS);
+    size_t down = ceil_div(m, MOST_ROWS), across = ceil_div(n, MOST_COLS);
 
     across = ceil_div(across, n_threads) * n_threads;
     *cols = ceil_div(ceil_div(n, across), ESP_TILE_COLS) * ESP_TILE_COLS;

@@ -23,15 +23,6 @@
 #define ESP_TILE_COLS (2 * ESP_LANES)
 #define ESP_INNER     ((size_t)256)
 
-/* Columns of B that a thread packs at a time; and rows of A, which stay in the second-level cache while the
- * panels of B go by, each of which stays in the first-level one for all of them. */
-#define ESP_MOST_COLS ((size_t)1024)
-#define ESP_ROW_BLOCK ((size_t)144)
-
-/* Inner indices from one panel to the next where ESP_INNER are packed: panels a power of two apart would
- * meet in the same sets of the cache. */
-#define ESP_LENGTH (ESP_INNER + 8)
-
 /* Length of n columns in whole panels. */
 #define ESP_PANELS(n) (((n) + ESP_TILE_COLS - 1) / ESP_TILE_COLS * ESP_TILE_COLS)
 

@@ -9,6 +9,8 @@
 /* Columns that a thread packs at a time: few enough panels to keep a line of each at hand. */
 #define COLUMNS ((size_t)192)
 
+_Static_assert(ESP_TILE_ROWS <= ESP_WIDEST_PANEL && ESP_TILE_COLS <= ESP_WIDEST_PANEL, "panels");
+
 static size_t panel_width(esp_factor which)
 {
     return which == ESP_FACTOR_DY ? ESP_TILE_ROWS : ESP_TILE_COLS;
