@@ -124,7 +124,76 @@ static void test_rounding_ends(void)
     }
 }
 
+/* Patterns of each type that are not finite, then the largest and smallest that are. */
+static const struct {
+    esp_dtype type;
+    uint32_t none[4], some[4];
+} ends[] = {
+    { ESP_F32,
+      { 0x7f800000, 0xff800000, 0x7f800001, 0xffffffff },
+      { 0x7f7fffff, 0xff7fffff, 0x00000001, 0x80000000 } },
+    { ESP_F16, { 0x7c00, 0xfc00, 0x7c01, 0xffff }, { 0x7bff, 0xfbff, 0x0001, 0x8000 } },
+    { ESP_BF16, { 0x7f80, 0xff80, 0x7f81, 0xffff }, { 0x7f7f, 0xff7f, 0x0001, 0x8000 } },
+};
+
+enum { MOST = 3 * 65536 + 5 }; /* several chunks of the threads and a rest */
+
+static void put(unsigned char *x, size_t size, size_t i, uint32_t pattern)
+{
+    uint16_t half = (uint16_t)pattern;
+
+    memcpy(x + i * size, size == 4 ? (void *)&pattern : (void *)&half, size);
+}
+
+/* A pattern at position `at` of n finite numbers, and another one behind it at times. */
+static int is_found(unsigned char *x, int k, size_t n, size_t at)
+{
+    esp_dtype t = ends[k].type;
+    size_t size = esp_dtype_size(t), found;
+    int ok = esp_find_nonfinite(x, t, n) == n && esp_find_nonfinite(x, t, at) == at;
+
+    for (int i = 0; i < 4; i++) {
+        put(x, size, at, ends[k].none[i]);
+        found = esp_find_nonfinite(x, t, n);
+        put(x, size, n - 1, ends[k].none[i]); /* also where it is the same place */
+        ok = ok && found == at && esp_find_nonfinite(x, t, n) == at;
+        put(x, size, n - 1, ends[k].some[i]);
+        put(x, size, at, ends[k].some[i]);
+    }
+    return ok;
+}
+
+/* All types, alignments, lengths around those of vectors and blocks, and positions. */
+static void test_find_nonfinite(void)
+{
+    static unsigned char bytes[4 * MOST + 4];
+    static const size_t lengths[] = { 1, 2, 15, 33, 1023, 1024, 1025, 2 * 1024 + 7, 65537, MOST };
+
+    for (int k = 0; k < 3; k++) {
+        int ok = 1;
+
+        for (size_t shift = 0; shift < 4; shift++) {
+            unsigned char *x = bytes + shift;
+
+            for (size_t i = 0; i < MOST; i++) {
+                put(x, esp_dtype_size(ends[k].type), i, ends[k].some[i % 4]);
+            }
+            CU_ASSERT(esp_find_nonfinite(x, ends[k].type, 0) == 0);
+            for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
+                size_t n = lengths[l], step = n < 100 ? 1 : n < 10000 ? 61 : 65536 / 2 - 1;
+
+                for (size_t at = 0; at < n; at += step) {
+                    ok = ok && is_found(x, k, n, at);
+                }
+                ok = ok && is_found(x, k, n, n - 1);
+            }
+        }
+        CU_ASSERT(ok);
+    }
+}
+
 ESP_TEST_MAIN("convert", { "exponential", test_exp },
               { "all 16-bit patterns there and back", test_round_trip },
               { "values of f16", test_f16_values }, { "rounding to nearest even", test_rounding },
-              { "ends of the range, and NaN", test_rounding_ends })
+              { "ends of the range, and NaN", test_rounding_ends },
+              { "numbers that are none are found", test_find_nonfinite })

@@ -35,6 +35,9 @@ static inline esp_array esp_array_f32(const float *at)
 void esp_to_f32(float *dst, const void *src, esp_dtype t, size_t n);
 void esp_from_f32(void *dst, esp_dtype t, const float *src, size_t n);
 
+/* Index of the first of n numbers, at any alignment, that is NaN or infinite; n when there is none. */
+size_t esp_find_nonfinite(const void *x, esp_dtype t, size_t n);
+
 /* y = x W^T + b.  x [n_tok, n_in]  w [n_out, n_in]  b [n_out] or NULL  y [n_tok, n_out].
  * A row of y depends on its row of x alone, bit for bit, but where a batch is one sample of one token:
  * decoding has a product of its own. */

@@ -9,6 +9,9 @@
 /* Elements that one thread converts at a time. */
 #define CHUNK ((size_t)1 << 16)
 
+/* Elements whose largest is asked for at a time. */
+#define BLOCK ((size_t)1024)
+
 static const struct {
     size_t size;
     const char *name;
@@ -117,4 +120,85 @@ void esp_from_f32(void *dst, esp_dtype t, const float *src, size_t n)
     for (size_t i = 0; i < n; i += CHUNK) {
         chunk_from_f32(to + i * types[t].size, t, src + i, esp_tile(i, n, CHUNK));
     }
+}
+
+/* ---- NaN and infinity: an exponent of all ones, so no finite number is larger without its sign ---- */
+
+static inline uint32_t magnitude32(const unsigned char *x, size_t i)
+{
+    uint32_t u;
+
+    memcpy(&u, x + i * sizeof u, sizeof u);
+    return u & 0x7fffffff;
+}
+
+static inline uint16_t magnitude16(const unsigned char *x, size_t i)
+{
+    uint16_t u;
+
+    memcpy(&u, x + i * sizeof u, sizeof u);
+    return u & 0x7fff;
+}
+
+/* Largest magnitude of n numbers: loops that become vector code. */
+static uint32_t largest32(const unsigned char *x, size_t n)
+{
+    uint32_t most = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u = magnitude32(x, i);
+
+        most = u > most ? u : most;
+    }
+    return most;
+}
+
+static uint16_t largest16(const unsigned char *x, size_t n)
+{
+    uint16_t most = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        uint16_t u = magnitude16(x, i);
+
+        most = u > most ? u : most;
+    }
+    return most;
+}
+
+static size_t find_in_chunk(const unsigned char *x, esp_dtype t, size_t n)
+{
+    bool whole = t == ESP_F32;
+    uint32_t infinity = whole ? 0x7f800000 : t == ESP_F16 ? 0x7c00 : 0x7f80;
+    size_t i = 0;
+
+    for (size_t size = types[t].size; i < n; i += esp_tile(i, n, BLOCK)) {
+        const unsigned char *at = x + i * size;
+        size_t length = esp_tile(i, n, BLOCK);
+
+        if ((whole ? largest32(at, length) : largest16(at, length)) >= infinity) {
+            break;
+        }
+    }
+    while (i < n && (whole ? magnitude32(x, i) : magnitude16(x, i)) < infinity) {
+        i++;
+    }
+    return i;
+}
+
+size_t esp_find_nonfinite(const void *x, esp_dtype t, size_t n)
+{
+    const unsigned char *from = x;
+    size_t first = n;
+
+    if (n <= CHUNK) {
+        return find_in_chunk(from, t, n);
+    }
+#pragma omp parallel for reduction(min : first)
+    for (size_t i = 0; i < n; i += CHUNK) {
+        size_t length = esp_tile(i, n, CHUNK);
+        size_t at = find_in_chunk(from + i * types[t].size, t, length);
+
+        first = at < length && i + at < first ? i + at : first;
+    }
+    return first;
 }
