@@ -39,22 +39,16 @@ void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dim
     esp_tensor_ref *refs;
 
     ESP_REQUIRE(dims->n_layers <= from->dims.n_layers && dims->head_dim == from->dims.head_dim);
-    *to = (esp_model){ .dims = *dims,
-                       .tied = from->tied,
-                       .norm_eps = from->norm_eps,
-                       .embed_scale = sqrtf((float)dims->hidden),
-                       .attention_scale = from->attention_scale,
-                       .residual_scale = esp_residual_scale(from->arch, dims->n_layers),
-                       .attention_cap = from->attention_cap,
-                       .logit_cap = from->logit_cap,
-                       .rotary = from->rotary,
-                       .prefix = from->prefix,
-                       .bos = from->bos,
-                       .eos = from->eos,
-                       .dtype = from->dtype,
-                       .bare = from->bare,
-                       .config = json_deep_copy(from->config),
-                       .dir = esp_strdup(from->dir) };
+    *to = *from;
+    to->outer = to->block = NULL; /* what is owned is made anew, all else is the same */
+    to->files = NULL;
+    to->n_files = 0;
+    to->slopes = NULL;
+    to->dims = *dims;
+    to->embed_scale = sqrtf((float)dims->hidden);
+    to->residual_scale = esp_residual_scale(from->arch, dims->n_layers);
+    to->config = json_deep_copy(from->config);
+    to->dir = esp_strdup(from->dir);
     to->dims.layer = copy_of(dims->layer, dims->n_layers, sizeof *dims->layer);
     to->inv_freq = copy_of(from->inv_freq, from->rotary / 2, sizeof *from->inv_freq);
     esp_config_write(to->config, from->arch, dims);
