@@ -32,9 +32,9 @@ void esp_model_keep_heads(esp_model *to, const esp_model *from, const size_t *la
 
 /* Writes shape's config.json and tensors to dir.part and commits it to dir: files of at most
  * shard_bytes (0: 5 GB; one larger tensor is a file by itself) with an index where there is more than
- * one, rows shared out over the ranks by bytes, streamed through a buffer of 8 MB; tokenizer and
- * generation files copied from files_from (NULL: none). On a failure dir is as it was before.
- * Collective on comm. */
+ * one, rows shared out over the ranks by bytes, streamed through a buffer of 8 MB; the small files of
+ * files_from that are no weights (tokenizer, code, licence; NULL: none) are copied. On a failure dir is as
+ * it was before. Collective on comm. */
 esp_status esp_model_save(const char *dir, const esp_model *shape, esp_tensor_source source,
                           void *ctx, const char *files_from, size_t shard_bytes, MPI_Comm comm);
 

@@ -29,6 +29,12 @@ float esp_residual_scale(const esp_arch *arch, size_t n_layers);
 /* Changes config to say dims: plain keys where layers are alike, else their maxima and lists. Local. */
 void esp_config_write(json_t *config, const esp_arch *arch, const esp_dims *dims);
 
+/* Copies what goes along with the weights of a model folder: every regular file (or link to one) of it and of
+ * the folders right in it that is no file of weights by its name, has no dot in front and is no larger than
+ * 64 MB; not config.json. A folder that holds weights, or is a link, is left whole. What is left, weights of
+ * the folder itself apart, is told in a line. ESP_EUSAGE, ESP_EIO. Local. */
+esp_status esp_companions_copy(const char *to, const char *from);
+
 /* A part of config.json, for reading values out of it. */
 typedef struct esp_config_part {
     const char *where; /* "DIR/config.json" or "DIR/config.json: rope_scaling", for messages */

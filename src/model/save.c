@@ -12,20 +12,6 @@
 #define CHUNK_BYTES ((size_t)8 << 20)    /* of rows asked from a source at once */
 #define SHARD_BYTES ((size_t)5000000000) /* of a file where the caller has no opinion */
 
-/* What goes along with the weights. */
-static const char *const companions[] = {
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "generation_config.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "ice_text.model",
-    "chat_template.jinja",
-};
-
 /* ---- shapes ------------------------------------------------------------------------------------ */
 
 static void *copy_of(const void *p, size_t n, size_t size)
@@ -198,22 +184,6 @@ static esp_status write_index(const save *s)
     return write_text(s, "model.safetensors.index.json", text);
 }
 
-static esp_status copy_companions(const save *s, const char *files_from)
-{
-    esp_status st = ESP_OK;
-
-    for (size_t i = 0; i < sizeof companions / sizeof *companions && st == ESP_OK; i++) {
-        char *from = esp_path(files_from, companions[i]), *to = esp_path(s->part, companions[i]);
-
-        if (esp_file_exists(from)) {
-            st = esp_file_copy(to, from);
-        }
-        free(from);
-        free(to);
-    }
-    return st;
-}
-
 static esp_status prepare(const save *s, const char *files_from)
 {
     ESP_TRY(esp_remove(s->part));
@@ -222,7 +192,7 @@ static esp_status prepare(const save *s, const char *files_from)
     if (s->n_files > 1) {
         ESP_TRY(write_index(s));
     }
-    return files_from ? copy_companions(s, files_from) : ESP_OK;
+    return files_from ? esp_companions_copy(s->part, files_from) : ESP_OK;
 }
 
 /* ---- the tensors, by all ranks ----------------------------------------------------------------- */
