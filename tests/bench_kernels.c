@@ -187,7 +187,8 @@ static void norm_backward(bench *b)
 
 static void rotary(bench *b)
 {
-    esp_rotation r = { .n = b->s.d, .inv_freq = b->inv_freq };
+    esp_rope rope = { .n = b->s.d, .inv_freq = b->inv_freq, .gain = 1 };
+    esp_rotation r = { .rope = &rope };
 
     esp_rotary_forward(b->dx, b->x, &r, b->s.n_in / b->s.d, b->s.d, &b->batch);
 }

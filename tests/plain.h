@@ -106,7 +106,7 @@ static inline void plain_rotary(double *y, const double *x, const plain *p, bool
                                 size_t width)
 {
     const esp_model *m = p->m;
-    size_t d = m->dims.head_dim, half = m->rotary / 2, first = by_block ? m->rotary : 0;
+    size_t d = m->dims.head_dim, half = m->rope.n / 2, first = by_block ? m->rope.n : 0;
     size_t step = m->arch->rotary.pairs ? 2 : 1, apart = m->arch->rotary.pairs ? 1 : half;
 
     memcpy(y, x, p->T * width * sizeof *y);
@@ -115,7 +115,7 @@ static inline void plain_rotary(double *y, const double *x, const plain *p, bool
         size_t position = by_block ? esp_batch_block_position(&p->batch, 0, t)
                                    : esp_batch_position(&p->batch, 0, t);
         size_t a = head * d + first + c * step, b = a + apart;
-        double angle = (double)position * m->inv_freq[c];
+        double angle = (double)position * m->rope.inv_freq[c];
 
         y[a] = x[a] * cos(angle) - x[b] * sin(angle);
         y[b] = x[b] * cos(angle) + x[a] * sin(angle);

@@ -22,16 +22,30 @@ typedef struct rotary_shape {
     size_t H, d;
 } rotary_shape;
 
+/* The frequency of pair c in a sequence of T tokens. */
+static double frequency(const esp_rope *r, size_t c, double T)
+{
+    double border = (double)r->border;
+
+    if (r->border == 0 || T <= border) {
+        return r->inv_freq[c];
+    }
+    return r->longer ? r->longer[c]
+                     : r->inv_freq[c] * pow(r->stretch * T / border - r->stretch + 1,
+                                            -2.0 * (double)c / ((double)r->n - 2));
+}
+
 /* One head at a position. */
-static void turn(double *y, const double *x, const esp_rotation *r, size_t d, double position)
+static void turn(double *y, const double *x, const esp_rotation *r, size_t d, double position,
+                 double T)
 {
     memcpy(y, x, d * sizeof *x);
-    for (size_t c = 0; c < r->n / 2; c++) {
-        size_t i = r->first + (r->pairs ? 2 * c : c), k = i + (r->pairs ? 1 : r->n / 2);
-        double a = position * r->inv_freq[c];
+    for (size_t c = 0; c < r->rope->n / 2; c++) {
+        size_t i = r->first + (r->pairs ? 2 * c : c), k = i + (r->pairs ? 1 : r->rope->n / 2);
+        double a = position * frequency(r->rope, c, T), g = r->rope->gain;
 
-        y[i] = x[i] * cos(a) - x[k] * sin(a);
-        y[k] = x[i] * sin(a) + x[k] * cos(a);
+        y[i] = g * (x[i] * cos(a) - x[k] * sin(a));
+        y[k] = g * (x[i] * sin(a) + x[k] * cos(a));
     }
 }
 
@@ -50,20 +64,22 @@ static void rotary(double *y, double *const *in, const void *shape) /* x */
             }
             for (size_t at = row * s->H * s->d; at < (row + 1) * s->H * s->d; at += s->d) {
                 turn(y + at, in[0] + at, s->r, s->d,
-                     (double)(s->r->block_position ? block : position));
+                     (double)(s->r->block_position ? block : position),
+                     (double)(b->position + b->start[j + 1] - b->start[j]));
             }
         }
     }
 }
 
-static void check_rotary(const esp_batch *b, esp_rotation r, size_t H, size_t d)
+static void check_rope(const esp_batch *b, esp_rotation r, esp_rope rope, size_t H, size_t d)
 {
-    const double inv_freq[8] = { 1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003 };
+    double inv_freq[8] = { 1, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003 };
     rotary_shape s = { b, &r, H, d };
     op o = { rotary, &s, b->n_tok * H * d, { b->n_tok * H * d } };
     float *in[MAX_IN], *grads[MAX_IN], *y = nans(o.n_out), *dy = random_floats(o.n_out, 10);
 
-    r.inv_freq = inv_freq;
+    rope.inv_freq = inv_freq;
+    r.rope = &rope;
     make_arrays(in, grads, &o, 3);
     esp_rotary_forward(y, in[0], &r, H, d, b);
     CU_ASSERT(forward_close(&o, in, y));
@@ -77,6 +93,11 @@ static void check_rotary(const esp_batch *b, esp_rotation r, size_t H, size_t d)
     free(dy);
 }
 
+static void check_rotary(const esp_batch *b, esp_rotation r, size_t n, size_t H, size_t d)
+{
+    check_rope(b, r, (esp_rope){ .n = n, .gain = 1 }, H, d);
+}
+
 static void test_rotary(void)
 {
     esp_batch several, decoded;
@@ -84,12 +105,34 @@ static void test_rotary(void)
     make_batch(&several, (size_t[]){ 5, 1, 9 }, 3);
     make_batch(&decoded, (size_t[]){ 2 }, 1);
     decoded.position = 4000;
-    check_rotary(&several, (esp_rotation){ .n = 6 }, 3, 6);
-    check_rotary(&several, (esp_rotation){ .n = 6, .pairs = true }, 3, 6);
-    check_rotary(&several, (esp_rotation){ .n = 4 }, 2, 10);
-    check_rotary(&several, (esp_rotation){ .first = 3, .n = 4, .pairs = true }, 2, 10);
-    check_rotary(&decoded, (esp_rotation){ .n = 16 }, 1, 16);
-    check_rotary(&decoded, (esp_rotation){ .n = 8, .pairs = true }, 1, 16);
+    check_rotary(&several, (esp_rotation){ .first = 0 }, 6, 3, 6);
+    check_rotary(&several, (esp_rotation){ .pairs = true }, 6, 3, 6);
+    check_rotary(&several, (esp_rotation){ .first = 0 }, 4, 2, 10);
+    check_rotary(&several, (esp_rotation){ .first = 3, .pairs = true }, 4, 2, 10);
+    check_rotary(&decoded, (esp_rotation){ .first = 0 }, 16, 1, 16);
+    check_rotary(&decoded, (esp_rotation){ .pairs = true }, 8, 1, 16);
+    esp_batch_free(&several);
+    esp_batch_free(&decoded);
+}
+
+/* Samples on both sides of the border in one batch, and a sequence that grows beyond it: the frequencies are
+ * those of each sequence alone. */
+static void test_rotary_by_length(void)
+{
+    double longer[8] = { 0.9, 0.2, 0.05, 0.01, 0.004, 0.002, 0.0007, 0.0001 };
+    esp_rope lists = { .n = 6, .gain = 1.2, .border = 7, .longer = longer };
+    esp_rope stretched = { .n = 6, .gain = 1, .border = 7, .stretch = 4 };
+    esp_batch several, decoded;
+
+    make_batch(&several, (size_t[]){ 7, 8, 3, 12, 8, 9 }, 6);
+    make_batch(&decoded, (size_t[]){ 2 }, 1);
+    check_rope(&several, (esp_rotation){ .first = 2 }, lists, 2, 9);
+    check_rope(&several, (esp_rotation){ .pairs = true }, lists, 2, 6);
+    check_rope(&several, (esp_rotation){ .first = 2 }, stretched, 2, 9);
+    for (decoded.position = 4; decoded.position < 8; decoded.position++) {
+        check_rope(&decoded, (esp_rotation){ .first = 0 }, lists, 2, 6);
+        check_rope(&decoded, (esp_rotation){ .first = 0 }, stretched, 2, 6);
+    }
     esp_batch_free(&several);
     esp_batch_free(&decoded);
 }
@@ -101,11 +144,11 @@ static void test_rotary_block(void)
 
     make_prefixed(&several, (size_t[]){ 9, 4, 7 }, (size_t[]){ 5, 0, 1 }, 3);
     make_prefixed(&decoded, (size_t[]){ 3 }, (size_t[]){ 6 }, 1);
-    check_rotary(&several, (esp_rotation){ .n = 4 }, 3, 8);
-    check_rotary(&several, (esp_rotation){ .first = 4, .n = 4, .block_position = true }, 3, 8);
+    check_rotary(&several, (esp_rotation){ .first = 0 }, 4, 3, 8);
+    check_rotary(&several, (esp_rotation){ .first = 4, .block_position = true }, 4, 3, 8);
     for (decoded.position = 0; decoded.position < 9; decoded.position += 4) {
-        check_rotary(&decoded, (esp_rotation){ .n = 4 }, 1, 8);
-        check_rotary(&decoded, (esp_rotation){ .first = 4, .n = 4, .block_position = true }, 1, 8);
+        check_rotary(&decoded, (esp_rotation){ .first = 0 }, 4, 1, 8);
+        check_rotary(&decoded, (esp_rotation){ .first = 4, .block_position = true }, 4, 1, 8);
     }
     esp_batch_free(&several);
     esp_batch_free(&decoded);
@@ -295,7 +338,8 @@ static void test_attention_cached(void)
 }
 
 ESP_TEST_MAIN("attention", { "rotary", test_rotary },
-              { "rotary, block positions", test_rotary_block }, { "attention", test_attention },
+              { "rotary, block positions", test_rotary_block },
+              { "rotary by length", test_rotary_by_length }, { "attention", test_attention },
               { "variants", test_attention_variants },
               { "prefix not asked for", test_prefix_not_asked },
               { "with a cache", test_attention_cached })

@@ -71,8 +71,10 @@ static void run_attention(results *r, const esp_batch *b)
     float *q = rows_of(b, WIDTH, 5), *k = rows_of(b, KV, 6), *v = rows_of(b, KV, 7);
     float *dout = rows_of(b, WIDTH, 8);
     double inv_freq[D / 2] = { 1, 0.3, 0.1, 0.03, 0.01 };
-    esp_rotation turn = { .n = D, .inv_freq = inv_freq };
-    esp_rotation other = { .first = 2, .n = 6, .inv_freq = inv_freq, .pairs = true };
+    esp_rope all = { .n = D, .inv_freq = inv_freq, .gain = 1 };
+    esp_rope six = { .n = 6, .inv_freq = inv_freq, .gain = 1 };
+    esp_rotation turn = { .rope = &all };
+    esp_rotation other = { .rope = &six, .first = 2, .pairs = true };
     esp_attention a = { .heads = H, .kv_heads = K, .head_dim = D, .scale = 0.3f };
     esp_attention bent = a;
     float *slopes = random_floats(H, 14);

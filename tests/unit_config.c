@@ -149,7 +149,7 @@ static void check_angles(const char *patch, const double *wanted)
     esp_model m = shape_of(patch);
 
     for (size_t i = 0; i < 8; i++) {
-        CU_ASSERT_DOUBLE_EQUAL(m.inv_freq[i] / wanted[i], 1, 1e-14);
+        CU_ASSERT_DOUBLE_EQUAL(m.rope.inv_freq[i] / wanted[i], 1, 1e-14);
     }
     esp_model_free(&m);
 }

@@ -46,8 +46,7 @@ typedef struct esp_model {
     float attention_scale;          /* of products of queries and keys               */
     float residual_scale;           /* of in0 of ESP_OP_ADD                          */
     float attention_cap, logit_cap; /* s becomes cap tanh(s / cap); 0: it does not   */
-    size_t rotary;                  /* channels of a head that turn with the position; 0: none */
-    double *inv_freq;               /* [rotary / 2] owned, rope scaling applied                */
+    esp_rope rope;                  /* its arrays owned                              */
     esp_prefix_rule prefix;         /* start -1: the family has no prefixes          */
     int32_t bos, eos;               /* -1 when config.json names none                        */
     esp_dtype dtype;                /* of the embedding; files are written in each weight's own */

@@ -74,12 +74,25 @@ void esp_layernorm_forward(float *y, const float *x, const float *w, const float
 void esp_layernorm_backward(float *dx, float *dw, float *db, const float *dy, const float *x,
                             const float *w, size_t D, float eps, const esp_batch *batch);
 
+/* How fast channels turn. A sequence is a sample, in decoding with all that the cache has of it: one of T
+ * tokens turns the same whatever else is in the batch. */
+typedef struct esp_rope {
+    size_t n; /* channels of a head that turn, two by two; 0: none                         */
+    double
+        *inv_freq;  /* [n / 2] the angle of pair c is position * inv_freq[c]                     */
+    double gain;    /* cosines and sines are multiplied by it                                   */
+    size_t border;  /* tokens of the longest sequence for which inv_freq holds; 0: for all       */
+    double *longer; /* [n / 2] that of sequences beyond the border; NULL: by the stretch        */
+    double stretch; /* f: pair c of T > border tokens has inv_freq[c] / s^(2c / (n - 2)),
+                       * s = f T / border - (f - 1)                                               */
+} esp_rope;
+
 /* Which channels of a head turn, how they pair and by which position (esp_batch_position or
  * esp_batch_block_position of the row). */
 typedef struct esp_rotation {
-    bool pairs;             /* channels 2c and 2c + 1 turn together, not c and c + n / 2        */
-    size_t first, n;        /* channels first .. first + n - 1 of a head turn, others pass as is */
-    const double *inv_freq; /* [n / 2] borrowed; the angle of pair c is position * inv_freq[c]   */
+    const esp_rope *rope; /* borrowed                                                     */
+    bool pairs;           /* channels 2c and 2c + 1 turn together, not c and c + n / 2     */
+    size_t first;         /* channels first .. first + rope->n - 1 turn, others pass as is */
     bool block_position;
 } esp_rotation;
 

@@ -190,10 +190,9 @@ static site make_site(const esp_pass *p, size_t layer, const esp_op *op, const e
                                   .window = d->window,
                                   .slopes = esp_model_slopes(m, layer),
                                   .prefix = esp_model_prefix_rule(m) != NULL },
-                   .rotation = { .pairs = m->arch->rotary.pairs,
-                                 .first = by_block ? m->rotary : 0,
-                                 .n = m->rotary,
-                                 .inv_freq = m->inv_freq,
+                   .rotation = { .rope = &m->rope,
+                                 .pairs = m->arch->rotary.pairs,
+                                 .first = by_block ? m->rope.n : 0,
                                  .block_position = by_block },
                    .batch = batch };
 }

@@ -223,13 +223,7 @@ static esp_status read_head_dim(esp_dims *d, const esp_config_part *c, const esp
                  arch->keys->hidden);
         return esp_config_refuse(c, key, must_be);
     }
-    ESP_TRY(get_size(&d->head_dim, c, key, MAX_SIZE, d->hidden / heads));
-    if (arch->rotary.divisor && d->head_dim % (2 * arch->rotary.divisor) != 0) {
-        return esp_fail(ESP_EFORMAT,
-                        "%s: %s is %zu, must be a multiple of %zu for rotary positions", c->where,
-                        key, d->head_dim, 2 * arch->rotary.divisor);
-    }
-    return ESP_OK;
+    return get_size(&d->head_dim, c, key, MAX_SIZE, d->hidden / heads);
 }
 
 /* Within the window a model with sliding attention computes what full attention does: so the window
@@ -459,9 +453,8 @@ esp_status esp_config_read(esp_model *m, const char *path)
     ESP_TRY(get_token(&m->eos, &c, "eos_token_id", m->dims.vocab));
     ESP_TRY(read_prefix_rule(&m->prefix, &c, m->arch->keys, m->dims.vocab));
     m->dtype = read_dtype(&c);
-    m->rotary = m->arch->rotary.divisor ? m->dims.head_dim / m->arch->rotary.divisor : 0;
     ESP_TRY(esp_alibi_read(m, &c));
-    return m->rotary ? esp_rope_read(&m->inv_freq, &c, m->rotary) : ESP_OK;
+    return m->arch->rotary.divisor ? esp_rope_read(m, &c) : ESP_OK;
 }
 
 bool esp_config_has_bias(const esp_model *m, int slot)

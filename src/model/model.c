@@ -63,7 +63,7 @@ void esp_model_free(esp_model *m)
     free(m->files);
     free(m->outer);
     free(m->block);
-    free(m->inv_freq);
+    esp_rope_free(&m->rope);
     free(m->slopes);
     free(m->dims.layer);
     free(m->dir);

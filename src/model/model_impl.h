@@ -51,9 +51,11 @@ esp_status esp_config_refuse(const esp_config_part *c, const char *key, const ch
 /* A positive finite number; missing: fallback, refused where that is 0. Local. */
 esp_status esp_config_real(double *v, const esp_config_part *c, const char *key, double fallback);
 
-/* inv_freq [n / 2] for n channels of a head, with theta and scaling as config.json has them, in the old
- * spelling (rope_theta, rope_scaling) or the new one (rope_parameters); the caller frees. Local. */
-esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t n_channels);
+/* Rotary positions of a family that has them, with theta and scaling as config.json says them, in the old
+ * spelling (rope_theta, rope_scaling) or the new one (rope_parameters). Sizes of m are known. Local. */
+esp_status esp_rope_read(esp_model *m, const esp_config_part *c);
+void esp_rope_copy(esp_rope *to, const esp_rope *from);
+void esp_rope_free(esp_rope *r); /* safe twice and on {0} */
 
 /* Slopes of a family that has ALiBi: by the number of heads, or as a cut model keeps them. Local. */
 esp_status esp_alibi_read(esp_model *m, const esp_config_part *c);

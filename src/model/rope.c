@@ -82,39 +82,77 @@ static esp_status check_part(const esp_config_part *c)
     return part == 1 ? ESP_OK : esp_config_refuse(c, "partial_rotary_factor", "1");
 }
 
-esp_status esp_rope_read(double **inv_freq, const esp_config_part *c, size_t n_channels)
+/* How many channels of a head turn: an even number. */
+static esp_status read_channels(size_t *n, const esp_config_part *c, const esp_model *m)
+{
+    size_t divisor = m->arch->rotary.divisor, d = m->dims.head_dim;
+
+    *n = d / divisor;
+    if (d % (2 * divisor) != 0) {
+        return esp_fail(ESP_EFORMAT,
+                        "%s: %s is %zu, must be a multiple of %zu for rotary positions", c->where,
+                        m->arch->keys->head_dim, d, 2 * divisor);
+    }
+    return ESP_OK;
+}
+
+/* part: the object with the scaling, empty where there is none */
+static esp_status read_rope(esp_rope *r, const esp_config_part *c, const esp_config_part *part)
+{
+    const esp_config_part *holder = esp_config_get(part, "rope_theta") ? part : c;
+    double theta, ratio;
+
+    ESP_TRY(check_part(c));
+    ESP_TRY(check_part(part));
+    ESP_TRY(esp_config_real(&theta, holder, "rope_theta", 10000));
+    ESP_TRY(esp_config_real(&ratio, c, "rope_ratio", 1)); /* ChatGLM's way to longer contexts */
+    ESP_NEW(r->inv_freq, r->n / 2);
+    for (size_t i = 0; i < r->n / 2; i++) {
+        r->inv_freq[i] = pow(ratio * theta, -2.0 * (double)i / (double)r->n);
+    }
+    return apply_scaling(r->inv_freq, r->n / 2, part);
+}
+
+esp_status esp_rope_read(esp_model *m, const esp_config_part *c)
 {
     const char *key = esp_config_get(c, "rope_parameters") ? "rope_parameters" : "rope_scaling";
     const json_t *object = esp_config_get(c, key);
-    char *where = esp_format("%s: %s", c->where, key);
-    const esp_config_part part = { .where = where, .json = object };
-    const esp_config_part *holder = esp_config_get(&part, "rope_theta") ? &part : c;
-    size_t n = n_channels / 2;
-    double theta, ratio;
-    esp_status st = ESP_OK;
+    esp_config_part part = { .json = object };
+    char *where;
+    esp_status st;
 
     if (object && !json_is_object(object)) {
-        st = esp_config_refuse(c, key, "an object or null");
+        return esp_config_refuse(c, key, "an object or null");
     }
-    if (st == ESP_OK) {
-        st = check_part(c);
-    }
-    if (st == ESP_OK) {
-        st = check_part(&part);
-    }
-    if (st == ESP_OK) {
-        st = esp_config_real(&theta, holder, "rope_theta", 10000);
-    }
-    if (st == ESP_OK) {
-        st = esp_config_real(&ratio, c, "rope_ratio", 1); /* ChatGLM's way to longer contexts */
-    }
-    if (st == ESP_OK) {
-        ESP_NEW(*inv_freq, n);
-        for (size_t i = 0; i < n; i++) {
-            (*inv_freq)[i] = pow(ratio * theta, -2.0 * (double)i / (double)n_channels);
-        }
-        st = apply_scaling(*inv_freq, n, &part);
-    }
+    m->rope.gain = 1;
+    ESP_TRY(read_channels(&m->rope.n, c, m));
+    part.where = where = esp_format("%s: %s", c->where, key);
+    st = read_rope(&m->rope, c, &part);
     free(where);
     return st;
+}
+
+static double *copy_of(const double *list, size_t n)
+{
+    double *copy = NULL;
+
+    if (list) {
+        ESP_NEW(copy, n);
+        memcpy(copy, list, n * sizeof *copy);
+    }
+    return copy;
+}
+
+void esp_rope_copy(esp_rope *to, const esp_rope *from)
+{
+    *to = *from;
+    to->inv_freq = copy_of(from->inv_freq, from->n / 2);
+    to->longer = copy_of(from->longer, from->n / 2);
+}
+
+void esp_rope_free(esp_rope *r)
+{
+    free(r->inv_freq);
+    free(r->longer);
+    *r = (esp_rope){ 0 };
 }

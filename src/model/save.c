@@ -36,7 +36,7 @@ void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dim
     to->config = json_deep_copy(from->config);
     to->dir = esp_strdup(from->dir);
     to->dims.layer = copy_of(dims->layer, dims->n_layers, sizeof *dims->layer);
-    to->inv_freq = copy_of(from->inv_freq, from->rotary / 2, sizeof *from->inv_freq);
+    esp_rope_copy(&to->rope, &from->rope);
     esp_config_write(to->config, from->arch, dims);
     to->arch = esp_config_arch(to->config);
     esp_model_keep_heads(to, from, NULL, NULL);

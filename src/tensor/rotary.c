@@ -1,17 +1,41 @@
-/* rotary.c - rotary positions; the angles are made once a call, for all heads and samples. */
+/* rotary.c - rotary positions; the angles are made once a call, for all heads and for all samples that turn
+ * alike. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "espalier/mem.h"
 #include "espalier/tensor.h"
 
-/* Cosine and sine of every angle at the positions of a batch. */
+/* Cosine and sine of every angle at the positions of those samples of a batch that turn alike. */
 typedef struct turns {
     const esp_rotation *rotation;
+    size_t reach;     /* of these samples             */
     size_t lowest;    /* position of the first row    */
     float *cos, *sin; /* [positions, half] owned      */
     size_t half;      /* pairs that turn              */
 } turns;
+
+/* What the frequencies of sample j depend on: the tokens of its sequence, as far as they count. */
+static size_t reach_of(const esp_rope *r, const esp_batch *batch, size_t j)
+{
+    size_t T = batch->position + batch->start[j + 1] - batch->start[j];
+
+    if (r->border == 0 || T <= r->border) {
+        return 0;
+    }
+    return r->longer ? r->border + 1 : T;
+}
+
+static double frequency(const esp_rope *r, size_t reach, size_t c)
+{
+    double s = r->stretch * (double)reach / (double)r->border - (r->stretch - 1);
+
+    if (reach == 0) {
+        return r->inv_freq[c];
+    }
+    return r->longer ? r->longer[c]
+                     : r->inv_freq[c] * pow(s, -2.0 * (double)c / (double)(r->n - 2));
+}
 
 static size_t position_of(const esp_rotation *r, const esp_batch *batch, size_t j, size_t t)
 {
@@ -19,41 +43,53 @@ static size_t position_of(const esp_rotation *r, const esp_batch *batch, size_t 
                              : esp_batch_position(batch, j, t);
 }
 
-/* Lowest position of the batch, and how many there are from it to the highest. */
-static size_t positions(size_t *lowest, const esp_rotation *r, const esp_batch *batch)
+static bool is_of(const turns *a, const esp_batch *batch, size_t j)
+{
+    return reach_of(a->rotation->rope, batch, j) == a->reach;
+}
+
+/* Sets the lowest position; returns how many there are from it to the highest. */
+static size_t positions(turns *a, const esp_batch *batch)
 {
     size_t highest = 0;
 
-    *lowest = SIZE_MAX;
+    a->lowest = SIZE_MAX;
     for (size_t j = 0; j < batch->n_samples; j++) {
-        for (size_t t = 0; t < batch->start[j + 1] - batch->start[j]; t++) {
-            size_t at = position_of(r, batch, j, t);
+        for (size_t t = 0; is_of(a, batch, j) && t < batch->start[j + 1] - batch->start[j]; t++) {
+            size_t at = position_of(a->rotation, batch, j, t);
 
             highest = at > highest ? at : highest;
-            *lowest = at < *lowest ? at : *lowest;
+            a->lowest = at < a->lowest ? at : a->lowest;
         }
     }
-    return highest + 1 - *lowest;
+    return highest + 1 - a->lowest;
 }
 
 /* direction 1 turns forward, -1 back */
-static void turns_init(turns *a, const esp_rotation *r, double direction, const esp_batch *batch)
+static void turns_init(turns *a, const esp_rotation *r, size_t reach, double direction,
+                       const esp_batch *batch)
 {
-    size_t n = positions(&a->lowest, r, batch), half = r->n / 2;
+    size_t n, half = r->rope->n / 2;
+    double *inv_freq = NULL, gain = r->rope->gain;
 
-    a->rotation = r;
-    a->half = half;
+    *a = (turns){ .rotation = r, .reach = reach, .half = half };
+    n = positions(a, batch);
+    ESP_NEW(inv_freq, half);
     ESP_NEW(a->cos, n * half);
     ESP_NEW(a->sin, n * half);
+    for (size_t c = 0; c < half; c++) {
+        inv_freq[c] = frequency(r->rope, reach, c);
+    }
 #pragma omp parallel for
     for (size_t t = 0; t < n; t++) {
         for (size_t c = 0; c < half; c++) {
-            double angle = (double)(a->lowest + t) * r->inv_freq[c];
+            double angle = (double)(a->lowest + t) * inv_freq[c];
 
-            a->cos[t * half + c] = (float)cos(angle);
-            a->sin[t * half + c] = (float)(direction * sin(angle));
+            a->cos[t * half + c] = (float)(gain * cos(angle));
+            a->sin[t * half + c] = (float)(direction * gain * sin(angle));
         }
     }
+    free(inv_freq);
 }
 
 static void turns_free(turns *a)
@@ -90,7 +126,7 @@ static void turn_head(float *y, const float *x, bool add, const turns *a, size_t
     const esp_rotation *r = a->rotation;
     const float *cos_t = a->cos + (position - a->lowest) * a->half;
     const float *sin_t = a->sin + (position - a->lowest) * a->half;
-    size_t end = r->first + r->n;
+    size_t end = r->first + r->rope->n;
 
     pass_channels(y, x, add, r->first);
     if (r->pairs) {
@@ -108,6 +144,10 @@ static void turn_batch(float *y, const float *x, bool add, const turns *a, size_
     for (size_t j = 0; j < batch->n_samples; j++) {
         size_t begin = batch->start[j];
 
+        if (!is_of(a, batch, j)) {
+            continue;
+        }
+
 #pragma omp for nowait
         for (size_t row = begin; row < batch->start[j + 1]; row++) {
             size_t position = position_of(a->rotation, batch, j, row - begin);
@@ -119,22 +159,39 @@ static void turn_batch(float *y, const float *x, bool add, const turns *a, size_
     }
 }
 
+/* Whether no sample before j turns like it. */
+static bool is_first(const esp_rope *r, const esp_batch *batch, size_t j)
+{
+    size_t i = 0;
+
+    while (i < j && reach_of(r, batch, i) != reach_of(r, batch, j)) {
+        i++;
+    }
+    return i == j;
+}
+
+static void turn_all(float *y, const float *x, bool back, const esp_rotation *r, size_t H, size_t d,
+                     const esp_batch *batch)
+{
+    for (size_t j = 0; j < batch->n_samples; j++) {
+        if (is_first(r->rope, batch, j)) {
+            turns a;
+
+            turns_init(&a, r, reach_of(r->rope, batch, j), back ? -1 : 1, batch);
+            turn_batch(y, x, back, &a, H, d, batch);
+            turns_free(&a);
+        }
+    }
+}
+
 void esp_rotary_forward(float *y, const float *x, const esp_rotation *r, size_t H, size_t d,
                         const esp_batch *batch)
 {
-    turns a;
-
-    turns_init(&a, r, 1, batch);
-    turn_batch(y, x, false, &a, H, d, batch);
-    turns_free(&a);
+    turn_all(y, x, false, r, H, d, batch);
 }
 
 void esp_rotary_backward(float *dx, const float *dy, const esp_rotation *r, size_t H, size_t d,
                          const esp_batch *batch)
 {
-    turns a;
-
-    turns_init(&a, r, -1, batch);
-    turn_batch(dx, dy, true, &a, H, d, batch);
-    turns_free(&a);
+    turn_all(dx, dy, true, r, H, d, batch);
 }
