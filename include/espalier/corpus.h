@@ -20,13 +20,13 @@ typedef struct esp_corpus {
     bool instructions; /* Alpaca: documents are prompt and answer */
 } esp_corpus;
 
-/* By name and content: *.jsonl or *.json with one object a line, *.json with an array of objects, else
- * plain text. An object is {instruction, input, output} (Alpaca: its prompt is put together, input may
- * be absent or "") or has a text under text, story, content, or under the field given; both kinds in
- * one file are refused, empty texts are left out. Plain text is cut at <|endoftext|> where it occurs,
+/* By name and content: *.jsonl, *.ndjson or *.json with one object a line, *.json with an array of
+ * objects, else plain text. An object is {instruction, input, output} (Alpaca: its prompt is put together,
+ * input may be absent or "") or has a text under text, story, content, or under the field given; both kinds
+ * in one file are refused, empty texts are left out. Plain text is cut at <|endoftext|> where it occurs,
  * else at empty lines (a line of blanks is not empty: WikiText's files are one document); line ends
- * around a document go. field NULL: the usual names. ESP_EFORMAT with file and line; an empty corpus is
- * refused. Local. */
+ * around a document go. field NULL: the usual names. ESP_EFORMAT with file and line; an empty corpus, and a
+ * file that is no text (text.h), is refused. Local. */
 esp_status esp_corpus_read(esp_corpus *c, const char *path, const char *field);
 void esp_corpus_free(esp_corpus *c); /* safe twice and on {0} */
 

@@ -10,7 +10,9 @@ typedef enum esp_log_level { ESP_LOG_QUIET, ESP_LOG_NORMAL, ESP_LOG_DEBUG } esp_
 /* speaks: whether this rank prints (rank 0 does). Until this is called nothing is printed. Local. */
 void esp_log_init(esp_log_level level, bool speaks);
 
-/* One line to stderr with the time since esp_log_init, from the speaking rank. Local. */
+/* One line to stderr with the time since esp_log_init, from the speaking rank; a warning also where the
+ * level is quiet. Local. */
+void esp_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void esp_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void esp_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

@@ -83,17 +83,25 @@ static esp_status open_failed(const char *path)
     return esp_fail(st, "%s: cannot open: %s", path, strerror(errno));
 }
 
+static esp_status not_regular(const char *path, mode_t mode)
+{
+    return esp_fail(ESP_EUSAGE, "%s: %s", path,
+                    S_ISDIR(mode)    ? "is a folder, a file is needed"
+                    : S_ISFIFO(mode) ? "is a pipe: write it to a file first, every rank reads it"
+                                     : "is not a regular file");
+}
+
 static esp_status open_input(int *fd, size_t *n, const char *path)
 {
     struct stat s;
 
-    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would wait for a writer */
     if (*fd < 0) {
         return open_failed(path);
     }
     if (fstat(*fd, &s) != 0 || !S_ISREG(s.st_mode)) {
         close(*fd);
-        return esp_fail(ESP_EUSAGE, "%s: is not a regular file", path);
+        return not_regular(path, s.st_mode);
     }
     *n = (size_t)s.st_size;
     return ESP_OK;

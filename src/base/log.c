@@ -31,12 +31,24 @@ void esp_log_init(esp_log_level level, bool speaks)
     state.began = esp_now();
 }
 
-static void say(const char *fmt, va_list args)
+static void say(const char *kind, const char *fmt, va_list args)
 {
     char line[1024];
 
     vsnprintf(line, sizeof line, fmt, args);
-    fprintf(stderr, "[%8.1f s] %s\n", esp_now() - state.began, line);
+    fprintf(stderr, "[%8.1f s] %s%s\n", esp_now() - state.began, kind, line);
+}
+
+void esp_warn(const char *fmt, ...)
+{
+    va_list args;
+
+    if (!state.speaks) {
+        return;
+    }
+    va_start(args, fmt);
+    say("warning: ", fmt, args);
+    va_end(args);
 }
 
 void esp_info(const char *fmt, ...)
@@ -47,7 +59,7 @@ void esp_info(const char *fmt, ...)
         return;
     }
     va_start(args, fmt);
-    say(fmt, args);
+    say("", fmt, args);
     va_end(args);
 }
 
@@ -59,7 +71,7 @@ void esp_debug(const char *fmt, ...)
         return;
     }
     va_start(args, fmt);
-    say(fmt, args);
+    say("", fmt, args);
     va_end(args);
 }
 

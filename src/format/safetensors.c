@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "espalier/kind.h"
 #include "espalier/mem.h"
 
 #define PREFIX     ((size_t)8)         /* bytes of the header's size                 */
@@ -198,6 +199,9 @@ static esp_status read_header(json_t **header, size_t *data_at, const esp_map *m
     if (map->n < PREFIX) {
         return esp_fail(ESP_EFORMAT, "%s: %zu bytes are too few for a safetensors file", path,
                         map->n);
+    }
+    if (map->n > PREFIX && map->data[PREFIX] != '{') {
+        ESP_TRY(esp_kind_refuse(map->data, map->n, path));
     }
     for (size_t i = PREFIX; i-- > 0;) {
         n = n << 8 | map->data[i];

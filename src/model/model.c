@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "espalier/file.h"
+#include "espalier/kind.h"
 #include "espalier/mem.h"
 #include "model/model_impl.h"
 
@@ -18,14 +19,15 @@ static esp_status parse_config(json_t **config, const char *path)
     char *text;
     size_t n;
     json_error_t error;
+    esp_status st;
 
     ESP_TRY(esp_file_read(&text, &n, path));
     *config = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
+    st = *config ? ESP_OK : esp_kind_refuse(text, n, path);
     free(text);
-    if (!*config) {
-        return esp_fail(ESP_EFORMAT, "%s: line %d: %s", path, error.line, error.text);
-    }
-    return ESP_OK;
+    return *config || st != ESP_OK
+               ? st
+               : esp_fail(ESP_EFORMAT, "%s: line %d: %s", path, error.line, error.text);
 }
 
 esp_status esp_model_from_config(esp_model *m, json_t *config, const char *dir)

@@ -5,12 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "espalier/file.h"
+#include "espalier/log.h"
 #include "espalier/mem.h"
+#include "espalier/text.h"
 #include "json_impl.h"
 #include "text_impl.h"
 
-#define SEPARATOR "<|endoftext|>"
+#define SEPARATOR  "<|endoftext|>"
+#define MOST_NAMES 8 /* of fields in a message */
 
 /* A corpus while it is read. */
 typedef struct reading {
@@ -162,6 +164,46 @@ static const json_t *find_text(const reading *r, const json_t *object)
     return NULL;
 }
 
+/* Names of the fields of an object, the first ones; the caller frees. */
+static char *field_names(const json_t *object)
+{
+    char *names = esp_strdup("");
+    const char *name;
+    json_t *value;
+    size_t n = 0;
+
+    json_object_foreach((json_t *)(uintptr_t)object, name, value)
+    {
+        char *more =
+            n++ < MOST_NAMES ? esp_format("%s%s%s", names, *names ? ", " : "", name) : NULL;
+
+        if (more) {
+            free(names);
+            names = more;
+        }
+    }
+    return names;
+}
+
+static esp_status no_text(const reading *r, const json_t *object, const char *kind, size_t number)
+{
+    const char *wanted = r->field ? r->field : "text";
+    char *names;
+
+    if (!json_is_object(object)) {
+        return esp_fail(ESP_EFORMAT, "%s: %s %zu: is not an object with a field \"%s\"", r->path,
+                        kind, number, wanted);
+    }
+    names = field_names(object);
+    esp_fail(
+        ESP_EFORMAT,
+        "%s: %s %zu: no string \"%s\", nor instruction and output; its fields are %s: name the "
+        "one with the text in the setting .field beside .corpus",
+        r->path, kind, number, wanted, *names ? names : "none");
+    free(names);
+    return ESP_EFORMAT;
+}
+
 /* kind and number say where the object is: "line 3", "element 3". */
 static esp_status add_object(reading *r, const json_t *object, const char *kind, size_t number)
 {
@@ -175,20 +217,18 @@ static esp_status add_object(reading *r, const json_t *object, const char *kind,
         return esp_fail(ESP_EFORMAT, "%s: %s %zu: instructions and plain texts in one file",
                         r->path, kind, number);
     }
+    if (!pair && !json_is_string(text)) {
+        return no_text(r, object, kind, number);
+    }
     r->c->instructions = pair;
     if (pair) {
         add_instruction(r, instruction, input, output);
-    } else if (json_is_string(text)) {
+    } else if (json_string_length(text) > 0) {
         esp_bytes bytes = { 0 };
 
         add_value(&bytes, text);
-        if (bytes.n > 0) {
-            add_document(r, &bytes, 0);
-        }
+        add_document(r, &bytes, 0);
         esp_bytes_free(&bytes);
-    } else {
-        return esp_fail(ESP_EFORMAT, "%s: %s %zu: no string \"%s\", nor instruction and output",
-                        r->path, kind, number, r->field ? r->field : "text");
     }
     return ESP_OK;
 }
@@ -243,7 +283,16 @@ static bool has_ending(const char *path, const char *ending)
 {
     size_t n = strlen(path), m = strlen(ending);
 
-    return n >= m && strcmp(path + n - m, ending) == 0;
+    return n >= m && strcasecmp(path + n - m, ending) == 0;
+}
+
+static bool is_object(const char *s, size_t n)
+{
+    json_t *object = *s == '{' ? json_loadb(s, n, JSON_ALLOW_NUL, NULL) : NULL;
+    bool is = json_is_object(object);
+
+    json_decref(object);
+    return is;
 }
 
 static esp_status read_text(reading *r, const char *s, size_t n)
@@ -253,8 +302,15 @@ static esp_status read_text(reading *r, const char *s, size_t n)
     if (has_ending(r->path, ".json") && s[first] == '[') {
         return read_array(r, s, n);
     }
-    if (has_ending(r->path, ".jsonl") || has_ending(r->path, ".json")) {
+    if (has_ending(r->path, ".jsonl") || has_ending(r->path, ".ndjson") ||
+        has_ending(r->path, ".json")) {
         return read_lines(r, s, n);
+    }
+    if (is_object(s + first, strcspn(s + first, "\n"))) {
+        esp_warn("%s: begins with a JSON object and is read as plain text; where it is JSON lines, "
+                 "name it "
+                 "*.jsonl",
+                 r->path);
     }
     return read_plain(r, s, n);
 }
@@ -267,7 +323,7 @@ esp_status esp_corpus_read(esp_corpus *c, const char *path, const char *field)
     esp_status st;
 
     *c = (esp_corpus){ 0 };
-    ESP_TRY(esp_file_read(&text, &n, path));
+    ESP_TRY(esp_text_read(&text, &n, path));
     st = read_text(&r, text, n);
     free(text);
     if (st == ESP_OK && c->n == 0) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "espalier/file.h"
+#include "espalier/text.h"
 
 esp_status esp_json_read(json_t **root, const char *path)
 {
@@ -11,7 +12,7 @@ esp_status esp_json_read(json_t **root, const char *path)
     size_t n;
     json_error_t error;
 
-    ESP_TRY(esp_file_read(&text, &n, path));
+    ESP_TRY(esp_text_read(&text, &n, path));
     *root = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
     free(text);
     return *root ? ESP_OK : esp_fail(ESP_EFORMAT, "%s:%d: %s", path, error.line, error.text);

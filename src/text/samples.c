@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "espalier/file.h"
 #include "espalier/mem.h"
 #include "espalier/rng.h"
+#include "espalier/text.h"
 #include "samples_impl.h"
 #include "text_impl.h"
 
@@ -303,9 +303,8 @@ esp_status esp_samples_read_ids(esp_samples *s, const char *path, size_t max_pos
     esp_status st;
 
     *s = (esp_samples){ 0 };
-    ESP_TRY(esp_file_read(&text, &n, path));
-    st = strlen(text) == n ? read_id_lines(s, text, path, max_positions, vocab)
-                           : esp_fail(ESP_EFORMAT, "%s: is no text file: it has a 0 byte", path);
+    ESP_TRY(esp_text_read(&text, &n, path));
+    st = read_id_lines(s, text, path, max_positions, vocab);
     free(text);
     if (st == ESP_OK && s->n == 0) {
         st = esp_fail(ESP_EFORMAT, "%s: an empty file: no sample in it", path);

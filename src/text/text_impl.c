@@ -121,9 +121,16 @@ size_t esp_utf8_run(const char *s, size_t n)
 {
     size_t at = 0, step;
 
-    while (at < n && (step = esp_utf8_length(s + at, n - at)) > 0) {
+    do {
+        for (uint64_t word; at + sizeof word <= n; at += sizeof word) { /* ASCII, eight at a time */
+            memcpy(&word, s + at, sizeof word);
+            if (word & UINT64_C(0x8080808080808080)) {
+                break;
+            }
+        }
+        step = at < n ? esp_utf8_length(s + at, n - at) : 0;
         at += step;
-    }
+    } while (step > 0);
     return at;
 }
 

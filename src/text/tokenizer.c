@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "espalier/file.h"
+#include "espalier/kind.h"
 #include "espalier/mem.h"
 #include "tokenizer_impl.h"
 
@@ -32,6 +33,7 @@ static esp_status digest_file(esp_digest *d, const char *dir, const char *name)
     esp_status st = esp_map_open(&m, path);
 
     if (st == ESP_OK) {
+        st = esp_kind_refuse(m.data, m.n, path);
         esp_digest_add(d, m.data, m.n);
         esp_map_close(&m);
     }

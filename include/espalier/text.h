@@ -1,0 +1,14 @@
+/* text.h - files of text, and what is none. */
+#ifndef ESPALIER_TEXT_H
+#define ESPALIER_TEXT_H
+
+#include <stddef.h>
+
+#include "espalier/status.h"
+
+/* A whole file of UTF-8, without a byte-order mark at its beginning and with a 0 byte after its end; the
+ * caller frees *text. ESP_EFORMAT for a known kind of something else (kind.h), and for a 0 byte or bytes that
+ * are not UTF-8, with line and byte offset (from 0); else as esp_file_read. Local. */
+esp_status esp_text_read(char **text, size_t *n, const char *path);
+
+#endif
