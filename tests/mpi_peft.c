@@ -290,8 +290,73 @@ static void test_merged_full(void)
     free(dir);
 }
 
+/* Nothing of a folder that was refused is there. */
+static void expect_nothing(char *dir, esp_status st)
+{
+    char *part = esp_format("%s.part", dir);
+
+    CU_ASSERT_EQUAL(st, ESP_EFAILED);
+    MPI_Barrier(MPI_COMM_WORLD); /* rank 0 tidies up */
+    CU_ASSERT_FALSE(esp_dir_exists(dir));
+    CU_ASSERT_FALSE(esp_dir_exists(part));
+    free(part);
+    free(dir);
+}
+
+/* One number of an adapter, in a tensor of any rank's share. */
+static void test_broken_adapter(void)
+{
+    const float none[] = { NAN, INFINITY, -INFINITY };
+    esp_params p;
+    esp_adapter a;
+    small s;
+
+    small_init(&s, &untied, ESP_BF16);
+    make_adapter(&p, &a, &s.model, UINT64_MAX);
+    for (size_t i = 0; i < 3; i++) {
+        size_t at = (p.n - 1) * i / 2;
+        float value = p.value[at];
+        char *dir = fresh_dir("broken");
+
+        p.value[at] = none[i];
+        expect_nothing(dir, esp_peft_save(dir, &a, &s.model, 0, "base", MPI_COMM_WORLD));
+        dir = fresh_dir("broken");
+        expect_nothing(dir, esp_merge(dir, &s.model, &p, &a, MPI_COMM_WORLD));
+        p.value[at] = value;
+    }
+    esp_params_free(&p);
+    esp_adapter_free(&a);
+    small_free(&s);
+}
+
+/* 70000 is a number of BF16 and of F32, not of F16. */
+static void test_beyond_f16(void)
+{
+    for (int t = 0; t < ESP_N_DTYPES; t++) {
+        char *dir = fresh_dir("beyond");
+        esp_params p;
+        esp_status st;
+        small s;
+
+        small_init(&s, &untied, (esp_dtype)t);
+        esp_params_full(&p, &s.model);
+        p.value[p.n / 2] = -70000;
+        st = esp_merge(dir, &s.model, &p, NULL, MPI_COMM_WORLD);
+        if (t == ESP_F16) {
+            expect_nothing(dir, st);
+        } else {
+            CU_ASSERT_EQUAL(st, ESP_OK);
+            free(dir);
+        }
+        esp_params_free(&p);
+        small_free(&s);
+    }
+}
+
 ESP_TEST_MAIN("adapters and merged models", { "an adapter written and read", test_adapter },
               { "malformed adapters", test_refused },
               { "merged is base and adapter", test_merged_adapter },
               { "merged in pieces", test_merged_rows },
-              { "all weights in their types", test_merged_full })
+              { "all weights in their types", test_merged_full },
+              { "an adapter with numbers that are none", test_broken_adapter },
+              { "weights beyond F16", test_beyond_f16 })

@@ -275,6 +275,28 @@ static void test_failed_write_leaves_the_old_file(void)
     free(part);
 }
 
+/* What the message says of the fourth number of a matrix and the third of a vector. */
+static void test_numbers_that_are_none(void)
+{
+    const size_t odd[] = { 3 }, matrix[] = { 2, 2 };
+    const uint16_t half[] = { 1, 2, 0xfc00 };
+    const float full[] = { 1, -2, 3, NAN };
+    char *path = file_path();
+    esp_safetensors_writer w = { 0 };
+
+    esp_safetensors_plan(&w, "half", ESP_F16, 1, odd);
+    esp_safetensors_plan(&w, "full", ESP_F32, 2, matrix);
+    CU_ASSERT_EQUAL_FATAL(esp_safetensors_create(&w, path, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_safetensors_write(&w, 1, 8, full + 2, 8), ESP_EFAILED);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "full[1, 1] would be NaN"));
+    CU_ASSERT_EQUAL(esp_safetensors_write(&w, 1, 8, full, 8), ESP_OK);
+    CU_ASSERT_EQUAL(esp_safetensors_write(&w, 0, 2, half + 1, 4), ESP_EFAILED);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "half[2] would be -inf"));
+    CU_ASSERT_EQUAL(esp_safetensors_finish(&w, ESP_EFAILED, MPI_COMM_WORLD), ESP_EFAILED);
+    esp_error_clear();
+    free(path);
+}
+
 static void test_folder_that_is_not_there(void)
 {
     esp_safetensors_writer w = { 0 };
@@ -294,5 +316,6 @@ ESP_TEST_MAIN("safetensors", { "reads every field", test_reads_every_field },
               { "ranges that do not tile the data", test_ranges_that_do_not_tile_the_data },
               { "any cut of a good file", test_any_cut_of_a_good_file_is_refused },
               { "written file reads back", test_written_file_reads_back },
+              { "numbers that are none", test_numbers_that_are_none },
               { "failed write leaves the old file", test_failed_write_leaves_the_old_file },
               { "folder that is not there", test_folder_that_is_not_there })

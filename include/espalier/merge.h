@@ -6,7 +6,8 @@
 
 /* Writes folder dir: W + scale B A where the adapter a (NULL or empty: none) has matrices, else the weight
  * itself, in the type it has in m, or had before p (NULL: none) trained it; tokenizer copied from m's
- * folder. ESP_EIO. Collective on comm. */
+ * folder. ESP_EIO; ESP_EFAILED for a number that is NaN or infinite as written. Collective on
+ * comm. */
 esp_status esp_merge(const char *dir, const esp_model *m, const esp_params *p, const esp_adapter *a,
                      MPI_Comm comm);
 

@@ -6,7 +6,8 @@
 #include "espalier/params.h"
 
 /* Writes the folder dir (complete or not at all). dropout: of the training, for who trains on; base: path
- * of the model that the adapter belongs to. ESP_EIO. Collective on comm. */
+ * of the model that the adapter belongs to. ESP_EIO; ESP_EFAILED for a number that is NaN or infinite.
+ * Collective on comm. */
 esp_status esp_peft_save(const char *dir, const esp_adapter *a, const esp_model *m, double dropout,
                          const char *base, MPI_Comm comm);
 

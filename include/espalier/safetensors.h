@@ -59,7 +59,8 @@ void esp_safetensors_plan(esp_safetensors_writer *w, const char *name, esp_dtype
  * On a failure path.part is removed and w is freed. Collective on comm. */
 esp_status esp_safetensors_create(esp_safetensors_writer *w, const char *path, MPI_Comm comm);
 
-/* Writes n_bytes of tensor i from byte `from` of the tensor. ESP_EIO. Local. */
+/* Writes n_bytes of tensor i from byte `from` of the tensor, whole numbers. ESP_EFAILED for one that is
+ * NaN or infinite, naming tensor and index: none is ever written. ESP_EIO. Local. */
 esp_status esp_safetensors_write(esp_safetensors_writer *w, size_t i, size_t from, const void *data,
                                  size_t n_bytes);
 

@@ -7,6 +7,7 @@
 
 #include "espalier/file.h"
 #include "espalier/mem.h"
+#include "espalier/par.h"
 
 #define CONFIG  "adapter_config.json"
 #define TENSORS "adapter_model.safetensors"
@@ -63,23 +64,25 @@ static void matrices_free(matrices *s)
 
 /* ---- writing ---- */
 
-/* Tensors are shared out over the ranks. */
+/* Each rank has a run of the tensors, so that the lowest one with a failure has the first. */
 static esp_status write_tensors(const char *path, const esp_adapter *a, const esp_model *m,
                                 MPI_Comm comm)
 {
     esp_safetensors_writer file = { .n = 0 };
     matrices s = matrices_of(a, m);
+    size_t begin, end;
     int rank, size;
     esp_status st;
 
     ESP_MPI(MPI_Comm_rank(comm, &rank));
     ESP_MPI(MPI_Comm_size(comm, &size));
+    esp_share(&begin, &end, s.n, rank, size);
     for (size_t i = 0; i < s.n; i++) {
         esp_safetensors_plan(&file, s.list[i].key, ESP_F32, 2, s.list[i].shape);
     }
     st = esp_safetensors_create(&file, path, comm);
     if (st == ESP_OK) {
-        for (size_t i = (size_t)rank; i < s.n && st == ESP_OK; i += (size_t)size) {
+        for (size_t i = begin; i < end && st == ESP_OK; i++) {
             const matrix *x = &s.list[i];
 
             st = esp_safetensors_write(&file, i, 0, x->data,
@@ -148,10 +151,15 @@ esp_status esp_peft_save(const char *dir, const esp_adapter *a, const esp_model 
         st = write_config(config, a, m, dropout, base);
         st = st == ESP_OK ? esp_commit(dir) : st;
     }
+    st = esp_agree(comm, st);
+    if (st != ESP_OK && rank == 0) {
+        esp_remove(part); /* the first failure is the one that is told */
+        esp_error_clear();
+    }
     free(part);
     free(config);
     free(tensors);
-    return esp_agree(comm, st);
+    return st;
 }
 
 /* ---- reading ---- */
@@ -234,6 +242,7 @@ static uint64_t targets_in(const esp_safetensors *file, const esp_model *m)
 static esp_status take_matrix(const matrix *x, const esp_safetensors *file, const char *path)
 {
     const esp_tensor_info *t = esp_safetensors_find(file, x->key);
+    size_t n = x->shape[0] * x->shape[1], bad;
 
     if (!t) {
         return esp_fail(ESP_EFORMAT, "%s: tensor %s is missing", path, x->key);
@@ -247,7 +256,12 @@ static esp_status take_matrix(const matrix *x, const esp_safetensors *file, cons
         return esp_fail(ESP_EFORMAT, "%s: %s: is of type %s, must be F32, F16 or BF16", path,
                         x->key, t->type);
     }
-    esp_to_f32(x->data, t->data, t->dtype, x->shape[0] * x->shape[1]);
+    bad = esp_find_nonfinite(t->data, t->dtype, n);
+    if (bad < n) {
+        return esp_fail(ESP_EFORMAT, "%s: %s: number %zu of %zu is NaN or infinite", path, x->key,
+                        bad, n);
+    }
+    esp_to_f32(x->data, t->data, t->dtype, n);
     return ESP_OK;
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -395,12 +396,40 @@ esp_status esp_safetensors_create(esp_safetensors_writer *w, const char *path, M
     return st == ESP_OK ? ESP_OK : esp_safetensors_finish(w, st, comm);
 }
 
+/* Number `at` of a tensor, whose bytes are x. */
+static esp_status refuse_number(const char *path, const esp_tensor_info *t, size_t at,
+                                const void *x)
+{
+    size_t cols = t->n_dims > 1 ? t->shape[t->n_dims - 1] : 1;
+    char *row = t->n_dims > 1 ? esp_format("%zu, ", at / cols) : esp_strdup("");
+    size_t col = t->n_dims > 1 ? at % cols : at;
+    float value;
+
+    esp_to_f32(&value, x, t->dtype, 1);
+    esp_fail(ESP_EFAILED, "%s: %s[%s%zu] would be %s and is not written: %s", path, t->name, row,
+             col,
+             isnan(value) ? "NaN"
+             : value > 0  ? "inf"
+                          : "-inf",
+             t->dtype == ESP_F16 ? "F16 ends at 65504; start from the model in BF16 or F32"
+                                 : "what it was made from is broken or too large");
+    free(row);
+    return ESP_EFAILED;
+}
+
 esp_status esp_safetensors_write(esp_safetensors_writer *w, size_t i, size_t from, const void *data,
                                  size_t n_bytes)
 {
-    ESP_REQUIRE(i < w->n && from <= w->tensors[i].n_bytes &&
-                n_bytes <= w->tensors[i].n_bytes - from);
-    return write_at(w->fd, w->path, data, n_bytes, w->tensors[i].offset + from);
+    const esp_tensor_info *t = &w->tensors[i];
+    size_t size = esp_dtype_size(t->dtype), n = n_bytes / size, bad;
+
+    ESP_REQUIRE(i < w->n && from <= t->n_bytes && n_bytes <= t->n_bytes - from);
+    ESP_REQUIRE(from % size == 0 && n_bytes % size == 0);
+    bad = esp_find_nonfinite(data, t->dtype, n);
+    if (bad < n) {
+        return refuse_number(w->path, t, from / size + bad, (const char *)data + bad * size);
+    }
+    return write_at(w->fd, w->path, data, n_bytes, t->offset + from);
 }
 
 static esp_status sync_and_close(esp_safetensors_writer *w)
