@@ -226,21 +226,6 @@ static esp_status read_head_dim(esp_dims *d, const esp_config_part *c, const esp
     return get_size(&d->head_dim, c, key, MAX_SIZE, d->hidden / heads);
 }
 
-/* Within the window a model with sliding attention computes what full attention does: so the window
- * bounds the positions. */
-static esp_status read_positions(esp_dims *d, const esp_config_part *c, const esp_arch *arch)
-{
-    size_t window;
-
-    ESP_TRY(get_size(&d->max_positions, c, arch->keys->positions, MAX_SIZE, OLD_POSITIONS));
-    if (arch->alternate_window || json_is_false(esp_config_get(c, "use_sliding_window"))) {
-        return ESP_OK;
-    }
-    ESP_TRY(get_size(&window, c, "sliding_window", MAX_SIZE, d->max_positions));
-    d->max_positions = window < d->max_positions ? window : d->max_positions;
-    return ESP_OK;
-}
-
 /* Whether layer l is one of those with a window, where not all are. */
 static bool has_window(const esp_config_part *c, size_t l)
 {
@@ -250,13 +235,21 @@ static bool has_window(const esp_config_part *c, size_t l)
     return types ? type && strcmp(type, WINDOW_TYPE) == 0 : l % 2 == 0;
 }
 
-static esp_status read_windows(esp_dims *d, const esp_config_part *c)
+/* Within the window a model with sliding attention computes what full attention does: so a window of all
+ * layers bounds the positions, which the rope may have lengthened before. */
+static esp_status read_windows(esp_dims *d, const esp_config_part *c, const esp_arch *arch)
 {
     size_t window;
 
+    if (!arch->alternate_window && json_is_false(esp_config_get(c, "use_sliding_window"))) {
+        return ESP_OK;
+    }
     ESP_TRY(get_size(&window, c, "sliding_window", MAX_SIZE, d->max_positions));
-    for (size_t l = 0; l < d->n_layers; l++) {
+    for (size_t l = 0; l < d->n_layers && arch->alternate_window; l++) {
         d->layer[l].window = has_window(c, l) ? window : 0;
+    }
+    if (!arch->alternate_window && window < d->max_positions) {
+        d->max_positions = window;
     }
     return ESP_OK;
 }
@@ -273,15 +266,12 @@ static esp_status read_dims(esp_dims *d, const esp_config_part *c, const esp_arc
     ESP_TRY(get_size(&kv_heads, c, keys->kv_heads, MAX_SIZE, heads));
     ESP_TRY(get_size(&mlp, c, keys->mlp, MAX_SIZE, keys->mlp ? 0 : 4 * d->hidden));
     ESP_TRY(read_head_dim(d, c, arch, heads));
-    ESP_TRY(read_positions(d, c, arch));
+    ESP_TRY(get_size(&d->max_positions, c, keys->positions, MAX_SIZE, OLD_POSITIONS));
     ESP_NEW(d->layer, d->n_layers);
     for (size_t i = 0; i < N_LAYER_KEYS; i++) {
         size_t plain[N_LAYER_KEYS] = { heads, kv_heads, mlp };
 
         ESP_TRY(read_layer_sizes(d, c, &layer_keys[i], plain[i]));
-    }
-    if (arch->alternate_window) {
-        ESP_TRY(read_windows(d, c));
     }
     return check_heads(d, c, keys);
 }
@@ -454,7 +444,8 @@ esp_status esp_config_read(esp_model *m, const char *path)
     ESP_TRY(read_prefix_rule(&m->prefix, &c, m->arch->keys, m->dims.vocab));
     m->dtype = read_dtype(&c);
     ESP_TRY(esp_alibi_read(m, &c));
-    return m->arch->rotary.divisor ? esp_rope_read(m, &c) : ESP_OK;
+    ESP_TRY(esp_rope_read(m, &c));
+    return read_windows(&m->dims, &c, m->arch);
 }
 
 bool esp_config_has_bias(const esp_model *m, int slot)

@@ -51,7 +51,7 @@ esp_status esp_config_refuse(const esp_config_part *c, const char *key, const ch
 /* A positive finite number; missing: fallback, refused where that is 0. Local. */
 esp_status esp_config_real(double *v, const esp_config_part *c, const char *key, double fallback);
 
-/* Rotary positions of a family that has them, with theta and scaling as config.json says them, in the old
+/* Rotary positions, in families that have them, with theta and scaling as config.json says them, in the old
  * spelling (rope_theta, rope_scaling) or the new one (rope_parameters). Sizes of m are known. Local. */
 esp_status esp_rope_read(esp_model *m, const esp_config_part *c);
 void esp_rope_copy(esp_rope *to, const esp_rope *from);

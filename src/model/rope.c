@@ -121,6 +121,9 @@ esp_status esp_rope_read(esp_model *m, const esp_config_part *c)
     char *where;
     esp_status st;
 
+    if (m->arch->rotary.divisor == 0) {
+        return ESP_OK;
+    }
     if (object && !json_is_object(object)) {
         return esp_config_refuse(c, key, "an object or null");
     }
