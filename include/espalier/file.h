@@ -23,11 +23,15 @@ esp_status esp_mkdirs(const char *path);
 /* Removes a file or a whole folder; nothing there is no error. ESP_EIO. Local. */
 esp_status esp_remove(const char *path);
 
+/* Opens a regular file of *n bytes for reading; the caller closes *fd. ESP_EUSAGE when it is not there or
+ * none, ESP_EIO. Local. */
+esp_status esp_file_open(int *fd, size_t *n, const char *path);
+
 /* Whole file into memory with a 0 byte after it; the caller frees *text.
  * ESP_EUSAGE when it is not there, ESP_EIO when it cannot be read. Local. */
 esp_status esp_file_read(char **text, size_t *n, const char *path);
 
-/* Writes path.part and commits it to path. ESP_EIO. Local. */
+/* Writes path.part and commits it to path. ESP_EIO: path is as it was, path.part is gone. Local. */
 esp_status esp_file_write(const char *path, const void *data, size_t n);
 
 /* Copies a file to path.part and commits it. ESP_EIO. Local. */
@@ -46,5 +50,13 @@ typedef struct esp_map {
 /* ESP_EUSAGE when the file is not there, ESP_EIO when it cannot be mapped. Local. */
 esp_status esp_map_open(esp_map *m, const char *path);
 void esp_map_close(esp_map *m); /* safe twice and on {0} */
+
+/* From now on the job ends with one line that names the file and exit code 1, instead of a signal, when bytes
+ * of a mapped file cannot be had: it became shorter, or its device failed. Once, by the program. Local. */
+void esp_map_watch(void);
+
+/* For other mappings of files, of n bytes: what to call them, and that they are no more. Local. */
+void esp_map_note(const void *begin, size_t n, const char *name);
+void esp_map_forget(const void *begin);
 
 #endif

@@ -41,6 +41,10 @@ esp_status esp_agree(MPI_Comm comm, esp_status st);
 _Noreturn void esp_bug(const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Ends all ranks with exit code 1, without a word: the caller has said why. For where no status can be
+ * returned, as in a signal handler. Never returns. Local. */
+_Noreturn void esp_end_job(void);
+
 /* Leave the calling function with the status of expr unless it is ESP_OK. */
 #define ESP_TRY(expr)                       \
     do {                                    \

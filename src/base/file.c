@@ -1,4 +1,4 @@
-/* file.c - paths, mapped files, and the commit of results by rename. */
+/* file.c - paths, whole files, and the commit of results by rename. */
 #include "espalier/file.h"
 
 #include <errno.h>
@@ -8,10 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "espalier/io.h"
 #include "espalier/mem.h"
 
 char *esp_path(const char *dir, const char *name)
@@ -91,7 +91,7 @@ static esp_status not_regular(const char *path, mode_t mode)
                                      : "is not a regular file");
 }
 
-static esp_status open_input(int *fd, size_t *n, const char *path)
+esp_status esp_file_open(int *fd, size_t *n, const char *path)
 {
     struct stat s;
 
@@ -109,78 +109,71 @@ static esp_status open_input(int *fd, size_t *n, const char *path)
 
 esp_status esp_file_read(char **text, size_t *n, const char *path)
 {
-    int fd;
-    size_t at = 0;
+    int fd, error;
 
-    ESP_TRY(open_input(&fd, n, path));
+    *text = NULL;
+    ESP_TRY(esp_file_open(&fd, n, path));
     *text = esp_calloc(*n + 1, 1);
-    while (at < *n) {
-        ssize_t got = read(fd, *text + at, *n - at);
-
-        if (got <= 0) {
-            esp_status st = esp_fail(ESP_EIO, "%s: read %zu of %zu bytes: %s", path, at, *n,
-                                     got < 0 ? strerror(errno) : "the file became shorter");
-            close(fd);
-            free(*text);
-            *text = NULL;
-            return st;
-        }
-        at += (size_t)got;
-    }
+    error = esp_read_at(fd, *text, *n, 0);
     close(fd);
+    if (error) {
+        free(*text);
+        *text = NULL;
+        return esp_fail(ESP_EIO, "%s: cannot read its %zu bytes: %s", path, *n,
+                        error == ESP_IO_SHORT ? "it became shorter" : strerror(error));
+    }
     return ESP_OK;
 }
 
-static esp_status write_all(int fd, const char *path, const char *data, size_t n)
+/* The file at path, new or emptied, with these bytes. */
+static esp_status write_whole(const char *path, const void *data, size_t n)
 {
-    for (size_t at = 0; at < n;) {
-        ssize_t put = write(fd, data + at, n - at);
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666), error, closed;
 
-        if (put < 0) {
-            return esp_fail(ESP_EIO, "%s: cannot write: %s", path, strerror(errno));
-        }
-        at += (size_t)put;
+    if (fd < 0) {
+        return esp_fail(ESP_EIO, "%s: cannot create: %s", path, strerror(errno));
     }
-    return ESP_OK;
+    error = esp_write_at(fd, data, n, 0);
+    closed = esp_close(fd);
+    error = error ? error : closed;
+    return error ? esp_write_failed(path, n, error) : ESP_OK;
 }
 
 esp_status esp_file_write(const char *path, const void *data, size_t n)
 {
     char *part = esp_format("%s.part", path);
-    int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    esp_status st = fd < 0 ? esp_fail(ESP_EIO, "%s: cannot create: %s", part, strerror(errno))
-                           : write_all(fd, part, data, n);
+    esp_status st = write_whole(part, data, n);
 
-    if (fd >= 0) {
-        close(fd);
+    if (st == ESP_OK) {
+        st = esp_commit(path);
+    }
+    if (st != ESP_OK) {
+        unlink(part); /* what failed is told already */
     }
     free(part);
-    return st == ESP_OK ? esp_commit(path) : st;
+    return st;
 }
 
 esp_status esp_file_copy(const char *to, const char *from)
 {
-    esp_map m;
+    char *bytes;
+    size_t n;
     esp_status st;
 
-    ESP_TRY(esp_map_open(&m, from));
-    st = esp_file_write(to, m.data, m.n);
-    esp_map_close(&m);
+    ESP_TRY(esp_file_read(&bytes, &n, from));
+    st = esp_file_write(to, bytes, n);
+    free(bytes);
     return st;
 }
 
 static esp_status sync_path(const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    esp_status st = ESP_OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC), error = fd < 0 ? errno : esp_sync(fd);
 
-    if (fd < 0 || fsync(fd) != 0) {
-        st = esp_fail(ESP_EIO, "%s: cannot sync: %s", path, strerror(errno));
-    }
     if (fd >= 0) {
         close(fd);
     }
-    return st;
+    return error ? esp_fail(ESP_EIO, "%s: cannot sync: %s", path, strerror(error)) : ESP_OK;
 }
 
 static esp_status sync_parent(const char *path)
@@ -223,32 +216,4 @@ esp_status esp_commit(const char *path)
     }
     free(part);
     return st == ESP_OK ? sync_parent(path) : st;
-}
-
-esp_status esp_map_open(esp_map *m, const char *path)
-{
-    int fd;
-    void *p;
-
-    *m = (esp_map){ 0 };
-    ESP_TRY(open_input(&fd, &m->n, path));
-    if (m->n == 0) { /* nothing to map, and no error by itself */
-        close(fd);
-        return ESP_OK;
-    }
-    p = mmap(NULL, m->n, PROT_READ, MAP_SHARED, fd, 0);
-    close(fd);
-    if (p == MAP_FAILED) {
-        return esp_fail(ESP_EIO, "%s: cannot map %zu bytes: %s", path, m->n, strerror(errno));
-    }
-    m->data = p;
-    return ESP_OK;
-}
-
-void esp_map_close(esp_map *m)
-{
-    if (m->data) {
-        munmap((void *)(uintptr_t)m->data, m->n);
-    }
-    *m = (esp_map){ 0 };
 }

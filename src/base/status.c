@@ -1,11 +1,13 @@
 /* status.c - the error slot and agreement between ranks. */
 #include "espalier/status.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const int exit_codes[ESP_N_STATUS] = {
     [ESP_OK] = 0,  [ESP_EUSAGE] = 2,  [ESP_EFORMAT] = 2,
@@ -73,6 +75,29 @@ esp_status esp_agree(MPI_Comm comm, esp_status st)
     }
     esp_error_clear(); /* told once, or another rank's to tell */
     return (esp_status)agreed;
+}
+
+static void give_up(int signal_number)
+{
+    (void)signal_number;
+    _exit(1);
+}
+
+void esp_end_job(void)
+{
+    int running = 0, over = 0, size = 1;
+
+    signal(SIGALRM, give_up); /* where MPI itself is stuck */
+    alarm(10);
+    MPI_Initialized(&running);
+    MPI_Finalized(&over);
+    if (running && !over) {
+        MPI_Comm_size(MPI_COMM_WORLD, &size);
+    }
+    if (size > 1) {
+        MPI_Abort(MPI_COMM_WORLD, 1);
+    }
+    _exit(1);
 }
 
 void esp_bug(const char *file, int line, const char *fmt, ...)

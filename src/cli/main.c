@@ -4,6 +4,7 @@
 
 #include "command_impl.h"
 #include "espalier/estimate.h"
+#include "espalier/file.h"
 #include "espalier/log.h"
 #include "espalier/version.h"
 
@@ -15,13 +16,16 @@ static void request_stop(int signal_number)
     stop_requested = 1;
 }
 
-/* A batch system announces the end of the job's time with one of these. */
+/* A batch system announces the end of the job's time with one of the first two. A file that may not become
+ * larger is an error of the write, as a full disk is. */
 static void catch_signals(void)
 {
     struct sigaction action = { .sa_handler = request_stop, .sa_flags = SA_RESTART };
 
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN);
+    esp_map_watch();
 }
 
 /* What needs no MPI, so that it works on a login node; false when MPI is needed. */

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "espalier/io.h"
 #include "espalier/kind.h"
 #include "espalier/mem.h"
 
@@ -331,15 +332,9 @@ static char *make_header(esp_safetensors_writer *w, size_t *n_data)
 
 static esp_status write_at(int fd, const char *path, const void *data, size_t n, size_t at)
 {
-    for (size_t done = 0; done < n;) {
-        ssize_t put = pwrite(fd, (const char *)data + done, n - done, (off_t)(at + done));
+    int error = esp_write_at(fd, data, n, at);
 
-        if (put < 0) {
-            return esp_fail(ESP_EIO, "%s.part: cannot write: %s", path, strerror(errno));
-        }
-        done += (size_t)put;
-    }
-    return ESP_OK;
+    return error ? esp_write_failed(path, n, error) : ESP_OK;
 }
 
 static esp_status open_part(esp_safetensors_writer *w, int flags)
@@ -363,8 +358,7 @@ static esp_status write_header(const esp_safetensors_writer *w, const char *head
     ESP_TRY(write_at(w->fd, w->path, prefix, PREFIX, 0));
     ESP_TRY(write_at(w->fd, w->path, header, n, PREFIX));
     if (ftruncate(w->fd, (off_t)(PREFIX + n + n_data)) != 0) {
-        return esp_fail(ESP_EIO, "%s.part: cannot make it %zu bytes long: %s", w->path,
-                        PREFIX + n + n_data, strerror(errno));
+        return esp_write_failed(w->path, PREFIX + n + n_data, errno);
     }
     return ESP_OK;
 }
@@ -432,17 +426,23 @@ esp_status esp_safetensors_write(esp_safetensors_writer *w, size_t i, size_t fro
     return write_at(w->fd, w->path, data, n_bytes, t->offset + from);
 }
 
+/* Of the whole file, once the tensors have their places. */
+static size_t file_bytes(const esp_safetensors_writer *w)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < w->n; i++) {
+        n = esp_max(n, w->tensors[i].offset + w->tensors[i].n_bytes);
+    }
+    return n;
+}
+
 static esp_status sync_and_close(esp_safetensors_writer *w)
 {
-    esp_status st = ESP_OK;
+    int error = esp_sync(w->fd), closed = esp_close(w->fd);
 
-    if (fsync(w->fd) != 0) {
-        st = esp_fail(ESP_EIO, "%s.part: cannot sync: %s", w->path, strerror(errno));
-    }
-    if (close(w->fd) != 0 && st == ESP_OK) {
-        st = esp_fail(ESP_EIO, "%s.part: cannot close: %s", w->path, strerror(errno));
-    }
-    return st;
+    error = error ? error : closed;
+    return error ? esp_write_failed(w->path, file_bytes(w), error) : ESP_OK;
 }
 
 static void remove_part(const char *path)

@@ -9,6 +9,7 @@
 
 #include "espalier/digest.h"
 #include "espalier/h5.h"
+#include "espalier/io.h"
 #include "espalier/mem.h"
 
 #define CHUNK ((size_t)1 << 20) /* numbers that are digested and then written, while in cache */
@@ -47,19 +48,6 @@ uint64_t esp_portion_digest(size_t i, esp_portion e)
     return sum;
 }
 
-static int write_at(int fd, const char *bytes, size_t n, uint64_t offset)
-{
-    for (size_t at = 0; at < n;) {
-        ssize_t put = pwrite(fd, bytes + at, n - at, (off_t)(offset + at));
-
-        if (put < 0 && errno != EINTR) {
-            return errno;
-        }
-        at += put > 0 ? (size_t)put : 0;
-    }
-    return 0;
-}
-
 /* n bytes, whole blocks of the file of them past the page cache where that can be. */
 static int write_part(output *to, const char *bytes, size_t n, uint64_t offset)
 {
@@ -69,10 +57,10 @@ static int write_part(output *to, const char *bytes, size_t n, uint64_t offset)
     head = to->direct < 0 ? n : esp_min(head, n);
     body = (n - head) / BLOCK * BLOCK;
     done = head + body;
-    error = write_at(to->cached, bytes, head, offset);
+    error = esp_write_at(to->cached, bytes, head, offset);
     if (!error && body > 0) {
         memcpy(to->room, bytes + head, body);
-        error = write_at(to->direct, to->room, body, offset + head);
+        error = esp_write_at(to->direct, to->room, body, offset + head);
     }
     if (error == EINVAL && body > 0) { /* refused only now */
         close(to->direct);
@@ -80,7 +68,7 @@ static int write_part(output *to, const char *bytes, size_t n, uint64_t offset)
         error = 0;
         done = head;
     }
-    return error ? error : write_at(to->cached, bytes + done, n - done, offset + done);
+    return error ? error : esp_write_at(to->cached, bytes + done, n - done, offset + done);
 }
 
 static int write_portion(esp_writer *w, output *to, size_t i, esp_portion e)
@@ -92,6 +80,7 @@ static int write_portion(esp_writer *w, output *to, size_t i, esp_portion e)
         esp_portion part = { .data = e.data + at, .begin = e.begin + at, .n = n };
 
         w->digest += esp_portion_digest(i, part);
+        w->n_bytes += n * sizeof *part.data;
         error = write_part(to, (const char *)part.data, n * sizeof *part.data,
                            w->offset[i] + part.begin * sizeof *part.data);
     }
@@ -113,14 +102,15 @@ static int open_output(output *to, const char *path)
 /* error: of what came before. Some file systems tell late what went wrong. */
 static int close_output(output *to, int error)
 {
-    if (!error && fsync(to->cached) != 0) {
-        error = errno;
+    const int open[] = { to->direct, to->cached };
+
+    if (!error) {
+        error = esp_sync(to->cached);
     }
-    if (to->direct >= 0 && close(to->direct) != 0 && !error) {
-        error = errno;
-    }
-    if (to->cached >= 0 && close(to->cached) != 0 && !error) {
-        error = errno;
+    for (size_t i = 0; i < 2; i++) {
+        int closed = open[i] >= 0 ? esp_close(open[i]) : 0;
+
+        error = error ? error : closed;
     }
     free(to->room);
     return error;
@@ -166,8 +156,7 @@ esp_status esp_writer_join(esp_writer *w, uint64_t *digest)
     }
     *digest = w->digest;
     if (w->error) {
-        st = esp_fail(ESP_EIO, "%s: cannot write: %s; what was saved before is whole", w->path,
-                      strerror(w->error));
+        st = esp_write_failed(w->path, w->n_bytes, w->error);
     }
     free(w->path);
     free(w);

@@ -33,6 +33,7 @@ typedef struct esp_writer {
     char *path;                     /* of the file; owned              */
     uint64_t offset[ESP_N_VECTORS]; /* where the vectors begin in it   */
     uint64_t digest;                /* of what was written, see above  */
+    uint64_t n_bytes;               /* of what was written, or was to be */
     int error;                      /* errno of what failed; 0: nothing */
     pthread_t thread;
     bool threaded; /* not where there was no thread to be had */
