@@ -87,6 +87,25 @@ for stage in score recover eval; do
     not_there "$work/refused"
 done
 
+# Without memory_limit it is what the machine has for the job. Settings alone say what samples of a corpus need:
+# the corpus is not even read.
+big="-s calibration.tokens= -s calibration.corpus=$work/text.jsonl -s calibration.sequence=64"
+for samples in 100000 100000000; do
+    on2 2 score -c "$work/run.cfg" $big -s run_dir="$work/refused" -s calibration.samples=$samples
+    complains "score needs" "MiB per rank on 2 ranks" "the limit is" parallel.scratch calibration.samples
+    not_there "$work/refused"
+done
+SLURM_MEM_PER_NODE=30 exits 2 "$ESPALIER" score -c "$work/run.cfg" -s run_dir="$work/refused"
+complains "the limit is 27 MiB by SLURM_MEM_PER_NODE"
+not_there "$work/refused"
+# What is read before that is counted, too: here more text than there is memory for.
+awk 'BEGIN { for (i = 0; i < 400000; i++) print "{\"text\": \"a b c d e f g h i j k l m n o p q r s t u v w x y z\"}" }' \
+    > "$work/long.jsonl"
+SLURM_MEM_PER_NODE=60 exits 2 "$ESPALIER" eval -c "$work/run.cfg" -s run_dir="$work/refused" \
+    -s eval.corpus="$work/long.jsonl" -s eval.samples=0
+complains "$work/long.jsonl: what is read of it needs more than" "the limit is 54 MiB by SLURM_MEM_PER_NODE"
+not_there "$work/refused"
+
 # ---- a cluster, and no model folder ------------------------------------------------------------------
 cat > "$work/cluster.cfg" << END
 cluster = { nodes = 4; cores = 16; memory = "64 GiB"; core_gflops = 50.0; memory_bandwidth = 200.0; };

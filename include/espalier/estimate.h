@@ -21,12 +21,14 @@
 #define ESPALIER_ESTIMATE_H
 
 #include "espalier/config.h"
+#include "espalier/limit.h"
 #include "espalier/par.h"
 #include "espalier/traffic.h"
 
 typedef struct esp_cluster {
     size_t nodes, cores;  /* cores of a node                                           */
     double memory;        /* bytes of a node                                           */
+    esp_limit here;       /* where memory was found on this machine, its source; else {0} */
     double core_flops;    /* FLOP/s of sgemm on a core while all cores of a node work  */
     double memory_bytes;  /* bytes/s of a node, read and written by copies             */
     double network_bytes; /* bytes/s of a node, each direction                         */
@@ -47,6 +49,7 @@ typedef struct esp_text_size {
 typedef struct esp_job {
     const esp_config *config; /* borrowed */
     const esp_model *dense;   /* borrowed; shapes are enough                                    */
+    esp_limit limit;          /* of a rank: memory_limit, until someone says what it is then    */
     esp_model pruned;         /* owned; shapes of what a plan by these settings leaves           */
     esp_text_size calibration, training, evaluation;
     uint64_t targets;           /* bit set of slots that recover adapts         */
@@ -61,6 +64,9 @@ typedef struct esp_prediction {
     double read, written;    /* bytes of files, all ranks together */
 } esp_prediction;
 
+/* memory_limit; 0 bytes where it is not set. Local. */
+esp_limit esp_limit_of_settings(const esp_config *c);
+
 /* Sizes of texts are those of the settings (calibration.samples of calibration.sequence tokens,
  * estimate.documents of recover.cutoff, estimate.windows of eval.window); who knows the texts sets them
  * afterwards. Local. */
@@ -73,22 +79,21 @@ void esp_job_take_text(esp_text_size *to, const esp_samples *s);
 /* The settings, without what is to be measured (0). Local. */
 esp_cluster esp_cluster_of(const esp_config *c);
 
-/* Fills in what is 0: cores and memory of this machine, and by half a second of products and copies on all
- * its cores what they reach. Local. */
+/* Fills in what is 0: cores of this machine, memory that esp_limit_of_node finds here, and by half a second
+ * of products and copies on all its cores what they reach. Local. */
 void esp_cluster_measure(esp_cluster *c);
 
 /* What a stage needs on a layout. chunk_tok 0: chosen by esp_predict_chunk. Local. */
 esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, const esp_cluster *c,
                            size_t chunk_tok);
 
-/* The longest chunk, in tokens, with which a stage fits limit bytes of anonymous memory a rank: at most what
- * the stage takes without a limit (0), at least one sample; 0 when even that does not fit. A chunk is what
- * goes through a layer at once: of score some of the calibration, of recover a micro-batch, of eval a
- * batch. Local. */
-size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l, size_t limit);
+/* The longest chunk, in tokens, with which a stage fits the limit of a rank: at most what the stage takes
+ * without a limit, at least one sample; 0 when even that does not fit. A chunk goes through a layer at
+ * once: of score some of the calibration, of recover a micro-batch, of eval a batch. Local. */
+size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l);
 
 /* The layout of the cluster's nodes that does the stages (bits of esp_stage) in the least time, within the
- * memory of a node and memory_limit of a rank. ranks, layers: fixed where not 0. ESP_EUSAGE naming the
+ * memory of a node and the limit of a rank. ranks, layers: fixed where not 0. ESP_EUSAGE naming the
  * least memory that any layout needs when none fits. Local. */
 esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
                            const esp_cluster *c, size_t ranks, size_t layers);
@@ -104,7 +109,7 @@ esp_status esp_choose_grid(esp_grid *g, const esp_config *c);
 unsigned esp_run_stages_of(const esp_config *c);
 
 /* ESP_EUSAGE naming the stage, its need, the limit and what to change, when one of the stages does not fit
- * memory_limit on this layout. Local. */
+ * the limit on this layout. Local. */
 esp_status esp_check_memory(const esp_job *j, unsigned stages, const esp_layout *l);
 
 #endif

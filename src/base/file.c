@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "espalier/io.h"
+#include "espalier/limit.h"
 #include "espalier/mem.h"
 
 char *esp_path(const char *dir, const char *name)
@@ -110,9 +111,15 @@ esp_status esp_file_open(int *fd, size_t *n, const char *path)
 esp_status esp_file_read(char **text, size_t *n, const char *path)
 {
     int fd, error;
+    esp_status st;
 
     *text = NULL;
     ESP_TRY(esp_file_open(&fd, n, path));
+    st = esp_limit_check(*n, path);
+    if (st != ESP_OK) {
+        close(fd);
+        return st;
+    }
     *text = esp_calloc(*n + 1, 1);
     error = esp_read_at(fd, *text, *n, 0);
     close(fd);

@@ -87,7 +87,8 @@ void esp_cluster_measure(esp_cluster *c)
         c->cores = here;
     }
     if (c->memory <= 0) {
-        c->memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+        esp_limit_of_node(&c->here, "");
+        c->memory = c->here.bytes;
     }
     if (c->core_flops <= 0) {
         c->core_flops = measure_products(here);

@@ -70,6 +70,11 @@ static esp_text_size text_of(size_t samples, size_t length)
     return (esp_text_size){ samples, samples * length, length };
 }
 
+esp_limit esp_limit_of_settings(const esp_config *c)
+{
+    return (esp_limit){ .bytes = (double)c->memory_limit, .source = "memory_limit" };
+}
+
 void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c)
 {
     size_t windows = c->eval.samples ? c->eval.samples : c->estimate.windows;
@@ -77,6 +82,7 @@ void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c)
 
     *j = (esp_job){ .config = c,
                     .dense = dense,
+                    .limit = esp_limit_of_settings(c),
                     .calibration = text_of(c->calibration.samples, c->calibration.sequence),
                     .training = text_of(c->estimate.documents, c->recover.cutoff),
                     .evaluation = text_of(windows, c->eval.window),
@@ -238,14 +244,23 @@ static size_t longest_sample(const esp_job *j, esp_stage s)
     return esp_max(t->longest, 1);
 }
 
-size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l, size_t limit)
+/* Bytes of a stage that its limit counts. What has been mapped by now counts already; the pruned model is
+ * still to be. */
+static double counted_bytes(const esp_prediction *p, const esp_job *j, esp_stage s)
+{
+    bool maps = j->limit.maps && (s == ESP_STAGE_RECOVER || s == ESP_STAGE_EVAL);
+
+    return p->anonymous + (maps ? (double)esp_model_cost(&j->pruned, 1).bytes : 0);
+}
+
+size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l)
 {
     size_t longest = longest_sample(j, s);
     esp_prediction p = { .chunk_tok = esp_max(longest_chunk(j, s, l), longest) };
 
-    while (limit > 0) {
+    while (j->limit.bytes > 0) {
         esp_predict_memory(&p, j, s, l);
-        if (p.anonymous <= (double)limit) {
+        if (counted_bytes(&p, j, s) <= j->limit.bytes) {
             break;
         }
         if (p.chunk_tok < 2 * longest) {
@@ -262,7 +277,7 @@ esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, c
     esp_prediction p = { .chunk_tok = chunk_tok };
 
     if (chunk_tok == 0) {
-        p.chunk_tok = esp_predict_chunk(j, s, l, j->config->memory_limit);
+        p.chunk_tok = esp_predict_chunk(j, s, l);
         p.chunk_tok = p.chunk_tok ? p.chunk_tok : longest_sample(j, s);
     }
     esp_predict_memory(&p, j, s, l);
@@ -273,33 +288,34 @@ esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, c
     return p;
 }
 
-/* ---- memory_limit ----------------------------------------------------------------------------- */
+/* ---- the limit -------------------------------------------------------------------------------- */
 
 static esp_status refuse(const esp_job *j, esp_stage s, const esp_layout *l)
 {
     static const char *const remedies[ESP_N_STAGES] = {
-        [ESP_STAGE_SCORE] = "more ranks, a shorter calibration.sequence, fewer samples, or "
+        [ESP_STAGE_SCORE] = "fewer calibration.samples, a shorter calibration.sequence, "
+                            "parallel.scratch, more nodes, or "
                             "parallel.layers above 1",
-        [ESP_STAGE_PLAN] = "a higher limit",
-        [ESP_STAGE_PRUNE] = "a higher limit",
+        [ESP_STAGE_PLAN] = "fewer ranks per node",
+        [ESP_STAGE_PRUNE] = "fewer ranks per node",
         [ESP_STAGE_RECOVER] = "a smaller recover.micro_batch or recover.cutoff, or "
                               "parallel.layers above 1",
         [ESP_STAGE_EVAL] = "a smaller eval.batch_tokens or eval.window, or parallel.layers above 1",
     };
     esp_prediction p = esp_predict(j, s, l, NULL, 0);
 
-    return esp_fail(
-        ESP_EUSAGE,
-        "memory_limit: %s needs %.0f MiB a rank on %zu ranks in %zu stages, the limit is "
-        "%.0f MiB: give %s",
-        esp_stages[s].name, p.anonymous / 1048576, n_ranks(l), l->layers,
-        (double)j->config->memory_limit / 1048576, remedies[s]);
+    return esp_fail(ESP_EUSAGE,
+                    "%s needs %.0f MiB per rank on %zu ranks in %zu stages, the limit is %.0f MiB "
+                    "by %s: give %s%s",
+                    esp_stages[s].name, counted_bytes(&p, j, s) / 1048576, n_ranks(l), l->layers,
+                    j->limit.bytes / 1048576, j->limit.source, remedies[s],
+                    j->config->memory_limit ? ", or a higher memory_limit" : "");
 }
 
 esp_status esp_check_memory(const esp_job *j, unsigned stages, const esp_layout *l)
 {
-    for (esp_stage s = 0; s < ESP_N_STAGES && j->config->memory_limit; s++) {
-        if (stages >> s & 1 && !esp_predict_chunk(j, s, l, j->config->memory_limit)) {
+    for (esp_stage s = 0; s < ESP_N_STAGES; s++) {
+        if (stages >> s & 1 && !esp_predict_chunk(j, s, l)) {
             return refuse(j, s, l);
         }
     }

@@ -24,11 +24,24 @@ esp_status esp_run_load_model(esp_model *m, const esp_run *run, const char *dir)
     return ESP_OK;
 }
 
-static esp_status open_model(esp_run *run, unsigned stages)
+/* Every rank asks on its own node. */
+static esp_status check_scratch(const esp_config *c)
+{
+    const char *dir = c->parallel.scratch;
+
+    if (*dir && access(dir, W_OK | X_OK) != 0) {
+        return esp_fail(ESP_EUSAGE, "parallel.scratch: %s: %s; it needs to be a folder to write in",
+                        dir, strerror(errno));
+    }
+    return ESP_OK;
+}
+
+esp_status esp_run_open_model(esp_run *run, unsigned stages)
 {
     const char *dir = run->config->model;
     MPI_Comm world = run->grid->world;
 
+    ESP_TRY(esp_agree(world, check_scratch(run->config)));
     if (needs_weights(run, stages)) {
         ESP_TRY(esp_run_load_model(&run->model, run, dir));
         esp_model_digest(run->digest, &run->model, world);
@@ -173,25 +186,11 @@ static esp_status read_samples(esp_run *run, esp_tokenizer **t, unsigned stages)
     return ESP_OK;
 }
 
-/* Every rank asks on its own node. */
-static esp_status check_scratch(const esp_config *c)
-{
-    const char *dir = c->parallel.scratch;
-
-    if (*dir && access(dir, W_OK | X_OK) != 0) {
-        return esp_fail(ESP_EUSAGE, "parallel.scratch: %s: %s; it needs to be a folder to write in",
-                        dir, strerror(errno));
-    }
-    return ESP_OK;
-}
-
-esp_status esp_run_read_inputs(esp_run *run, unsigned stages)
+esp_status esp_run_read_samples(esp_run *run, unsigned stages)
 {
     esp_tokenizer *t = NULL;
     esp_status st;
 
-    ESP_TRY(esp_agree(run->grid->world, check_scratch(run->config)));
-    ESP_TRY(open_model(run, stages));
     st = read_samples(run, &t, stages);
     esp_tokenizer_free(t);
     return esp_agree(run->grid->world, st);

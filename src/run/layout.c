@@ -34,7 +34,7 @@ static double seconds_of(double *most, double *mapped, const esp_job *j, unsigne
 
 static bool fits(double anonymous, const esp_job *j, const esp_layout *l, const esp_cluster *c)
 {
-    double limit = (double)j->config->memory_limit;
+    double limit = j->limit.bytes;
 
     return (limit <= 0 || anonymous <= limit) && anonymous * (double)l->ranks <= SYSTEM * c->memory;
 }
@@ -97,11 +97,12 @@ esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
     }
     return esp_fail(
         ESP_EUSAGE,
-        "no grid of %zu nodes with %zu cores and %.1f GiB fits: the ranks of a node "
-        "need %.1f GiB at least%s; give more nodes, shorter or fewer samples, a smaller "
+        "no grid of %zu nodes with %zu cores and %.1f GiB%s%s%s fits: the ranks of a "
+        "node need %.1f GiB at least%s; give more nodes, shorter or fewer samples, a smaller "
         "recover.micro_batch, or parallel.scratch",
-        c->nodes, c->cores, c->memory / 1073741824, at.least / 1073741824,
-        j->config->memory_limit ? ", and memory_limit counts, too" : "");
+        c->nodes, c->cores, c->memory / 1073741824, *c->here.source ? " (" : "", c->here.source,
+        *c->here.source ? ")" : "", at.least / 1073741824,
+        j->limit.bytes > 0 ? ", and memory_limit counts, too" : "");
 }
 
 /* ---- the grid of a run ------------------------------------------------------------------------ */

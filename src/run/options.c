@@ -29,7 +29,7 @@ const esp_option esp_options[] = {
       "of products with weights; bf16 (sums in f32) needs oneDNN and AVX512-BF16 or AMX, else refused" },
 
     { "memory_limit", ESP_O_BYTES, AT(memory_limit), "0", 0, ANY, NULL, 0,
-      "anonymous memory of a rank: work is cut to fit, or refused before it begins; 0: none" },
+      "anonymous memory of a rank: work is cut to fit, or refused before it begins; 0: what there is" },
 
     { "calibration.corpus", ESP_O_STRING, AT(calibration.corpus), "", 0, 0, NULL, SCORE,
       "text to draw samples from: plain text, JSONL, Alpaca JSON, or a token file (.h5)" },

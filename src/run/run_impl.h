@@ -2,6 +2,7 @@
 #ifndef ESPALIER_RUN_IMPL_H
 #define ESPALIER_RUN_IMPL_H
 
+#include "espalier/limit.h"
 #include "espalier/model.h"
 #include "espalier/plan.h"
 #include "espalier/run.h"
@@ -19,7 +20,8 @@ typedef struct esp_run {
     char settings[ESP_DIGEST_SIZE]; /* of the record of the stage under way          */
     esp_samples calibration, training, evaluation; /* of the stages that were asked for */
     uint64_t targets;                              /* of recover: bit set of slots      */
-    size_t chunk_tok[ESP_N_STAGES];                /* by memory_limit; 0: without one   */
+    esp_limit limit;                               /* of the memory of a rank           */
+    size_t chunk_tok[ESP_N_STAGES];                /* that fit it                       */
 } esp_run;
 
 /* What a stage reads: its record has a digest of each. */
@@ -58,8 +60,9 @@ esp_status esp_run_check_precision(const esp_run *run, unsigned stages);
 /* A model folder, with the precision of the settings. Collective. */
 esp_status esp_run_load_model(esp_model *m, const esp_run *run, const char *dir);
 
-/* Opens the model and reads the samples of these stages. Collective. */
-esp_status esp_run_read_inputs(esp_run *run, unsigned stages);
+/* Opens the model, then reads the samples of these stages. Collective. */
+esp_status esp_run_open_model(esp_run *run, unsigned stages);
+esp_status esp_run_read_samples(esp_run *run, unsigned stages);
 void esp_run_free_inputs(esp_run *run);
 
 /* ---- stages.c --------------------------------------------------------------------------------- */

@@ -261,30 +261,43 @@ static esp_status open_dir(esp_run *run, unsigned wanted)
     return check_before(run, wanted, ESP_STAGE_PRUNE, ESP_STAGE_PLAN);
 }
 
-/* Rank 0: whether the stages fit memory_limit, in chunks of what size. */
+/* The limit of each rank: what is set, else what the machine has. Collective. */
+static void find_limit(esp_run *run)
+{
+    run->limit = esp_limit_of_settings(run->config);
+    if (run->limit.bytes <= 0) {
+        esp_limit_find(&run->limit, "", run->grid->world);
+    }
+    esp_limit_hold(&run->limit);
+}
+
+/* Rank 0: whether the stages fit the limit, in chunks of what size. */
 static esp_status fit_memory(esp_run *run, unsigned wanted)
 {
     const esp_layout layout = { .nodes = 1,
                                 .ranks = (size_t)run->grid->size,
                                 .threads = (size_t)run->grid->n_threads,
                                 .layers = (size_t)run->grid->n_layers };
-    size_t limit = run->config->memory_limit;
     esp_job job;
     esp_status st;
 
-    if (limit == 0) {
-        return ESP_OK;
-    }
     esp_job_init(&job, &run->model, run->config);
+    job.limit = run->limit;
     esp_job_take_text(&job.calibration, &run->calibration);
     esp_job_take_text(&job.training, &run->training);
     esp_job_take_text(&job.evaluation, &run->evaluation);
     st = esp_check_memory(&job, wanted, &layout);
     for (esp_stage s = 0; st == ESP_OK && s < ESP_N_STAGES; s++) {
-        run->chunk_tok[s] = esp_predict_chunk(&job, s, &layout, limit);
+        run->chunk_tok[s] = esp_predict_chunk(&job, s, &layout);
     }
     esp_job_free(&job);
     return st;
+}
+
+/* Stages whose texts have a size by the settings alone. */
+static unsigned known_unread(const esp_run *run, unsigned wanted)
+{
+    return *run->config->calibration.tokens ? 0 : wanted & 1u << ESP_STAGE_SCORE;
 }
 
 static esp_status work(esp_run *run, unsigned wanted)
@@ -293,9 +306,12 @@ static esp_status work(esp_run *run, unsigned wanted)
     bool first = run->grid->rank == 0;
     esp_status st = ESP_OK;
 
+    find_limit(run);
     ESP_TRY(esp_run_check_precision(run, wanted));
     ESP_TRY(esp_agree(world, first ? open_dir(run, wanted) : ESP_OK));
-    ESP_TRY(esp_run_read_inputs(run, wanted));
+    ESP_TRY(esp_run_open_model(run, wanted));
+    ESP_TRY(esp_agree(world, first ? fit_memory(run, known_unread(run, wanted)) : ESP_OK));
+    ESP_TRY(esp_run_read_samples(run, wanted));
     if (first && wanted >> ESP_STAGE_PLAN & 1) {
         st = esp_run_foresee_clients(run);
     }
@@ -323,6 +339,7 @@ esp_status esp_run_stages(const esp_config *c, unsigned wanted, bool force,
     ESP_TRY(esp_agree(grid->world, esp_config_need(c, "model")));
     ESP_TRY(esp_agree(grid->world, esp_config_need(c, "run_dir")));
     st = work(&run, wanted);
+    esp_limit_hold(NULL);
     esp_run_free_inputs(&run);
     esp_run_dir_close(&run.dir);
     return st;

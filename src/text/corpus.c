@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/limit.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/text.h"
@@ -106,6 +107,7 @@ static esp_status read_plain(reading *r, const char *s, size_t n)
             next = marked ? past_separator(s, n, at, &end) : past_empty_line(s, n, at, &end);
 
         add_plain(r, s + at, end - at);
+        ESP_TRY(esp_limit_check(0, r->path));
         at = next;
     }
     return ESP_OK;
@@ -257,6 +259,7 @@ static esp_status read_lines(reading *r, const char *s, size_t n)
                     : esp_fail(ESP_EFORMAT, "%s: line %zu: %s", r->path, line, error.text);
         json_decref(object);
         ESP_TRY(st);
+        ESP_TRY(esp_limit_check(0, r->path));
     }
     return ESP_OK;
 }
@@ -264,9 +267,11 @@ static esp_status read_lines(reading *r, const char *s, size_t n)
 static esp_status read_array(reading *r, const char *s, size_t n)
 {
     json_error_t error;
-    json_t *root = json_loadb(s, n, JSON_ALLOW_NUL, &error);
+    json_t *root;
     esp_status st = ESP_OK;
 
+    ESP_TRY(esp_limit_check(n, r->path)); /* its strings alone are that long */
+    root = json_loadb(s, n, JSON_ALLOW_NUL, &error);
     if (!root) {
         return esp_fail(ESP_EFORMAT, "%s: line %d: %s", r->path, error.line, error.text);
     }

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/limit.h"
 #include "espalier/mem.h"
 #include "espalier/rng.h"
 #include "espalier/text.h"
@@ -68,6 +69,7 @@ static esp_status append_document(const source *from, size_t i, stream *s, esp_i
 
     ESP_TRY(document_ids(from, i, spare, &n_prompt));
     ESP_TRY(check_ids(from, spare, i));
+    ESP_TRY(esp_limit_check(0, from->path));
     s->counts = esp_room(s->counts, &s->room, s->ids.n + spare->n, 1);
     for (size_t t = 0; t < spare->n; t++) {
         s->counts[s->ids.n] = !from->answer_only || t >= n_prompt;
@@ -100,6 +102,7 @@ static esp_status cut_windows(esp_samples *samples, const source *from, const es
 
         end = s->ids.n - begin > how->length ? begin + how->length : s->ids.n;
         add_sample(samples, s, begin, end - begin);
+        ESP_TRY(esp_limit_check(0, from->path));
         memset(s->counts + seen, 0, end - seen);
     }
     return ESP_OK;
@@ -289,6 +292,7 @@ static esp_status read_id_lines(esp_samples *s, char *text, const char *path, si
                           path, line, ids.n, max_positions);
         } else {
             esp_samples_add(s, ids.id, NULL, ids.n);
+            st = esp_limit_check(0, path);
         }
     }
     esp_ids_free(&ids);

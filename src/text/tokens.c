@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "espalier/h5.h"
+#include "espalier/limit.h"
 #include "espalier/mem.h"
 #include "samples_impl.h"
 #include "text_impl.h"
@@ -153,6 +154,7 @@ static esp_status read_file(esp_tokens *k, const esp_h5 *f, const char *path)
                         path, n_ids, n_start);
     }
     k->n = n_start - 1;
+    ESP_TRY(esp_limit_check(n_ids * sizeof *k->ids + 2 * n_start * sizeof *k->start, path));
     ESP_NEW(k->ids, n_ids);
     ESP_NEW(k->start, n_start);
     ESP_NEW(k->prompt, k->n);
