@@ -28,7 +28,7 @@ fi
 clean() {
     [ -n "$pid" ] && kill "$pid" 2> /dev/null
     rm -rf "$run" "$dir/ids-7b" "$dir/peak-7b"
-    [ -n "$KEEP" ] || rm -rf "$model" "$model.part"
+    [ -n "$KEEP" ] || rm -rf "$model" "$model.espalier-part"
 }
 pid=
 trap clean EXIT

@@ -198,7 +198,7 @@ static void test_round_trip(void)
     esp_model m, again;
     char *dir = make(&m, "from"), *to = make(&again, "to"), *slash = esp_format("%s/", to);
     char *tokenizer = esp_path(dir, "tokenizer.json"), *copied = esp_path(to, "tokenizer.json");
-    char *single = esp_path(to, "model.safetensors"), *part = esp_format("%s.part", to);
+    char *single = esp_path(to, "model.safetensors"), *part = esp_part_path(to);
     source s = { .from = &m, .to = &m, .fails_on = -1 };
 
     esp_model_free(&again);
@@ -254,7 +254,7 @@ static void test_layers_that_differ(void)
 static void test_failing_source(void)
 {
     esp_model m, again;
-    char *dir = make(&m, "dry"), *part = esp_format("%s.part", dir);
+    char *dir = make(&m, "dry"), *part = esp_part_path(dir);
 
     for (int r = 0; r < size_of(MPI_COMM_WORLD); r++) {
         source s = { .from = &m, .to = &m, .fails_on = r };

@@ -41,7 +41,7 @@ static char *fresh_dir(const char *name)
     int rank;
 
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    ESP_REQUIRE(esp_agree(MPI_COMM_WORLD, rank == 0 ? esp_remove(dir) : ESP_OK) == ESP_OK);
+    ESP_REQUIRE(esp_agree(MPI_COMM_WORLD, rank == 0 ? esp_test_remove(dir) : ESP_OK) == ESP_OK);
     free(root);
     return dir;
 }

@@ -148,7 +148,7 @@ static char *fresh_dir(const char *name, bool own, const esp_grid *grid)
 
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     dir = esp_format("%s-%s-%d", root, name, own ? rank : 0);
-    ESP_REQUIRE(esp_agree(grid->world, grid->rank == 0 ? esp_remove(dir) : ESP_OK) == ESP_OK);
+    ESP_REQUIRE(esp_agree(grid->world, grid->rank == 0 ? esp_test_remove(dir) : ESP_OK) == ESP_OK);
     free(root);
     return dir;
 }
@@ -283,7 +283,7 @@ static void remove_steps(const char *dir, size_t first, size_t last, const esp_g
         char *path = esp_format("%s/step-%06zu.h5", dir, step);
 
         CU_ASSERT(esp_file_exists(path));
-        CU_ASSERT_EQUAL(esp_remove(path), ESP_OK);
+        CU_ASSERT_EQUAL(esp_test_remove(path), ESP_OK);
         free(path);
     }
     MPI_Barrier(all->world);

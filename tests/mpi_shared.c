@@ -117,7 +117,7 @@ static void train(memory *during, esp_model *m)
     esp_params params;
 
     ESP_REQUIRE(esp_agree(during->grid->world,
-                          during->grid->rank == 0 ? esp_remove(dir) : ESP_OK) == ESP_OK);
+                          during->grid->rank == 0 ? esp_test_remove(dir) : ESP_OK) == ESP_OK);
     for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
         o.targets |= m->arch->slots[slot].cols == ESP_W_ONE ? 0 : UINT64_C(1) << slot;
     }

@@ -17,7 +17,7 @@ static void cut(char digest[ESP_DIGEST_SIZE], const fixture *t, const esp_plan *
     ESP_MPI(MPI_Barrier(comm));
     ESP_MPI(MPI_Comm_rank(comm, &rank));
     if (rank == 0) {
-        CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+        CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     }
 }
 

@@ -3,12 +3,14 @@
 #define ESPALIER_TEST_H
 
 #include <CUnit/Basic.h>
+#include <ftw.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "espalier/bf16.h"
+#include "espalier/file.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/status.h"
@@ -51,6 +53,32 @@ static inline char *esp_test_dir(const char *name)
     const char *root = getenv("ESPALIER_TEST_DIR");
 
     return esp_format("%s/%s", root ? root : "/tmp", name);
+}
+
+static inline int esp_test_remove_one(const char *path, const struct stat *s, int kind,
+                                      struct FTW *f)
+{
+    (void)s;
+    (void)kind;
+    (void)f;
+    return remove(path);
+}
+
+/* Removes a file or a folder, whoever made it: what esp_remove refuses to do. Nothing there is no error. */
+static inline esp_status esp_test_remove(const char *path)
+{
+    nftw(path, esp_test_remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    return ESP_OK;
+}
+
+/* esp_test_dir made anew, empty. For tests of one rank. */
+static inline char *esp_test_fresh_dir(const char *name)
+{
+    char *dir = esp_test_dir(name);
+
+    CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);
+    return dir;
 }
 
 /* Under AddressSanitizer: looks for leaks while MPI's plugins are still loaded, so that theirs can be

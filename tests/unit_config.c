@@ -259,7 +259,7 @@ static void test_files_that_are_refused(void)
     CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "config.json: line 2: duplicate"));
     CU_ASSERT_EQUAL(esp_file_write(path, "[]", 2), ESP_OK);
     CU_ASSERT_EQUAL(esp_model_shape(&m, dir), ESP_EFORMAT);
-    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     CU_ASSERT_EQUAL(esp_model_shape(&m, dir), ESP_EUSAGE);
     CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), path));
     esp_model_free(&m);

@@ -37,7 +37,7 @@ static char *write_file(void)
     char *path = file_path("a.h5");
     esp_h5 f;
 
-    CU_ASSERT_EQUAL(esp_remove(path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(path), ESP_OK);
     CU_ASSERT_EQUAL_FATAL(esp_h5_create(&f, path), ESP_OK);
     CU_ASSERT_EQUAL(esp_h5_write(&f, "/layers/0/x", H5T_NATIVE_DOUBLE, 2, matrix, values), ESP_OK);
     CU_ASSERT_EQUAL(esp_h5_write(&f, "/layers/1/ids", H5T_NATIVE_INT32, 1, &four, ids), ESP_OK);
@@ -146,7 +146,7 @@ static void test_files_that_are_refused(void)
     CU_ASSERT_EQUAL(esp_file_write(path, "no HDF5", 7), ESP_OK);
     CU_ASSERT_EQUAL(esp_h5_open(&f, path), ESP_EFORMAT);
     check_says(path, "file signature not found");
-    CU_ASSERT_EQUAL(esp_remove(path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(path), ESP_OK);
     CU_ASSERT_EQUAL(esp_h5_open(&f, path), ESP_EUSAGE);
     check_says(path, "no such file");
     CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
@@ -173,7 +173,7 @@ static void test_writes_that_are_refused(void)
 
 static void test_failed_stage_leaves_the_old_file(void)
 {
-    char *path = write_file(), *part = esp_format("%s.part", path);
+    char *path = write_file(), *part = esp_part_path(path);
     size_t dims[ESP_H5_MAX_DIMS], n_dims;
     esp_h5 f;
 
@@ -185,7 +185,7 @@ static void test_failed_stage_leaves_the_old_file(void)
     CU_ASSERT_EQUAL(esp_h5_size(&f, "/layers/1/ids", dims, &n_dims), 4);
     CU_ASSERT_EQUAL(esp_h5_close(&f, ESP_OK), ESP_OK);
     CU_ASSERT_EQUAL(esp_h5_create(&f, "/nowhere/c.h5"), ESP_EIO);
-    check_says("/nowhere/c.h5.part", "cannot create: No such file or directory");
+    check_says("/nowhere/c.h5" ESP_PART, "cannot create: No such file or directory");
     CU_ASSERT_PTR_NULL(f.path);
     free(part);
     free(path);
@@ -208,7 +208,7 @@ static void put_counts(const char *part, uint64_t offset, size_t n)
 /* Laid out, filled with plain calls, an attribute added and made final. */
 static void test_reserved(void)
 {
-    char *path = file_path("reserved.h5"), *part = esp_format("%s.part", path);
+    char *path = file_path("reserved.h5"), *part = esp_part_path(path);
     uint64_t big, deep, none;
     float x[1003], y[50];
     int64_t sealed = 0;
@@ -246,7 +246,7 @@ static void test_reserved(void)
 static void test_full_disk(void)
 {
     struct rlimit limit, small = { .rlim_cur = 8192 };
-    char *path = write_file(), *part = esp_format("%s.part", path);
+    char *path = write_file(), *part = esp_part_path(path);
     uint64_t offset;
     esp_h5 f;
 

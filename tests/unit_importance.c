@@ -411,7 +411,7 @@ static void test_panels(void)
     esp_samples_free(&t.golden.samples);
     esp_groups_free(&t.groups);
     esp_model_free(&t.golden.model);
-    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     free(dir);
     free(root);
 }

@@ -30,7 +30,7 @@ static void fresh(const esp_synth_options *o)
 {
     free(dir);
     dir = esp_test_dir("model");
-    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     CU_ASSERT_EQUAL(esp_synth(dir, o, MPI_COMM_WORLD), ESP_OK);
 }
 
@@ -343,9 +343,9 @@ static void test_damaged_files(void)
     path = esp_path(dir, "model.safetensors");
     CU_ASSERT_EQUAL(truncate(path, 9000), 0);
     check_refused(ESP_EFORMAT, "it is truncated");
-    CU_ASSERT_EQUAL(esp_remove(path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(path), ESP_OK);
     check_refused(ESP_EUSAGE, "holds neither model.safetensors nor model.safetensors.index.json");
-    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     check_refused(ESP_EUSAGE, "config.json: cannot open");
     free(path);
 }
@@ -389,7 +389,7 @@ static void test_damaged_shards(void)
     path = esp_path(dir, second);
     CU_ASSERT_EQUAL(truncate(path, 500), 0);
     check_refused(ESP_EFORMAT, second);
-    CU_ASSERT_EQUAL(esp_remove(path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(path), ESP_OK);
     check_refused(ESP_EUSAGE, second);
     CU_ASSERT_PTR_NOT_NULL(strstr(said, "index.json: shard: "));
     free(path);
@@ -532,7 +532,7 @@ static void test_bare_names(void)
         esp_model_free(&bare);
         esp_model_free(&again);
         esp_model_free(&shape);
-        CU_ASSERT_EQUAL(esp_remove(shards), ESP_OK);
+        CU_ASSERT_EQUAL(esp_test_remove(shards), ESP_OK);
         free(shards);
     }
 }
@@ -556,7 +556,7 @@ static void test_random_models_that_cannot_be(void)
     esp_synth_options o = tiny;
 
     esp_error_clear();
-    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     o.heads = 5;
     CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EFORMAT);
     o = tiny;

@@ -187,7 +187,7 @@ static void test_refused_files(void)
     text[n / 2] = '\0';
     refused_file(&x.m, path, text, "line");
     free(text);
-    CU_ASSERT_EQUAL(esp_remove(path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(path), ESP_OK);
     CU_ASSERT_EQUAL(esp_plan_load(&p, &x.m, path), ESP_EUSAGE);
     subject_free(&x);
     free(path);

@@ -552,7 +552,7 @@ static void recover_stories(esp_model *m, const char *corpus)
     esp_params p;
     esp_grid grid;
 
-    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     m->block[at].data = zeros;
     esp_grid_init(&grid, 0, MPI_COMM_SELF);
     esp_recover_prepare(&p, &adapter, m, &o);

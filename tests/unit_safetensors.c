@@ -258,7 +258,7 @@ static void test_failed_write_leaves_the_old_file(void)
 {
     const size_t shape[] = { 2 };
     const char *header = "{" ONE "}";
-    char *path = put(header, strlen(header), 24), *part = esp_format("%s.part", path);
+    char *path = put(header, strlen(header), 24), *part = esp_part_path(path);
     esp_safetensors_writer w = { 0 };
     esp_safetensors f;
 

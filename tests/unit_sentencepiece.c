@@ -21,7 +21,7 @@ static void sentencepiece(void)
     esp_tokenizer *t;
     page p = { 0 };
 
-    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     put_corpus(&p);
     write_page(dir, "corpus.txt", &p);
     CU_ASSERT_EQUAL(esp_tokenizer_train(dir, corpus, 300), ESP_OK);

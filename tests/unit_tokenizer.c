@@ -394,8 +394,8 @@ static void refusals(void)
     char *dir = esp_test_dir("refused"), *nothing = esp_test_dir("nothing");
     esp_tokenizer *t;
 
-    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
-    CU_ASSERT_EQUAL(esp_remove(nothing), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(nothing), ESP_OK);
     for (size_t i = 0; i < COUNT(refused); i++) {
         write_text(dir, "tokenizer.json", refused[i].file);
         CU_ASSERT_EQUAL(esp_tokenizer_open(&t, dir), ESP_EFORMAT);

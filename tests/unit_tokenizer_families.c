@@ -79,7 +79,7 @@ static void chatglm(void)
     size_t n_prompt;
     esp_tokenizer *t;
 
-    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     write_sentencepiece(dir, "ice_text.model", user, COUNT(user));
     write_text(dir, "tokenizer_config.json",
                "{`bos_token`: `<sop>`, `eos_token`: `<eop>`, `num_image_tokens`: 100}");
@@ -109,7 +109,7 @@ static void chatglm(void)
     write_text(dir, "tokenizer_config.json", "{`num_image_tokens`: -1}");
     CU_ASSERT_EQUAL(esp_tokenizer_open(&t, dir), ESP_EFORMAT);
     CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "num_image_tokens"));
-    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     write_sentencepiece(dir, "ice_text.model", user, 4);
     CU_ASSERT_EQUAL(esp_tokenizer_open(&t, dir), ESP_EFORMAT);
     CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "[gMASK]"));
@@ -159,7 +159,7 @@ static void pair(void)
     char *dir = esp_test_dir("pair"), *first;
     esp_tokenizer *t;
 
-    CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     write_text(dir, "vocab.json", VOCAB);
     CU_ASSERT_EQUAL(esp_tokenizer_open(&t, dir), ESP_EUSAGE); /* no merges.txt */
     write_text(dir, "merges.txt", "#version: 0.2\na b\n\xC4\xA0 a\n");

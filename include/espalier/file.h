@@ -1,6 +1,7 @@
 /* file.h - paths, whole files, mapped files, and results that appear complete or not at all.
  *
- * A result NAME is written to NAME.part and then committed: synced, renamed, and the folder synced.
+ * A result NAME is written to NAME.espalier-part and then committed: synced, renamed, and the folder synced.
+ * The ending says whose it is: what has it may be replaced.
  */
 #ifndef ESPALIER_FILE_H
 #define ESPALIER_FILE_H
@@ -11,8 +12,14 @@
 
 #include "espalier/status.h"
 
+#define ESP_PART ".espalier-part" /* of what is being written            */
+#define ESP_OLD  ".espalier-old"  /* of a folder that is being replaced  */
+
 /* "a/b"; the caller frees. Local. */
 char *esp_path(const char *dir, const char *name);
+
+/* Where path is written before it is committed; the caller frees. Local. */
+char *esp_part_path(const char *path);
 
 bool esp_file_exists(const char *path);
 bool esp_dir_exists(const char *path);
@@ -20,7 +27,8 @@ bool esp_dir_exists(const char *path);
 /* Creates the folder and its parents. ESP_EIO. Local. */
 esp_status esp_mkdirs(const char *path);
 
-/* Removes a file or a whole folder; nothing there is no error. ESP_EIO. Local. */
+/* Removes a file, or a folder with all that is in it if this program made that (esp_folder_remove); nothing
+ * there is no error. ESP_EUSAGE: a folder of somebody else, not touched; ESP_EIO. Local. */
 esp_status esp_remove(const char *path);
 
 /* Opens a regular file of *n bytes for reading; the caller closes *fd. ESP_EUSAGE when it is not there or
@@ -31,14 +39,16 @@ esp_status esp_file_open(int *fd, size_t *n, const char *path);
  * ESP_EUSAGE when it is not there, ESP_EIO when it cannot be read. Local. */
 esp_status esp_file_read(char **text, size_t *n, const char *path);
 
-/* Writes path.part and commits it to path. ESP_EIO: path is as it was, path.part is gone. Local. */
+/* Writes the part of path and commits it. A file at path is replaced: whose it is, is the caller's to know.
+ * ESP_EIO: path is as it was, the part is gone. Local. */
 esp_status esp_file_write(const char *path, const void *data, size_t n);
 
-/* Copies a file to path.part and commits it. ESP_EIO. Local. */
+/* Copies a file to the part of `to` and commits it. ESP_EIO. Local. */
 esp_status esp_file_copy(const char *to, const char *from);
 
-/* path.part, a file or a folder that is complete, becomes path; what was at path before goes when the
- * new one is in place. ESP_EIO. Local. */
+/* The part of path, a file or a folder that is complete, becomes path; what was at path before goes when
+ * the new one is in place. A folder there that this program did not make is ESP_EUSAGE and stays. ESP_EIO.
+ * Local. */
 esp_status esp_commit(const char *path);
 
 /* A file mapped read-only; pages are shared by all ranks of a node. */

@@ -17,7 +17,7 @@ typedef struct esp_h5 {
     bool writing;
 } esp_h5;
 
-/* Creates path.part. ESP_EIO; *f is {0} then. Local, as all here: a file is one process's at a time. */
+/* Creates the part of path. ESP_EIO; *f is {0} then. Local, as all here: a file is one process's at a time. */
 esp_status esp_h5_create(esp_h5 *f, const char *path);
 
 /* Opens for reading. ESP_EUSAGE when it is not there, ESP_EFORMAT when it is no HDF5 file; *f is {0} then. */
@@ -27,18 +27,20 @@ esp_status esp_h5_open(esp_h5 *f, const char *path);
  * Returns st or the failure. Safe twice and on {0}. */
 esp_status esp_h5_close(esp_h5 *f, esp_status st);
 
-/* Closes path.part without making it path; it is removed when st is not ESP_OK. Returns st or the failure. */
+/* Closes the part of path without making it path; it is removed when st is not ESP_OK. Returns st or the
+ * failure. */
 esp_status esp_h5_leave(esp_h5 *f, esp_status st);
 
-/* Opens path.part, left before, to add attributes; esp_h5_close makes it path. ESP_EIO; *f is {0} then. */
+/* Opens the part of path, left before, to add attributes; esp_h5_close makes it path. ESP_EIO; *f is {0}
+ * then. */
 esp_status esp_h5_resume(esp_h5 *f, const char *path);
 
 /* Whole arrays: type is H5T_NATIVE_DOUBLE, _FLOAT, _INT32, _INT64 or _UINT8, n_dims 1 to ESP_H5_MAX_DIMS. */
 esp_status esp_h5_write(esp_h5 *f, const char *name, hid_t type, size_t n_dims, const size_t *shape,
                         const void *data);
 
-/* A vector of n elements whose bytes are to be written at *offset of path.part with plain calls, by any
- * process, after esp_h5_leave (native byte order; n = 0: no bytes). Large ones begin at a multiple of
+/* A vector of n elements whose bytes are to be written at *offset of the part of path with plain calls, by
+ * any process, after esp_h5_leave (native byte order; n = 0: no bytes). Large ones begin at a multiple of
  * ESP_H5_ALIGNMENT. */
 #define ESP_H5_ALIGNMENT 4096
 esp_status esp_h5_reserve(esp_h5 *f, const char *name, hid_t type, size_t n, uint64_t *offset);

@@ -30,7 +30,7 @@ const char *esp_model_uneven_type(const esp_model *m);
 void esp_model_keep_heads(esp_model *to, const esp_model *from, const size_t *layer,
                           const int32_t *const *groups);
 
-/* Writes shape's config.json and tensors to dir.part and commits it to dir: files of at most
+/* Writes shape's config.json and tensors to the part of dir and commits it: files of at most
  * shard_bytes (0: 5 GB; one larger tensor is a file by itself) with an index where there is more than
  * one, rows shared out over the ranks by bytes, streamed through a buffer of 8 MB; the small files of
  * files_from that are no weights (tokenizer, code, licence; NULL: none) are copied. On a failure dir is as

@@ -44,7 +44,7 @@ const esp_tensor_info *esp_safetensors_find(const esp_safetensors *f, const char
 /* Writing: all ranks plan the same tensors, then each writes some of them at their offsets. Start
  * from {0}. */
 typedef struct esp_safetensors_writer {
-    char *path;               /* final name; data goes to path.part; owned */
+    char *path;               /* final name; data goes to the part of path; owned */
     esp_tensor_info *tensors; /* [n] owned; offsets are known after create */
     size_t n;
     int fd;
@@ -55,8 +55,8 @@ typedef struct esp_safetensors_writer {
 void esp_safetensors_plan(esp_safetensors_writer *w, const char *name, esp_dtype dtype,
                           size_t n_dims, const size_t *shape);
 
-/* Rank 0 creates path.part with the header ({"format": "pt"}) and its full size, the others open it.
- * On a failure path.part is removed and w is freed. Collective on comm. */
+/* Rank 0 creates the part of path with the header ({"format": "pt"}) and its full size, the others open it.
+ * On a failure the part of path is removed and w is freed. Collective on comm. */
 esp_status esp_safetensors_create(esp_safetensors_writer *w, const char *path, MPI_Comm comm);
 
 /* Writes n_bytes of tensor i from byte `from` of the tensor, whole numbers. ESP_EFAILED for one that is
@@ -64,8 +64,8 @@ esp_status esp_safetensors_create(esp_safetensors_writer *w, const char *path, M
 esp_status esp_safetensors_write(esp_safetensors_writer *w, size_t i, size_t from, const void *data,
                                  size_t n_bytes);
 
-/* All ranks sync and close; rank 0 commits path.part to path if st is ESP_OK on all ranks, else removes
- * it. Frees w. Returns what all ranks agreed on. Collective on comm. */
+/* All ranks sync and close; rank 0 commits the part of path to path if st is ESP_OK on all ranks, else
+ * removes it. Frees w. Returns what all ranks agreed on. Collective on comm. */
 esp_status esp_safetensors_finish(esp_safetensors_writer *w, esp_status st, MPI_Comm comm);
 
 #endif

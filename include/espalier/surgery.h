@@ -10,7 +10,7 @@
 
 #include "espalier/plan.h"
 
-/* Writes what plan p leaves of m to dir (dir.part, committed at the end): the same dtypes, biases with
+/* Writes what plan p leaves of m to dir (its part, committed at the end): the same dtypes, biases with
  * their rows, layers that are left numbered from 0, tokenizer copied. g are the groups of m. The same
  * bytes whatever the number of ranks. ESP_EIO; ESP_EFAILED for a number that is NaN or infinite.
  * Collective on comm. */

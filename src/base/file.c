@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "espalier/folder.h"
 #include "espalier/io.h"
 #include "espalier/limit.h"
 #include "espalier/mem.h"
@@ -18,6 +18,11 @@
 char *esp_path(const char *dir, const char *name)
 {
     return esp_format("%s/%s", dir, name);
+}
+
+char *esp_part_path(const char *path)
+{
+    return esp_format("%s%s", path, ESP_PART);
 }
 
 bool esp_file_exists(const char *path)
@@ -60,17 +65,14 @@ esp_status esp_mkdirs(const char *path)
     return st;
 }
 
-static int remove_one(const char *path, const struct stat *s, int kind, struct FTW *f)
-{
-    (void)s;
-    (void)kind;
-    (void)f;
-    return remove(path);
-}
-
 esp_status esp_remove(const char *path)
 {
-    if (nftw(path, remove_one, 16, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT) {
+    struct stat s;
+
+    if (lstat(path, &s) == 0 && S_ISDIR(s.st_mode)) {
+        return esp_folder_remove(path);
+    }
+    if (unlink(path) != 0 && errno != ENOENT) {
         return esp_fail(ESP_EIO, "%s: cannot remove: %s", path, strerror(errno));
     }
     return ESP_OK;
@@ -148,7 +150,7 @@ static esp_status write_whole(const char *path, const void *data, size_t n)
 
 esp_status esp_file_write(const char *path, const void *data, size_t n)
 {
-    char *part = esp_format("%s.part", path);
+    char *part = esp_part_path(path);
     esp_status st = write_whole(part, data, n);
 
     if (st == ESP_OK) {
@@ -192,13 +194,15 @@ static esp_status sync_parent(const char *path)
     return st;
 }
 
+/* A folder with files in it is not replaced by rename: it goes aside first. */
 static esp_status replace(const char *path, const char *part)
 {
-    char *old = esp_format("%s.old", path);
-    esp_status st = ESP_OK;
+    char *old = esp_format("%s%s", path, ESP_OLD);
+    bool folder = esp_dir_exists(path);
+    esp_status st = folder ? esp_folder_check(path) : ESP_OK;
 
-    if (esp_dir_exists(path)) { /* rename does not replace a folder with files in it */
-        st = esp_remove(old);
+    if (st == ESP_OK && folder) {
+        st = esp_folder_remove(old);
         if (st == ESP_OK && rename(path, old) != 0) {
             st = esp_fail(ESP_EIO, "%s: cannot rename: %s", path, strerror(errno));
         }
@@ -206,8 +210,8 @@ static esp_status replace(const char *path, const char *part)
     if (st == ESP_OK && rename(part, path) != 0) {
         st = esp_fail(ESP_EIO, "%s: cannot rename to %s: %s", part, path, strerror(errno));
     }
-    if (st == ESP_OK) {
-        st = esp_remove(old);
+    if (st == ESP_OK && folder) {
+        st = esp_folder_remove(old);
     }
     free(old);
     return st;
@@ -215,7 +219,7 @@ static esp_status replace(const char *path, const char *part)
 
 esp_status esp_commit(const char *path)
 {
-    char *part = esp_format("%s.part", path);
+    char *part = esp_part_path(path);
     esp_status st = sync_path(part);
 
     if (st == ESP_OK) {

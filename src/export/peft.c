@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "espalier/file.h"
+#include "espalier/folder.h"
 #include "espalier/mem.h"
 #include "espalier/par.h"
 
@@ -128,22 +129,25 @@ static esp_status write_config(const char *path, const esp_adapter *a, const esp
     return st;
 }
 
-static esp_status make_folder(const char *dir)
+static esp_status make_folder(const char *dir, const char *part)
 {
-    ESP_TRY(esp_remove(dir));
-    return esp_mkdirs(dir);
+    static const char *const names[] = { CONFIG, TENSORS };
+
+    ESP_TRY(esp_folder_check(dir));
+    ESP_TRY(esp_folder_remove(part));
+    return esp_folder_make(part, names, 2);
 }
 
 esp_status esp_peft_save(const char *dir, const esp_adapter *a, const esp_model *m, double dropout,
                          const char *base, MPI_Comm comm)
 {
-    char *part = esp_format("%s.part", dir), *config = esp_path(part, CONFIG);
+    char *part = esp_part_path(dir), *config = esp_path(part, CONFIG);
     char *tensors = esp_path(part, TENSORS);
     int rank;
     esp_status st;
 
     ESP_MPI(MPI_Comm_rank(comm, &rank));
-    st = esp_agree(comm, rank == 0 ? make_folder(part) : ESP_OK);
+    st = esp_agree(comm, rank == 0 ? make_folder(dir, part) : ESP_OK);
     if (st == ESP_OK) {
         st = write_tensors(tensors, a, m, comm);
     }

@@ -58,7 +58,7 @@ static esp_status try_to_create(const char *part)
     return ESP_OK;
 }
 
-/* What H5Fcreate or H5Fopen of path.part gave. */
+/* What H5Fcreate or H5Fopen of the part gave. */
 static esp_status check_part(esp_h5 *f, const char *what)
 {
     esp_status st = ESP_OK;
@@ -72,7 +72,7 @@ static esp_status check_part(esp_h5 *f, const char *what)
 
 esp_status esp_h5_create(esp_h5 *f, const char *path)
 {
-    char *part = esp_format("%s.part", path);
+    char *part = esp_part_path(path);
     esp_status st = try_to_create(part);
 
     *f = (esp_h5){ 0 };
@@ -91,7 +91,7 @@ esp_status esp_h5_create(esp_h5 *f, const char *path)
 
 esp_status esp_h5_resume(esp_h5 *f, const char *path)
 {
-    char *part = esp_format("%s.part", path);
+    char *part = esp_part_path(path);
 
     *f = new_file(path, true);
     f->file = H5Fopen(part, H5F_ACC_RDWR, H5P_DEFAULT);
@@ -127,7 +127,7 @@ static esp_status close_handle(esp_h5 *f)
 
 static void remove_part(const char *path)
 {
-    char *part = esp_format("%s.part", path);
+    char *part = esp_part_path(path);
 
     remove(part); /* after a failure that is told already */
     free(part);

@@ -339,12 +339,13 @@ static esp_status write_at(int fd, const char *path, const void *data, size_t n,
 
 static esp_status open_part(esp_safetensors_writer *w, int flags)
 {
-    char *part = esp_format("%s.part", w->path);
+    char *part = esp_part_path(w->path);
 
     w->fd = open(part, O_WRONLY | O_CLOEXEC | flags, 0666);
     free(part);
-    return w->fd >= 0 ? ESP_OK
-                      : esp_fail(ESP_EIO, "%s.part: cannot open: %s", w->path, strerror(errno));
+    return w->fd >= 0
+               ? ESP_OK
+               : esp_fail(ESP_EIO, "%s" ESP_PART ": cannot open: %s", w->path, strerror(errno));
 }
 
 static esp_status write_header(const esp_safetensors_writer *w, const char *header, size_t n_data)
@@ -447,7 +448,7 @@ static esp_status sync_and_close(esp_safetensors_writer *w)
 
 static void remove_part(const char *path)
 {
-    char *part = esp_format("%s.part", path);
+    char *part = esp_part_path(path);
 
     unlink(part); /* what follows is a failure that is told already */
     free(part);

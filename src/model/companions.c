@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "espalier/file.h"
+#include "espalier/folder.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "model/model_impl.h"
@@ -80,7 +81,8 @@ static esp_status take_file(copying *c, const char *name)
     esp_status st = ESP_OK;
 
     if (stat(from, &s) == 0 && S_ISREG(s.st_mode) && s.st_size <= LARGEST) {
-        st = esp_file_copy(to, from);
+        st = esp_folder_add(c->to, name);
+        st = st == ESP_OK ? esp_file_copy(to, from) : st;
     } else {
         leave(c, name);
     }

@@ -5,12 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/folder.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "model/model_impl.h"
 
 #define CHUNK_BYTES ((size_t)8 << 20)    /* of rows asked from a source at once */
 #define SHARD_BYTES ((size_t)5000000000) /* of a file where the caller has no opinion */
+
+#define INDEX "model.safetensors.index.json"
 
 /* ---- shapes ------------------------------------------------------------------------------------ */
 
@@ -111,7 +114,7 @@ static void save_init(save *s, const char *dir, const esp_model *shape, size_t s
     }
     *s = (save){ .model = shape, .comm = comm };
     s->dir = esp_format("%.*s", esp_count(n), dir);
-    s->part = esp_format("%s.part", s->dir);
+    s->part = esp_part_path(s->dir);
     ESP_MPI(MPI_Comm_rank(comm, &s->rank));
     ESP_MPI(MPI_Comm_size(comm, &s->size));
     plan_files(s, shard_bytes ? shard_bytes : SHARD_BYTES);
@@ -181,13 +184,16 @@ static esp_status write_index(const save *s)
     text = json_dumps(index, JSON_INDENT(2));
     ESP_REQUIRE(text);
     json_decref(index);
-    return write_text(s, "model.safetensors.index.json", text);
+    return write_text(s, INDEX, text);
 }
 
 static esp_status prepare(const save *s, const char *files_from)
 {
-    ESP_TRY(esp_remove(s->part));
-    ESP_TRY(esp_mkdirs(s->part));
+    static const char *const names[] = { "config.json", "model*.safetensors", INDEX };
+
+    ESP_TRY(esp_folder_check(s->dir));
+    ESP_TRY(esp_folder_remove(s->part));
+    ESP_TRY(esp_folder_make(s->part, names, s->n_files > 1 ? 3 : 2));
     ESP_TRY(write_text(s, "config.json", dump_config(s->model->config)));
     if (s->n_files > 1) {
         ESP_TRY(write_index(s));

@@ -7,6 +7,7 @@
 
 #include "espalier/digest.h"
 #include "espalier/file.h"
+#include "espalier/folder.h"
 #include "espalier/h5.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
@@ -126,10 +127,11 @@ static esp_status write_fields(esp_h5 *f, const esp_training *t)
 static esp_status lay_out(uint64_t offset[ESP_N_VECTORS], const char *path, const esp_checkpoint *c,
                           const esp_training *t)
 {
+    static const char *const files = "step-*.h5";
     esp_status st;
     esp_h5 f;
 
-    ESP_TRY(esp_mkdirs(c->dir));
+    ESP_TRY(esp_folder_make(c->dir, &files, 1));
     ESP_TRY(esp_h5_create(&f, path));
     st = esp_h5_set_int(&f, "/", "version", VERSION);
     note(&st, esp_h5_set_string(&f, "/", "settings", c->settings));
@@ -158,9 +160,9 @@ static esp_status clean(const char *dir, size_t step, size_t keep)
         }
     }
     free(steps);
-    steps = list_steps(&n, dir, ".h5.part");
+    steps = list_steps(&n, dir, ".h5" ESP_PART);
     for (size_t i = 0; i < n; i++) {
-        char *path = esp_format("%s/step-%06zu.h5.part", dir, steps[i]);
+        char *path = esp_format("%s/step-%06zu.h5" ESP_PART, dir, steps[i]);
 
         note(&st, esp_remove(path));
         free(path);
@@ -172,7 +174,7 @@ static esp_status clean(const char *dir, size_t step, size_t keep)
 esp_status esp_checkpoint_begin(esp_checkpoint *c, const esp_training *t)
 {
     MPI_Comm world = c->grid->world;
-    char *path = path_of(c->dir, t->step), *part = esp_format("%s.part", path);
+    char *path = path_of(c->dir, t->step), *part = esp_part_path(path);
     uint64_t offset[ESP_N_VECTORS];
     esp_status st;
 
@@ -203,7 +205,7 @@ static esp_status commit(const esp_checkpoint *c, const char *path, uint64_t blo
 /* Rank 0, after a failure that is told already. */
 static void drop(const char *path)
 {
-    char *part = esp_format("%s.part", path);
+    char *part = esp_part_path(path);
 
     remove(part);
     free(part);

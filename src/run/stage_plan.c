@@ -11,6 +11,7 @@
 
 #include "espalier/clients.h"
 #include "espalier/file.h"
+#include "espalier/folder.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/spread.h"
@@ -237,8 +238,9 @@ static esp_status intermediate_step(esp_plan *p, const esp_run *run, const esp_g
 
 static esp_status make_folder(const esp_run *run)
 {
+    static const char *const names[] = { "*.json" };
     char *path = esp_run_path(run, "steps");
-    esp_status st = run->grid->rank == 0 ? esp_mkdirs(path) : ESP_OK;
+    esp_status st = run->grid->rank == 0 ? esp_folder_make(path, names, 1) : ESP_OK;
 
     free(path);
     return esp_agree(run->grid->world, st);

@@ -1,0 +1,36 @@
+/* folder.h - folders that this program makes, and the proof that it made them.
+ *
+ * Such a folder holds a file .espalier that names what the program puts into it, written before anything
+ * else. Only what is named there is ever replaced or removed: a folder without that file, or with anything
+ * else in it, is its owner's. All of this is local.
+ */
+#ifndef ESPALIER_FOLDER_H
+#define ESPALIER_FOLDER_H
+
+#include <stddef.h>
+
+#include "espalier/status.h"
+
+#define ESP_MARKER ".espalier"
+
+/* Makes the folder, with its parents, and its marker. names [n]: files that will be in it, relative to it, as
+ * patterns of fnmatch. What is there already must pass esp_folder_check; a marker that says
+ * something else is replaced. ESP_EUSAGE, ESP_EIO. */
+esp_status esp_folder_make(const char *path, const char *const *names, size_t n);
+
+/* Adds a name to the marker of a folder; one without a marker stays without. ESP_EIO. */
+esp_status esp_folder_add(const char *path, const char *name);
+
+/* The names in a marker, in order; the caller frees each and the array. ESP_EUSAGE where there is no
+ * marker. */
+esp_status esp_folder_names(char ***names, size_t *n, const char *path);
+
+/* ESP_OK where nothing is at path, or a folder that is empty or holds nothing but what its marker names,
+ * partial files (ESP_PART) and folders of which the same is true. Else ESP_EUSAGE: what else is there. */
+esp_status esp_folder_check(const char *path);
+
+/* Checks, then removes the folder with all that is in it. Nothing there is no error. ESP_EUSAGE: nothing was
+ * removed; ESP_EIO. */
+esp_status esp_folder_remove(const char *path);
+
+#endif
