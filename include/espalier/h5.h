@@ -17,7 +17,7 @@ typedef struct esp_h5 {
     bool writing;
 } esp_h5;
 
-/* Creates the part of path. ESP_EIO; *f is {0} then. Local, as all here: a file is one process's at a time. */
+/* Creates the part of path. ESP_EIO; *f is {0} then. Local, as all here: one process at a time has a file. */
 esp_status esp_h5_create(esp_h5 *f, const char *path);
 
 /* Opens for reading. ESP_EUSAGE when it is not there, ESP_EFORMAT when it is no HDF5 file; *f is {0} then. */

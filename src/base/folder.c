@@ -117,7 +117,7 @@ typedef esp_status (*visitor)(const char *path);
 
 static esp_status walk(const char *dir, const char *under, const marker *k, visitor leave);
 
-/* An entry of a folder: a file that is named, or a folder whose files are, or that has a marker of its own. */
+/* An entry of a folder: a file that is named, a folder whose files are, or one with a marker of its own. */
 static esp_status walk_entry(const char *path, const char *name, const marker *k, visitor leave)
 {
     marker own = { 0 };

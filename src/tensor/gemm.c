@@ -41,13 +41,12 @@ static const void *source_at(const source *s, size_t i, size_t p)
 static inline __attribute__((always_inline)) void exchange(vector *m, size_t d, order low, int step)
 {
 #pragma GCC unroll 16
-    for (size_t i = 0; i < ESP_LANES; i++) {
-        if (!(i & d)) {
-            vector a = m[i], b = m[i + d];
+    for (size_t pair = 0; pair < ESP_LANES / 2; pair++) {
+        size_t i = pair + (pair & ~(d - 1)); /* those numbers that have not the bit d */
+        vector a = m[i], b = m[i + d];
 
-            m[i] = __builtin_shuffle(a, b, low);
-            m[i + d] = __builtin_shuffle(a, b, low + step);
-        }
+        m[i] = __builtin_shuffle(a, b, low);
+        m[i + d] = __builtin_shuffle(a, b, low + step);
     }
 }
 
