@@ -113,7 +113,7 @@ clients() { # CODE SETTING...: a plan of llama-7b for all clients
         -s prune.clients=transformers,vllm,llama.cpp "$@"
 }
 clients 2 -s prune.ratio=0.3
-complains 'prune.clients' 'llama.cpp' '7705' '256' 'prune.ratio = 0.'
+complains 'prune.clients' 'llama.cpp' '2944' '256' 'prune.ratio = 0.'
 not_there "$work/clients/plan.json"
 clients 0 -s prune.ratio=0.3 -s prune.round_to=256
 

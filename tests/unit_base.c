@@ -315,8 +315,14 @@ static void test_what_cannot_be_written(void)
 
     put(dir, "a", "a file");
     CU_ASSERT_EQUAL(esp_file_write(below, "x", 1), ESP_EIO);
-    CU_ASSERT_EQUAL(esp_mkdirs(below), ESP_EIO);
-    CU_ASSERT_EQUAL(esp_mkdirs(a), ESP_EIO);
+    CU_ASSERT_EQUAL(esp_mkdirs(below), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_mkdirs(a), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_dir_check(below), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_dir_check(a), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_dir_check(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_dir_check("no/such/folder"), ESP_OK); /* can be made */
+    CU_ASSERT_EQUAL(esp_dir_check("/dev/null/none"), ESP_EUSAGE);
+
     CU_ASSERT_EQUAL(esp_commit(dir), ESP_EIO); /* nothing to commit */
     CU_ASSERT(holds(a, "a file"));
     esp_error_clear();

@@ -32,9 +32,9 @@ static const struct rule_case {
     unsigned taken, refused; /* clients */
     const char *words[3];
 } cases[] = {
-    /* 5 heads of 64 channels, 716 neurons; the hidden size of 320 stays and is nobody's matter */
-    { WIDE, ESP_PRUNE_BLOCK, 0.3, HF | VLLM, LLAMA_CPP, { "llama.cpp", "head_dim 320", "256" } },
-    { WIDE, ESP_PRUNE_BLOCK, 0.4, HF | VLLM, LLAMA_CPP, { "llama.cpp", "MLP width 614", "256" } },
+    /* 6 heads of 64 channels, 717 neurons; the hidden size of 320 stays and is nobody's matter */
+    { WIDE, ESP_PRUNE_BLOCK, 0.3, HF | VLLM, LLAMA_CPP, { "llama.cpp", "head_dim 384", "256" } },
+    { WIDE, ESP_PRUNE_BLOCK, 0.6, HF | VLLM, LLAMA_CPP, { "llama.cpp", "MLP width 410", "256" } },
     { WIDE, ESP_PRUNE_LAYER, 0.5, ALL, 0, { NULL } },
     { WIDE, ESP_PRUNE_CHANNEL, 0.2, ALL, 0, { NULL } },
     { { "llama", 2, 64, 4, 4, 16, 100, 11, false, ", \"attention_bias\": true" },
@@ -48,13 +48,13 @@ static const struct rule_case {
       0.25,
       0,
       VLLM,
-      { "vllm", "gemma2", "prune.ratio = 0.25001" } },
+      { "vllm", "gemma2", "prune.ratio = 0.24999" } },
     { { "qwen2", 2, 64, 4, 4, 16, 100, 11, false, NULL },
       ESP_PRUNE_BLOCK,
       0.5,
       HF,
       VLLM,
-      { "hidden size 64 of a qwen2", "must be 32", "no prune.ratio" } },
+      { "hidden size 64 of a qwen2", "must be 32", "prune.ratio = 0.24999" } },
     { { "bloom", 2, 64, 4, 4, 16, 256, 11, false, BLOOM },
       ESP_PRUNE_CHANNEL,
       0.25,
@@ -174,13 +174,13 @@ static void test_nearest(void)
 
     subject_init(&x, &wide);
     CU_ASSERT_EQUAL(check(&x, &o, LLAMA_CPP), ESP_EUSAGE);
-    CU_ASSERT_TRUE(error_has("prune.ratio = 0.49903"));
-    for (o.ratio = 0.4905; o.ratio < 0.49902; o.ratio += 0.0005) {
+    CU_ASSERT_TRUE(error_has("prune.ratio = 0.50000"));
+    for (o.ratio = 0.4905; o.ratio < 0.49999; o.ratio += 0.0005) {
         CU_ASSERT_EQUAL(check(&x, &o, LLAMA_CPP), ESP_EUSAGE);
     }
-    o.ratio = 0.49902;
+    o.ratio = 0.49999;
     CU_ASSERT_EQUAL(check(&x, &o, LLAMA_CPP), ESP_EUSAGE);
-    o.ratio = 0.49903;
+    o.ratio = 0.5;
     CU_ASSERT_EQUAL(check(&x, &o, LLAMA_CPP), ESP_OK);
     CU_ASSERT_EQUAL(x.p.layers[0].attention.n, 4);
     CU_ASSERT_EQUAL(x.p.layers[0].mlp.n, 512);

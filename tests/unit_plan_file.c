@@ -33,7 +33,7 @@ static void test_digest(void)
         2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0,             /* attention 1 of 2   */
         3, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, /* mlp 0 2 of 3       */
     };
-    esp_plan_options o = { .criterion = ESP_L1, .aggregation = ESP_SUM, .ratio = 0.33 };
+    esp_plan_options o = { .criterion = ESP_L1, .aggregation = ESP_SUM, .ratio = 0.5 };
     char expected[ESP_DIGEST_SIZE];
     subject x;
 
@@ -164,7 +164,7 @@ static void test_refused_files(void)
         { "\"mode\"", "\"digest\"", "line 4: duplicate" },
         { "\"mode\"", "mode", "line 4" },
     };
-    esp_plan_options o = { .criterion = ESP_L1, .aggregation = ESP_SUM, .ratio = 0.1 };
+    esp_plan_options o = { .criterion = ESP_L1, .aggregation = ESP_SUM, .ratio = 0.25 };
     char *path = plan_path(), *text;
     size_t n;
     subject x;

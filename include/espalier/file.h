@@ -24,7 +24,14 @@ char *esp_part_path(const char *path);
 bool esp_file_exists(const char *path);
 bool esp_dir_exists(const char *path);
 
-/* Creates the folder and its parents. ESP_EIO. Local. */
+/* Whether a file can be read. ESP_EUSAGE when it is not there or no regular file. Local. */
+esp_status esp_file_check(const char *path);
+
+/* Whether there is a folder to write in, or one can be made: ESP_EUSAGE where the path does not allow it.
+ * Makes nothing. Local. */
+esp_status esp_dir_check(const char *path);
+
+/* Creates the folder and its parents. ESP_EUSAGE where the path does not allow it, ESP_EIO. Local. */
 esp_status esp_mkdirs(const char *path);
 
 /* Removes a file, or a folder with all that is in it if this program made that (esp_folder_remove); nothing

@@ -72,9 +72,9 @@ const char *esp_prune_mode_name(esp_prune_mode mode);
 const char *esp_target_name(esp_target_kind kind);
 
 /* Ranks groups by score (rounded to the 24 bits of an f32, ties by layer, unit and index) and cuts from
- * the lowest. A local ratio leaves floor(n (1 - ratio)) groups of each unit, rounded up to round_to, and
- * min_keep at least; a global ratio leaves floor(n (1 - ratio)) of all groups; a target is met within one
- * group (or as many as round_to takes together), local: with the same share cut from each unit.
+ * the lowest. A ratio is never passed: of n groups floor(n ratio) go, of each unit (local) or of all
+ * (global), fewer where round_to and min_keep want it. A target is met within one group (or as many as
+ * round_to takes together), local: with the same share cut from each unit.
  * Criterion random needs no scores (NULL), shapes only. p->model is set to the digest of config.json.
  * With scores in bf16, p->near has the groups that lie so near the cut that scores in f32 might choose
  * otherwise: who makes the plan has them, they are not read or shared.
@@ -82,6 +82,16 @@ const char *esp_target_name(esp_target_kind kind);
  * no finite numbers. Local. */
 esp_status esp_plan_make(esp_plan *p, const esp_model *m, const esp_groups *g,
                          const esp_scores *scores, const esp_plan_options *o);
+
+/* ESP_EUSAGE for layers that the model does not have. Local. */
+esp_status esp_plan_check_layers(const esp_model *m, const esp_plan_options *o);
+
+/* What shapes alone tell of esp_plan_make, before there are scores: ESP_EUSAGE where an option cannot be met,
+ * and where nothing would go, with the least ratio by which something does. Warnings: units of few groups
+ * that follow a local ratio from afar, "attention: 1 of 3 groups (33 %) in each layer for a ratio of 40 %".
+ * Local. */
+esp_status esp_plan_foresee(const esp_model *m, const esp_groups *g, const esp_plan_options *o);
+
 void esp_plan_free(esp_plan *p); /* safe twice and on {0} */
 
 /* The groups of a unit that stay. Borrowed. Local. */

@@ -39,6 +39,37 @@ bool esp_dir_exists(const char *path)
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
+/* What errno says of a folder: the user's path cannot be one, or the system refuses. */
+static esp_status folder_failed(const char *path)
+{
+    bool is_path = errno == EACCES || errno == EPERM || errno == ENOTDIR || errno == EROFS ||
+                   errno == ENAMETOOLONG || errno == ELOOP || errno == ENOENT;
+
+    return esp_fail(is_path ? ESP_EUSAGE : ESP_EIO, "%s: cannot create the folder: %s", path,
+                    strerror(errno));
+}
+
+esp_status esp_dir_check(const char *path)
+{
+    char *copy = esp_strdup(path), *there = copy; /* the nearest folder above that is there */
+    struct stat s;
+    esp_status st = ESP_OK;
+    int found;
+
+    while ((found = stat(there, &s)) != 0 && errno == ENOENT && strcmp(there, ".") != 0) {
+        there = dirname(there);
+    }
+    if (found != 0) {
+        st = folder_failed(path);
+    } else if (!S_ISDIR(s.st_mode)) {
+        st = esp_fail(ESP_EUSAGE, "%s: cannot create the folder: %s is a file", path, there);
+    } else if (access(there, W_OK | X_OK) != 0) {
+        st = esp_fail(ESP_EUSAGE, "%s: cannot write in %s: %s", path, there, strerror(errno));
+    }
+    free(copy);
+    return st;
+}
+
 esp_status esp_mkdirs(const char *path)
 {
     char *p = esp_strdup(path);
@@ -50,7 +81,7 @@ esp_status esp_mkdirs(const char *path)
         if (c == '/' || c == '\0') {
             *at = '\0';
             if (mkdir(p, 0777) != 0 && errno != EEXIST) {
-                st = esp_fail(ESP_EIO, "%s: cannot create the folder: %s", p, strerror(errno));
+                st = folder_failed(p);
             }
             *at = c;
         }
@@ -59,7 +90,7 @@ esp_status esp_mkdirs(const char *path)
         }
     }
     if (st == ESP_OK && !esp_dir_exists(path)) {
-        st = esp_fail(ESP_EIO, "%s: is there but is not a folder", path);
+        st = esp_fail(ESP_EUSAGE, "%s: is there but is not a folder", path);
     }
     free(p);
     return st;
@@ -107,6 +138,16 @@ esp_status esp_file_open(int *fd, size_t *n, const char *path)
         return not_regular(path, s.st_mode);
     }
     *n = (size_t)s.st_size;
+    return ESP_OK;
+}
+
+esp_status esp_file_check(const char *path)
+{
+    int fd;
+    size_t n;
+
+    ESP_TRY(esp_file_open(&fd, &n, path));
+    close(fd);
     return ESP_OK;
 }
 

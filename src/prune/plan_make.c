@@ -27,6 +27,7 @@ typedef struct cut {
     size_t n_steps;
     uint64_t left; /* measure of what stays */
     double goal;   /* of the measure        */
+    bool spent;    /* all steps are taken   */
 } cut;
 
 /* ---- measure and goal -------------------------------------------------------------------------- */
@@ -160,15 +161,23 @@ static void find_steps(cut *c)
     qsort(c->steps, c->n_steps, sizeof *c->steps, compare);
 }
 
+/* A target is met by the step that passes it; a ratio is never passed. */
 static void take_steps(cut *c)
 {
-    for (size_t i = 0; i < c->n_steps && (double)c->left > c->goal; i++) {
+    bool pass = c->o->target_kind != ESP_TARGET_NONE;
+    size_t i = 0;
+
+    for (; i < c->n_steps && (double)c->left > c->goal; i++) {
         const step *s = &c->steps[i];
 
+        if (!pass && (double)(c->left - (s->n_cut - c->n_cut[s->pool])) < c->goal) {
+            break;
+        }
         while (c->n_cut[s->pool] < s->n_cut) {
             c->left -= c->pools.pools[s->pool].c[c->n_cut[s->pool]++].saves;
         }
     }
+    c->spent = i == c->n_steps;
 }
 
 /* ---- the plan ---------------------------------------------------------------------------------- */
@@ -194,28 +203,39 @@ static void count_cut(const cut *c, size_t *n, size_t *n_cut)
     }
 }
 
+/* A target that the dense model meets would leave it as it is. */
+static esp_status check_goal(const cut *c)
+{
+    return c->o->target_kind == ESP_TARGET_NONE || c->goal < (double)c->left
+               ? ESP_OK
+               : esp_fail(
+                     ESP_EUSAGE,
+                     "prune.target: %.0f %s are not below the %llu of the dense model: nothing "
+                     "would go",
+                     c->goal, esp_target_name(c->o->target_kind), (unsigned long long)c->left);
+}
+
 static esp_status check_met(const cut *c)
 {
     const esp_plan_options *o = c->o;
     size_t n, n_cut;
 
-    count_cut(c, &n, &n_cut);
-    if (o->target_kind != ESP_TARGET_NONE && (double)c->left > c->goal) {
+    if ((double)c->left <= c->goal || !c->spent || esp_pools_each_alike(o)) {
+        return ESP_OK;
+    }
+    if (o->target_kind != ESP_TARGET_NONE) {
         return esp_fail(
             ESP_EUSAGE,
             "prune.target: %.0f %s cannot be met; the least with these layers, min_keep "
-            "and round_to is %llu",
-            c->goal, esp_target_name(o->target_kind), (unsigned long long)c->left);
+            "and round_to is %llu%s",
+            c->goal, esp_target_name(o->target_kind), (unsigned long long)c->left,
+            o->target > 1 && o->target <= 100 ? "; a fraction is written as 0.8" : "");
     }
-    if (o->target_kind == ESP_TARGET_NONE && o->ratio > 0 &&
-        (esp_pools_each_alike(o) ? n_cut == 0 : (double)c->left > c->goal)) {
-        return esp_fail(
-            ESP_EUSAGE,
-            "prune.ratio: %g cannot be met; min_keep and round_to let %zu of %zu groups "
-            "go, a ratio of %.6f",
-            o->ratio, n_cut, n, n ? (double)n_cut / (double)n : 0);
-    }
-    return ESP_OK;
+    count_cut(c, &n, &n_cut);
+    return esp_fail(ESP_EUSAGE,
+                    "prune.ratio: %g cannot be met; min_keep and round_to let %zu of %zu groups "
+                    "go, a ratio of %.6f",
+                    o->ratio, n_cut, n, n ? (double)n_cut / (double)n : 0);
 }
 
 static void remove_groups(esp_kept *k, const esp_candidate *c, size_t n_cut)
@@ -264,6 +284,7 @@ static void set_model(esp_plan *p, const esp_model *m)
 static esp_status choose(esp_plan *p, cut *c)
 {
     set_goal(c, p);
+    ESP_TRY(check_goal(c));
     ESP_NEW(c->n_cut, c->pools.n);
     find_steps(c);
     take_steps(c);

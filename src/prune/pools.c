@@ -20,6 +20,14 @@ static esp_status check_ranges(const char *key, const esp_layer_range *r, size_t
     return ESP_OK;
 }
 
+esp_status esp_plan_check_layers(const esp_model *m, const esp_plan_options *o)
+{
+    size_t n = m->dims.n_layers;
+
+    ESP_TRY(check_ranges("attention_layers", o->attention_layers, o->n_attention_layers, n));
+    return check_ranges("mlp_layers", o->mlp_layers, o->n_mlp_layers, n);
+}
+
 static bool listed(const esp_layer_range *r, size_t n, size_t layer)
 {
     for (size_t i = 0; i < n; i++) {
@@ -199,11 +207,8 @@ static esp_status add_layers(esp_pools *out, const esp_model *m, const esp_group
 esp_status esp_pools_find(esp_pools *p, const esp_model *m, const esp_groups *g,
                           const esp_scores *scores, const esp_plan_options *o)
 {
-    size_t n_layers = m->dims.n_layers;
-
     *p = (esp_pools){ 0 };
-    ESP_TRY(check_ranges("attention_layers", o->attention_layers, o->n_attention_layers, n_layers));
-    ESP_TRY(check_ranges("mlp_layers", o->mlp_layers, o->n_mlp_layers, n_layers));
+    ESP_TRY(esp_plan_check_layers(m, o));
     ESP_NEW(p->pools, g->n_units + 1);
     if (o->mode == ESP_PRUNE_LAYER) {
         return add_layers(p, m, g, scores, o);
@@ -232,14 +237,19 @@ bool esp_pools_each_alike(const esp_plan_options *o)
     return o->target_kind == ESP_TARGET_NONE && !o->global;
 }
 
-size_t esp_after_ratio(double ratio, size_t n) /* 1e-9: 1 - ratio is not exact */
+size_t esp_after_ratio(double ratio, size_t n) /* 1e-9: 0.29 * 100 is a little less than 29 */
 {
-    return (size_t)floor((double)n * (1 - ratio) + 1e-9);
+    return n - esp_min(n, (size_t)floor((double)n * ratio + 1e-9));
 }
 
 static size_t round_up(size_t n, size_t to)
 {
     return (n + to - 1) / to * to;
+}
+
+size_t esp_pool_first_cut(const esp_pool *p)
+{
+    return p->n - (p->n - 1) / p->bundle * p->bundle;
 }
 
 size_t esp_pool_least(const esp_pool *p, const esp_plan_options *o)

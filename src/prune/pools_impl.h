@@ -34,8 +34,11 @@ void esp_pools_free(esp_pools *p); /* safe twice and on {0} */
 /* A ratio of each unit by itself is all in where a pool ends; there is no goal over all. Local. */
 bool esp_pools_each_alike(const esp_plan_options *o);
 
-/* Of n groups those that a ratio leaves. Local. */
+/* Of n groups those that a ratio leaves: floor(n ratio) go, never more. Local. */
 size_t esp_after_ratio(double ratio, size_t n);
+
+/* Fewest groups that go from a pool of n > 0, where any do: what stays is a multiple of the bundle. Local. */
+size_t esp_pool_first_cut(const esp_pool *p);
 
 /* Groups of a pool that stay at least; exactly these where each pool is cut alike. Local. */
 size_t esp_pool_least(const esp_pool *p, const esp_plan_options *o);

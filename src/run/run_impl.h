@@ -48,6 +48,12 @@ typedef struct esp_stage_info {
 
 extern const esp_stage_info esp_stages[ESP_N_STAGES];
 
+/* ---- check_early.c: what is known before the work, rank 0 --------------------------------------- */
+
+/* What settings and config.json tell of these stages, before weights and texts are read. ESP_EUSAGE naming
+ * the setting; warnings for what is surely not meant. */
+esp_status esp_run_check_early(const esp_run *run, unsigned stages);
+
 /* ---- inputs.c --------------------------------------------------------------------------------- */
 
 /* Bits of criteria that need samples. */
@@ -101,9 +107,6 @@ esp_status esp_stage_eval(esp_run *run);
 
 /* What the settings say of the plan. Borrows from c. Local. */
 esp_plan_options esp_run_plan_options(const esp_config *c);
-
-/* ESP_EUSAGE where the settings alone say that a client of prune.clients will not take the plan. Local. */
-esp_status esp_run_foresee_clients(const esp_run *run);
 
 /* Scores of a model by the settings. Collective. */
 esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run *run,

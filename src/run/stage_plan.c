@@ -164,21 +164,6 @@ static esp_status next_plan(esp_plan *p, const esp_run *run, const esp_groups *d
     return esp_plan_share(p, world);
 }
 
-esp_status esp_run_foresee_clients(const esp_run *run)
-{
-    esp_plan_options o = esp_run_plan_options(run->config);
-    esp_groups dense;
-    esp_status st;
-
-    if (!run->config->prune.clients) {
-        return ESP_OK;
-    }
-    esp_groups_find(&dense, &run->model);
-    st = esp_clients_foresee(&run->model, &dense, &o, run->config->prune.clients);
-    esp_groups_free(&dense);
-    return st;
-}
-
 /* The last plan alone: the models of the steps before are nobody's to load. Where it is refused no
  * steps stay, which would bind the run directory to the settings that were. Collective. */
 static esp_status check_clients(const esp_run *run, const esp_plan *p, const esp_groups *dense,

@@ -304,18 +304,14 @@ static esp_status work(esp_run *run, unsigned wanted)
 {
     MPI_Comm world = run->grid->world;
     bool first = run->grid->rank == 0;
-    esp_status st = ESP_OK;
 
     find_limit(run);
     ESP_TRY(esp_run_check_precision(run, wanted));
+    ESP_TRY(esp_agree(world, first ? esp_run_check_early(run, wanted) : ESP_OK));
     ESP_TRY(esp_agree(world, first ? open_dir(run, wanted) : ESP_OK));
     ESP_TRY(esp_run_open_model(run, wanted));
     ESP_TRY(esp_agree(world, first ? fit_memory(run, known_unread(run, wanted)) : ESP_OK));
     ESP_TRY(esp_run_read_samples(run, wanted));
-    if (first && wanted >> ESP_STAGE_PLAN & 1) {
-        st = esp_run_foresee_clients(run);
-    }
-    ESP_TRY(esp_agree(world, st));
     ESP_TRY(esp_agree(world, first ? fit_memory(run, wanted) : ESP_OK));
     ESP_MPI(MPI_Bcast(run->chunk_tok, sizeof run->chunk_tok, MPI_BYTE, 0, world));
     ESP_TRY(esp_agree(world, first ? esp_run_dir_make(&run->dir, run->config) : ESP_OK));
