@@ -2,64 +2,7 @@
 #include "espalier/file.h"
 #include "espalier/model_save.h"
 
-#include "test.h"
-
-static const char *const base =
-    "{\"model_type\": \"llama\", \"hidden_size\": 64, \"intermediate_size\": 96,"
-    " \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2,"
-    " \"vocab_size\": 100, \"max_position_embeddings\": 512, \"rms_norm_eps\": 1e-05,"
-    " \"rope_theta\": 500000.0, \"tie_word_embeddings\": true, \"hidden_act\": \"silu\","
-    " \"bos_token_id\": 1, \"eos_token_id\": 2, \"torch_dtype\": \"bfloat16\"}";
-
-/* Writes the base configuration with the keys of patch in it (null deletes) to a folder of its own. */
-static char *put(const char *patch)
-{
-    json_t *config = json_loads(base, 0, NULL), *changes = json_loads(patch, 0, NULL), *value;
-    char *dir = esp_test_dir("config"), *path = esp_path(dir, "config.json"), *text;
-    const char *key;
-
-    CU_ASSERT_PTR_NOT_NULL_FATAL(changes);
-    json_object_foreach(changes, key, value)
-    {
-        json_object_set(config, key, value);
-    }
-    text = json_dumps(config, 0);
-    CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);
-    CU_ASSERT_EQUAL(esp_file_write(path, text, strlen(text)), ESP_OK);
-    free(text);
-    free(path);
-    json_decref(config);
-    json_decref(changes);
-    return dir;
-}
-
-static esp_model shape_of(const char *patch)
-{
-    char *dir = put(patch);
-    esp_model m;
-
-    esp_error_clear();
-    CU_ASSERT_EQUAL_FATAL(esp_model_shape(&m, dir), ESP_OK);
-    free(dir);
-    return m;
-}
-
-static void check_refused(const char *patch, const char *says)
-{
-    char *dir = put(patch);
-    esp_model m;
-
-    esp_error_clear();
-    CU_ASSERT_EQUAL(esp_model_shape(&m, dir), ESP_EFORMAT);
-    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "/config.json: "));
-    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), says));
-    if (!strstr(esp_error_message(), says)) {
-        printf("  said: %s\n  not:  %s\n", esp_error_message(), says);
-    }
-    CU_ASSERT_PTR_NULL(m.dir);
-    esp_model_free(&m);
-    free(dir);
-}
+#include "config_test.h"
 
 /* ---- values -------------------------------------------------------------------------------------- */
 
@@ -103,15 +46,6 @@ static void test_defaults(void)
     esp_model_free(&m);
 }
 
-static size_t positions(const char *patch)
-{
-    esp_model m = shape_of(patch);
-    size_t n = m.dims.max_positions;
-
-    esp_model_free(&m);
-    return n;
-}
-
 static void test_sliding_window_bounds_the_positions(void)
 {
     CU_ASSERT_EQUAL(positions("{\"model_type\": \"mistral\", \"sliding_window\": 128}"), 128);
@@ -140,84 +74,6 @@ static void test_biases(void)
     CU_ASSERT_FALSE(has_bias("{\"attention_bias\": true}", "up_proj"));
     CU_ASSERT_TRUE(has_bias("{\"mlp_bias\": true}", "down_proj"));
     CU_ASSERT_FALSE(has_bias("{\"mlp_bias\": true}", "q_proj"));
-}
-
-/* ---- rotary angles ------------------------------------------------------------------------------- */
-
-static void check_angles(const char *patch, const double *wanted)
-{
-    esp_model m = shape_of(patch);
-
-    for (size_t i = 0; i < 8; i++) {
-        CU_ASSERT_DOUBLE_EQUAL(m.rope.inv_freq[i] / wanted[i], 1, 1e-14);
-    }
-    esp_model_free(&m);
-}
-
-/* For theta 500000 and 16 channels, and the same by the formulas of llama3, from another program. */
-static void test_rotary_angles(void)
-{
-    const double plain[] = { 1,
-                             0.19392274474868576,
-                             0.037606030930863933,
-                             0.0072926647372171093,
-                             0.001414213562373095,
-                             0.0002742481756762073,
-                             5.3182958969449883e-05,
-                             1.031338537721246e-05 };
-    const double llama3[] = { 1,
-                              0.19392274474868576,
-                              0.010538232746455323,
-                              0.00091158309215213867,
-                              0.00017677669529663688,
-                              3.4281021959525912e-05,
-                              6.6478698711812354e-06,
-                              1.2891731721515574e-06 };
-    double linear[8];
-
-    for (size_t i = 0; i < 8; i++) {
-        linear[i] = plain[i] / 4;
-    }
-    check_angles("{}", plain);
-    check_angles("{\"rope_scaling\": null}", plain);
-    check_angles("{\"rope_scaling\": {\"rope_type\": \"default\"}}", plain);
-    check_angles("{\"rope_theta\": null, \"rope_parameters\": {\"rope_theta\": 500000.0}}", plain);
-    check_angles("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}}", linear);
-    check_angles("{\"rope_theta\": null, \"rope_parameters\": {\"rope_theta\": 500000.0,"
-                 "\"rope_type\": \"linear\", \"factor\": 4.0}}",
-                 linear);
-#define LLAMA3                                                                                     \
-    "\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": " \
-    "4.0,"                                                                                         \
-    "\"original_max_position_embeddings\": 256"
-    check_angles("{\"rope_scaling\": {" LLAMA3 "}}", llama3);
-    check_angles("{\"rope_theta\": null, \"rope_parameters\": {\"rope_theta\": 500000, " LLAMA3
-                 "}}",
-                 llama3);
-#undef LLAMA3
-}
-
-static void test_rotary_angles_that_are_refused(void)
-{
-    check_refused("{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4}}",
-                  "rope_scaling: rope_type is \"yarn\", must be one of default, linear, llama3");
-    check_refused("{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 4}}",
-                  "type is \"dynamic\"");
-    check_refused("{\"rope_parameters\": {\"rope_type\": \"longrope\"}}",
-                  "rope_parameters: rope_type is \"longrope\"");
-    check_refused("{\"rope_scaling\": {\"type\": \"linear\"}}", "factor is missing");
-    check_refused("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0}}", "factor is 0");
-    check_refused("{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8}}",
-                  "low_freq_factor is missing");
-    check_refused(
-        "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4,"
-        "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 256}}",
-        "high_freq_factor is 4, must be above low_freq_factor");
-    check_refused("{\"rope_scaling\": \"linear\"}",
-                  "rope_scaling is \"linear\", must be an object");
-    check_refused("{\"rope_theta\": -1}", "rope_theta is -1");
-    check_refused("{\"partial_rotary_factor\": 0.75}", "partial_rotary_factor is 0.75");
-    check_refused("{\"head_dim\": 15}", "head_dim is 15, must be a multiple of 2");
 }
 
 /* ---- refusals ------------------------------------------------------------------------------------ */
@@ -490,8 +346,7 @@ static void test_cost_by_hand(void)
 
 ESP_TEST_MAIN("config.json", { "plain values", test_plain_values }, { "defaults", test_defaults },
               { "sliding window bounds the positions", test_sliding_window_bounds_the_positions },
-              { "biases", test_biases }, { "rotary angles", test_rotary_angles },
-              { "rotary angles that are refused", test_rotary_angles_that_are_refused },
+              { "biases", test_biases },
               { "values that are refused", test_values_that_are_refused },
               { "files that are refused", test_files_that_are_refused },
               { "sizes of each layer", test_sizes_of_each_layer },

@@ -120,9 +120,19 @@ typedef struct esp_config_flag {
     bool value, missing; /* what it must be, and what a file that does not say it means */
 } esp_config_flag;
 
+/* Which keys of config.json say how fast channels turn; what the clients of the family read. */
+typedef enum esp_rope_source {
+    ESP_ROPE_SCALED, /* rope_theta with rope_scaling, or rope_parameters */
+    ESP_ROPE_PHI, /* the same as Phi-3 has it: longrope alone, by its older names, too; a part of the
+                        channels; decoding begins anew where the frequencies change */
+    ESP_ROPE_RATIO, /* rope_ratio */
+    ESP_ROPE_FIXED  /* none */
+} esp_rope_source;
+
 typedef struct esp_rotary_kind {
     bool pairs;     /* channels 2c and 2c + 1 turn together, else c and c + n / 2 */
     size_t divisor; /* the first d / divisor channels of a head turn; 0: no rotary positions */
+    esp_rope_source source;
 } esp_rotary_kind;
 
 typedef struct esp_arch {

@@ -47,11 +47,12 @@ typedef struct esp_model {
     float residual_scale;           /* of in0 of ESP_OP_ADD                          */
     float attention_cap, logit_cap; /* s becomes cap tanh(s / cap); 0: it does not   */
     esp_rope rope;                  /* its arrays owned                              */
-    esp_prefix_rule prefix;         /* start -1: the family has no prefixes          */
-    int32_t bos, eos;               /* -1 when config.json names none                        */
-    esp_dtype dtype;                /* of the embedding; files are written in each weight's own */
-    esp_precision precision;        /* of products with matrices; f32 until someone sets it  */
-    float *slopes; /* [n_layers * slope_step] owned; of ALiBi, see esp_model_slopes */
+    double rope_ratio;       /* of a ChatGLM2 or 3, see esp_model_use_ratio; else 1          */
+    esp_prefix_rule prefix;  /* start -1: the family has no prefixes          */
+    int32_t bos, eos;        /* -1 when config.json names none                        */
+    esp_dtype dtype;         /* of the embedding; files are written in each weight's own */
+    esp_precision precision; /* of products with matrices; f32 until someone sets it  */
+    float *slopes;           /* [n_layers * slope_step] owned; of ALiBi, see esp_model_slopes */
     size_t slope_step;
     esp_weight *outer;      /* [ESP_SLOT_BLOCK] owned                                */
     esp_weight *block;      /* [n_layers * (n_slots - ESP_SLOT_BLOCK)] owned         */
@@ -88,6 +89,15 @@ char *esp_model_tensor_name(const esp_model *m, size_t layer, int slot);
 
 /* Elements of a width in a layer (any layer for widths of the whole model). Local. */
 size_t esp_model_width(const esp_model *m, size_t layer, esp_width w);
+
+/* How a ChatGLM reaches longer contexts by rope_ratio: the code of ChatGLM3 and GLM-4 multiplies the base
+ * of the angles by it, that of ChatGLM2-6B-32k divides positions. In the order of the setting rope_ratio. */
+typedef enum esp_ratio_use { ESP_RATIO_AUTO, ESP_RATIO_BASE, ESP_RATIO_POSITIONS } esp_ratio_use;
+
+/* Sets how rope_ratio is used, and tells it in one line where that matters. Auto, which a model that was
+ * just read has: as modeling_chatglm.py in its folder does; base without it. ESP_EIO when that file cannot be
+ * read. Local. */
+esp_status esp_model_use_ratio(esp_model *m, esp_ratio_use use);
 
 /* Where an ESP_OP_SLICE finds its part: index i of it is index start + i / run * step + i % run. Local. */
 typedef struct esp_slice {

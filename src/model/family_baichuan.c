@@ -55,7 +55,7 @@ const esp_arch esp_baichuan_family = { .name = "baichuan-7b",
                                        .has_key = "max_position_embeddings",
                                        .normal_head_key = "z_loss_weight",
                                        .keys = &esp_llama_keys,
-                                       .rotary = { .divisor = 1 },
+                                       .rotary = { .divisor = 1, .source = ESP_ROPE_FIXED },
                                        STEM(esp_plain_stem),
                                        TABLES(baichuan) };
 

@@ -74,7 +74,7 @@ const esp_arch esp_chatglm_family = { .model_type = "chatglm",
                                       .n_flags = COUNT(chatglm_flags),
                                       .norm = ESP_NORM_LAYER,
                                       .activation = ESP_GELU_TANH,
-                                      .rotary = { .divisor = 2 },
+                                      .rotary = { .divisor = 2, .source = ESP_ROPE_FIXED },
                                       .deep_residual = true,
                                       STEM(esp_plain_stem),
                                       TABLES(chatglm) };

@@ -51,7 +51,7 @@ static const esp_slot phi3_slots[] = {
 const esp_arch esp_phi3_family = { .model_type = "phi3",
                                    .architecture = "Phi3ForCausalLM",
                                    .keys = &esp_llama_keys,
-                                   .rotary = { .divisor = 1 },
+                                   .rotary = { .divisor = 1, .source = ESP_ROPE_PHI },
                                    STEM(esp_plain_stem),
                                    SLOTS(phi3),
                                    BLOCK(fused) };
@@ -92,14 +92,16 @@ static const esp_slot chatglm2_slots[] = {
     MATRIX(DOWN, LAYER "mlp.dense_4h_to_h", "down", HIDDEN, MLP, NEVER),
 };
 
-const esp_arch esp_chatglm2_family = { .name = "chatglm2",
-                                       .model_type = "chatglm",
-                                       .architecture = "ChatGLMModel",
-                                       .has_key = "multi_query_attention",
-                                       .keys = &chatglm2_keys,
-                                       .flags = chatglm2_flags,
-                                       .n_flags = COUNT(chatglm2_flags),
-                                       .rotary = { .pairs = true, .divisor = 2 },
-                                       STEM(esp_plain_stem),
-                                       SLOTS(chatglm2),
-                                       BLOCK(fused) };
+const esp_arch esp_chatglm2_family = {
+    .name = "chatglm2",
+    .model_type = "chatglm",
+    .architecture = "ChatGLMModel",
+    .has_key = "multi_query_attention",
+    .keys = &chatglm2_keys,
+    .flags = chatglm2_flags,
+    .n_flags = COUNT(chatglm2_flags),
+    .rotary = { .pairs = true, .divisor = 2, .source = ESP_ROPE_RATIO },
+    STEM(esp_plain_stem),
+    SLOTS(chatglm2),
+    BLOCK(fused)
+};
