@@ -2,6 +2,7 @@
 #include "espalier/file.h"
 #include "espalier/plan.h"
 #include "fixture.h"
+#include "small.h"
 
 #include <omp.h>
 
@@ -200,7 +201,165 @@ static void test_refused(void)
     fixture_free(t);
 }
 
+/* ---- numbers that are none ---------------------------------------------------------------------- */
+
+static const shape three_layers = { .type = "llama",
+                                    .layers = 3,
+                                    .hidden = 16,
+                                    .heads = 2,
+                                    .kv_heads = 1,
+                                    .head_dim = 8,
+                                    .mlp = 24,
+                                    .vocab = 21 };
+
+enum { SAMPLES = 9, ODD = 20 /* a token that no sample has */ };
+
+static float *weight_of(small *s, size_t layer, const char *name)
+{
+    int slot = name ? esp_arch_slot(s->model.arch, name) : ESP_SLOT_EMBED;
+
+    return (float *)(uintptr_t)esp_model_weight(&s->model, layer, slot)->data;
+}
+
+/* Channel 0 of a residual is that of the embedding up to the MLP of a layer: 1 for the odd token, 0 for
+ * all others. There it meets two weights whose product is infinite. */
+static void plant(small *s, size_t layer)
+{
+    size_t D = s->model.dims.hidden, F = three_layers.mlp;
+
+    for (size_t v = 0; v < s->model.dims.vocab; v++) {
+        weight_of(s, ESP_NO_LAYER, NULL)[v * D] = v == ODD;
+    }
+    for (size_t l = 0; l <= layer; l++) {
+        memset(weight_of(s, l, "o_proj"), 0, D * sizeof(float));
+        memset(weight_of(s, l, "down_proj"), 0, l < layer ? F * sizeof(float) : 0);
+    }
+    weight_of(s, layer, "gate_proj")[0] = 1e20f;
+    weight_of(s, layer, "up_proj")[0] = 1e20f;
+}
+
+static esp_samples ordinary_samples(void)
+{
+    return small_samples(SAMPLES, 6, ODD);
+}
+
+/* The samples are refused in the same words by all grids of the ranks, in one chunk and in several. */
+static void expect_refused(const small *s, const esp_samples *samples, esp_importance_options o,
+                           const char *words)
+{
+    esp_groups g;
+    int size;
+
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    esp_groups_find(&g, &s->model);
+    for (int i = 0; i < 2 * size; i++) {
+        esp_scores scores = { 0 };
+        esp_grid grid;
+
+        o.chunk_tok = i % 2 ? 2 * esp_samples_longest(samples) : 0;
+        esp_grid_init(&grid, 1, MPI_COMM_WORLD);
+        if (esp_grid_shape(&grid, (size_t)i / 2 + 1) == ESP_OK) {
+            CU_ASSERT_EQUAL(esp_importance_estimate(&scores, &s->model, &g, samples, &o, &grid),
+                            ESP_EFORMAT);
+            CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), words));
+            CU_ASSERT_PTR_NULL(scores.group);
+        }
+        esp_error_clear();
+        esp_grid_free(&grid);
+    }
+    esp_groups_free(&g);
+}
+
+/* By each criterion alone that takes gradients, with one kind of unit or another, and by all. */
+static void expect_all_refused(const small *s, const esp_samples *samples, const char *words)
+{
+    for (int i = 0; i < 4; i++) {
+        esp_importance_options o = { .criteria = 1u << (ESP_VECTOR + i),
+                                     .units = 1u << i % ESP_N_UNITS,
+                                     .aggregations = 1u << ESP_MAX };
+
+        expect_refused(s, samples, o, words);
+    }
+    expect_refused(s, samples, everything, words);
+}
+
+/* In the middle of samples 3 and 7 the layer before the last gives what is infinite. */
+static void test_broken_loss(void)
+{
+    esp_samples samples = ordinary_samples();
+    small s;
+
+    small_init(&s, &three_layers, ESP_F32);
+    plant(&s, 1);
+    samples.ids[samples.start[3] + 1] = ODD;
+    samples.ids[samples.start[7]] = ODD;
+    expect_all_refused(&s, &samples, "sample 3 of 9: the loss is nan, as what layer 1 gives");
+    samples.ids[samples.start[3] + 1] = 0;
+    expect_all_refused(&s, &samples, "sample 7 of 9: the loss is");
+    small_free(&s);
+    esp_samples_free(&samples);
+}
+
+/* At the end of samples 4 and 8, where nothing is predicted, in the last layer: the losses are finite,
+ * gradients are not. */
+static void test_broken_gradient(void)
+{
+    esp_samples samples = ordinary_samples();
+    small s;
+
+    small_init(&s, &three_layers, ESP_F32);
+    plant(&s, 2);
+    samples.ids[samples.start[5] - 1] = ODD;
+    samples.ids[samples.start[9] - 1] = ODD;
+    expect_all_refused(&s, &samples, "sample 4 of 9: the gradient of ");
+    samples.ids[samples.start[5] - 1] = 0;
+    expect_all_refused(&s, &samples, "sample 8 of 9: the gradient of ");
+    small_free(&s);
+    esp_samples_free(&samples);
+}
+
+/* Channel 0 is 0 in every token, so that the forward never sees two large weights; the backward does, below
+ * the MLP of layer 1. */
+static void test_overflow_in_backward(void)
+{
+    esp_importance_options mlp = { .criteria = 1u << ESP_VECTOR,
+                                   .units = 1u << ESP_UNIT_MLP,
+                                   .aggregations = 1u << ESP_SUM };
+    esp_samples samples = ordinary_samples();
+    small s;
+
+    small_init(&s, &three_layers, ESP_F32);
+    plant(&s, 1);
+    weight_of(&s, 1, "post_attention_layernorm")[0] = 1e25f;
+    expect_refused(&s, &samples, mlp,
+                   "sample 0 of 9: the gradient of model.layers.0.mlp.down_proj");
+    small_free(&s);
+    esp_samples_free(&samples);
+}
+
+/* Sums of squares of large weights are numbers, the product over all structures is not. */
+static void test_broken_scores(void)
+{
+    esp_importance_options o = { .criteria = 1u << ESP_L2,
+                                 .units = 1u << ESP_UNIT_HIDDEN,
+                                 .aggregations = 1u << ESP_SUM | 1u << ESP_PROD };
+    esp_samples none = { 0 };
+    small s;
+
+    small_init(&s, &three_layers, ESP_F32);
+    for (size_t i = 0; i < s.n / sizeof(float); i++) {
+        ((float *)(uintptr_t)s.bytes)[i] *= 1e30f;
+    }
+    expect_refused(&s, &none, o, "hidden group 0 by criterion l2, aggregation prod is inf");
+    ((float *)(uintptr_t)s.bytes)[0] = NAN;
+    expect_refused(&s, &none, o, "importance of model.embed_tokens is not finite");
+    small_free(&s);
+}
+
 ESP_TEST_MAIN("importance on ranks", { "repository's model", test_own },
               { "shared models", test_shared }, { "fewer samples than ranks", test_few },
               { "threads", test_threads }, { "bf16", test_bf16 },
-              { "refused on all ranks", test_refused })
+              { "refused on all ranks", test_refused }, { "a loss that is none", test_broken_loss },
+              { "a gradient that is none", test_broken_gradient },
+              { "a gradient that overflows", test_overflow_in_backward },
+              { "scores that are none", test_broken_scores })

@@ -72,8 +72,9 @@ size_t esp_importance_bytes(unsigned criteria, size_t n_threads);
  * the gradient of a matrix is complete when backward has come by. Memory beside the pass, in f32: for
  * each of the rank's tokens, inputs and outputs of the matrices of one layer (on a grid of several stages,
  * of the layers of the stage), and for ESP_UNIT_HIDDEN the gradient of the logits; the sums over rows and
- * columns; esp_importance_bytes. ESP_EUSAGE for a sample that predicts nothing. The same
- * scores on all ranks afterwards. Collective on grid->world. */
+ * columns; esp_importance_bytes. ESP_EUSAGE for a sample that predicts nothing; ESP_EFORMAT
+ * for a loss, a gradient (the first sample, and where in the model) or a score that is not finite. The
+ * same scores, or the same refusal, on all ranks afterwards. Collective on grid->world. */
 esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_groups *g,
                                    const esp_samples *samples, const esp_importance_options *o,
                                    const esp_grid *grid);

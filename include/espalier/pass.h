@@ -115,6 +115,10 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
  * adapter's arrays, weight gradients to the sink (NULL: none, base weights frozen). */
 void esp_pass_backward(esp_pass *p, const esp_sink *sink, const esp_batch *batch);
 
+/* Input of layer l [max_tok, D]; for the layer after the last of the stage: what the stage gives. Those of
+ * all layers stay for a backward. Borrowed. Local. */
+float *esp_pass_input(const esp_pass *p, size_t l);
+
 /* Logits of rows of p->hidden.  logits [n_rows, V]. Local. */
 void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows);
 

@@ -207,9 +207,8 @@ static void refresh_weights(esp_pass *p)
 
 /* ---- forward ---- */
 
-/* Input of layer l; for the layer after the last of the stage: what the stage gives. Without backward there
- * is one buffer. */
-static float *input_of(const esp_pass *p, size_t l)
+/* Without backward there is one buffer. */
+float *esp_pass_input(const esp_pass *p, size_t l)
 {
     size_t i = p->options.backward ? l - p->stage.begin : 0;
 
@@ -220,9 +219,9 @@ static void forward_layer(esp_pass *p, size_t layer, size_t row, esp_cache *cach
 {
     size_t at = row * p->model->dims.hidden, n = p->chunk.n_tok * p->model->dims.hidden;
 
-    p->block->value[0] = input_of(p, layer) + at;
+    p->block->value[0] = esp_pass_input(p, layer) + at;
     esp_block_forward(p, layer, false, cache, &p->chunk);
-    memcpy(input_of(p, layer + 1) + at, p->block->value[esp_block_output(p->model->arch)],
+    memcpy(esp_pass_input(p, layer + 1) + at, p->block->value[esp_block_output(p->model->arch)],
            n * sizeof(float));
     esp_hand_progress(p->hand);
 }
@@ -245,8 +244,8 @@ static void forward_blocks(esp_pass *p, esp_cache *cache, const esp_batch *batch
                 forward_layer(p, l, row, cache);
             }
             if (end == p->stage.end) {
-                esp_hand_give(p->hand, ESP_HAND_ON, input_of(p, end), p->model->dims.hidden, c,
-                              batch);
+                esp_hand_give(p->hand, ESP_HAND_ON, esp_pass_input(p, end), p->model->dims.hidden,
+                              c, batch);
             }
         }
         first = end;
@@ -259,15 +258,15 @@ void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch)
 
     ESP_REQUIRE(batch->n_tok <= p->options.max_tok && batch->n_samples <= p->options.max_samples);
     esp_hand_finish(p->hand);
-    esp_hand_expect(p->hand, ESP_HAND_ON, input_of(p, p->stage.begin), m->dims.hidden, batch);
+    esp_hand_expect(p->hand, ESP_HAND_ON, esp_pass_input(p, p->stage.begin), m->dims.hidden, batch);
     refresh_weights(p);
     if (p->stage.first) {
-        esp_stem_forward(input_of(p, 0), p, batch);
+        esp_stem_forward(esp_pass_input(p, 0), p, batch);
     }
     forward_blocks(p, cache, batch);
     if (p->stage.last) {
-        esp_norm_forward(p->hidden.at, input_of(p, p->stage.end), &p->outer->norm, m, batch->n_tok,
-                         m->dims.hidden);
+        esp_norm_forward(p->hidden.at, esp_pass_input(p, p->stage.end), &p->outer->norm, m,
+                         batch->n_tok, m->dims.hidden);
     }
     if (cache) {
         cache->n += batch->n_tok;
@@ -336,8 +335,8 @@ static void final_norm_backward(esp_pass *p, const float *d_normed, const esp_si
     float *room = sink && sink->norm ? p->block->norm_grad : NULL;
 
     memset(p->d_hidden.at, 0, batch->n_tok * D * sizeof(float));
-    esp_norm_backward(p->d_hidden.at, room, d_normed, input_of(p, p->stage.end), &p->outer->norm,
-                      p->model, D, batch);
+    esp_norm_backward(p->d_hidden.at, room, d_normed, esp_pass_input(p, p->stage.end),
+                      &p->outer->norm, p->model, D, batch);
     esp_norm_hand_over(sink, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, room, &p->outer->norm, D, batch);
     if (sink && sink->done) {
         sink->done(sink->ctx, ESP_NO_LAYER);
@@ -401,7 +400,7 @@ static void backward_layer(esp_pass *p, size_t layer, float *below, float *d, si
 {
     esp_block *b = p->block;
 
-    b->value[0] = input_of(p, layer) + row * p->model->dims.hidden;
+    b->value[0] = esp_pass_input(p, layer) + row * p->model->dims.hidden;
     b->grad[esp_block_output(p->model->arch)] = d;
     b->grad[0] = below;
     esp_block_forward(p, layer, true, NULL, &p->chunk);

@@ -189,3 +189,37 @@ void esp_scores_fill(esp_scores *s, const esp_sums *sums)
         }
     }
 }
+
+static esp_status check_groups(const esp_scores *s, const esp_unit *u, esp_criterion c,
+                               esp_aggregation a)
+{
+    const double *score = esp_scores_group(s, u, c, a);
+
+    for (size_t i = 0; score && i < u->n_groups; i++) {
+        if (!isfinite(score[i])) {
+            char *layer =
+                u->layer == ESP_NO_LAYER ? esp_strdup("") : esp_format("layer %zu, ", u->layer);
+
+            esp_fail(ESP_EFORMAT,
+                     "importance of %s%s group %zu by criterion %s, aggregation %s is %g: take "
+                     "another aggregation, or leave %s out of importance.units",
+                     layer, esp_unit_name(u->kind), i, esp_criterion_name(c),
+                     esp_aggregation_name(a), score[i], esp_unit_name(u->kind));
+            free(layer);
+            return ESP_EFORMAT;
+        }
+    }
+    return ESP_OK;
+}
+
+esp_status esp_scores_check(const esp_scores *s)
+{
+    for (size_t u = 0; u < s->groups->n_units; u++) {
+        for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {
+            for (esp_aggregation a = 0; a < ESP_N_AGGREGATIONS; a++) {
+                ESP_TRY(check_groups(s, &s->groups->units[u], c, a));
+            }
+        }
+    }
+    return ESP_OK;
+}

@@ -11,6 +11,9 @@ void esp_scores_init(esp_scores *s, const esp_groups *g, unsigned criteria, unsi
 /* Scores of all units from complete sums. Local. */
 void esp_scores_fill(esp_scores *s, const esp_sums *sums);
 
+/* ESP_EFORMAT for the first score of a group that is not finite: a product may be beyond f64. Local. */
+esp_status esp_scores_check(const esp_scores *s);
+
 /* Where the scores of a unit lie; as esp_scores_group, to be written. Local. */
 double **esp_scores_place(const esp_scores *s, const esp_unit *u, esp_criterion c,
                           esp_aggregation a);

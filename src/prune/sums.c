@@ -1,6 +1,7 @@
 /* sums.c - one array for the sums of all sides, and where each side lies in it. */
 #include "sums_impl.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "espalier/mem.h"
@@ -65,4 +66,46 @@ void esp_sums_reduce(esp_sums *s, MPI_Comm comm)
 {
     esp_sent(ESP_SENT_SUMS, ESP_MOVES_TWICE, s->n * sizeof *s->all, comm);
     ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, s->all, esp_count(s->n), MPI_DOUBLE, MPI_SUM, comm));
+}
+
+static bool is_broken(const esp_sums *s, const esp_model *m, size_t layer, int slot)
+{
+    const esp_weight *w = esp_model_weight(m, layer, slot);
+    const size_t length[] = { [ESP_ROWS] = w->rows, [ESP_COLS] = w->cols };
+
+    for (int side = ESP_ROWS; side <= ESP_COLS; side++) {
+        const double *sum = esp_sums_at(s, layer, slot, (esp_side)side);
+
+        for (size_t i = 0; sum && i < s->criteria.n * length[side]; i++) {
+            if (!isfinite(sum[i])) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* Head and final norm have the highest slots outside the blocks, the embedding the lowest. */
+bool esp_sums_broken(size_t *layer, int *slot, const esp_sums *s, const esp_model *m)
+{
+    *layer = ESP_NO_LAYER;
+    for (*slot = ESP_SLOT_BLOCK; --*slot >= ESP_SLOT_FINAL_NORM;) {
+        if (is_broken(s, m, *layer, *slot)) {
+            return true;
+        }
+    }
+    for (*layer = m->dims.n_layers; (*layer)-- > 0;) {
+        for (*slot = (int)m->arch->n_slots; --*slot >= ESP_SLOT_BLOCK;) {
+            if (is_broken(s, m, *layer, *slot)) {
+                return true;
+            }
+        }
+    }
+    *layer = ESP_NO_LAYER;
+    for (*slot = ESP_SLOT_FINAL_NORM; --*slot >= 0;) {
+        if (is_broken(s, m, *layer, *slot)) {
+            return true;
+        }
+    }
+    return false;
 }

@@ -25,6 +25,9 @@ void esp_sums_free(esp_sums *s); /* safe twice and on {0} */
 /* [criteria.n, length] of a side of a weight; NULL where no unit needs it. Borrowed. Local. */
 double *esp_sums_at(const esp_sums *s, size_t layer, int slot, esp_side side);
 
+/* Whether a sum is not finite; where: of such weights, the one that a backward meets first. Local. */
+bool esp_sums_broken(size_t *layer, int *slot, const esp_sums *s, const esp_model *m);
+
 /* Sum over the ranks. Collective on comm. */
 void esp_sums_reduce(esp_sums *s, MPI_Comm comm);
 

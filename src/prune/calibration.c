@@ -1,0 +1,309 @@
+/* calibration.c - forward, loss and backward over the calibration samples, whose gradients become sums. */
+#include "calibration_impl.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/log.h"
+#include "espalier/mem.h"
+#include "espalier/traffic.h"
+#include "kept_impl.h"
+
+/* Tokens of a chunk: what one more would save is small, what it takes is not. */
+#define CHUNK_TOKENS ((size_t)1024)
+
+/* Chunks for each stage of a grid, so that most have one under way. */
+#define CHUNKS_A_STAGE ((size_t)2)
+
+#define LOOKUP_TAG 2 /* beside those of the pass */
+
+/* The pass of this rank. A rank without samples goes through the first one with weight 0, so that all
+ * ranks meet the same weights in the same order; its panels take no samples. */
+typedef struct calibration {
+    const esp_model *model;
+    const esp_grid *grid;
+    esp_pass pass;
+    esp_batch batch;
+    size_t n_own;  /* samples that count                                          */
+    float *scale;  /* [batch.n_samples] owned: makes a gradient that of a mean    */
+    bool hidden;   /* weights outside the blocks are in a unit asked for          */
+    size_t n_head; /* tokens whose gradients the head has given                   */
+    float *radial; /* [batch.n_samples, V] owned: see esp_sink; NULL: no normalised head */
+    size_t n_done; /* blocks */
+    esp_panels panels;
+    esp_kept kept;
+} calibration;
+
+size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid)
+{
+    size_t chunks = esp_pass_chunks(grid, CHUNKS_A_STAGE);
+    size_t chunk = (n_tok + chunks - 1) / chunks;
+
+    chunk = chunk < CHUNK_TOKENS ? chunk : CHUNK_TOKENS;
+    return chunk > longest ? chunk : longest;
+}
+
+/* This rank's samples, cut into chunks. */
+static void take_samples(calibration *c, const esp_samples *samples,
+                         const esp_importance_options *o)
+{
+    size_t step = (size_t)c->grid->n_data, n_tok = 0, n, longest = 0, *pick;
+
+    ESP_NEW(pick, samples->n / step + 1); /* pick[0] is sample 0 where there is no own one */
+    for (size_t j = (size_t)c->grid->i_data; j < samples->n; j += step) {
+        pick[c->n_own++] = j;
+    }
+    n = c->n_own ? c->n_own : 1;
+    for (size_t i = 0; i < n; i++) {
+        size_t length = samples->start[pick[i] + 1] - samples->start[pick[i]];
+
+        n_tok += length;
+        longest = length > longest ? length : longest;
+    }
+    esp_model_batch_init(&c->batch, c->model, n, n_tok);
+    c->batch.chunk_tok =
+        o->chunk_tok ? o->chunk_tok : esp_importance_chunk(n_tok, longest, c->grid);
+    c->batch.chunk_tok = c->batch.chunk_tok > longest ? c->batch.chunk_tok : longest;
+    esp_batch_fill(&c->batch, samples, pick, n);
+    ESP_NEW(c->scale, n);
+    for (size_t i = 0; i < c->n_own; i++) {
+        c->scale[i] = 1.0f / (float)esp_samples_targets(samples, pick[i]);
+    }
+    free(pick);
+}
+
+static void calibration_init(calibration *c, const esp_model *m, const esp_samples *samples,
+                             const esp_importance_options *o, esp_sums *sums, const esp_grid *grid)
+{
+    esp_pass_options options = { .backward = true, .grid = grid, .scratch = o->scratch };
+
+    *c = (calibration){ .model = m, .grid = grid, .hidden = o->units & 1u << ESP_UNIT_HIDDEN };
+    take_samples(c, samples, o);
+    options.max_samples = c->batch.n_samples;
+    options.max_tok = c->batch.n_tok;
+    options.chunk_tok = c->batch.chunk_tok < options.max_tok ? c->batch.chunk_tok : options.max_tok;
+    esp_pass_init(&c->pass, m, options);
+    if (c->hidden && m->normal_head) {
+        ESP_NEW(c->radial, c->batch.n_samples * m->dims.vocab);
+    }
+    esp_panels_init(&c->panels, sums, m, samples, c->batch.start, c->n_own, o->fisher_sum, grid);
+    esp_kept_init(&c->kept, &c->panels, &c->pass, &c->batch);
+}
+
+static void calibration_free(calibration *c)
+{
+    esp_kept_free(&c->kept);
+    esp_panels_free(&c->panels);
+    esp_pass_free(&c->pass);
+    esp_batch_free(&c->batch);
+    free(c->scale);
+    free(c->radial);
+}
+
+/* ---- what backward hands over ---------------------------------------------------------------------- */
+
+/* The slot that has the numbers of the head. */
+static int head_slot(const calibration *c)
+{
+    return c->model->tied ? ESP_SLOT_EMBED : ESP_SLOT_HEAD;
+}
+
+static void take_linear(void *ctx, size_t layer, int slot, const float *dy, const float *x,
+                        size_t n_tok)
+{
+    calibration *c = ctx;
+
+    if (slot == ESP_SLOT_HEAD) {
+        slot = head_slot(c);
+        c->n_head += n_tok;
+    }
+    esp_kept_linear(&c->kept, layer, slot, dy, x, n_tok);
+}
+
+/* Sums it over the tokens of each sample; they are those of take_linear just before. */
+static void take_radial(void *ctx, const float *radial, size_t n_tok)
+{
+    calibration *c = ctx;
+    size_t V = c->model->dims.vocab, first = c->n_head - n_tok, j = 0;
+
+    for (size_t t = 0; c->radial && t < n_tok; t++) {
+        while (c->batch.start[j + 1] <= first + t) {
+            j++;
+        }
+        esp_accumulate(c->radial + j * V, radial + t * V, V);
+    }
+}
+
+static void take_norm(void *ctx, size_t layer, int slot, const float *dw, const float *db,
+                      size_t n_samples)
+{
+    calibration *c = ctx;
+
+    esp_kept_norm(&c->kept, layer, slot, dw, db, n_samples);
+}
+
+/* A weight outside the blocks, from the product that was kept, where it had one, and from rows of it looked
+ * up, dx [n_tok, D] (NULL: none). Collective on the grid's data, of the stage that calls it. */
+static void add_outer(calibration *c, int slot, const int32_t *row, const float *dx)
+{
+    esp_gradient gradient = esp_kept_gradient(&c->kept, ESP_NO_LAYER, slot);
+
+    esp_gather_forget(&c->panels.gather);
+    gradient.radial = slot == head_slot(c) ? c->radial : NULL;
+    gradient.ids = row;
+    gradient.dx = dx;
+    esp_panels_add(&c->panels, ESP_NO_LAYER, slot, esp_model_weight(c->model, ESP_NO_LAYER, slot),
+                   &gradient);
+    esp_kept_forget(&c->kept, ESP_NO_LAYER, slot);
+}
+
+/* Whether the embedding is the head too, which another stage has: the last one, with the gradient of the
+ * logits, adds up both. */
+static bool is_head_elsewhere(const calibration *c)
+{
+    return c->model->tied && c->grid->n_layers > 1;
+}
+
+/* Tables, at the end of the first stage's backward. */
+static void take_lookup(void *ctx, int slot, const int32_t *row, const float *dx)
+{
+    calibration *c = ctx;
+    int n = esp_count(c->batch.n_tok * c->model->dims.hidden);
+
+    if (slot == ESP_SLOT_EMBED && is_head_elsewhere(c)) {
+        esp_sent(ESP_SENT_ACTIVATIONS, ESP_MOVES_TO_ONE, (size_t)n * sizeof *dx, c->grid->layers);
+        ESP_MPI(MPI_Send(dx, n, MPI_FLOAT, c->grid->n_layers - 1, LOOKUP_TAG, c->grid->layers));
+    } else {
+        add_outer(c, slot, row, dx);
+    }
+}
+
+/* The last stage's part of a tied embedding. */
+static void receive_lookup(calibration *c)
+{
+    size_t n = c->batch.n_tok * c->model->dims.hidden;
+    float *dx;
+
+    if (!c->hidden || !is_head_elsewhere(c) || !c->pass.stage.last) {
+        return;
+    }
+    ESP_NEW(dx, n);
+    ESP_MPI(
+        MPI_Recv(dx, esp_count(n), MPI_FLOAT, 0, LOOKUP_TAG, c->grid->layers, MPI_STATUS_IGNORE));
+    add_outer(c, ESP_SLOT_EMBED, c->batch.ids, dx);
+    free(dx);
+}
+
+static void take_done(void *ctx, size_t layer)
+{
+    calibration *c = ctx;
+
+    esp_gather_forget(&c->panels.gather);
+    if (layer != ESP_NO_LAYER) {
+        for (int slot = ESP_SLOT_BLOCK; slot < (int)c->model->arch->n_slots; slot++) {
+            esp_kept_flush(&c->kept, layer, slot);
+        }
+    } else {
+        esp_kept_flush(&c->kept, layer, ESP_SLOT_FINAL_NORM);
+        if (!c->model->tied) {
+            add_outer(c, ESP_SLOT_HEAD, NULL, NULL);
+        }
+    }
+    esp_progress("importance", ++c->n_done, c->pass.stage.end - c->pass.stage.begin + 1);
+}
+
+/* ---- losses --------------------------------------------------------------------------------------- */
+
+/* loss [n], the mean of each sample whatever rank has it, on all ranks. */
+static void share_losses(double *loss, const esp_loss *own, const calibration *c, size_t n)
+{
+    memset(loss, 0, n * sizeof *loss);
+    for (size_t i = 0; c->pass.stage.last && i < c->n_own; i++) {
+        loss[c->batch.key[i]] = own[i].sum / (double)own[i].count;
+    }
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, loss, esp_count(n), MPI_DOUBLE, MPI_SUM, c->grid->world));
+}
+
+/* In the order of the forward: 0 the embedding, 1 + l layer l, then the head. */
+static uint64_t first_broken_step(const calibration *c, size_t sample)
+{
+    const esp_stage_layers *s = &c->pass.stage;
+    size_t D = c->model->dims.hidden, own = sample / (size_t)c->grid->n_data, first, n;
+
+    if (sample % (size_t)c->grid->n_data == (size_t)c->grid->i_data) {
+        first = c->batch.start[own];
+        n = (c->batch.start[own + 1] - first) * D;
+        for (size_t l = s->first ? s->begin : s->begin + 1; l <= s->end; l++) {
+            if (esp_find_nonfinite(esp_pass_input(&c->pass, l) + first * D, ESP_F32, n) < n) {
+                return l;
+            }
+        }
+    }
+    return c->model->dims.n_layers + 1;
+}
+
+/* ESP_EFORMAT for the first of n losses that is not finite, with the layer where that began. The same on all
+ * ranks. Collective on grid->world. */
+static esp_status check_losses(const double *loss, size_t n, const calibration *c)
+{
+    size_t j = 0, n_layers = c->model->dims.n_layers;
+    uint64_t step;
+    char *where;
+
+    while (j < n && isfinite(loss[j])) {
+        j++;
+    }
+    if (j == n) {
+        return ESP_OK;
+    }
+    step = first_broken_step(c, j);
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &step, 1, MPI_UINT64_T, MPI_MIN, c->grid->world));
+    where = step == 0          ? esp_strdup("the embedding")
+            : step <= n_layers ? esp_format("layer %llu", (unsigned long long)step - 1)
+                               : esp_strdup("the head");
+    esp_fail(ESP_EFORMAT,
+             "calibration: sample %zu of %zu: the loss is %g, as what %s gives is not finite: the "
+             "model's weights are too large for f32 or broken",
+             j, n, fabs(loss[j]), where); /* a NaN may have a sign */
+    free(where);
+    return ESP_EFORMAT;
+}
+
+esp_status esp_calibrate(esp_sums *sums, double *loss, double *flops, const esp_model *m,
+                         const esp_samples *samples, const esp_importance_options *o,
+                         const esp_grid *grid)
+{
+    calibration c;
+    esp_sink sink, of_loss;
+    esp_loss *own;
+    esp_status st;
+
+    calibration_init(&c, m, samples, o, sums, grid);
+    sink = (esp_sink){ .ctx = &c,
+                       .linear = take_linear,
+                       .radial = take_radial,
+                       .norm = take_norm,
+                       .lookup = c.hidden ? take_lookup : NULL,
+                       .done = take_done };
+    of_loss = sink;
+    of_loss.linear = c.hidden ? take_linear : NULL;
+    ESP_NEW(own, c.batch.n_samples);
+    esp_pass_forward(&c.pass, NULL, &c.batch);
+    esp_pass_loss(&c.pass, own, c.scale, &of_loss, &c.batch);
+    share_losses(loss, own, &c, samples->n);
+    st = check_losses(loss, samples->n, &c);
+    if (st == ESP_OK) {
+        esp_pass_backward(&c.pass, &sink, &c.batch);
+        receive_lookup(&c);
+        if (c.pass.stage.first) {
+            esp_kept_flush(&c.kept, ESP_NO_LAYER, ESP_SLOT_STEM_NORM);
+        }
+        esp_sums_reduce(sums, grid->world);
+    }
+    *flops = c.n_own ? c.pass.flops : 0;
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, flops, 1, MPI_DOUBLE, MPI_SUM, grid->world));
+    free(own);
+    calibration_free(&c);
+    return st;
+}

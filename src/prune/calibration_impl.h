@@ -1,0 +1,15 @@
+/* calibration_impl.h - one pass of a model over calibration samples. */
+#ifndef ESPALIER_CALIBRATION_IMPL_H
+#define ESPALIER_CALIBRATION_IMPL_H
+
+#include "sums_impl.h"
+
+/* Sums of salience over the samples, n at least 1, added to sums that are zero, and loss [samples->n], the
+ * mean cross-entropy of each: the same on all ranks afterwards. flops: of all ranks. ESP_EFORMAT for a loss
+ * that is not finite, naming the first such sample and the layer; sums are of no use then.
+ * Collective on grid->world. */
+esp_status esp_calibrate(esp_sums *sums, double *loss, double *flops, const esp_model *m,
+                         const esp_samples *samples, const esp_importance_options *o,
+                         const esp_grid *grid);
+
+#endif
