@@ -284,6 +284,7 @@ static void test_killed(void)
     save(dir, 8, KEEP, &all);
     expect(dir, 8, &all);
     CU_ASSERT_EQUAL(files_in(dir), 2);
+    esp_h5_close(&c.file, ESP_EFAILED);
     esp_params_free(&p);
     free(dir);
     esp_grid_free(&all);

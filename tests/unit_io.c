@@ -155,7 +155,7 @@ static void test_full(void)
                   { EDQUOT, "your quota" },
                   { EFBIG, "ulimit -f" },
                   { EIO, "54 bytes: Input/output error" } };
-    char *path = fresh_file(), *part = esp_format("%s.part", path);
+    char *path = fresh_file(), *part = esp_part_path(path);
 
     no_faults();
     CU_ASSERT_EQUAL(esp_file_write(path, "old", 3), ESP_OK);

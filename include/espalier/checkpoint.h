@@ -10,6 +10,7 @@
 #ifndef ESPALIER_CHECKPOINT_H
 #define ESPALIER_CHECKPOINT_H
 
+#include "espalier/h5.h"
 #include "espalier/par.h"
 #include "espalier/params.h"
 
@@ -31,6 +32,7 @@ typedef struct esp_checkpoint {
     esp_params *params;        /* borrowed; after esp_params_train for the ranks of the grid */
     const esp_grid *grid;      /* borrowed                                                   */
     esp_training at;           /* of the file under way                       */
+    esp_h5 file;               /* it, on rank 0                               */
     struct esp_writer *writer; /* owned; NULL: no file is under way           */
 } esp_checkpoint;
 

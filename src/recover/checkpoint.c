@@ -124,23 +124,23 @@ static esp_status write_fields(esp_h5 *f, const esp_training *t)
 }
 
 /* Rank 0: all but the digest and the content of the vectors. */
-static esp_status lay_out(uint64_t offset[ESP_N_VECTORS], const char *path, const esp_checkpoint *c,
+static esp_status lay_out(uint64_t offset[ESP_N_VECTORS], const char *path, esp_checkpoint *c,
                           const esp_training *t)
 {
     static const char *const files = "step-*.h5";
+    esp_h5 *f = &c->file;
     esp_status st;
-    esp_h5 f;
 
     ESP_TRY(esp_folder_make(c->dir, &files, 1));
-    ESP_TRY(esp_h5_create(&f, path));
-    st = esp_h5_set_int(&f, "/", "version", VERSION);
-    note(&st, esp_h5_set_string(&f, "/", "settings", c->settings));
-    note(&st, write_fields(&f, t));
+    ESP_TRY(esp_h5_create(f, path));
+    st = esp_h5_set_int(f, "/", "version", VERSION);
+    note(&st, esp_h5_set_string(f, "/", "settings", c->settings));
+    note(&st, write_fields(f, t));
     for (size_t i = 0; i < ESP_N_VECTORS; i++) {
         note(&st,
-             esp_h5_reserve(&f, esp_vector_names[i], H5T_NATIVE_FLOAT, c->params->n, &offset[i]));
+             esp_h5_reserve(f, esp_vector_names[i], H5T_NATIVE_FLOAT, c->params->n, &offset[i]));
     }
-    return esp_h5_leave(&f, st);
+    return st == ESP_OK ? ESP_OK : esp_h5_close(f, st);
 }
 
 /* Goes: what is older than the newest `keep` up to this step, what claims to be newer (damaged files
@@ -191,24 +191,13 @@ esp_status esp_checkpoint_begin(esp_checkpoint *c, const esp_training *t)
 }
 
 /* Rank 0, when all have written. */
-static esp_status commit(const esp_checkpoint *c, const char *path, uint64_t blocks)
+static esp_status commit(esp_checkpoint *c, uint64_t blocks)
 {
     char digest[ESP_DIGEST_SIZE];
-    esp_h5 f;
 
     digest_of(digest, blocks, c->params->n, &c->at, c->settings);
-    ESP_TRY(esp_h5_resume(&f, path));
-    ESP_TRY(esp_h5_close(&f, esp_h5_set_string(&f, "/", "digest", digest)));
+    ESP_TRY(esp_h5_close(&c->file, esp_h5_set_string(&c->file, "/", "digest", digest)));
     return clean(c->dir, c->at.step, c->keep);
-}
-
-/* Rank 0, after a failure that is told already. */
-static void drop(const char *path)
-{
-    char *part = esp_part_path(path);
-
-    remove(part);
-    free(part);
 }
 
 esp_status esp_checkpoint_finish(esp_checkpoint *c)
@@ -217,21 +206,18 @@ esp_status esp_checkpoint_finish(esp_checkpoint *c)
     bool first = c->grid->rank == 0;
     uint64_t blocks;
     esp_status st;
-    char *path;
 
     if (!c->writer) {
         return ESP_OK;
     }
-    path = path_of(c->dir, c->at.step);
     st = esp_agree(world, esp_writer_join(c->writer, &blocks));
     c->writer = NULL;
     blocks = sum_over_ranks(blocks, c->grid);
     if (st == ESP_OK) {
-        st = esp_agree(world, first ? commit(c, path, blocks) : ESP_OK);
+        st = esp_agree(world, first ? commit(c, blocks) : ESP_OK);
     } else if (first) {
-        drop(path);
+        esp_h5_close(&c->file, st);
     }
-    free(path);
     return st;
 }
 

@@ -156,7 +156,8 @@ esp_status esp_writer_join(esp_writer *w, uint64_t *digest)
     }
     *digest = w->digest;
     if (w->error) {
-        st = esp_write_failed(w->path, w->n_bytes, w->error);
+        st = w->n_bytes > 0 ? esp_write_failed(w->path, w->n_bytes, w->error)
+                            : esp_fail(ESP_EIO, "%s: cannot open: %s", w->path, strerror(w->error));
     }
     free(w->path);
     free(w);

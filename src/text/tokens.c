@@ -128,17 +128,23 @@ static esp_status check_tokenizer(const esp_h5 *f, const char *path, const esp_t
                            path);
 }
 
+/* Borders of documents rise from 0 to the number of ids; prompts end within their documents. */
 static esp_status check_borders(const esp_tokens *k, size_t n_ids, const char *path)
 {
     for (size_t i = 0; i < k->n; i++) {
-        int64_t n = k->start[i + 1] - k->start[i];
+        int64_t begin = k->start[i], end = k->start[i + 1];
 
-        if (k->start[i] < 0 || n < 0 || k->prompt[i] < 0 || k->prompt[i] > n) {
-            return esp_fail(ESP_EFORMAT, "%s: /start[%zu]: %lld: borders of documents do not rise",
-                            path, i, (long long)k->start[i]);
+        if (begin < 0 || end < begin) {
+            return esp_fail(ESP_EFORMAT,
+                            "%s: /start[%zu]: %lld, then %lld: borders of documents do not rise",
+                            path, i, (long long)begin, (long long)end);
+        }
+        if (k->prompt[i] < 0 || k->prompt[i] > end - begin) {
+            return esp_fail(ESP_EFORMAT, "%s: /prompt[%zu]: %lld tokens, and its document has %lld",
+                            path, i, (long long)k->prompt[i], (long long)(end - begin));
         }
     }
-    if (k->start[0] != 0 || (size_t)k->start[k->n] != n_ids) {
+    if (k->start[0] != 0 || (uint64_t)k->start[k->n] != n_ids) {
         return esp_fail(ESP_EFORMAT, "%s: /start does not span the %zu ids", path, n_ids);
     }
     return ESP_OK;
@@ -146,21 +152,24 @@ static esp_status check_borders(const esp_tokens *k, size_t n_ids, const char *p
 
 static esp_status read_file(esp_tokens *k, const esp_h5 *f, const char *path)
 {
-    size_t dims[4], n_dims, n_ids = esp_h5_size(f, "/ids", dims, &n_dims);
+    size_t dims[ESP_H5_MAX_DIMS], n_dims;
+    size_t n_ids = esp_h5_size(f, "/ids", dims, &n_dims);
     size_t n_start = esp_h5_size(f, "/start", dims, &n_dims);
+    size_t n_prompt = esp_h5_size(f, "/prompt", dims, &n_dims);
 
-    if (n_ids == 0 || n_start < 2) {
-        return esp_fail(ESP_EFORMAT, "%s: is no token file: /ids has %zu and /start %zu elements",
-                        path, n_ids, n_start);
+    if (n_ids == 0 || n_start < 2 || n_prompt != n_start - 1) {
+        return esp_fail(ESP_EFORMAT,
+                        "%s: is no token file: /ids has %zu, /start %zu and /prompt %zu elements",
+                        path, n_ids, n_start, n_prompt);
     }
-    k->n = n_start - 1;
+    k->n = n_prompt;
     ESP_TRY(esp_limit_check(n_ids * sizeof *k->ids + 2 * n_start * sizeof *k->start, path));
     ESP_NEW(k->ids, n_ids);
     ESP_NEW(k->start, n_start);
-    ESP_NEW(k->prompt, k->n);
+    ESP_NEW(k->prompt, n_prompt);
     ESP_TRY(esp_h5_read(f, "/ids", H5T_NATIVE_INT32, 0, n_ids, k->ids));
     ESP_TRY(esp_h5_read(f, "/start", H5T_NATIVE_INT64, 0, n_start, k->start));
-    ESP_TRY(esp_h5_read(f, "/prompt", H5T_NATIVE_INT64, 0, k->n, k->prompt));
+    ESP_TRY(esp_h5_read(f, "/prompt", H5T_NATIVE_INT64, 0, n_prompt, k->prompt));
     return check_borders(k, n_ids, path);
 }
 
