@@ -150,16 +150,18 @@ static void test_digest(void)
     esp_model m, shape;
     char *dir = make(&m, "digest");
 
-    esp_model_digest(by_all, &m, MPI_COMM_WORLD);
-    esp_model_digest(by_one, &m, MPI_COMM_SELF);
+    CU_ASSERT_EQUAL(esp_model_digest(by_all, &m, 0, m.dims.n_layers, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_digest(by_one, &m, 0, m.dims.n_layers, MPI_COMM_SELF), ESP_OK);
     CU_ASSERT_STRING_EQUAL(by_all, by_one);
     CU_ASSERT_EQUAL(strlen(by_all), 32);
 
     CU_ASSERT_EQUAL(esp_model_shape(&shape, dir), ESP_OK);
-    esp_model_digest(shapes, &shape, MPI_COMM_WORLD);
+    CU_ASSERT_EQUAL(esp_model_digest(shapes, &shape, 0, shape.dims.n_layers, MPI_COMM_WORLD),
+                    ESP_OK);
     CU_ASSERT_STRING_NOT_EQUAL(shapes, by_all);
     json_object_set_new(shape.config, "bos_token_id", json_integer(3));
-    esp_model_digest(by_one, &shape, MPI_COMM_WORLD);
+    CU_ASSERT_EQUAL(esp_model_digest(by_one, &shape, 0, shape.dims.n_layers, MPI_COMM_WORLD),
+                    ESP_OK);
     CU_ASSERT_STRING_NOT_EQUAL(shapes, by_one);
     esp_model_free(&shape);
     esp_model_free(&m);
@@ -174,7 +176,7 @@ static void test_digest_of_other_weights(void)
     char *dir = make(&m, "other"), *path = esp_path(dir, "model.safetensors"), *text;
     size_t n;
 
-    esp_model_digest(before, &m, MPI_COMM_WORLD);
+    CU_ASSERT_EQUAL(esp_model_digest(before, &m, 0, m.dims.n_layers, MPI_COMM_WORLD), ESP_OK);
     esp_model_free(&m);
     if (rank_of(MPI_COMM_WORLD) == 0) {
         CU_ASSERT_EQUAL(esp_file_read(&text, &n, path), ESP_OK);
@@ -184,9 +186,71 @@ static void test_digest_of_other_weights(void)
     }
     MPI_Barrier(MPI_COMM_WORLD);
     CU_ASSERT_EQUAL(esp_model_load(&m, dir, MPI_COMM_WORLD), ESP_OK);
-    esp_model_digest(after, &m, MPI_COMM_WORLD);
+    CU_ASSERT_EQUAL(esp_model_digest(after, &m, 0, m.dims.n_layers, MPI_COMM_WORLD), ESP_OK);
     CU_ASSERT_STRING_NOT_EQUAL(before, after);
     esp_model_free(&m);
+    free(path);
+    free(dir);
+}
+
+/* Overwrites the last numbers of the file, F32, with text of 4 bytes, from rank 0. */
+static void put_last(const char *path, size_t n, const char *number)
+{
+    FILE *f = rank_of(MPI_COMM_WORLD) == 0 ? fopen(path, "r+b") : NULL;
+
+    if (f) {
+        fseek(f, -4 * (long)n, SEEK_END);
+        fwrite(number, 1, 4, f);
+        fclose(f);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+}
+
+/* The last rank has a copy of its own, with one other bit: nobody takes that for the same model. A copy
+ * with the same bytes is fine. */
+static void test_ranks_with_other_bytes(void)
+{
+    char hex[ESP_DIGEST_SIZE];
+    int last;
+    bool own;
+    esp_model m;
+    char *dir = make(&m, "mine"), *other = folder("theirs");
+    char *path = esp_path(other, "model.safetensors");
+
+    MPI_Comm_size(MPI_COMM_WORLD, &last);
+    own = rank_of(MPI_COMM_WORLD) == last - 1;
+    esp_model_free(&m);
+    CU_ASSERT_EQUAL(esp_synth(other, &small, MPI_COMM_WORLD), ESP_OK);
+    for (int changed = 0; changed < 2; changed++) {
+        esp_status want = changed && last > 1 ? ESP_EUSAGE : ESP_OK;
+
+        CU_ASSERT_EQUAL(esp_model_load(&m, own ? other : dir, MPI_COMM_WORLD), ESP_OK);
+        CU_ASSERT_EQUAL(esp_model_digest(hex, &m, 0, m.dims.n_layers, MPI_COMM_WORLD), want);
+        esp_model_free(&m);
+        put_last(path, 3, "\1\1\1\1");
+    }
+    free(path);
+    free(other);
+    free(dir);
+}
+
+/* Whoever reads it, in whatever tensor it lies. */
+static void test_numbers_that_are_none(void)
+{
+    static const char *const numbers[] = { "\x00\x00\xc0\x7f", "\x00\x00\x80\x7f",
+                                           "\x00\x00\x80\xff" };
+    char hex[ESP_DIGEST_SIZE];
+    esp_model m;
+    char *dir = make(&m, "broken"), *path = esp_path(dir, "model.safetensors");
+
+    esp_model_free(&m);
+    for (size_t i = 0; i < 3; i++) {
+        put_last(path, 1 + 1000 * i, numbers[i]);
+        CU_ASSERT_EQUAL(esp_model_load(&m, dir, MPI_COMM_WORLD), ESP_OK);
+        CU_ASSERT_EQUAL(esp_model_digest(hex, &m, 0, m.dims.n_layers, MPI_COMM_WORLD), ESP_EFORMAT);
+        esp_model_free(&m);
+        put_last(path, 1 + 1000 * i, "\0\0\0\0");
+    }
     free(path);
     free(dir);
 }
@@ -194,7 +258,7 @@ static void test_digest_of_other_weights(void)
 /* Saved in several files with the tokenizer, over a folder that is there, the model is the same. */
 static void test_round_trip(void)
 {
-    char before[ESP_DIGEST_SIZE], after[ESP_DIGEST_SIZE];
+    char before[ESP_DIGEST_SIZE], after[ESP_DIGEST_SIZE], written[ESP_DIGEST_SIZE];
     esp_model m, again;
     char *dir = make(&m, "from"), *to = make(&again, "to"), *slash = esp_format("%s/", to);
     char *tokenizer = esp_path(dir, "tokenizer.json"), *copied = esp_path(to, "tokenizer.json");
@@ -205,13 +269,16 @@ static void test_round_trip(void)
     if (rank_of(MPI_COMM_WORLD) == 0) {
         CU_ASSERT_EQUAL(esp_file_write(tokenizer, "{}", 2), ESP_OK);
     }
-    CU_ASSERT_EQUAL(esp_model_save(slash, &m, corner, &s, dir, 30000, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_save(written, slash, &m, corner, &s, dir, 30000, MPI_COMM_WORLD),
+                    ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&again, to, MPI_COMM_WORLD), ESP_OK);
     CU_ASSERT(again.n_files > 2);
     check_corner(&again, &m);
-    esp_model_digest(before, &m, MPI_COMM_WORLD);
-    esp_model_digest(after, &again, MPI_COMM_WORLD);
+    CU_ASSERT_EQUAL(esp_model_digest(before, &m, 0, m.dims.n_layers, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_digest(after, &again, 0, again.dims.n_layers, MPI_COMM_WORLD),
+                    ESP_OK);
     CU_ASSERT_STRING_EQUAL(before, after);
+    CU_ASSERT_STRING_EQUAL(written, after);
     CU_ASSERT_TRUE(esp_file_exists(copied));
     CU_ASSERT_FALSE(esp_file_exists(single));
     CU_ASSERT_FALSE(esp_dir_exists(part));
@@ -237,7 +304,7 @@ static void test_layers_that_differ(void)
     dims.layer = layers;
     dims.hidden = 48;
     esp_model_reshape(&shape, &m, &dims);
-    CU_ASSERT_EQUAL(esp_model_save(to, &shape, corner, &s, NULL, 0, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_save(NULL, to, &shape, corner, &s, NULL, 0, MPI_COMM_WORLD), ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&again, to, MPI_COMM_WORLD), ESP_OK);
     CU_ASSERT_EQUAL(again.dims.hidden, 48);
     CU_ASSERT_EQUAL(memcmp(again.dims.layer, layers, sizeof layers), 0);
@@ -260,7 +327,8 @@ static void test_failing_source(void)
         source s = { .from = &m, .to = &m, .fails_on = r };
 
         esp_error_clear();
-        CU_ASSERT_EQUAL(esp_model_save(dir, &m, corner, &s, NULL, 0, MPI_COMM_WORLD), ESP_EFAILED);
+        CU_ASSERT_EQUAL(esp_model_save(NULL, dir, &m, corner, &s, NULL, 0, MPI_COMM_WORLD),
+                        ESP_EFAILED);
         MPI_Barrier(MPI_COMM_WORLD); /* rank 0 tidies up */
         CU_ASSERT_FALSE(esp_dir_exists(part));
         MPI_Barrier(MPI_COMM_WORLD);
@@ -292,5 +360,7 @@ ESP_TEST_MAIN("model over ranks",
               { "same bytes by any number of ranks", test_same_bytes_by_any_number_of_ranks },
               { "digest", test_digest },
               { "digest of other weights", test_digest_of_other_weights },
+              { "ranks with other bytes", test_ranks_with_other_bytes },
+              { "numbers that are none", test_numbers_that_are_none },
               { "round trip", test_round_trip }, { "layers that differ", test_layers_that_differ },
               { "failing source", test_failing_source }, { "refused by all", test_refused_by_all })

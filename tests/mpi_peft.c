@@ -203,7 +203,7 @@ static void test_merged_adapter(void)
         small_init(&s, shapes[i], ESP_F32);
         make_adapter(&p, &a, &s.model, UINT64_MAX);
         CU_ASSERT(!same_logits(&s.model, &a, &s.model, 1e-2));
-        CU_ASSERT_EQUAL(esp_merge(dir, &s.model, &p, &a, MPI_COMM_WORLD), ESP_OK);
+        CU_ASSERT_EQUAL(esp_merge(NULL, dir, &s.model, &p, &a, MPI_COMM_WORLD), ESP_OK);
         CU_ASSERT_EQUAL_FATAL(esp_model_load(&merged, dir, MPI_COMM_WORLD), ESP_OK);
         CU_ASSERT(same_logits(&s.model, &a, &merged, 1e-5));
         esp_model_free(&merged);
@@ -247,7 +247,7 @@ static void test_merged_rows(void)
     small_init(&s, &many_rows, ESP_F32);
     up = esp_arch_slot(s.model.arch, "up_proj");
     make_adapter(&p, &a, &s.model, UINT64_C(1) << up);
-    CU_ASSERT_EQUAL(esp_merge(dir, &s.model, &p, &a, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_merge(NULL, dir, &s.model, &p, &a, MPI_COMM_WORLD), ESP_OK);
     CU_ASSERT_EQUAL_FATAL(esp_model_load(&merged, dir, MPI_COMM_WORLD), ESP_OK);
     check_rows(esp_model_weight(&merged, 0, up), esp_model_weight(&s.model, 0, up), &a,
                esp_adapter_at(&a, 0, up));
@@ -271,7 +271,7 @@ static void test_merged_full(void)
     for (size_t i = 0; i < p.n; i++) {
         p.value[i] *= 1.1f;
     }
-    CU_ASSERT_EQUAL(esp_merge(dir, &s.model, &p, NULL, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_merge(NULL, dir, &s.model, &p, NULL, MPI_COMM_WORLD), ESP_OK);
     CU_ASSERT_EQUAL_FATAL(esp_model_load(&merged, dir, MPI_COMM_WORLD), ESP_OK);
     for (size_t i = 0; i < p.n_entries; i++) {
         const esp_entry *e = &p.entries[i];
@@ -321,7 +321,7 @@ static void test_broken_adapter(void)
         p.value[at] = none[i];
         expect_nothing(dir, esp_peft_save(dir, &a, &s.model, 0, "base", MPI_COMM_WORLD));
         dir = fresh_dir("broken");
-        expect_nothing(dir, esp_merge(dir, &s.model, &p, &a, MPI_COMM_WORLD));
+        expect_nothing(dir, esp_merge(NULL, dir, &s.model, &p, &a, MPI_COMM_WORLD));
         p.value[at] = value;
     }
     esp_params_free(&p);
@@ -341,7 +341,7 @@ static void test_beyond_f16(void)
         small_init(&s, &untied, (esp_dtype)t);
         esp_params_full(&p, &s.model);
         p.value[p.n / 2] = -70000;
-        st = esp_merge(dir, &s.model, &p, NULL, MPI_COMM_WORLD);
+        st = esp_merge(NULL, dir, &s.model, &p, NULL, MPI_COMM_WORLD);
         if (t == ESP_F16) {
             expect_nothing(dir, st);
         } else {

@@ -367,7 +367,8 @@ static void fresh_shards(void)
 
     fresh(&tiny);
     CU_ASSERT_EQUAL_FATAL(load(&m), ESP_OK);
-    CU_ASSERT_EQUAL(esp_model_save(dir, &m, copy_rows, &m, NULL, 18000, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_save(NULL, dir, &m, copy_rows, &m, NULL, 18000, MPI_COMM_WORLD),
+                    ESP_OK);
     esp_model_free(&m);
 }
 
@@ -523,7 +524,8 @@ static void test_bare_names(void)
         CU_ASSERT_TRUE(same_weights_in(&full, &bare));
         esp_model_reshape(&shape, &bare, &bare.dims);
         CU_ASSERT_EQUAL(
-            esp_model_save(shards, &shape, copy_rows, &bare, NULL, 9000, MPI_COMM_WORLD), ESP_OK);
+            esp_model_save(NULL, shards, &shape, copy_rows, &bare, NULL, 9000, MPI_COMM_WORLD),
+            ESP_OK);
         CU_ASSERT_EQUAL_FATAL(esp_model_load(&again, shards, MPI_COMM_WORLD), ESP_OK);
         CU_ASSERT(again.n_files > 1);
         check_names(&again, prefix);

@@ -168,7 +168,7 @@ static void check_cut(const fixture *t, const esp_plan *p, const char *what)
     size_t n;
 
     CU_ASSERT_EQUAL(esp_mkdirs(root), ESP_OK);
-    CU_ASSERT_EQUAL(esp_surgery(dir, &t->golden.model, &t->groups, p, MPI_COMM_SELF), ESP_OK);
+    CU_ASSERT_EQUAL(esp_surgery(NULL, dir, &t->golden.model, &t->groups, p, MPI_COMM_SELF), ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&pruned, dir, MPI_COMM_SELF), ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&masked, t->golden.model.dir, MPI_COMM_SELF), ESP_OK);
     own_weights(&masked);
@@ -284,7 +284,8 @@ static void test_nothing_cut(void)
 
     make_plan(&p, t, (esp_plan_options){ .mode = ESP_PRUNE_BLOCK, .ratio = 0 });
     CU_ASSERT_EQUAL(esp_mkdirs(root), ESP_OK);
-    CU_ASSERT_EQUAL(esp_surgery(dir, &t->golden.model, &t->groups, &p, MPI_COMM_SELF), ESP_OK);
+    CU_ASSERT_EQUAL(esp_surgery(NULL, dir, &t->golden.model, &t->groups, &p, MPI_COMM_SELF),
+                    ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&copy, dir, MPI_COMM_SELF), ESP_OK);
     for (size_t i = 0; i < t->golden.model.dims.n_layers * n_block(&t->golden.model); i++) {
         const esp_weight *a = &t->golden.model.block[i], *b = &copy.block[i];

@@ -7,8 +7,11 @@
 
 #define ESP_DIGEST_SIZE 33 /* 32 hex digits and the end of the string */
 
+#define ESP_DIGEST_WORDS 2 /* the same as numbers */
+
 /* Digest of n bytes. Local. */
 void esp_digest_bytes(char hex[ESP_DIGEST_SIZE], const void *data, size_t n);
+void esp_digest_words(uint64_t words[ESP_DIGEST_WORDS], const void *data, size_t n);
 
 /* Digest of 64 bits of n bytes that stand at place `at` of something: sums of them do not depend on the order
  * in which, or by which ranks, its blocks are taken. Local. */
@@ -22,5 +25,6 @@ typedef struct esp_digest {
 void esp_digest_init(esp_digest *d);
 void esp_digest_add(esp_digest *d, const void *data, size_t n);
 void esp_digest_end(esp_digest *d, char hex[ESP_DIGEST_SIZE]);
+void esp_digest_end_words(esp_digest *d, uint64_t words[ESP_DIGEST_WORDS]);
 
 #endif

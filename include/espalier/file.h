@@ -62,6 +62,7 @@ esp_status esp_commit(const char *path);
 typedef struct esp_map {
     const uint8_t *data; /* [n] */
     size_t n;
+    uint64_t id; /* of the file: the same on ranks of a node that map the same one */
 } esp_map;
 
 /* ESP_EUSAGE when the file is not there, ESP_EIO when it cannot be mapped. Local. */

@@ -6,9 +6,9 @@
 
 /* Writes folder dir: W + scale B A where the adapter a (NULL or empty: none) has matrices, else the weight
  * itself, in the type it has in m, or had before p (NULL: none) trained it; tokenizer copied from m's
- * folder. ESP_EIO; ESP_EFAILED for a number that is NaN or infinite as written. Collective on
- * comm. */
-esp_status esp_merge(const char *dir, const esp_model *m, const esp_params *p, const esp_adapter *a,
-                     MPI_Comm comm);
+ * folder; digest (NULL: not wanted) is that of the model written. ESP_EIO; ESP_EFAILED for a number that is
+ * NaN or infinite as written. Collective on comm. */
+esp_status esp_merge(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_model *m,
+                     const esp_params *p, const esp_adapter *a, MPI_Comm comm);
 
 #endif

@@ -120,9 +120,13 @@ void esp_model_batch_init(esp_batch *b, const esp_model *m, size_t max_samples, 
 typedef void (*esp_weight_visitor)(void *ctx, size_t layer, int slot, const esp_weight *w);
 void esp_model_visit(const esp_model *m, esp_weight_visitor visit, void *ctx);
 
-/* Digest of config.json and all tensors (names, types, shapes, bytes); tensors are shared out over
- * the ranks, the result does not depend on their number. Collective on comm. */
-void esp_model_digest(char hex[ESP_DIGEST_SIZE], const esp_model *m, MPI_Comm comm);
+/* Digest of config.json and all tensors (names, types, shapes, bytes), the same on any number of ranks. A
+ * rank uses the layers begin .. end - 1, all of them together all; every node reads the bytes that its
+ * ranks use, a share each. ESP_EUSAGE where nodes, or ranks of a node with files of their own, see
+ * different bytes: tensor and hosts; ESP_EFORMAT where a number is NaN or infinite: tensor and element.
+ * Collective on comm. */
+esp_status esp_model_digest(char hex[ESP_DIGEST_SIZE], const esp_model *m, size_t begin, size_t end,
+                            MPI_Comm comm);
 
 /* What a model costs. macs: multiply-accumulates of one forward of n_tok tokens of one sample: linear
  * weights (head included, embedding not) times n_tok, and both attention products, full square. */

@@ -35,7 +35,8 @@ void esp_model_keep_heads(esp_model *to, const esp_model *from, const size_t *la
  * one, rows shared out over the ranks by bytes, streamed through a buffer of 8 MB; the small files of
  * files_from that are no weights (tokenizer, code, licence; NULL: none) are copied. On a failure dir is as
  * it was before. Collective on comm. */
-esp_status esp_model_save(const char *dir, const esp_model *shape, esp_tensor_source source,
-                          void *ctx, const char *files_from, size_t shard_bytes, MPI_Comm comm);
+esp_status esp_model_save(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_model *shape,
+                          esp_tensor_source source, void *ctx, const char *files_from,
+                          size_t shard_bytes, MPI_Comm comm);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include <stddef.h>
 
+#include "espalier/digest.h"
 #include "espalier/status.h"
 
 typedef struct esp_grid {
@@ -31,6 +32,11 @@ esp_status esp_grid_shape(esp_grid *g, size_t n_stages);
 
 /* [begin, end) of n items that belong to index i of n_parts: contiguous, sizes differ by at most 1. */
 void esp_share(size_t *begin, size_t *end, size_t n, int i, int n_parts);
+
+/* ESP_EUSAGE where ranks hold different contents of what should be one thing, such as a file: the message
+ * names it ("what"), two ranks that differ, and their hosts. words: digest of this rank's content, NULL
+ * where it has none. Collective on comm. */
+esp_status esp_agree_same(const uint64_t words[ESP_DIGEST_WORDS], const char *what, MPI_Comm comm);
 
 /* Broadcast of a string from rank 0; on the others *s is fresh and the caller frees it.
  * Collective on comm. */

@@ -14,7 +14,7 @@
  * their rows, layers that are left numbered from 0, tokenizer copied. g are the groups of m. The same
  * bytes whatever the number of ranks. ESP_EIO; ESP_EFAILED for a number that is NaN or infinite.
  * Collective on comm. */
-esp_status esp_surgery(const char *dir, const esp_model *m, const esp_groups *g, const esp_plan *p,
-                       MPI_Comm comm);
+esp_status esp_surgery(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_model *m,
+                       const esp_groups *g, const esp_plan *p, MPI_Comm comm);
 
 #endif

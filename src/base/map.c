@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "espalier/file.h"
@@ -108,6 +109,13 @@ void esp_map_watch(void)
 
 /* ---- files ---- */
 
+static uint64_t identity(int fd)
+{
+    struct stat s;
+
+    return fstat(fd, &s) == 0 ? (uint64_t)s.st_dev << 48 ^ (uint64_t)s.st_ino : 0;
+}
+
 esp_status esp_map_open(esp_map *m, const char *path)
 {
     int fd;
@@ -115,6 +123,7 @@ esp_status esp_map_open(esp_map *m, const char *path)
 
     *m = (esp_map){ 0 };
     ESP_TRY(esp_file_open(&fd, &m->n, path));
+    m->id = identity(fd);
     if (m->n == 0) { /* nothing to map, and no error by itself */
         close(fd);
         return ESP_OK;

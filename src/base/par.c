@@ -1,6 +1,7 @@
 /* par.c - communicators of the grid. */
 #include "espalier/par.h"
 
+#include <stdbool.h>
 #include <cblas.h>
 #include <omp.h>
 #include <string.h>
@@ -87,4 +88,48 @@ void esp_bcast_string(char **s, MPI_Comm comm)
         *s = esp_calloc(n, 1);
     }
     ESP_MPI(MPI_Bcast(*s, esp_count(n), MPI_CHAR, 0, comm));
+}
+
+/* The lowest rank of which `is` holds, and its host; there is one. Collective. */
+static int first_rank(char host[MPI_MAX_PROCESSOR_NAME], bool is, MPI_Comm comm)
+{
+    int rank, size, first, n;
+
+    ESP_MPI(MPI_Comm_rank(comm, &rank));
+    ESP_MPI(MPI_Comm_size(comm, &size));
+    first = is ? rank : size;
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &first, 1, MPI_INT, MPI_MIN, comm));
+    ESP_REQUIRE(first < size);
+    ESP_MPI(MPI_Get_processor_name(host, &n));
+    ESP_MPI(MPI_Bcast(host, MPI_MAX_PROCESSOR_NAME, MPI_CHAR, first, comm));
+    return first;
+}
+
+esp_status esp_agree_same(const uint64_t words[ESP_DIGEST_WORDS], const char *what, MPI_Comm comm)
+{
+    char host_a[MPI_MAX_PROCESSOR_NAME], host_b[MPI_MAX_PROCESSOR_NAME];
+    uint64_t
+        least[2 *
+              ESP_DIGEST_WORDS]; /* of words and of their complements: the least, and ~ the most */
+    size_t w = 0;
+    int a, b;
+
+    for (size_t i = 0; i < ESP_DIGEST_WORDS; i++) {
+        least[i] = words ? words[i] : UINT64_MAX;
+        least[ESP_DIGEST_WORDS + i] = words ? ~words[i] : UINT64_MAX;
+    }
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, least, 2 * ESP_DIGEST_WORDS, MPI_UINT64_T, MPI_MIN, comm));
+    while (w < ESP_DIGEST_WORDS && least[w] == ~least[ESP_DIGEST_WORDS + w]) {
+        w++;
+    }
+    if (w == ESP_DIGEST_WORDS) {
+        return ESP_OK;
+    }
+    a = first_rank(host_a, words && words[w] == least[w], comm);
+    b = first_rank(host_b, words && words[w] != least[w], comm);
+    return esp_agree(comm,
+                     esp_fail(ESP_EUSAGE,
+                              "%s has one content on rank %d (host %s) and another on rank %d "
+                              "(host %s): give all ranks the same files",
+                              what, a, host_a, b, host_b));
 }

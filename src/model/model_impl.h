@@ -85,4 +85,17 @@ char *esp_tensor_ref_name(const esp_model *m, const esp_tensor_ref *t);
 /* Bytes of a row (of an element where there is one dimension). Local. */
 size_t esp_tensor_ref_row_bytes(const esp_tensor_ref *t);
 
+/* Tensors are read, written and digested in chunks of whole rows. */
+#define ESP_CHUNK_BYTES ((size_t)8 << 20)
+
+/* Rows of a chunk of a tensor; the last one may have fewer. Local. */
+size_t esp_tensor_chunk_rows(const esp_tensor_ref *t);
+
+/* The first chunks of n tensors, then how many chunks there are [n + 1]; the caller frees. Local. */
+size_t *esp_tensor_chunks(const esp_tensor_ref *refs, size_t n);
+
+/* The digest of a model from those of its chunks [chunks, ESP_DIGEST_WORDS]; NULL: of config.json, names,
+ * types and shapes alone. Local. */
+void esp_model_digest_of(char hex[ESP_DIGEST_SIZE], const esp_model *m, const uint64_t *chunks);
+
 #endif

@@ -10,10 +10,8 @@
 #include "espalier/mem.h"
 #include "model/model_impl.h"
 
-#define CHUNK_BYTES ((size_t)8 << 20)    /* of rows asked from a source at once */
 #define SHARD_BYTES ((size_t)5000000000) /* of a file where the caller has no opinion */
-
-#define INDEX "model.safetensors.index.json"
+#define INDEX       "model.safetensors.index.json"
 
 /* ---- shapes ------------------------------------------------------------------------------------ */
 
@@ -62,6 +60,8 @@ typedef struct save {
     size_t n;
     size_t *start; /* [n_files + 1] owned; file f holds refs start[f] ..    */
     size_t n_files;
+    size_t *first;      /* [n + 1] owned; number of a tensor's first chunk      */
+    uint64_t *chunks;   /* [first[n], ESP_DIGEST_WORDS] owned; of those written here */
     char *dir, *part;   /* owned; where the folder will be, and is written  */
     void *buffer;       /* owned; of the largest chunk                      */
     size_t total, done; /* bytes of all tensors; written by this rank      */
@@ -74,23 +74,18 @@ static size_t ref_bytes(const esp_tensor_ref *t)
     return t->shape[0] * esp_tensor_ref_row_bytes(t);
 }
 
-static size_t chunk_rows(const esp_tensor_ref *t)
-{
-    size_t fit = CHUNK_BYTES / esp_tensor_ref_row_bytes(t), rows = fit ? fit : 1;
-
-    return rows < t->shape[0] ? rows : t->shape[0];
-}
-
 /* Fills files in order; a tensor that no longer fits opens the next one. */
 static void plan_files(save *s, size_t shard_bytes)
 {
     size_t held = 0, largest = 0;
 
     s->refs = esp_model_tensors(&s->n, s->model);
+    s->first = esp_tensor_chunks(s->refs, s->n);
+    ESP_NEW(s->chunks, ESP_DIGEST_WORDS * s->first[s->n]);
     ESP_NEW(s->start, s->n + 1);
     for (size_t i = 0; i < s->n; i++) {
         size_t n = ref_bytes(&s->refs[i]);
-        size_t chunk = chunk_rows(&s->refs[i]) * esp_tensor_ref_row_bytes(&s->refs[i]);
+        size_t chunk = esp_tensor_chunk_rows(&s->refs[i]) * esp_tensor_ref_row_bytes(&s->refs[i]);
 
         if (i == 0 || held + n > shard_bytes) {
             s->start[s->n_files++] = i;
@@ -124,6 +119,8 @@ static void save_free(save *s)
 {
     free(s->refs);
     free(s->start);
+    free(s->first);
+    free(s->chunks);
     free(s->dir);
     free(s->part);
     free(s->buffer);
@@ -211,6 +208,9 @@ static esp_status write_chunk(save *s, esp_safetensors_writer *w, size_t i, size
 
     ESP_TRY(s->source(s->ctx, s->buffer, t->layer, t->slot, t->bias, first, n));
     ESP_TRY(esp_safetensors_write(w, number, first * row, s->buffer, n * row));
+    esp_digest_words(s->chunks +
+                         ESP_DIGEST_WORDS * (s->first[i] + first / esp_tensor_chunk_rows(t)),
+                     s->buffer, n * row);
     s->done += n * row;
     esp_progress("write model (MB)", s->done / 1000000, s->total / (size_t)s->size / 1000000);
     return ESP_OK;
@@ -226,7 +226,7 @@ static esp_status write_share(save *s, esp_safetensors_writer *w, size_t f)
     }
     for (size_t i = s->start[f]; i < s->start[f + 1]; i++) {
         const esp_tensor_ref *t = &s->refs[i];
-        size_t step = chunk_rows(t);
+        size_t step = esp_tensor_chunk_rows(t);
 
         for (size_t row = 0; row < t->shape[0]; row += step) {
             size_t n = step < t->shape[0] - row ? step : t->shape[0] - row;
@@ -262,8 +262,17 @@ static esp_status write_file(save *s, size_t f)
     return st;
 }
 
-esp_status esp_model_save(const char *dir, const esp_model *shape, esp_tensor_source source,
-                          void *ctx, const char *files_from, size_t shard_bytes, MPI_Comm comm)
+/* Each chunk was digested by the rank that wrote it. Collective. */
+static void digest_written(char hex[ESP_DIGEST_SIZE], const save *s)
+{
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, s->chunks, esp_count(ESP_DIGEST_WORDS * s->first[s->n]),
+                          MPI_UINT64_T, MPI_BOR, s->comm));
+    esp_model_digest_of(hex, s->model, s->chunks);
+}
+
+esp_status esp_model_save(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_model *shape,
+                          esp_tensor_source source, void *ctx, const char *files_from,
+                          size_t shard_bytes, MPI_Comm comm)
 {
     save s;
     esp_status st;
@@ -281,6 +290,9 @@ esp_status esp_model_save(const char *dir, const esp_model *shape, esp_tensor_so
     if (st != ESP_OK && s.rank == 0) {
         esp_remove(s.part); /* the first failure is the one that is told */
         esp_error_clear();
+    }
+    if (st == ESP_OK && digest) {
+        digest_written(digest, &s);
     }
     save_free(&s);
     return st;

@@ -163,7 +163,7 @@ esp_status esp_synth(const char *dir, const esp_synth_options *o, MPI_Comm comm)
     esp_status st = esp_agree(comm, make_shape(&s.shape, o, dir));
 
     if (st == ESP_OK) {
-        st = esp_model_save(dir, &s.shape, random_rows, &s, NULL, 0, comm);
+        st = esp_model_save(NULL, dir, &s.shape, random_rows, &s, NULL, 0, comm);
     }
     esp_model_free(&s.shape);
     return st;

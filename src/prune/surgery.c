@@ -257,8 +257,8 @@ static void shape_of(esp_model *to, const cut *c, const esp_plan *p)
     free(dims.layer);
 }
 
-esp_status esp_surgery(const char *dir, const esp_model *m, const esp_groups *g, const esp_plan *p,
-                       MPI_Comm comm)
+esp_status esp_surgery(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_model *m,
+                       const esp_groups *g, const esp_plan *p, MPI_Comm comm)
 {
     esp_model to;
     cut c;
@@ -267,7 +267,7 @@ esp_status esp_surgery(const char *dir, const esp_model *m, const esp_groups *g,
     cut_init(&c, m, g, p);
     shape_of(&to, &c, p);
     keep_scales(&c, &to);
-    st = esp_model_save(dir, &to, source, &c, m->dir, 0, comm);
+    st = esp_model_save(digest, dir, &to, source, &c, m->dir, 0, comm);
     esp_model_free(&to);
     cut_free(&c);
     return st;

@@ -53,8 +53,8 @@ static esp_status merged_rows(void *ctx, void *out, size_t layer, int slot, bool
     return ESP_OK;
 }
 
-esp_status esp_merge(const char *dir, const esp_model *m, const esp_params *p, const esp_adapter *a,
-                     MPI_Comm comm)
+esp_status esp_merge(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_model *m,
+                     const esp_params *p, const esp_adapter *a, MPI_Comm comm)
 {
     merge g = { .model = m, .adapter = a && a->lora ? a : NULL };
     esp_status st;
@@ -63,7 +63,7 @@ esp_status esp_merge(const char *dir, const esp_model *m, const esp_params *p, c
     if (p) {
         esp_params_restore_types(&g.shape, p);
     }
-    st = esp_model_save(dir, &g.shape, merged_rows, &g, m->dir, 0, comm);
+    st = esp_model_save(digest, dir, &g.shape, merged_rows, &g, m->dir, 0, comm);
     esp_model_free(&g.shape);
     free(g.rows);
     return st;

@@ -36,6 +36,18 @@ static esp_status check_scratch(const esp_config *c)
     return ESP_OK;
 }
 
+/* The stages that cut copy any layer on any rank; the others use those of the rank's stage of the grid. */
+static esp_status digest_model(char hex[ESP_DIGEST_SIZE], const esp_model *m, const esp_run *run,
+                               unsigned stages)
+{
+    bool cuts = stages & (1u << ESP_STAGE_PLAN | 1u << ESP_STAGE_PRUNE);
+    size_t begin, end;
+
+    esp_share(&begin, &end, m->dims.n_layers, cuts ? 0 : run->grid->i_layers,
+              cuts ? 1 : run->grid->n_layers);
+    return esp_model_digest(hex, m, begin, end, run->grid->world);
+}
+
 esp_status esp_run_open_model(esp_run *run, unsigned stages)
 {
     const char *dir = run->config->model;
@@ -44,7 +56,7 @@ esp_status esp_run_open_model(esp_run *run, unsigned stages)
     ESP_TRY(esp_agree(world, check_scratch(run->config)));
     if (needs_weights(run, stages)) {
         ESP_TRY(esp_run_load_model(&run->model, run, dir));
-        esp_model_digest(run->digest, &run->model, world);
+        ESP_TRY(digest_model(run->digest, &run->model, run, stages));
     } else {
         ESP_TRY(esp_agree(world, esp_model_shape(&run->model, dir)));
     }

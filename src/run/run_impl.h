@@ -18,6 +18,7 @@ typedef struct esp_run {
     char digest[ESP_DIGEST_SIZE]; /* of model, where its weights are here          */
     char shape[ESP_DIGEST_SIZE];  /* of its config.json                            */
     char settings[ESP_DIGEST_SIZE]; /* of the record of the stage under way          */
+    char made[ESP_DIGEST_SIZE]; /* of the model that the stage under way has written; "" before */
     esp_samples calibration, training, evaluation; /* of the stages that were asked for */
     uint64_t targets;                              /* of recover: bit set of slots      */
     esp_limit limit;                               /* of the memory of a rank           */

@@ -16,7 +16,7 @@ esp_status esp_stage_prune(esp_run *run)
     esp_groups_find(&groups, &run->model);
     st = esp_run_load_plan(&plan, run, "plan.json");
     if (st == ESP_OK) {
-        st = esp_surgery(dir, &run->model, &groups, &plan, run->grid->world);
+        st = esp_surgery(run->made, dir, &run->model, &groups, &plan, run->grid->world);
     }
     esp_plan_free(&plan);
     esp_groups_free(&groups);

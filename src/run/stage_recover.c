@@ -94,7 +94,7 @@ static void tell(esp_run *run, const esp_recover_result *r)
 }
 
 /* What the training gave: the adapter by itself, and the model with it. */
-static esp_status write_results(const esp_run *run, const esp_model *m, const esp_params *p,
+static esp_status write_results(esp_run *run, const esp_model *m, const esp_params *p,
                                 const esp_adapter *a)
 {
     bool lora = run->config->recover.method == ESP_METHOD_LORA;
@@ -105,7 +105,7 @@ static esp_status write_results(const esp_run *run, const esp_model *m, const es
         st = esp_peft_save(adapter, a, m, run->config->recover.dropout, m->dir, run->grid->world);
     }
     if (st == ESP_OK) {
-        st = esp_merge(recovered, m, lora ? NULL : p, a, run->grid->world);
+        st = esp_merge(run->made, recovered, m, lora ? NULL : p, a, run->grid->world);
     }
     free(adapter);
     free(recovered);
