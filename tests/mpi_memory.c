@@ -1,7 +1,9 @@
 /* mpi_memory.c - memory that is predicted from shapes is what is allocated, byte by byte. */
+#include "espalier/eval.h"
 #include "espalier/model_save.h"
 #include "espalier/synth.h"
-#include "test.h"
+#include "heap.h"
+#include "small.h"
 
 /* All families, with heads that share keys where the family has that. */
 static const char *const families[] = {
@@ -16,7 +18,7 @@ static esp_synth_options sizes_of(const char *family)
     bool bloom = strcmp(family, "bloom") == 0;
 
     return (esp_synth_options){ .model_type = family,
-                                .layers = 3,
+                                .layers = 6,
                                 .hidden = 48,
                                 .heads = 4,
                                 .kv_heads = narrow ? 2 : 0,
@@ -33,7 +35,7 @@ static esp_synth_options sizes_of(const char *family)
 static void forget_own(esp_model *m)
 {
     m->dims.layer = NULL;
-    m->inv_freq = NULL;
+    m->rope.inv_freq = m->rope.longer = NULL;
     m->slopes = NULL;
     m->outer = m->block = NULL;
     m->config = NULL;
@@ -60,4 +62,98 @@ static void test_reshape(void)
     }
 }
 
-ESP_TEST_MAIN("memory", { "a reshaped model keeps its properties", test_reshape })
+/* ---- what is allocated --------------------------------------------------------------------------- */
+
+/* A model of files, its samples and the ranks, in n_stages stages of layers. */
+typedef struct job {
+    small m;
+    esp_samples samples;
+    esp_grid grid;
+    const char *name;
+} job;
+
+/* Every rank has one of the longest. */
+static esp_samples samples_of(int n_ranks)
+{
+    esp_samples s = { 0 };
+    int32_t ids[23];
+
+    for (size_t t = 0; t < 23; t++) {
+        ids[t] = (int32_t)(5 + t * t % 11);
+    }
+    for (size_t j = 0; j < 24; j++) {
+        esp_samples_add(&s, ids, NULL, j / (size_t)n_ranks % 2 ? 12 : 23);
+    }
+    return s;
+}
+
+static void job_init(job *j, const char *family, esp_dtype dtype, esp_precision p, size_t n_stages)
+{
+    esp_synth_options o = sizes_of(family);
+    int size;
+
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    *j = (job){ .name = family, .samples = samples_of(size) };
+    esp_grid_init(&j->grid, strcmp(family, "gemma2") == 0 ? 2 : 1, MPI_COMM_WORLD);
+    CU_ASSERT_EQUAL(esp_grid_shape(&j->grid, n_stages), ESP_OK);
+    CU_ASSERT_EQUAL(esp_synth_shape(&j->m.model, &o), ESP_OK);
+    small_weights(&j->m, dtype);
+    j->m.model.precision = p;
+}
+
+static void job_free(job *j)
+{
+    esp_samples_free(&j->samples);
+    small_free(&j->m);
+    esp_grid_free(&j->grid);
+}
+
+static void compare(const job *j, const char *what, size_t predicted)
+{
+    CU_ASSERT_EQUAL(heap_peak(), predicted);
+    if (heap_peak() != predicted) {
+        printf("  %s of %s, %s in %s, rank %d: predicted %zu, allocated %zu\n", what, j->name,
+               esp_dtype_name(j->m.dtype), j->m.model.precision ? "bf16" : "f32", j->grid.rank,
+               predicted, heap_peak());
+    }
+}
+
+/* With all families, types of the files, precisions and stages that this number of ranks has. */
+static void with_all(void (*check)(const job *))
+{
+    int size;
+
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    for (size_t i = 0; i < N_FAMILIES; i++) {
+        for (int k = 0; k < 4; k++) {
+            esp_precision p = k < 2 ? ESP_PRECISION_F32 : ESP_PRECISION_BF16;
+            job j;
+
+            if (esp_precision_check(p) != ESP_OK) {
+                esp_error_clear();
+                continue;
+            }
+            job_init(&j, families[i], k % 2 ? ESP_BF16 : ESP_F32, p, i % 2 ? (size_t)size : 1);
+            check(&j);
+            job_free(&j);
+        }
+    }
+}
+
+static void check_eval(const job *j)
+{
+    esp_eval e;
+
+    heap_begin();
+    CU_ASSERT_EQUAL(esp_evaluate(&e, &j->m.model, NULL, &j->samples, 50, 64, &j->grid), ESP_OK);
+    compare(j, "eval",
+            esp_evaluate_bytes(&j->m.model, 0, esp_samples_size(&j->samples), 50, &j->grid));
+}
+
+static void test_eval(void)
+{
+    with_all(check_eval);
+}
+
+ESP_TEST_MAIN("memory", { "a reshaped model keeps its properties", test_reshape },
+              { "eval", test_eval })

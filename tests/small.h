@@ -40,22 +40,29 @@ static inline void small_fill(small *s, esp_weight *w)
     }
 }
 
-static inline void small_init(small *s, const shape *of, esp_dtype dtype)
+/* Weights for a model that has shapes only. */
+static inline void small_weights(small *s, esp_dtype dtype)
 {
     size_t n_block;
 
-    *s = (small){ .dtype = dtype };
-    shape_model(&s->model, of);
+    s->dtype = dtype;
+    s->n = 0;
     n_block = s->model.dims.n_layers * (s->model.arch->n_slots - ESP_SLOT_BLOCK);
     ESP_NEW(s->bytes, esp_model_cost(&s->model, 1).parameters * esp_dtype_size(dtype));
     for (int slot = 0; slot < ESP_SLOT_BLOCK; slot++) {
-        if (slot != ESP_SLOT_HEAD || !s->model.tied) {
+        if (s->model.outer[slot].rows > 0 && (slot != ESP_SLOT_HEAD || !s->model.tied)) {
             small_fill(s, &s->model.outer[slot]);
         }
     }
     for (size_t i = 0; i < n_block; i++) {
         small_fill(s, &s->model.block[i]);
     }
+}
+
+static inline void small_init(small *s, const shape *of, esp_dtype dtype)
+{
+    shape_model(&s->model, of);
+    small_weights(s, dtype);
 }
 
 static inline void small_free(small *s)

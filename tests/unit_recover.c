@@ -303,9 +303,11 @@ static void probe_init(probe *t, const esp_model *m, const esp_adapter *adapter,
     }
     esp_model_batch_init(&t->batch, m, s->n, s->start[s->n]);
     esp_batch_fill(&t->batch, s, pick, s->n);
-    esp_pass_init(
-        &t->pass, m,
-        (esp_pass_options){ .max_samples = s->n, .max_tok = s->start[s->n], .backward = true });
+    esp_pass_init(&t->pass, m,
+                  (esp_pass_options){ .max_samples = s->n,
+                                      .max_tok = s->start[s->n],
+                                      .rank = adapter ? adapter->rank : 0,
+                                      .backward = true });
     t->pass.adapter = adapter;
     esp_exchange_init(&t->exchange, &t->params, MPI_COMM_SELF);
     esp_gradient_init(&t->gradient, &t->exchange, m, !adapter);

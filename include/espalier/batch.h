@@ -26,6 +26,12 @@ typedef struct esp_samples {
 void esp_samples_add(esp_samples *s, const int32_t *ids, const uint8_t *counts, size_t n);
 void esp_samples_free(esp_samples *s);
 
+typedef struct esp_text_size {
+    size_t samples, tokens, longest; /* longest: tokens of the longest sample */
+} esp_text_size;
+
+esp_text_size esp_samples_size(const esp_samples *s); /* Local. */
+
 /* Tokens of the longest sample, and positions with a target in sample j. Local. */
 size_t esp_samples_longest(const esp_samples *s);
 size_t esp_samples_targets(const esp_samples *s, size_t j);
@@ -58,6 +64,7 @@ typedef struct esp_batch {
 
 /* Room for max_samples samples with max_tok tokens together; rule is NULL, chunk_tok 0. Local. */
 void esp_batch_init(esp_batch *b, size_t max_samples, size_t max_tok);
+size_t esp_batch_bytes(size_t max_samples, size_t max_tok); /* that it takes */
 void esp_batch_free(esp_batch *b);
 
 /* Takes samples pick[0..n) of s; key of each is its index in s. They must fit the room of esp_batch_init.
@@ -67,6 +74,7 @@ void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size
 /* Chunk c of b as a batch of its own, in room made by esp_batch_init_chunk; borrows the samples of b.
  * Returns the first row of the chunk in b. Local. */
 void esp_batch_init_chunk(esp_batch *chunk, size_t max_samples, size_t max_tok);
+size_t esp_batch_chunk_bytes(size_t max_samples); /* that it takes */
 void esp_batch_free_chunk(esp_batch *chunk);
 size_t esp_batch_chunk(esp_batch *chunk, const esp_batch *b, size_t c);
 

@@ -24,13 +24,20 @@ typedef struct esp_bf16 esp_bf16;
 
 /* NULL for ESP_PRECISION_F32. The precision must have passed its check. Local. */
 esp_bf16 *esp_bf16_open(esp_precision p);
-void esp_bf16_close(esp_bf16 *b); /* NULL is fine */
+size_t esp_bf16_bytes(esp_precision p); /* that it takes, but for the library's own */
+void esp_bf16_close(esp_bf16 *b);       /* NULL is fine */
 
 /* A matrix of bf16 numbers, row-major. */
 typedef struct esp_bf16_room {
     uint16_t *at; /* owned; grows as needed */
     size_t n;
 } esp_bf16_room;
+
+/* Makes room for n numbers in an empty one, or where bytes is not NULL only adds what they take. Local. */
+void esp_bf16_room_make(esp_bf16_room *room, size_t n, size_t *bytes);
+
+/* Numbers of room that esp_bf16_round needs. Local. */
+size_t esp_bf16_rounded(size_t n_rows, size_t n_cols);
 
 /* x [n_rows, n_cols] rounded to nearest even; valid until the next call for that room. Local. */
 const uint16_t *esp_bf16_round(esp_bf16_room *room, const float *x, size_t n_rows, size_t n_cols);

@@ -42,10 +42,6 @@ typedef struct esp_layout {
     size_t layers;       /* stages; data ranks are nodes * ranks / layers */
 } esp_layout;
 
-typedef struct esp_text_size {
-    size_t samples, tokens, longest; /* longest: tokens of the longest sample */
-} esp_text_size;
-
 typedef struct esp_job {
     const esp_config *config; /* borrowed */
     const esp_model *dense;   /* borrowed; shapes are enough                                    */

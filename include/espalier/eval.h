@@ -22,6 +22,10 @@ esp_status esp_evaluate(esp_eval *e, const esp_model *m, const esp_adapter *adap
                         const esp_samples *samples, size_t max_tok, size_t macs_tokens,
                         const esp_grid *grid);
 
+/* Bytes of memory that it takes on a rank, for adapters of a rank (0: none). Local. */
+size_t esp_evaluate_bytes(const esp_model *m, size_t rank, esp_text_size t, size_t max_tok,
+                          const esp_grid *grid);
+
 typedef struct esp_generate_options {
     size_t tokens;      /* to make at most                       */
     double temperature; /* 0: greedy                             */

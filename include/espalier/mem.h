@@ -9,11 +9,19 @@
  * n * size overflows. n = 0 gives a valid pointer. Freed with free(). Local. */
 void *esp_calloc(size_t n, size_t size);
 
+/* Bytes that esp_calloc takes for them. Local. */
+size_t esp_calloc_bytes(size_t n, size_t size);
+
 /* Grow an array got from esp_calloc/esp_grow to n elements; the new part is not set. Local. */
 void *esp_grow(void *p, size_t n, size_t size);
 
 /* n zeroed elements of the type that p points to. */
 #define ESP_NEW(p, n) ((p) = esp_calloc((n), sizeof *(p)))
+
+/* The same, or where bytes is not NULL only adds what it would take: so the list of arrays that x_init
+ * makes is the one that x_bytes, right below it, adds up (as LAPACK's routines tell their workspace). */
+#define ESP_MAKE(p, n, bytes) \
+    ((bytes) ? (void)(*(bytes) += esp_calloc_bytes((n), sizeof *(p))) : (void)ESP_NEW(p, n))
 
 /* printf into a fresh string; the caller frees. Local. */
 char *esp_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -42,6 +42,8 @@ typedef struct esp_sink {
 typedef struct esp_pass_options {
     size_t max_samples, max_tok; /* the largest batch                                        */
     size_t chunk_tok;            /* tokens of the largest chunk; 0: max_tok                  */
+    size_t rank;                 /* of the adapters that it will meet, at most; 0: none        */
+    size_t longest;              /* tokens of the longest sample; 0: chunk_tok. For sizes only */
     bool backward;               /* keep what backward needs                                 */
     bool resident;               /* keep what is made of all layers' weights (decoding)        */
     const esp_grid *grid;        /* borrowed; NULL: this rank has all layers                  */
@@ -92,6 +94,16 @@ typedef struct esp_pass {
 
 void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options options);
 void esp_pass_free(esp_pass *p); /* safe twice and on {0} */
+
+/* Bytes of memory that a pass takes, for a rank of a grid that needs no communicators. Local. */
+size_t esp_pass_bytes(const esp_model *m, esp_pass_options options);
+
+/* Bytes beside that while it goes on, at most: of esp_pass_loss; of layers; of the steps before. Local. */
+typedef struct esp_pass_scratch {
+    size_t loss, blocks, stem;
+} esp_pass_scratch;
+
+esp_pass_scratch esp_pass_scratch_bytes(const esp_model *m, esp_pass_options options);
 
 /* Embedding and all blocks and the final norm: fills p->hidden (of the last stage). With a cache (one
  * sample) the batch continues it: batch->position = cache->n, and the cache grows by the batch. cache may

@@ -16,6 +16,9 @@ typedef struct esp_room {
  * process; else they are in memory. Ends the job, like esp_calloc, when there is no room. *r is {0} or
  * was freed before. Local. */
 void esp_room_init(esp_room *r, size_t n, const char *dir);
+
+/* The same, or where bytes is not NULL only adds what it takes of memory. Local. */
+void esp_room_make(esp_room *r, size_t n, const char *dir, size_t *bytes);
 void esp_room_free(esp_room *r); /* safe twice and on {0} */
 
 #endif

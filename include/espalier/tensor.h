@@ -61,6 +61,9 @@ void esp_linear_backward_weight(float *dw, float *db, const float *dy, const flo
 void esp_rmsnorm_forward(float *y, const float *x, const float *w, size_t n_tok, size_t D,
                          float eps);
 
+/* Bytes that the backward of either norm takes. Local. */
+size_t esp_norm_bytes(size_t n_rows);
+
 /* dx += gradient;  dw [B, D]: row j is set to the gradient of sample j (dw may be NULL). */
 void esp_rmsnorm_backward(float *dx, float *dw, const float *dy, const float *x, const float *w,
                           size_t D, float eps, const esp_batch *batch);
@@ -103,6 +106,9 @@ void esp_rotary_forward(float *y, const float *x, const esp_rotation *r, size_t 
 void esp_rotary_backward(float *dx, const float *dy, const esp_rotation *r, size_t H, size_t d,
                          const esp_batch *batch);
 
+/* Bytes that either takes for samples of at most `longest` tokens. Local. */
+size_t esp_rotary_bytes(const esp_rope *rope, size_t longest);
+
 typedef struct esp_attention {
     size_t heads, kv_heads, head_dim; /* H, K, d; query head h reads key/value head h / (H / K)  */
     float scale;                      /* of q k^T                                               */
@@ -120,6 +126,9 @@ typedef struct esp_attention {
  * No T x T matrix: query rows go in blocks. */
 void esp_attention_forward(float *out, const float *q, const float *k, const float *v,
                            const esp_attention *a, const esp_batch *batch);
+
+/* Bytes that a thread takes for it, samples of at most `longest` tokens. Local. */
+size_t esp_attention_bytes(const esp_attention *a, size_t longest, bool backward);
 
 /* Of whole samples: batch->position = 0. */
 void esp_attention_backward(float *dq, float *dk, float *dv, const float *dout, const float *q,

@@ -15,16 +15,21 @@
 #define ALIGNMENT ((size_t)64)
 #define LARGE     ((size_t)1 << 20) /* bytes that are worth a look at the resident set */
 
-void *esp_calloc(size_t n, size_t size)
+size_t esp_calloc_bytes(size_t n, size_t size)
 {
     size_t bytes;
-    void *p;
 
     if (__builtin_mul_overflow(n, size, &bytes) || bytes > SIZE_MAX - ALIGNMENT) {
         esp_bug(__FILE__, __LINE__, "%zu elements of %zu bytes", n, size);
     }
-    bytes = (bytes / ALIGNMENT + 1) * ALIGNMENT;
-    p = aligned_alloc(ALIGNMENT, bytes);
+    return (bytes / ALIGNMENT + 1) * ALIGNMENT;
+}
+
+void *esp_calloc(size_t n, size_t size)
+{
+    size_t bytes = esp_calloc_bytes(n, size);
+    void *p = aligned_alloc(ALIGNMENT, bytes);
+
     if (!p) {
         esp_bug(__FILE__, __LINE__, "no memory for %zu bytes", bytes);
     }

@@ -56,6 +56,15 @@ void esp_room_init(esp_room *r, size_t n, const char *dir)
     }
 }
 
+void esp_room_make(esp_room *r, size_t n, const char *dir, size_t *bytes)
+{
+    if (!bytes) {
+        esp_room_init(r, n, dir);
+    } else if (!(dir && *dir && n > 0)) {
+        *bytes += esp_calloc_bytes(n, sizeof *r->at);
+    }
+}
+
 void esp_room_free(esp_room *r)
 {
     if (r->mapped) {

@@ -33,16 +33,26 @@ static size_t pick_samples(size_t *pick, size_t *next, const esp_samples *s, siz
     return n;
 }
 
+static esp_pass_options pass_options(esp_text_size t, size_t rank, size_t max_tok,
+                                     const esp_grid *grid)
+{
+    size_t chunk = esp_max(t.longest, max_tok);
+
+    return (esp_pass_options){ .max_samples = t.samples,
+                               .max_tok = chunk * esp_pass_chunks(grid, CHUNKS_A_STAGE),
+                               .chunk_tok = chunk,
+                               .rank = rank,
+                               .longest = t.longest,
+                               .grid = grid };
+}
+
 /* numbers [samples->n, N_NUMBERS]: rows of this rank's samples are set, on the last stage. Returns the tokens
  * processed, there. A batch has chunks of max_tok tokens, so many that all stages have one to work on. */
 static int64_t evaluate_local(double *numbers, const esp_model *m, const esp_adapter *adapter,
                               const esp_samples *samples, size_t max_tok, const esp_grid *grid)
 {
-    size_t *pick, next = (size_t)grid->i_data, n;
-    size_t n_chunks = esp_pass_chunks(grid, CHUNKS_A_STAGE);
-    esp_pass_options options = {
-        .max_samples = samples->n, .max_tok = n_chunks * max_tok, .chunk_tok = max_tok, .grid = grid
-    };
+    size_t *pick, next = (size_t)grid->i_data, n, rank = adapter ? adapter->rank : 0;
+    esp_pass_options options = pass_options(esp_samples_size(samples), rank, max_tok, grid);
     int64_t n_tok = 0;
     esp_pass pass;
     esp_batch batch;
@@ -51,7 +61,7 @@ static int64_t evaluate_local(double *numbers, const esp_model *m, const esp_ada
     ESP_NEW(pick, samples->n);
     ESP_NEW(loss, samples->n);
     esp_model_batch_init(&batch, m, samples->n, options.max_tok);
-    batch.chunk_tok = max_tok;
+    batch.chunk_tok = options.chunk_tok;
     esp_pass_init(&pass, m, options);
     pass.adapter = adapter;
     while ((n = pick_samples(pick, &next, samples, options.max_tok, grid)) > 0) {
@@ -73,6 +83,18 @@ static int64_t evaluate_local(double *numbers, const esp_model *m, const esp_ada
     free(loss);
     free(pick);
     return n_tok;
+}
+
+size_t esp_evaluate_bytes(const esp_model *m, size_t rank, esp_text_size t, size_t max_tok,
+                          const esp_grid *grid)
+{
+    esp_pass_options o = pass_options(t, rank, max_tok, grid);
+
+    return esp_calloc_bytes(t.samples * N_NUMBERS, sizeof(double)) +
+           esp_calloc_bytes(t.samples, sizeof(size_t)) +
+           esp_calloc_bytes(t.samples, sizeof(esp_loss)) +
+           esp_batch_bytes(o.max_samples, o.max_tok) + esp_pass_bytes(m, o) +
+           esp_pass_scratch_bytes(m, o).blocks;
 }
 
 /* Sums over samples in their order. */
@@ -100,7 +122,7 @@ esp_status esp_evaluate(esp_eval *e, const esp_model *m, const esp_adapter *adap
                         const esp_samples *samples, size_t max_tok, size_t macs_tokens,
                         const esp_grid *grid)
 {
-    size_t n = samples->n * N_NUMBERS, longest = esp_samples_longest(samples);
+    size_t n = samples->n * N_NUMBERS;
     double *numbers, began, largest[2];
     int64_t n_tok;
     esp_status st;
@@ -109,8 +131,7 @@ esp_status esp_evaluate(esp_eval *e, const esp_model *m, const esp_adapter *adap
     ESP_NEW(numbers, n);
     ESP_MPI(MPI_Barrier(grid->world));
     began = esp_now();
-    n_tok =
-        evaluate_local(numbers, m, adapter, samples, longest > max_tok ? longest : max_tok, grid);
+    n_tok = evaluate_local(numbers, m, adapter, samples, max_tok, grid);
 
     /* a sample's numbers come from one rank; the others add zero */
     ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, numbers, esp_count(n), MPI_DOUBLE, MPI_SUM, grid->world));

@@ -5,6 +5,7 @@
 #include "block_impl.h"
 
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,9 +76,7 @@ static size_t widest_in_model(const esp_model *m, esp_width w)
     size_t widest = 0;
 
     for (size_t l = 0; l < m->dims.n_layers; l++) {
-        size_t n = esp_model_width(m, l, w);
-
-        widest = n > widest ? n : widest;
+        widest = esp_max(widest, esp_model_width(m, l, w));
     }
     return widest;
 }
@@ -85,36 +84,83 @@ static size_t widest_in_model(const esp_model *m, esp_width w)
 /* Rows of the widest norm, in or outside the blocks. */
 static size_t widest_norm(const esp_model *m)
 {
-    size_t widest = m->dims.hidden;
+    return esp_max(m->dims.hidden, m->dims.head_dim);
+}
 
-    return widest > m->dims.head_dim ? widest : m->dims.head_dim;
+/* Room for the weights of a layer, as large as those of any layer; or, resident, of each. */
+static void make_weights(esp_block *b, const esp_model *m, esp_pass_options o, size_t *bytes)
+{
+    esp_stage_layers s = esp_pass_layers(m, o.grid);
+    size_t n_slots = m->arch->n_slots;
+
+    for (int slot = ESP_SLOT_BLOCK; slot < (int)n_slots; slot++) {
+        esp_f32 f = { 0 };
+
+        for (size_t l = s.begin; l < s.end; l++) {
+            const esp_weight *w = esp_model_weight(m, l, slot);
+
+            if (m->arch->slots[slot].cols == ESP_W_ONE) {
+                esp_f32_fit_vector(&f, w);
+            } else {
+                esp_f32_fit_matrix(&f, w, m->precision);
+            }
+            if (!o.resident && l + 1 < s.end) {
+                continue;
+            }
+            esp_f32_make(&f, bytes);
+            if (!bytes) {
+                b->weights[(o.resident ? l * n_slots : 0) + (size_t)slot] = f;
+            }
+            f = (esp_f32){ 0 };
+        }
+    }
+}
+
+static void make_block(esp_block *b, const esp_model *m, esp_pass_options o, size_t *bytes)
+{
+    const esp_arch *a = m->arch;
+    size_t widest = 0;
+
+    *b = (esp_block){ .loaded = ESP_NO_LAYER,
+                      .n_weights = a->n_slots * (o.resident ? m->dims.n_layers : 1) };
+    ESP_MAKE(b->value, a->n_values, bytes);
+    ESP_MAKE(b->grad, a->n_values, bytes);
+    ESP_MAKE(b->redo, a->n_ops, bytes);
+    ESP_MAKE(b->weights, b->n_weights, bytes);
+    make_weights(b, m, o, bytes);
+    for (int v = 1; v < (int)a->n_values; v++) {
+        size_t width = widest_in_model(m, a->values[v]);
+
+        widest = esp_max(widest, width);
+        ESP_MAKE(b->value[v], o.chunk_tok * width, bytes);
+        if (o.backward && v != esp_block_output(a)) {
+            ESP_MAKE(b->grad[v], o.chunk_tok * width, bytes);
+        }
+    }
+    if (o.backward) {
+        ESP_MAKE(b->norm_grad, 2 * o.max_samples * widest_norm(m), bytes);
+        ESP_MAKE(b->row_start, o.max_samples + 1, bytes);
+    }
+    if (o.rank > 0) {
+        ESP_MAKE(b->low, o.chunk_tok * o.rank, bytes);
+        ESP_MAKE(b->dlow, o.chunk_tok * o.rank, bytes);
+        ESP_MAKE(b->dropped, o.chunk_tok * widest, bytes);
+    }
 }
 
 void esp_block_init(esp_block *b, const esp_model *m, esp_pass_options o)
 {
-    const esp_arch *a = m->arch;
-    int output = esp_block_output(a);
+    make_block(b, m, o, NULL);
+    find_redo(b->redo, m->arch);
+}
 
-    *b = (esp_block){ .loaded = ESP_NO_LAYER };
-    b->n_weights = a->n_slots * (o.resident ? m->dims.n_layers : 1);
-    ESP_NEW(b->value, a->n_values);
-    ESP_NEW(b->grad, a->n_values);
-    ESP_NEW(b->redo, a->n_ops);
-    ESP_NEW(b->weights, b->n_weights);
-    find_redo(b->redo, a);
-    for (int v = 1; v < (int)a->n_values; v++) {
-        size_t width = widest_in_model(m, a->values[v]);
+size_t esp_block_bytes(const esp_model *m, esp_pass_options o)
+{
+    esp_block b;
+    size_t bytes = 0;
 
-        b->widest = width > b->widest ? width : b->widest;
-        ESP_NEW(b->value[v], o.chunk_tok * width);
-        if (o.backward && v != output) {
-            ESP_NEW(b->grad[v], o.chunk_tok * width);
-        }
-    }
-    if (o.backward) {
-        ESP_NEW(b->norm_grad, 2 * o.max_samples * widest_norm(m));
-        ESP_NEW(b->row_start, o.max_samples + 1);
-    }
+    make_block(&b, m, o, &bytes);
+    return bytes;
 }
 
 void esp_block_free(esp_block *b, const esp_model *m)
@@ -141,24 +187,6 @@ void esp_block_free(esp_block *b, const esp_model *m)
     free(b->norm_grad);
     free(b->row_start);
     *b = (esp_block){ 0 };
-}
-
-/* Room for the adapter's intermediate values, when the pass first meets an adapter. */
-static void make_adapter_room(esp_pass *p)
-{
-    esp_block *b = p->block;
-    size_t n = p->options.chunk_tok;
-
-    if (b->rank >= p->adapter->rank) {
-        return;
-    }
-    free(b->low);
-    free(b->dlow);
-    free(b->dropped);
-    b->rank = p->adapter->rank;
-    ESP_NEW(b->low, n * b->rank);
-    ESP_NEW(b->dlow, n * b->rank);
-    ESP_NEW(b->dropped, n * b->widest);
 }
 
 /* ---- operations ---- */
@@ -213,7 +241,7 @@ static void linear_forward(esp_pass *p, const site *s, float *y, const float *x)
 
     esp_matrix_forward(y, x, &weights_of(p, s->layer)[s->op->slot], w, p, s->batch);
     if (has_adapter(p, s)) {
-        make_adapter_room(p);
+        ESP_REQUIRE(p->adapter->rank <= p->options.rank);
         esp_lora_forward(y, p->block->low, p->block->dropped, p->adapter, s->layer, s->op->slot, x,
                          w, s->batch);
     }
@@ -383,6 +411,39 @@ static void op_backward(esp_pass *p, const site *s, const esp_sink *sink)
     case ESP_OP_SCALE:
         esp_bug(__FILE__, __LINE__, "a step of the stem in a block");
     }
+}
+
+static size_t scratch_of(const site *s, esp_pass_options o)
+{
+    size_t longest = o.longest ? o.longest : o.chunk_tok;
+    size_t threads = o.grid ? (size_t)o.grid->n_threads : (size_t)omp_get_max_threads();
+
+    switch (s->op->kind) {
+    case ESP_OP_NORM:
+        return o.backward ? esp_norm_bytes(o.chunk_tok * rows_a_token(s)) : 0;
+    case ESP_OP_ROTARY:
+    case ESP_OP_ROTARY_BLOCK:
+        return esp_rotary_bytes(s->rotation.rope, longest);
+    case ESP_OP_ATTENTION:
+        return threads * esp_attention_bytes(&s->attention, longest, o.backward);
+    default:
+        return 0;
+    }
+}
+
+size_t esp_block_scratch(const esp_model *m, esp_pass_options o)
+{
+    const esp_pass of = { .model = m, .stage = esp_pass_layers(m, o.grid) };
+    size_t most = 0;
+
+    for (size_t l = of.stage.begin; l < of.stage.end; l++) {
+        for (size_t i = 0; i < m->arch->n_ops; i++) {
+            site s = make_site(&of, l, &m->arch->ops[i], NULL);
+
+            most = esp_max(most, scratch_of(&s, o));
+        }
+    }
+    return most;
 }
 
 void esp_block_forward(esp_pass *p, size_t layer, bool again, esp_cache *cache,

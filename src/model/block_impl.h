@@ -24,15 +24,20 @@ typedef struct esp_block {
     esp_f32 *weights;  /* [n_slots], or [n_layers * n_slots] when resident                        */
     size_t n_weights;  /* of them                                                                 */
     size_t loaded;     /* layer in weights; ESP_NO_LAYER: none                                    */
-    float *low, *dlow; /* [chunk_tok, rank] of an adapter; made when one is first met            */
-    float *dropped;    /* [chunk_tok, widest input]                                            */
-    size_t rank, widest;
+    float *low, *dlow; /* [chunk_tok, rank] of an adapter; NULL where the pass meets none        */
+    float *dropped;    /* [chunk_tok, widest value]                                            */
     float *norm_grad;  /* [2, max_samples, widest norm]: of weights, then of biases */
     size_t *row_start; /* [max_samples + 1] starts of samples in rows of single heads */
 } esp_block;
 
+/* Room that a weight may need, if it is more than that of those before; then all that, made or (bytes not
+ * NULL) only added up. Local. */
+void esp_f32_fit_vector(esp_f32 *f, const esp_weight *w);
+void esp_f32_fit_matrix(esp_f32 *f, const esp_weight *w, esp_precision p);
+void esp_f32_make(esp_f32 *f, size_t *bytes);
+
 /* f32 view of a vector, to which `plus` is added, and its bias: the mapping itself where it is F32 and
- * aligned and plus is 0, else made in f's room, which grows as needed. Local. */
+ * aligned and plus is 0, else made in f's room. Local. */
 void esp_f32_load(esp_f32 *f, const esp_weight *w, float plus);
 
 /* A matrix for the precision of the pass, and its bias in f32: the mapping itself, but where bf16 is wanted
@@ -60,6 +65,10 @@ void esp_norm_hand_over(const esp_sink *sink, size_t layer, int slot, const floa
 void esp_f32_free(esp_f32 *f); /* safe twice and on {0} */
 
 void esp_block_init(esp_block *b, const esp_model *m, esp_pass_options o);
+size_t esp_block_bytes(const esp_model *m, esp_pass_options o); /* that it takes */
+
+/* The most that an operation of a block takes while it goes on. Local. */
+size_t esp_block_scratch(const esp_model *m, esp_pass_options o);
 void esp_block_free(esp_block *b, const esp_model *m);
 
 /* The value that leaves a block. Local. */

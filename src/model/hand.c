@@ -8,13 +8,27 @@
 #include "espalier/mem.h"
 #include "espalier/traffic.h"
 
-void esp_hand_init(esp_hand *h, const esp_grid *grid, size_t max_chunks)
+static void make_hand(esp_hand *h, const esp_grid *grid, size_t max_chunks, size_t *bytes)
 {
     *h = (esp_hand){ .grid = grid && grid->n_layers > 1 ? grid : NULL };
     if (h->grid) {
-        ESP_NEW(h->expected, max_chunks);
-        ESP_NEW(h->given, max_chunks);
+        ESP_MAKE(h->expected, max_chunks, bytes);
+        ESP_MAKE(h->given, max_chunks, bytes);
     }
+}
+
+void esp_hand_init(esp_hand *h, const esp_grid *grid, size_t max_chunks)
+{
+    make_hand(h, grid, max_chunks, NULL);
+}
+
+size_t esp_hand_bytes(const esp_grid *grid, size_t max_chunks)
+{
+    esp_hand h;
+    size_t bytes = 0;
+
+    make_hand(&h, grid, max_chunks, &bytes);
+    return bytes;
 }
 
 void esp_hand_free(esp_hand *h)

@@ -19,6 +19,7 @@ typedef struct esp_hand {
 } esp_hand;
 
 void esp_hand_init(esp_hand *h, const esp_grid *grid, size_t max_chunks);
+size_t esp_hand_bytes(const esp_grid *grid, size_t max_chunks); /* that it takes */
 void esp_hand_free(esp_hand *h); /* finishes; safe twice and on {0} */
 
 /* Rows [n_tok, D] of all chunks will come from the neighbour on that way; where it has none nothing is

@@ -55,19 +55,38 @@ size_t esp_pass_run(const esp_model *m, size_t max_tok)
 
 /* ---- room ---- */
 
-static void outer_init(esp_outer *outer, const esp_model *m, esp_pass_options o)
+static void make_outer(esp_outer *outer, const esp_model *m, esp_pass_options o, size_t *bytes)
 {
+    const esp_weight *head = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_HEAD);
     size_t V = m->dims.vocab;
 
-    outer->run = esp_pass_run(m, o.max_tok);
-    ESP_NEW(outer->logits, outer->run * V);
+    *outer = (esp_outer){ .run = esp_pass_run(m, o.max_tok) };
+    ESP_MAKE(outer->logits, outer->run * V, bytes);
     if (m->normal_head) {
-        ESP_NEW(outer->inverse, V);
-        ESP_NEW(outer->radial, o.backward ? outer->run * V : 0);
+        bool rounded = m->precision == ESP_PRECISION_BF16;
+
+        ESP_MAKE(outer->inverse, V, bytes);
+        ESP_MAKE(outer->radial, o.backward ? outer->run * V : 0, bytes);
+        outer->head.n_room = V * m->dims.hidden;
+        outer->head.rounded.n = rounded ? esp_bf16_rounded(V, m->dims.hidden) : 0;
+    } else {
+        esp_f32_fit_matrix(&outer->head, head, m->precision);
     }
-    ESP_NEW(outer->losses, o.max_tok);
-    ESP_NEW(outer->hits, o.max_tok);
-    ESP_NEW(outer->scale, o.max_tok);
+    esp_f32_make(&outer->head, bytes);
+    esp_f32_fit_vector(&outer->norm, esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM));
+    esp_f32_make(&outer->norm, bytes);
+    ESP_MAKE(outer->losses, o.max_tok, bytes);
+    ESP_MAKE(outer->hits, o.max_tok, bytes);
+    ESP_MAKE(outer->scale, o.max_tok, bytes);
+}
+
+static size_t outer_bytes(const esp_model *m, esp_pass_options o)
+{
+    esp_outer outer;
+    size_t bytes = 0;
+
+    make_outer(&outer, m, o, &bytes);
+    return bytes;
 }
 
 static void outer_free(esp_outer *outer)
@@ -82,33 +101,107 @@ static void outer_free(esp_outer *outer)
     free(outer->scale);
 }
 
-void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options o)
+/* Numbers of the widest operand of a product that is rounded: x, and on the way back dy. */
+static size_t widest_rounded(const esp_pass *p)
 {
-    size_t D = m->dims.hidden, n_inputs;
+    const esp_model *m = p->model;
+    size_t n = 0, C = p->options.chunk_tok, run = esp_pass_run(m, p->options.max_tok);
+    bool backward = p->options.backward;
 
-    o.chunk_tok = o.chunk_tok ? o.chunk_tok : o.max_tok;
+    if (m->precision != ESP_PRECISION_BF16) {
+        return 0;
+    }
+    for (size_t l = p->stage.begin; l < p->stage.end; l++) {
+        for (size_t i = 0; i < m->arch->n_ops; i++) {
+            const esp_op *op = &m->arch->ops[i];
+
+            if (op->kind == ESP_OP_LINEAR) {
+                const esp_weight *w = esp_model_weight(m, l, op->slot);
+
+                n = esp_max(n, esp_bf16_rounded(C, backward ? esp_max(w->rows, w->cols) : w->cols));
+            }
+        }
+    }
+    if (p->stage.last) {
+        size_t V = backward ? m->dims.vocab : 0;
+
+        n = esp_max(n, esp_bf16_rounded(run, esp_max(m->dims.hidden, V)));
+    }
+    return n;
+}
+
+/* All that is no part with a constructor of its own. */
+static void make_pass(esp_pass *p, const esp_model *m, esp_pass_options o, size_t *bytes)
+{
+    size_t n, n_inputs;
+
     *p = (esp_pass){ .model = m, .options = o, .stage = esp_pass_layers(m, o.grid) };
+    n = o.max_tok * m->dims.hidden;
     n_inputs = o.backward ? p->stage.end - p->stage.begin + 1 : 1;
-    esp_room_init(&p->inputs, n_inputs * o.max_tok * D, o.scratch);
-    p->bf16 = esp_bf16_open(m->precision);
-    esp_batch_init_chunk(&p->chunk, o.max_samples, o.chunk_tok);
-    ESP_NEW(p->hand, 1);
-    esp_hand_init(p->hand, o.grid, o.max_samples);
-    ESP_NEW(p->block, 1);
-    esp_block_init(p->block, m, o);
-    ESP_NEW(p->outer, 1);
+    esp_room_make(&p->inputs, n_inputs * n, o.scratch, bytes);
     if (o.backward) {
-        esp_room_init(&p->d_hidden, o.max_tok * D, o.scratch);
-        esp_room_init(&p->d_spare, o.max_tok * D, o.scratch);
+        esp_room_make(&p->d_hidden, n, o.scratch, bytes);
+        esp_room_make(&p->d_spare, n, o.scratch, bytes);
+    }
+    if (p->stage.last) {
+        esp_room_make(&p->hidden, n, o.scratch, bytes);
     }
     if (p->stage.first) {
-        ESP_NEW(p->stem, 1);
+        ESP_MAKE(p->stem, 1, bytes);
+    }
+    ESP_MAKE(p->hand, 1, bytes);
+    ESP_MAKE(p->block, 1, bytes);
+    ESP_MAKE(p->outer, 1, bytes);
+    esp_bf16_room_make(&p->rounded, widest_rounded(p), bytes);
+}
+
+static esp_pass_options complete(esp_pass_options o)
+{
+    o.chunk_tok = o.chunk_tok ? o.chunk_tok : o.max_tok;
+    return o;
+}
+
+void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options options)
+{
+    esp_pass_options o = complete(options);
+
+    make_pass(p, m, o, NULL);
+    p->bf16 = esp_bf16_open(m->precision);
+    esp_batch_init_chunk(&p->chunk, o.max_samples, o.chunk_tok);
+    esp_hand_init(p->hand, o.grid, o.max_samples);
+    esp_block_init(p->block, m, o);
+    if (p->stage.first) {
         esp_stem_init(p->stem, m, o);
     }
     if (p->stage.last) {
-        esp_room_init(&p->hidden, o.max_tok * D, o.scratch);
-        outer_init(p->outer, m, o);
+        make_outer(p->outer, m, o, NULL);
     }
+}
+
+size_t esp_pass_bytes(const esp_model *m, esp_pass_options options)
+{
+    esp_pass_options o = complete(options);
+    size_t bytes = 0;
+    esp_pass p;
+
+    make_pass(&p, m, o, &bytes);
+    bytes += esp_bf16_bytes(m->precision) + esp_batch_chunk_bytes(o.max_samples) +
+             esp_hand_bytes(o.grid, o.max_samples) + esp_block_bytes(m, o);
+    bytes += p.stage.first ? esp_stem_bytes(m, o) : 0;
+    return bytes + (p.stage.last ? outer_bytes(m, o) : 0);
+}
+
+/* The norms outside of blocks go over all of a batch at once. */
+esp_pass_scratch esp_pass_scratch_bytes(const esp_model *m, esp_pass_options options)
+{
+    esp_pass_options o = complete(options);
+    esp_stage_layers s = esp_pass_layers(m, o.grid);
+    size_t norm = o.backward ? esp_norm_bytes(o.max_tok) : 0;
+    bool stem_norm = s.first && esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_STEM_NORM)->rows > 0;
+
+    return (esp_pass_scratch){ .loss = s.last ? norm : 0,
+                               .blocks = esp_block_scratch(m, o),
+                               .stem = stem_norm ? norm : 0 };
 }
 
 void esp_pass_free(esp_pass *p)
@@ -144,10 +237,6 @@ void esp_pass_free(esp_pass *p)
 /* n = w / |w|, row by row. */
 static void load_normalised(esp_f32 *f, float *inverse, const esp_weight *w)
 {
-    if (!f->room) {
-        f->n_room = w->rows * w->cols;
-        ESP_NEW(f->room, f->n_room);
-    }
     esp_to_f32(f->room, w->data, w->dtype, w->rows * w->cols);
     f->matrix = esp_array_f32(f->room);
 #pragma omp parallel for

@@ -22,18 +22,43 @@ static const float *as_f32(float *room, const void *data, esp_dtype t, size_t n)
     return room;
 }
 
-static void make_room(esp_f32 *f, size_t n)
+/* Whether products take another than the matrix in the file, and whether that is one in bf16. */
+static bool is_rounded(const esp_weight *w, esp_precision p)
 {
-    if (f->n_room < n) {
-        free(f->room);
-        ESP_NEW(f->room, n);
-        f->n_room = n;
-    }
+    return p == ESP_PRECISION_BF16 && !(w->dtype == ESP_BF16 && is_aligned(w->data, w->dtype));
 }
+
+static bool is_copied(const esp_weight *w, esp_precision p)
+{
+    return p == ESP_PRECISION_F32 && w->dtype == ESP_F32 && !is_aligned(w->data, w->dtype);
+}
+
+/* ---- room ---- */
+
+void esp_f32_fit_vector(esp_f32 *f, const esp_weight *w)
+{
+    f->n_room = esp_max(f->n_room, 2 * w->rows);
+}
+
+void esp_f32_fit_matrix(esp_f32 *f, const esp_weight *w, esp_precision p)
+{
+    size_t n = w->rows * w->cols;
+
+    f->n_room = esp_max(f->n_room, w->rows + (is_copied(w, p) ? n : 0));
+    f->rounded.n = esp_max(f->rounded.n, is_rounded(w, p) ? n : 0);
+}
+
+void esp_f32_make(esp_f32 *f, size_t *bytes)
+{
+    ESP_MAKE(f->room, f->n_room, bytes);
+    esp_bf16_room_make(&f->rounded, f->rounded.n, bytes);
+}
+
+/* ---- weights ---- */
 
 void esp_f32_load(esp_f32 *f, const esp_weight *w, float plus)
 {
-    make_room(f, 2 * w->rows);
+    ESP_REQUIRE(2 * w->rows <= f->n_room);
     f->w = as_f32(f->room, w->data, w->dtype, w->rows);
     f->b = w->has_bias ? as_f32(f->room + w->rows, w->bias, w->dtype, w->rows) : NULL;
     if (plus != 0) {
@@ -55,13 +80,7 @@ void esp_f32_free(esp_f32 *f)
 /* F16 is rounded by way of f32, a few rows at a time. */
 static void round_weight(esp_bf16_room *room, const esp_weight *w)
 {
-    size_t n = w->rows * w->cols;
-
-    if (room->n < n) {
-        free(room->at);
-        ESP_NEW(room->at, n);
-        room->n = n;
-    }
+    ESP_REQUIRE(w->rows * w->cols <= room->n);
 #pragma omp parallel for
     for (size_t r = 0; r < w->rows; r++) {
         const char *row = (const char *)w->data + r * w->cols * esp_dtype_size(w->dtype);
@@ -78,16 +97,16 @@ static void round_weight(esp_bf16_room *room, const esp_weight *w)
 
 void esp_matrix_load(esp_f32 *f, const esp_weight *w, const esp_pass *p)
 {
-    size_t n = w->rows * w->cols;
-    bool copied = !p->bf16 && w->dtype == ESP_F32 && !is_aligned(w->data, w->dtype);
+    esp_precision precision = p->model->precision;
 
-    make_room(f, w->rows + (copied ? n : 0));
+    ESP_REQUIRE(w->rows <= f->n_room);
     f->b = w->has_bias ? as_f32(f->room, w->bias, w->dtype, w->rows) : NULL;
-    if (p->bf16 && !(w->dtype == ESP_BF16 && is_aligned(w->data, w->dtype))) {
+    if (is_rounded(w, precision)) {
         round_weight(&f->rounded, w);
         f->matrix = (esp_array){ f->rounded.at, ESP_BF16 };
-    } else if (copied) {
-        esp_to_f32(f->room + w->rows, w->data, w->dtype, n);
+    } else if (is_copied(w, precision)) {
+        ESP_REQUIRE(w->rows * (1 + w->cols) <= f->n_room);
+        esp_to_f32(f->room + w->rows, w->data, w->dtype, w->rows * w->cols);
         f->matrix = esp_array_f32(f->room + w->rows);
     } else {
         f->matrix = (esp_array){ w->data, w->dtype };

@@ -6,14 +6,35 @@
 
 #include "espalier/mem.h"
 
+static void make_stem(esp_stem *s, const esp_model *m, esp_pass_options o, size_t *bytes)
+{
+    const esp_weight *norm = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_STEM_NORM);
+
+    *s = (esp_stem){ 0 };
+    ESP_MAKE(s->row, o.max_tok, bytes);
+    ESP_MAKE(s->add, m->dims.hidden, bytes);
+    if (norm->rows > 0) {
+        ESP_MAKE(s->normed, o.max_tok * m->dims.hidden, bytes);
+        esp_f32_fit_vector(&s->norm, norm);
+        esp_f32_make(&s->norm, bytes);
+    }
+}
+
+size_t esp_stem_bytes(const esp_model *m, esp_pass_options o)
+{
+    esp_stem s;
+    size_t bytes = 0;
+
+    make_stem(&s, m, o, &bytes);
+    return bytes;
+}
+
 void esp_stem_init(esp_stem *s, const esp_model *m, esp_pass_options o)
 {
     const esp_weight *norm = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_STEM_NORM);
 
-    ESP_NEW(s->row, o.max_tok);
-    ESP_NEW(s->add, m->dims.hidden);
+    make_stem(s, m, o, NULL);
     if (norm->rows > 0) {
-        ESP_NEW(s->normed, o.max_tok * m->dims.hidden);
         esp_f32_load(&s->norm, norm, esp_slot_plus(m->arch, ESP_SLOT_STEM_NORM));
     }
 }

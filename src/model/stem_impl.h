@@ -12,7 +12,8 @@ typedef struct esp_stem {
 } esp_stem;
 
 void esp_stem_init(esp_stem *s, const esp_model *m, esp_pass_options o);
-void esp_stem_free(esp_stem *s); /* safe twice and on {0} */
+size_t esp_stem_bytes(const esp_model *m, esp_pass_options o); /* that it takes */
+void esp_stem_free(esp_stem *s);                               /* safe twice and on {0} */
 
 /* x [n_tok, D] is set. Local. */
 void esp_stem_forward(float *x, esp_pass *p, const esp_batch *batch);

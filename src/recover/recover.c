@@ -77,6 +77,7 @@ static void loop_init(loop *r, const esp_model *m)
                   (esp_pass_options){ .max_samples = r->n_pass,
                                       .max_tok = chunk * n_chunks,
                                       .chunk_tok = chunk,
+                                      .rank = r->adapter ? r->adapter->rank : 0,
                                       .backward = true,
                                       .scratch = o->scratch,
                                       .grid = r->grid });

@@ -251,21 +251,36 @@ static void probabilities(const scratch *w, const head *h, const block *b)
 
 /* ---- scratch ---------------------------------------------------------------------------------- */
 
-static void scratch_init(scratch *w, const esp_attention *a, bool backward, const esp_batch *batch)
+/* For samples of at most `longest` tokens behind so many others. */
+static void make_scratch(scratch *w, const esp_attention *a, size_t before, size_t longest,
+                         bool backward, size_t *bytes)
 {
-    size_t longest = esp_batch_longest(batch), n_q = esp_tile(0, longest, QUERY_BLOCK);
-    size_t size = n_q * in_steps(batch->position + longest), d = ESP_PANELS(a->head_dim);
-    size_t n = esp_tile(0, batch->position + longest, KEY_BLOCK);
+    size_t n_q = esp_tile(0, longest, QUERY_BLOCK), size = n_q * in_steps(before + longest);
+    size_t n = esp_tile(0, before + longest, KEY_BLOCK), d = ESP_PANELS(a->head_dim);
 
     *w = (scratch){ 0 };
-    ESP_NEW(w->p, size);
-    ESP_NEW(w->cols, ESP_PANELS(n > n_q ? n : n_q) * d);
+    ESP_MAKE(w->p, size, bytes);
+    ESP_MAKE(w->cols, ESP_PANELS(n > n_q ? n : n_q) * d, bytes);
     if (backward) {
-        ESP_NEW(w->dp, size);
+        ESP_MAKE(w->dp, size, bytes);
     }
     if (backward && a->soft_cap > 0) {
-        ESP_NEW(w->bend, size);
+        ESP_MAKE(w->bend, size, bytes);
     }
+}
+
+static void scratch_init(scratch *w, const esp_attention *a, bool backward, const esp_batch *batch)
+{
+    make_scratch(w, a, batch->position, esp_batch_longest(batch), backward, NULL);
+}
+
+size_t esp_attention_bytes(const esp_attention *a, size_t longest, bool backward)
+{
+    scratch w;
+    size_t bytes = 0;
+
+    make_scratch(&w, a, 0, longest, backward, &bytes);
+    return bytes;
 }
 
 static void scratch_free(scratch *w)

@@ -43,6 +43,11 @@ size_t esp_samples_longest(const esp_samples *s)
     return longest;
 }
 
+esp_text_size esp_samples_size(const esp_samples *s)
+{
+    return (esp_text_size){ s->n, s->n ? s->start[s->n] : 0, esp_samples_longest(s) };
+}
+
 size_t esp_samples_targets(const esp_samples *s, size_t j)
 {
     size_t n = 0;
@@ -53,16 +58,30 @@ size_t esp_samples_targets(const esp_samples *s, size_t j)
     return n;
 }
 
+static void make_batch(esp_batch *b, size_t *bytes)
+{
+    ESP_MAKE(b->start, b->max_samples + 1, bytes);
+    ESP_MAKE(b->ids, b->max_tok, bytes);
+    ESP_MAKE(b->targets, b->max_tok, bytes);
+    ESP_MAKE(b->key, b->max_samples, bytes);
+    ESP_MAKE(b->prefix, b->max_samples, bytes);
+    ESP_MAKE(b->place, b->max_samples, bytes);
+    ESP_MAKE(b->chunk, b->max_samples + 1, bytes);
+}
+
 void esp_batch_init(esp_batch *b, size_t max_samples, size_t max_tok)
 {
     *b = (esp_batch){ .max_samples = max_samples, .max_tok = max_tok };
-    ESP_NEW(b->start, max_samples + 1);
-    ESP_NEW(b->ids, max_tok);
-    ESP_NEW(b->targets, max_tok);
-    ESP_NEW(b->key, max_samples);
-    ESP_NEW(b->prefix, max_samples);
-    ESP_NEW(b->place, max_samples);
-    ESP_NEW(b->chunk, max_samples + 1);
+    make_batch(b, NULL);
+}
+
+size_t esp_batch_bytes(size_t max_samples, size_t max_tok)
+{
+    esp_batch b = { .max_samples = max_samples, .max_tok = max_tok };
+    size_t bytes = 0;
+
+    make_batch(&b, &bytes);
+    return bytes;
 }
 
 void esp_batch_free(esp_batch *b)
@@ -151,6 +170,11 @@ void esp_batch_init_chunk(esp_batch *chunk, size_t max_samples, size_t max_tok)
 {
     *chunk = (esp_batch){ .max_samples = max_samples, .max_tok = max_tok };
     ESP_NEW(chunk->start, max_samples + 1);
+}
+
+size_t esp_batch_chunk_bytes(size_t max_samples)
+{
+    return esp_calloc_bytes(max_samples + 1, sizeof(size_t));
 }
 
 void esp_batch_free_chunk(esp_batch *chunk)

@@ -32,6 +32,11 @@ esp_bf16 *esp_bf16_open(esp_precision p)
     return b;
 }
 
+size_t esp_bf16_bytes(esp_precision p)
+{
+    return p == ESP_PRECISION_BF16 ? esp_calloc_bytes(1, sizeof(esp_bf16)) + esp_dnnl_bytes() : 0;
+}
+
 void esp_bf16_close(esp_bf16 *b)
 {
     if (b) {
@@ -40,20 +45,33 @@ void esp_bf16_close(esp_bf16 *b)
     free(b);
 }
 
-static void make_room(esp_bf16_room *room, size_t n)
+void esp_bf16_room_make(esp_bf16_room *room, size_t n, size_t *bytes)
 {
-    if (room->n < n) {
-        free(room->at);
-        ESP_NEW(room->at, n);
+    if (n > 0) {
+        ESP_MAKE(room->at, n, bytes);
         room->n = n;
     }
 }
 
+static void make_room(esp_bf16_room *room, size_t n)
+{
+    if (room->n < n) {
+        free(room->at);
+        esp_bf16_room_make(room, n, NULL);
+    }
+}
+
+/* With a row of zeros at the end: see tile. */
+size_t esp_bf16_rounded(size_t n_rows, size_t n_cols)
+{
+    return (n_rows + 1) * n_cols;
+}
+
 const uint16_t *esp_bf16_round(esp_bf16_room *room, const float *x, size_t n_rows, size_t n_cols)
 {
-    size_t n = n_rows * n_cols, needed = n + n_cols; /* a row of zeros at the end: see tile */
+    size_t n = n_rows * n_cols;
 
-    make_room(room, needed);
+    make_room(room, esp_bf16_rounded(n_rows, n_cols));
     esp_from_f32(room->at, ESP_BF16, x, n);
     memset(room->at + n, 0, n_cols * sizeof *room->at);
     return room->at;

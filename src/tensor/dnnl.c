@@ -99,6 +99,11 @@ esp_dnnl *esp_dnnl_open(void)
     return d;
 }
 
+size_t esp_dnnl_bytes(void)
+{
+    return esp_calloc_bytes(1, sizeof(esp_dnnl));
+}
+
 void esp_dnnl_close(esp_dnnl *d)
 {
     for (int l = 0; d && l < ESP_N_LAYOUTS; l++) {
@@ -150,6 +155,11 @@ esp_status esp_dnnl_check(void)
 esp_dnnl *esp_dnnl_open(void)
 {
     esp_bug(__FILE__, __LINE__, "bf16 without oneDNN");
+}
+
+size_t esp_dnnl_bytes(void)
+{
+    return 0;
 }
 
 void esp_dnnl_close(esp_dnnl *d)

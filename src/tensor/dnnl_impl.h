@@ -24,6 +24,7 @@ typedef struct esp_dnnl esp_dnnl;
 esp_status esp_dnnl_check(void);
 
 esp_dnnl *esp_dnnl_open(void);
+size_t esp_dnnl_bytes(void);      /* that it takes, but for the library's own */
 void esp_dnnl_close(esp_dnnl *d); /* NULL is fine */
 
 /* Rows of a, b and c as they lie in memory are lda, ldb and ldc apart. add: beta is 1, else 0. Local. */

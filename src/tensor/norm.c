@@ -143,6 +143,11 @@ static void norm_backward(float *dx, float *dw, float *db, const float *dy, cons
     free(m);
 }
 
+size_t esp_norm_bytes(size_t n_rows)
+{
+    return esp_calloc_bytes(n_rows, sizeof(moments));
+}
+
 void esp_rmsnorm_backward(float *dx, float *dw, const float *dy, const float *x, const float *w,
                           size_t D, float eps, const esp_batch *batch)
 {

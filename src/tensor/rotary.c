@@ -92,6 +92,14 @@ static void turns_init(turns *a, const esp_rotation *r, size_t reach, double dir
     free(inv_freq);
 }
 
+size_t esp_rotary_bytes(const esp_rope *rope, size_t longest)
+{
+    size_t half = rope->n / 2;
+
+    return esp_calloc_bytes(half, sizeof(double)) +
+           2 * esp_calloc_bytes(longest * half, sizeof(float));
+}
+
 static void turns_free(turns *a)
 {
     free(a->cos);
