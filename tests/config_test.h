@@ -14,7 +14,7 @@ static const char *const base =
     " \"rope_theta\": 500000.0, \"tie_word_embeddings\": true, \"hidden_act\": \"silu\","
     " \"bos_token_id\": 1, \"eos_token_id\": 2, \"torch_dtype\": \"bfloat16\"}";
 
-/* Writes the base configuration with the keys of patch in it (null deletes) to a folder of its own. */
+/* Writes the base configuration with the keys of patch in it ("-" deletes) to a folder of its own. */
 static inline char *put(const char *patch)
 {
     json_t *config = json_loads(base, 0, NULL), *changes = json_loads(patch, 0, NULL), *value;
@@ -24,7 +24,11 @@ static inline char *put(const char *patch)
     CU_ASSERT_PTR_NOT_NULL_FATAL(changes);
     json_object_foreach(changes, key, value)
     {
-        json_object_set(config, key, value);
+        if (json_is_string(value) && strcmp(json_string_value(value), "-") == 0) {
+            json_object_del(config, key);
+        } else {
+            json_object_set(config, key, value);
+        }
     }
     text = json_dumps(config, 0);
     CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);

@@ -22,7 +22,7 @@ typedef struct shape {
     ", \"max_sequence_length\": 64, "                             \
     "\"bos_token_id\": 1, \"eos_token_id\": 2, \"mask_token_id\": 3, \"gmask_token_id\": 4"
 #define CHATGLM2_KEYS(layers, kv_heads, head_dim, mlp, vocab)                  \
-    ", \"num_layers\": " #layers                                               \
+    ", \"num_layers\": " #layers ", \"add_qkv_bias\": true"                    \
     ", \"multi_query_attention\": true, \"multi_query_group_num\": " #kv_heads \
     ", \"kv_channels\": " #head_dim ", \"ffn_hidden_size\": " #mlp             \
     ", \"padded_vocab_size\": " #vocab ", \"seq_length\": 64"

@@ -31,28 +31,161 @@ static void test_plain_values(void)
 static void test_defaults(void)
 {
     esp_model m =
-        shape_of("{\"num_key_value_heads\": null, \"head_dim\": null, \"hidden_act\": null,"
-                 "\"max_position_embeddings\": null, \"rms_norm_eps\": null,"
-                 "\"tie_word_embeddings\": null, \"bos_token_id\": null,"
+        shape_of("{\"num_key_value_heads\": null, \"head_dim\": null, \"hidden_act\": \"-\","
+                 "\"max_position_embeddings\": \"-\", \"rms_norm_eps\": \"-\","
+                 "\"tie_word_embeddings\": \"-\", \"bos_token_id\": null, \"vocab_size\": \"-\","
+                 "\"intermediate_size\": \"-\", \"rope_theta\": \"-\","
                  "\"eos_token_id\": [7, 8], \"torch_dtype\": null, \"dtype\": \"float16\"}");
 
     CU_ASSERT_EQUAL(m.dims.layer[0].kv_heads, 4);
     CU_ASSERT_EQUAL(m.dims.max_positions, 2048);
+    CU_ASSERT_EQUAL(m.dims.vocab, 32000);
+    CU_ASSERT_EQUAL(m.dims.layer[1].mlp, 11008);
     CU_ASSERT_EQUAL(m.norm_eps, 1e-6f);
     CU_ASSERT_FALSE(m.tied);
     CU_ASSERT_EQUAL(m.bos, -1);
     CU_ASSERT_EQUAL(m.eos, 7);
     CU_ASSERT_EQUAL(m.dtype, ESP_F16);
+    /* What is written says it to clients with other defaults. */
+    CU_ASSERT_TRUE(json_is_false(json_object_get(m.config, "tie_word_embeddings")));
+    CU_ASSERT_EQUAL(json_real_value(json_object_get(m.config, "rms_norm_eps")), 1e-6);
+    CU_ASSERT_EQUAL(json_real_value(json_object_get(m.config, "rope_theta")), 1e4);
+    CU_ASSERT_TRUE(json_is_null(json_object_get(m.config, "bos_token_id")));
     esp_model_free(&m);
 }
 
-static void test_sliding_window_bounds_the_positions(void)
+/* Each class has its own; the values are those of transformers 5 and of the published code. */
+static void test_defaults_of_families(void)
 {
-    CU_ASSERT_EQUAL(positions("{\"model_type\": \"mistral\", \"sliding_window\": 128}"), 128);
-    CU_ASSERT_EQUAL(positions("{\"model_type\": \"mistral\", \"sliding_window\": 4096}"), 512);
-    CU_ASSERT_EQUAL(positions("{\"model_type\": \"mistral\", \"sliding_window\": null}"), 512);
-    CU_ASSERT_EQUAL(positions("{\"sliding_window\": 128, \"use_sliding_window\": false}"), 512);
-    CU_ASSERT_EQUAL(positions("{\"sliding_window\": 128, \"use_sliding_window\": true}"), 128);
+    esp_model m = shape_of("{\"model_type\": \"mistral\", \"num_key_value_heads\": \"-\","
+                           "\"hidden_size\": 128, \"num_attention_heads\": 8}");
+
+    CU_ASSERT_EQUAL(m.dims.layer[0].kv_heads, 8);
+    CU_ASSERT_EQUAL(m.dims.layer[1].window, 4096);
+    esp_model_free(&m);
+    m = shape_of(
+        "{\"model_type\": \"gemma2\", \"tie_word_embeddings\": \"-\", \"hidden_act\": \"gelu\","
+        "\"num_key_value_heads\": \"-\", \"num_attention_heads\": 8, \"bos_token_id\": \"-\"}");
+    CU_ASSERT_TRUE(m.tied);
+    CU_ASSERT_EQUAL(m.dims.head_dim, 256);
+    CU_ASSERT_EQUAL(m.dims.layer[1].kv_heads, 4);
+    CU_ASSERT_EQUAL(m.attention_cap, 50);
+    CU_ASSERT_EQUAL(m.logit_cap, 30);
+    CU_ASSERT_EQUAL(m.attention_scale, 1.0f / 16);
+    CU_ASSERT_EQUAL(m.dims.layer[0].window, 4096);
+    CU_ASSERT_EQUAL(m.dims.layer[1].window, 0);
+    CU_ASSERT_EQUAL(m.bos, 2);
+    esp_model_free(&m);
+    m = shape_of("{\"model_type\": \"gemma2\", \"attn_logit_softcapping\": null,"
+                 "\"final_logit_softcapping\": null, \"query_pre_attn_scalar\": 64}");
+    CU_ASSERT_EQUAL(m.attention_cap, 0);
+    CU_ASSERT_EQUAL(m.logit_cap, 0);
+    CU_ASSERT_EQUAL(m.attention_scale, 1.0f / 8);
+    esp_model_free(&m);
+    m = shape_of("{\"model_type\": \"qwen3\"}");
+    CU_ASSERT_EQUAL(m.dims.head_dim, 128);
+    CU_ASSERT_EQUAL(m.dims.layer[1].window, 0);
+    esp_model_free(&m);
+    m = shape_of("{\"model_type\": \"phi3\", \"rms_norm_eps\": \"-\", \"eos_token_id\": \"-\"}");
+    CU_ASSERT_EQUAL(m.norm_eps, 1e-5f);
+    CU_ASSERT_EQUAL(m.eos, -1); /* 32000 of 100 */
+    CU_ASSERT_EQUAL(m.dims.layer[0].window, 0);
+    esp_model_free(&m);
+    m = shape_of("{\"model_type\": \"opt\", \"hidden_size\": \"-\", \"num_attention_heads\": \"-\","
+                 "\"tie_word_embeddings\": \"-\"}");
+    CU_ASSERT_EQUAL(m.dims.hidden, 768);
+    CU_ASSERT_EQUAL(m.dims.head_dim, 64);
+    CU_ASSERT_EQUAL(m.dims.layer[1].mlp, 3072);
+    CU_ASSERT_TRUE(m.tied);
+    esp_model_free(&m);
+    m = shape_of(
+        "{\"model_type\": \"bloom\", \"hidden_size\": \"-\", \"n_embed\": 32, \"n_head\": 4,"
+        "\"num_attention_heads\": \"-\", \"tie_word_embeddings\": \"-\"}");
+    CU_ASSERT_EQUAL(m.dims.hidden, 32);
+    CU_ASSERT_TRUE(m.tied);
+    CU_ASSERT_PTR_NULL(json_object_get(m.config, "hidden_size")); /* one name says it */
+    esp_model_free(&m);
+    m = shape_of("{\"model_type\": \"baichuan\", \"rms_norm_eps\": \"-\", \"rope_theta\": \"-\"}");
+    CU_ASSERT_EQUAL(m.norm_eps, 1e-6f);
+    esp_model_free(&m);
+    m = shape_of("{\"model_type\": \"chatglm\", \"tie_word_embeddings\": \"-\", \"num_layers\": 1,"
+                 "\"rope_theta\": \"-\","
+                 "\"gmask_token_id\": 5, \"mask_token_id\": 6}");
+    CU_ASSERT_TRUE(m.tied);
+    CU_ASSERT_EQUAL(m.dims.layer[0].mlp, 16384);
+    CU_ASSERT_TRUE(json_is_true(json_object_get(m.config, "tie_word_embeddings")));
+    esp_model_free(&m);
+}
+
+/* Windows of the four layers of a configuration, as digits. */
+static void check_windows(const char *patch, const char *wanted)
+{
+    esp_model m = shape_of(patch);
+    char found[5] = "";
+
+    CU_ASSERT_EQUAL_FATAL(m.dims.n_layers, 4);
+    for (size_t l = 0; l < 4; l++) {
+        found[l] = (char)('0' + m.dims.layer[l].window);
+    }
+    CU_ASSERT_STRING_EQUAL(found, wanted);
+    CU_ASSERT_EQUAL(m.dims.max_positions, 512);
+    esp_model_free(&m);
+}
+
+static void test_windows(void)
+{
+#define OF(type, more) \
+    "{\"num_hidden_layers\": 4, \"sliding_window\": 7, \"model_type\": \"" type "\"" more "}"
+#define TYPES                                                                            \
+    ", \"layer_types\": [\"sliding_attention\", \"full_attention\", \"full_attention\"," \
+    "\"sliding_attention\"]"
+    check_windows(OF("llama", ""), "0000");
+    check_windows(OF("llama", TYPES), "0000");
+    check_windows(OF("mistral", ""), "7777");
+    check_windows(OF("mistral", TYPES), "7777");
+    check_windows(OF("mistral", ", \"sliding_window\": null"), "0000");
+    check_windows(OF("phi3", ""), "7777");
+    check_windows(OF("qwen2", ""), "0000");
+    check_windows(OF("qwen2", ", \"use_sliding_window\": true"), "0000");
+    check_windows(OF("qwen2", ", \"use_sliding_window\": true, \"max_window_layers\": 1"), "0777");
+    check_windows(OF("qwen2", ", \"use_sliding_window\": true, \"max_window_layers\": 0"), "7777");
+    check_windows(OF("qwen3", ", \"use_sliding_window\": true" TYPES), "7007");
+    check_windows(OF("qwen3", ", \"max_window_layers\": 1"), "0000");
+    check_windows(OF("gemma2", ""), "7070");
+    check_windows(OF("gemma2", TYPES), "7007");
+    check_refused(OF("gemma2", ", \"layer_types\": [\"full_attention\"]"), "layer_types is");
+    check_refused(OF("gemma2", ", \"layer_types\": [\"full_attention\", \"full_attention\","
+                               "\"full_attention\", \"chunked_attention\"]"),
+                  "must be of sliding_attention and full_attention");
+    check_refused(OF("qwen2", TYPES), "sliding_window is 7, must be");
+    check_refused(OF("gemma2", ", \"sliding_window\": null"), "sliding_window is null");
+    check_refused(OF("mistral", ", \"sliding_window\": 0"), "sliding_window is 0");
+    check_refused(OF("qwen2", ", \"max_window_layers\": -1"), "max_window_layers is -1");
+#undef TYPES
+#undef OF
+}
+
+/* Layers 0 and 3 go: the two that stay keep their windows, whether a client counts layers or not. */
+static void test_windows_that_stay(void)
+{
+    esp_model m = shape_of(
+                  "{\"num_hidden_layers\": 4, \"sliding_window\": 7, \"model_type\": \"qwen2\","
+                  "\"use_sliding_window\": true, \"max_window_layers\": 2}"),
+              to;
+    esp_layer_dims left[2] = { m.dims.layer[1], m.dims.layer[2] };
+    esp_dims dims = m.dims;
+    const json_t *types;
+
+    dims.n_layers = 2;
+    dims.layer = left;
+    esp_model_reshape(&to, &m, &dims);
+    types = json_object_get(to.config, "layer_types");
+    CU_ASSERT_EQUAL_FATAL(json_array_size(types), 2);
+    CU_ASSERT_STRING_EQUAL(json_string_value(json_array_get(types, 0)), "full_attention");
+    CU_ASSERT_STRING_EQUAL(json_string_value(json_array_get(types, 1)), "sliding_attention");
+    CU_ASSERT_EQUAL(json_integer_value(json_object_get(to.config, "max_window_layers")), 1);
+    esp_model_free(&to);
+    esp_model_free(&m);
 }
 
 static bool has_bias(const char *patch, const char *role)
@@ -74,6 +207,10 @@ static void test_biases(void)
     CU_ASSERT_FALSE(has_bias("{\"attention_bias\": true}", "up_proj"));
     CU_ASSERT_TRUE(has_bias("{\"mlp_bias\": true}", "down_proj"));
     CU_ASSERT_FALSE(has_bias("{\"mlp_bias\": true}", "q_proj"));
+    /* Classes that do not know the keys have none. */
+    CU_ASSERT_FALSE(has_bias("{\"model_type\": \"mistral\", \"attention_bias\": true}", "q_proj"));
+    CU_ASSERT_FALSE(has_bias("{\"model_type\": \"qwen2\", \"attention_bias\": true}", "o_proj"));
+    CU_ASSERT_FALSE(has_bias("{\"model_type\": \"qwen3\", \"mlp_bias\": true}", "up_proj"));
 }
 
 /* ---- refusals ------------------------------------------------------------------------------------ */
@@ -82,9 +219,29 @@ static void test_values_that_are_refused(void)
 {
     check_refused("{\"model_type\": \"gpt2\"}",
                   "model_type is \"gpt2\", must be one of llama, mistral, qwen2");
-    check_refused("{\"model_type\": null}", "model_type is missing");
+    check_refused("{\"model_type\": null}", "model_type is null, must be one of");
+    check_refused("{\"model_type\": \"-\"}", "model_type is missing, must be one of");
     check_refused("{\"hidden_act\": \"gelu\"}", "hidden_act is \"gelu\", must be \"silu\"");
-    check_refused("{\"hidden_size\": null}", "hidden_size is missing, must be a whole number");
+    check_refused("{\"hidden_size\": null}",
+                  "hidden_size is null, must be given, or left out for the default, 4096");
+    check_refused("{\"model_type\": \"gemma2\", \"head_dim\": null}", "head_dim is null");
+    check_refused("{\"model_type\": \"mistral\", \"num_key_value_heads\": null}",
+                  "num_key_value_heads is null");
+    check_refused("{\"model_type\": \"baichuan\", \"vocab_size\": \"-\"}", "vocab_size is missing");
+    check_refused("{\"model_type\": \"baichuan\", \"max_position_embeddings\": \"-\"}",
+                  "needs the key max_position_embeddings or model_max_length");
+    check_refused("{\"model_type\": \"chatglm\"}",
+                  "needs the key multi_query_attention or inner_hidden_size");
+    check_refused("{\"model_type\": \"opt\", \"hidden_size\": \"-\", \"word_embed_proj_dim\": 512,"
+                  "\"activation_function\": \"relu\"}",
+                  "word_embed_proj_dim is 512, must be the same as hidden_size");
+    check_refused("{\"is_causal\": false}", "is_causal is false");
+    check_refused("{\"model_type\": \"gemma2\", \"use_bidirectional_attention\": true}",
+                  "use_bidirectional_attention is true, must be false");
+    check_refused("{\"model_type\": \"opt\", \"hidden_size\": null, \"word_embed_proj_dim\": 64}",
+                  "hidden_size is null");
+    check_refused("{\"pre_seq_len\": 128}", "pre_seq_len is 128");
+    check_refused("{\"pruned_heads\": {\"0\": [1]}}", "pruned_heads is");
     check_refused("{\"hidden_size\": 64.0}", "hidden_size is 64.0");
     check_refused("{\"hidden_size\": \"64\"}", "hidden_size is \"64\"");
     check_refused("{\"intermediate_size\": 0}", "intermediate_size is 0");
@@ -103,6 +260,26 @@ static void test_values_that_are_refused(void)
     check_refused("{\"rms_norm_eps\": -1e-5}", "rms_norm_eps is");
     check_refused("{\"bos_token_id\": 100}", "bos_token_id is 100, must be a token id below");
     check_refused("{\"eos_token_id\": [\"a\"]}", "eos_token_id is [\"a\"]");
+}
+
+static void test_quantised_weights_are_refused(void)
+{
+    check_refused("{\"quantization_config\": {\"bits\": 4, \"quant_method\": \"gptq\"}}",
+                  "quantization_config (gptq): quantised weights are not read");
+    check_refused("{\"quantization_config\": {\"load_in_4bit\": true}}",
+                  "quantization_config (bitsandbytes)");
+    check_refused("{\"quantization_config\": {\"bits\": 4}}", "no quant_method");
+    check_refused("{\"compression_config\": {\"quant_method\": \"compressed-tensors\"}}",
+                  "compression_config (compressed-tensors)");
+    check_refused("{\"load_in_8bit\": true}", "load_in_8bit (is set)");
+    check_refused("{\"quantization_bit\": 8}", "quantization_bit");
+    for (size_t i = 0; i < 2; i++) {
+        esp_model m = shape_of(i ? "{\"quantization_config\": null, \"load_in_4bit\": false}"
+                                 : "{\"quantization_bit\": 0, \"pre_seq_len\": null,"
+                                   "\"pruned_heads\": {}, \"is_causal\": true}");
+
+        esp_model_free(&m);
+    }
 }
 
 static void test_files_that_are_refused(void)
@@ -345,7 +522,9 @@ static void test_cost_by_hand(void)
 }
 
 ESP_TEST_MAIN("config.json", { "plain values", test_plain_values }, { "defaults", test_defaults },
-              { "sliding window bounds the positions", test_sliding_window_bounds_the_positions },
+              { "defaults of families", test_defaults_of_families }, { "windows", test_windows },
+              { "windows that stay", test_windows_that_stay },
+              { "quantised weights are refused", test_quantised_weights_are_refused },
               { "biases", test_biases },
               { "values that are refused", test_values_that_are_refused },
               { "files that are refused", test_files_that_are_refused },

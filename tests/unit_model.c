@@ -198,14 +198,63 @@ static void test_tied_head(void)
                         esp_model_weight(&m, ESP_NO_LAYER, ESP_SLOT_EMBED));
     CU_ASSERT_PTR_NULL(esp_safetensors_find(&m.files[0], "lm_head.weight"));
     esp_model_free(&m);
+}
 
-    fresh(&tiny); /* a head that is in the file is not used where config.json ties it */
+/* The bytes of the embedding in the place of those of the head. */
+static void make_head_equal(void)
+{
+    char *path = esp_path(dir, "model.safetensors"), *text, *at;
+    esp_safetensors f;
+    const esp_tensor_info *head, *embed;
+    size_t n;
+
+    CU_ASSERT_EQUAL_FATAL(esp_file_read(&text, &n, path), ESP_OK);
+    CU_ASSERT_EQUAL_FATAL(esp_safetensors_open(&f, path), ESP_OK);
+    head = esp_safetensors_find(&f, "lm_head.weight");
+    embed = esp_safetensors_find(&f, "model.embed_tokens.weight");
+    at = memmem(text, n, head->data, head->n_bytes);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(at);
+    memcpy(at, embed->data, embed->n_bytes);
+    esp_safetensors_close(&f);
+    CU_ASSERT_EQUAL(esp_file_write(path, text, n), ESP_OK);
+    free(text);
+    free(path);
+}
+
+/* Clients differ in what they take where the two are not one. */
+static void test_tied_model_with_a_head(void)
+{
+    esp_model m;
+
+    fresh(&tiny);
     set_config("tie_word_embeddings", json_true());
+    check_refused(ESP_EFORMAT,
+                  "tie_word_embeddings is true, but lm_head.weight is not the embedding");
+    make_head_equal();
     CU_ASSERT_EQUAL_FATAL(load(&m), ESP_OK);
     CU_ASSERT_PTR_EQUAL(esp_model_weight(&m, ESP_NO_LAYER, ESP_SLOT_HEAD)->data,
                         esp_safetensors_find(&m.files[0], "model.embed_tokens.weight")->data);
     CU_ASSERT_STRING_EQUAL(said, "");
     esp_model_free(&m);
+}
+
+/* The head alone is the embedding, too. */
+static void test_tied_model_without_embedding(void)
+{
+    esp_synth_options o = tiny;
+    esp_model m;
+
+    o.tied = true;
+    fresh(&o);
+    substitute("model.safetensors",
+               "\"model.embed_tokens.weight\":", "\"lm_head.weight\":           ");
+    CU_ASSERT_EQUAL_FATAL(load(&m), ESP_OK);
+    CU_ASSERT_PTR_EQUAL(esp_model_weight(&m, ESP_NO_LAYER, ESP_SLOT_EMBED)->data,
+                        esp_safetensors_find(&m.files[0], "lm_head.weight")->data);
+    CU_ASSERT_STRING_EQUAL(said, "");
+    esp_model_free(&m);
+    set_config("tie_word_embeddings", json_false());
+    check_refused(ESP_EFORMAT, "tensor model.embed_tokens.weight is missing");
 }
 
 /* What the files hold counts, not what config.json says of types. */
@@ -629,6 +678,8 @@ static void test_families(void)
 
 ESP_TEST_MAIN("model", { "weights and names", test_weights_and_names },
               { "random weights", test_random_weights }, { "tied head", test_tied_head },
+              { "tied model with a head", test_tied_model_with_a_head },
+              { "tied model without embedding", test_tied_model_without_embedding },
               { "types come from the files", test_types_come_from_the_files },
               { "tensors of no use", test_tensors_of_no_use },
               { "models that others wrote", test_models_that_others_wrote },

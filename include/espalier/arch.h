@@ -96,12 +96,12 @@ typedef struct esp_op {
 /* The names that a family gives to its sizes in config.json; NULL where it has none. */
 typedef struct esp_config_keys {
     const char *hidden, *layers, *heads, *vocab;
-    const char *kv_heads; /* NULL: as many as heads */
+    const char *kv_heads; /* NULL, or null in a file: as many as heads */
     const char *mlp;      /* NULL: 4 D              */
-    const char *head_dim; /* missing in a file: D / heads */
+    const char *head_dim; /* null: D / heads */
     const char *positions;
     const char *norm_eps;
-    double eps; /* where config.json does not say */
+    double eps; /* where there is no norm_eps */
     const char *activation;
     const char *query_scale;   /* attention is scaled by 1 / sqrt of it instead of 1 / sqrt(d) */
     const char *attention_cap; /* soft caps of attention and of logits                         */
@@ -109,15 +109,25 @@ typedef struct esp_config_keys {
     const char *prefix_start, *prefix_mask[2]; /* ids of an esp_prefix_rule; NULL: no prefixes */
 } esp_config_keys;
 
+/* What the client's class means by a key that config.json lacks, as JSON: "32", "\"silu\"". Null: nothing,
+ * or what follows from other keys. A null in the file is refused where the class refuses it. A key that
+ * stands in no row is none that the class knows. `make interop` compares the rows with transformers. */
+typedef struct esp_config_default {
+    const char *key, *value;
+    bool takes_null;
+} esp_config_default;
+
 /* Another name that clients take for a key of config.json. */
 typedef struct esp_config_synonym {
     const char *key, *other;
+    bool
+        alone; /* may stand without the key; else it must say the same as the key where it stands */
 } esp_config_synonym;
 
-/* A flag of config.json that only counts with one value. */
+/* A flag of config.json that is understood with one value alone. */
 typedef struct esp_config_flag {
     const char *key;
-    bool value, missing; /* what it must be, and what a file that does not say it means */
+    bool value;
 } esp_config_flag;
 
 /* Which keys of config.json say how fast channels turn; what the clients of the family read. */
@@ -128,6 +138,14 @@ typedef enum esp_rope_source {
     ESP_ROPE_RATIO, /* rope_ratio */
     ESP_ROPE_FIXED  /* none */
 } esp_rope_source;
+
+/* Which layers have the window that config.json calls sliding_window. */
+typedef enum esp_windows {
+    ESP_WINDOWS_NONE,      /* none, whatever config.json says                                    */
+    ESP_WINDOWS_ALL,       /* all, where it is not null                                          */
+    ESP_WINDOWS_ALTERNATE, /* those that layer_types names; without it layers 0, 2, ...          */
+    ESP_WINDOWS_LAST       /* with use_sliding_window the same; without it from max_window_layers */
+} esp_windows;
 
 typedef struct esp_rotary_kind {
     bool pairs;     /* channels 2c and 2c + 1 turn together, else c and c + n / 2 */
@@ -143,8 +161,9 @@ typedef struct esp_arch {
     const char *architecture;     /* "LlamaForCausalLM"   */
     const char *uneven_type; /* model_type of the same block without biases that clients take where
                                  heads do not divide D; NULL: none */
-    const char *has_key; /* what tells the families of one model_type apart: a key that config.json
-                            must have; NULL: none */
+    const char
+        *has_key[4]; /* what tells the families of one model_type apart: config.json must have
+                               one of these keys; NULL: none */
     const char *normal_head_key; /* a key of config.json with which the head's rows are normalised;
                                     NULL: none */
     const esp_config_keys *keys;
@@ -152,11 +171,10 @@ typedef struct esp_arch {
     size_t n_synonyms;
     const esp_config_flag *flags; /* [n_flags] */
     size_t n_flags;
-    bool tied; /* where config.json does not say tie_word_embeddings */
+    const esp_config_default *defaults; /* [n_defaults] */
+    size_t n_defaults;
     bool always_qkv_bias;
-    bool
-        alternate_window; /* sliding_window holds for layers 0, 2, ... or as layer_types says; else it
-                              bounds the positions */
+    esp_windows windows;
     esp_norm norm;
     esp_activation activation;
     esp_rotary_kind rotary;
@@ -175,6 +193,9 @@ typedef struct esp_arch {
 
 /* Description for a model_type (the first where several share it), NULL when there is none. Local. */
 const esp_arch *esp_arch_find(const char *model_type);
+
+/* The row of a key, NULL where the class does not know it. Borrowed. Local. */
+const esp_config_default *esp_arch_default(const esp_arch *a, const char *key);
 
 /* Description number i, NULL after the last. Local. */
 const esp_arch *esp_arch_at(size_t i);

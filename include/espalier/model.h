@@ -59,23 +59,23 @@ typedef struct esp_model {
     esp_safetensors *files; /* [n_files] owned                                       */
     size_t n_files;
     bool bare;      /* the files leave out the family's base prefix, see esp_arch_base */
-    json_t *config; /* config.json as read; owned                            */
+    json_t *config; /* config.json as read, with the class's defaults; owned */
     char *dir;      /* owned                                                 */
 } esp_model;
 
 /* config.json only: sizes and weight shapes, no data. Keys are Hugging Face's; the object "espalier" may
  * hold a list with one number a layer for num_attention_heads, num_key_value_heads and intermediate_size,
- * which then counts instead of the plain key. rope_theta with rope_scaling, or rope_parameters, of type
- * default, linear or llama3. max_positions is no more than sliding_window (unless use_sliding_window is
- * false): within it full attention is the same. ESP_EFORMAT for an unsupported model_type, a missing or
- * impossible value (named with file and key), ESP_EUSAGE when it is not there; *m is {0} then. Local. */
+ * which then counts instead of the plain key. Keys that are missing mean what the client's class means, and
+ * are added to m->config. ESP_EFORMAT for an unsupported model_type, a missing or impossible value (named
+ * with file and key), ESP_EUSAGE when it is not there; *m is {0} then. Local. */
 esp_status esp_model_shape(esp_model *m, const char *dir);
 
 /* The same and the weights: model.safetensors, else an index with shards, each tensor's shape checked
  * against config.json. Files saved from the base model alone ("h.0.mlp..." of a BLOOM) are taken as they
- * are, and written again so. Tensors that no weight takes are told in one line, not refused (a tied
- * model's own head and old rotary buffers not even told). Every rank maps for itself; statuses are
- * agreed, *m is {0} after a failure. Collective on comm. */
+ * are, and written again so. A tied model may have the head instead of the embedding, or
+ * both where they are equal. Tensors that no weight takes are told in one line, not refused (old rotary
+ * buffers not even told). Every rank maps for itself; statuses are agreed, *m is {0} after a failure.
+ * Collective on comm. */
 esp_status esp_model_load(esp_model *m, const char *dir, MPI_Comm comm);
 void esp_model_free(esp_model *m); /* safe twice and on {0} */
 

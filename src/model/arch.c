@@ -28,6 +28,16 @@ const esp_arch *esp_arch_find(const char *model_type)
     return NULL;
 }
 
+const esp_config_default *esp_arch_default(const esp_arch *a, const char *key)
+{
+    for (size_t i = 0; i < a->n_defaults; i++) {
+        if (strcmp(a->defaults[i].key, key) == 0) {
+            return &a->defaults[i];
+        }
+    }
+    return NULL;
+}
+
 const char *esp_arch_list(void)
 {
     return "llama, mistral, qwen2, qwen3, phi3, baichuan, opt, bloom, gemma2, chatglm";

@@ -10,11 +10,8 @@
 #include "espalier/model_save.h"
 #include "model/model_impl.h"
 
-#define MAX_SIZE      ((size_t)1 << 28) /* of any width: products of two fit 64 bits with room */
-#define MAX_LAYERS    ((size_t)1 << 16)
-#define OLD_POSITIONS 2048                /* of LLaMA folders that do not say it */
-#define WINDOW_TYPE   "sliding_attention" /* entries of layer_types */
-#define FULL_TYPE     "full_attention"
+#define MAX_SIZE   ESP_MAX_WIDTH
+#define MAX_LAYERS ((size_t)1 << 16)
 
 /* The sizes of a layer: their names in our own object, and where a family's name for each stands. */
 static const struct layer_key {
@@ -50,12 +47,14 @@ static bool has(const json_t *object, const char *key)
     return v && !json_is_null(v);
 }
 
-/* Number i of the other names of a key, NULL after the last. */
-static const char *synonym(const esp_arch *arch, const char *key, size_t i)
+/* Number i of the other names of a key, NULL after the last; alone: of those that may stand without it. */
+static const char *synonym(const esp_arch *arch, const char *key, bool alone, size_t i)
 {
     for (size_t k = 0; arch && k < arch->n_synonyms; k++) {
-        if (strcmp(arch->synonyms[k].key, key) == 0 && i-- == 0) {
-            return arch->synonyms[k].other;
+        const esp_config_synonym *s = &arch->synonyms[k];
+
+        if (strcmp(s->key, key) == 0 && (s->alone || !alone) && i-- == 0) {
+            return s->other;
         }
     }
     return NULL;
@@ -67,7 +66,7 @@ static const char *name_of(const esp_config_part *c, const char *key)
     const char *name = key;
 
     for (size_t i = 0; name && !has(c->json, name); i++) {
-        name = synonym(c->arch, key, i);
+        name = synonym(c->arch, key, true, i);
     }
     return name ? name : key;
 }
@@ -81,7 +80,7 @@ const json_t *esp_config_get(const esp_config_part *c, const char *key)
 
 esp_status esp_config_refuse(const esp_config_part *c, const char *key, const char *must_be)
 {
-    const json_t *v = esp_config_get(c, key);
+    const json_t *v = json_object_get(c->json, name_of(c, key));
     char *value = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
 
     esp_fail(ESP_EFORMAT, "%s: %s is %.200s, must be %s", c->where, name_of(c, key),
@@ -95,8 +94,7 @@ static bool is_size(const json_t *v, size_t max)
     return json_is_integer(v) && json_integer_value(v) >= 1 && (size_t)json_integer_value(v) <= max;
 }
 
-/* A count of at least 1; missing: fallback, refused where that is 0. key NULL: fallback. */
-static esp_status get_size(size_t *size, const esp_config_part *c, const char *key, size_t max,
+esp_status esp_config_size(size_t *size, const esp_config_part *c, const char *key, size_t max,
                            size_t fallback)
 {
     const json_t *v = key ? esp_config_get(c, key) : NULL;
@@ -125,12 +123,20 @@ esp_status esp_config_real(double *real, const esp_config_part *c, const char *k
     return ESP_OK;
 }
 
-static esp_status get_flag(bool *flag, const esp_config_part *c, const char *key, bool missing)
+esp_status esp_config_flag_at(bool *flag, const esp_config_part *c, const char *key, bool missing)
 {
     const json_t *v = esp_config_get(c, key);
 
     *flag = v ? json_is_true(v) : missing;
     return !v || json_is_boolean(v) ? ESP_OK : esp_config_refuse(c, key, "true or false");
+}
+
+/* Whether a number is that which the class has for the key. */
+static bool is_default(const esp_arch *arch, const char *key, const json_t *v)
+{
+    const esp_config_default *d = esp_arch_default(arch, key);
+
+    return d && json_is_integer(v) && strtoll(d->value, NULL, 10) == json_integer_value(v);
 }
 
 /* A token id, or the first of several; -1 where there is none. */
@@ -142,6 +148,9 @@ static esp_status get_token(int32_t *id, const esp_config_part *c, const char *k
     *id = -1;
     if (!first) {
         return ESP_OK;
+    }
+    if (is_default(c->arch, key, first) && json_integer_value(first) >= (json_int_t)vocab) {
+        return ESP_OK; /* the class brings it along; a small vocabulary has no such token */
     }
     if (!json_is_integer(first) || json_integer_value(first) >= (json_int_t)vocab) {
         return esp_config_refuse(c, key, "a token id below vocab_size, a list of them, or null");
@@ -223,35 +232,7 @@ static esp_status read_head_dim(esp_dims *d, const esp_config_part *c, const esp
                  arch->keys->hidden);
         return esp_config_refuse(c, key, must_be);
     }
-    return get_size(&d->head_dim, c, key, MAX_SIZE, d->hidden / heads);
-}
-
-/* Whether layer l is one of those with a window, where not all are. */
-static bool has_window(const esp_config_part *c, size_t l)
-{
-    const json_t *types = esp_config_get(c, "layer_types");
-    const char *type = json_string_value(json_array_get(types, l));
-
-    return types ? type && strcmp(type, WINDOW_TYPE) == 0 : l % 2 == 0;
-}
-
-/* Within the window a model with sliding attention computes what full attention does: so a window of all
- * layers bounds the positions, which the rope may have lengthened before. */
-static esp_status read_windows(esp_dims *d, const esp_config_part *c, const esp_arch *arch)
-{
-    size_t window;
-
-    if (!arch->alternate_window && json_is_false(esp_config_get(c, "use_sliding_window"))) {
-        return ESP_OK;
-    }
-    ESP_TRY(get_size(&window, c, "sliding_window", MAX_SIZE, d->max_positions));
-    for (size_t l = 0; l < d->n_layers && arch->alternate_window; l++) {
-        d->layer[l].window = has_window(c, l) ? window : 0;
-    }
-    if (!arch->alternate_window && window < d->max_positions) {
-        d->max_positions = window;
-    }
-    return ESP_OK;
+    return esp_config_size(&d->head_dim, c, key, MAX_SIZE, d->hidden / heads);
 }
 
 static esp_status read_dims(esp_dims *d, const esp_config_part *c, const esp_arch *arch)
@@ -259,55 +240,25 @@ static esp_status read_dims(esp_dims *d, const esp_config_part *c, const esp_arc
     const esp_config_keys *keys = arch->keys;
     size_t heads, kv_heads, mlp;
 
-    ESP_TRY(get_size(&d->hidden, c, keys->hidden, MAX_SIZE, 0));
-    ESP_TRY(get_size(&d->vocab, c, keys->vocab, MAX_SIZE, 0));
-    ESP_TRY(get_size(&d->n_layers, c, keys->layers, MAX_LAYERS, 0));
-    ESP_TRY(get_size(&heads, c, keys->heads, MAX_SIZE, 0));
-    ESP_TRY(get_size(&kv_heads, c, keys->kv_heads, MAX_SIZE, heads));
-    ESP_TRY(get_size(&mlp, c, keys->mlp, MAX_SIZE, keys->mlp ? 0 : 4 * d->hidden));
+    ESP_TRY(esp_config_size(&d->hidden, c, keys->hidden, MAX_SIZE, 0));
+    ESP_TRY(esp_config_size(&d->vocab, c, keys->vocab, MAX_SIZE, 0));
+    ESP_TRY(esp_config_size(&d->n_layers, c, keys->layers, MAX_LAYERS, 0));
+    ESP_TRY(esp_config_size(&heads, c, keys->heads, MAX_SIZE, 0));
+    ESP_TRY(esp_config_size(&kv_heads, c, keys->kv_heads, MAX_SIZE, heads));
+    ESP_TRY(esp_config_size(&mlp, c, keys->mlp, MAX_SIZE, keys->mlp ? 0 : 4 * d->hidden));
     ESP_TRY(read_head_dim(d, c, arch, heads));
-    ESP_TRY(get_size(&d->max_positions, c, keys->positions, MAX_SIZE, OLD_POSITIONS));
+    ESP_TRY(esp_config_size(&d->max_positions, c, keys->positions, MAX_SIZE, 0));
     ESP_NEW(d->layer, d->n_layers);
     for (size_t i = 0; i < N_LAYER_KEYS; i++) {
         size_t plain[N_LAYER_KEYS] = { heads, kv_heads, mlp };
 
         ESP_TRY(read_layer_sizes(d, c, &layer_keys[i], plain[i]));
     }
+    ESP_TRY(esp_config_read_windows(d, c));
     return check_heads(d, c, keys);
 }
 
 /* ---- the whole --------------------------------------------------------------------------------- */
-
-static bool is_of(const esp_arch *a, const json_t *config)
-{
-    const char *type = json_string_value(json_object_get(config, "model_type"));
-
-    return type && strcmp(type, a->model_type) == 0 &&
-           (!a->has_key || json_object_get(config, a->has_key));
-}
-
-const esp_arch *esp_config_arch(const json_t *config)
-{
-    const esp_arch *a;
-    size_t i = 0;
-
-    do {
-        a = esp_arch_at(i++);
-    } while (a && !is_of(a, config));
-    return a;
-}
-
-static esp_status read_arch(const esp_arch **arch, const esp_config_part *c)
-{
-    char must_be[128];
-
-    *arch = esp_config_arch(c->json);
-    if (!*arch) {
-        snprintf(must_be, sizeof must_be, "one of %s", esp_arch_list());
-        return esp_config_refuse(c, "model_type", must_be);
-    }
-    return ESP_OK;
-}
 
 /* The names of clients for the activation of a family. */
 static const char *const activations[][3] = {
@@ -362,7 +313,7 @@ static esp_status check_flags(const esp_config_part *c, const esp_arch *arch)
         const esp_config_flag *f = &arch->flags[i];
         bool value;
 
-        ESP_TRY(get_flag(&value, c, f->key, f->missing));
+        ESP_TRY(esp_config_flag_at(&value, c, f->key, false));
         if (value != f->value) {
             return esp_config_refuse(c, f->key, f->value ? "true" : "false");
         }
@@ -415,26 +366,39 @@ static esp_dtype read_dtype(const esp_config_part *c)
     return name && strcmp(name, "bfloat16") == 0 ? ESP_BF16 : ESP_F32;
 }
 
+/* Whether config.json has a flag of biases set that the family knows. */
+static bool has_biases(const json_t *config, const esp_arch *arch, const char *flag)
+{
+    return esp_arch_default(arch, flag) && json_is_true(json_object_get(config, flag));
+}
+
 /* Read again by esp_config_has_bias; here they are only checked. */
 static esp_status check_bias_flags(const esp_config_part *c)
 {
-    bool flag;
+    static const char *const flags[] = { "attention_bias", "mlp_bias" };
+    bool value;
 
-    ESP_TRY(get_flag(&flag, c, "attention_bias", false));
-    return get_flag(&flag, c, "mlp_bias", false);
+    for (size_t i = 0; i < 2; i++) {
+        if (esp_arch_default(c->arch, flags[i])) {
+            ESP_TRY(esp_config_flag_at(&value, c, flags[i], false));
+        }
+    }
+    return ESP_OK;
 }
 
 esp_status esp_config_read(esp_model *m, const char *path)
 {
     esp_config_part c = { .where = path, .json = m->config };
 
-    ESP_TRY(read_arch(&m->arch, &c));
+    ESP_TRY(esp_config_find_arch(&m->arch, &c));
     c.arch = m->arch;
+    ESP_TRY(esp_config_check_supported(&c));
+    ESP_TRY(esp_config_complete(m->config, &c));
     ESP_TRY(check_synonyms(&c, m->arch));
     ESP_TRY(check_activation(&c, m->arch));
     ESP_TRY(check_flags(&c, m->arch));
     ESP_TRY(read_dims(&m->dims, &c, m->arch));
-    ESP_TRY(get_flag(&m->tied, &c, "tie_word_embeddings", m->arch->tied));
+    ESP_TRY(esp_config_flag_at(&m->tied, &c, "tie_word_embeddings", false));
     m->normal_head =
         m->arch->normal_head_key && json_object_get(m->config, m->arch->normal_head_key);
     ESP_TRY(check_bias_flags(&c));
@@ -444,13 +408,12 @@ esp_status esp_config_read(esp_model *m, const char *path)
     ESP_TRY(read_prefix_rule(&m->prefix, &c, m->arch->keys, m->dims.vocab));
     m->dtype = read_dtype(&c);
     ESP_TRY(esp_alibi_read(m, &c));
-    ESP_TRY(esp_rope_read(m, &c));
-    return read_windows(&m->dims, &c, m->arch);
+    return esp_rope_read(m, &c);
 }
 
 bool esp_config_has_bias(const esp_model *m, int slot)
 {
-    bool attention = json_is_true(json_object_get(m->config, "attention_bias"));
+    bool attention = has_biases(m->config, m->arch, "attention_bias");
 
     switch (m->arch->slots[slot].bias) {
     case ESP_BIAS_NEVER:
@@ -462,7 +425,7 @@ bool esp_config_has_bias(const esp_model *m, int slot)
     case ESP_BIAS_ATTENTION:
         return attention;
     case ESP_BIAS_MLP:
-        return json_is_true(json_object_get(m->config, "mlp_bias"));
+        return has_biases(m->config, m->arch, "mlp_bias");
     }
     esp_bug(__FILE__, __LINE__, "bias of slot %d", slot);
 }
@@ -477,7 +440,7 @@ static void put_size(json_t *config, const esp_arch *arch, const char *key, size
     const char *other;
 
     json_object_set(config, name_of(&c, key), size);
-    for (size_t i = 0; (other = synonym(arch, key, i)); i++) {
+    for (size_t i = 0; (other = synonym(arch, key, false, i)); i++) {
         if (has(config, other)) {
             json_object_set(config, other, size);
         }
@@ -515,8 +478,8 @@ static void write_layer_sizes(json_t *config, json_t *own, const struct layer_ke
  * another name, where it has no biases. */
 static const char *uneven_type(const json_t *config, const esp_arch *arch)
 {
-    bool biased = json_is_true(json_object_get(config, "attention_bias")) ||
-                  json_is_true(json_object_get(config, "mlp_bias"));
+    bool biased =
+        has_biases(config, arch, "attention_bias") || has_biases(config, arch, "mlp_bias");
 
     return arch->uneven_type && !biased ? arch->uneven_type : arch->model_type;
 }
@@ -537,21 +500,6 @@ static void choose_type(json_t *config, const esp_arch *arch, const esp_dims *d)
     json_object_set_new(config, "architectures",
                         json_pack("[s]", esp_arch_find(type)->architecture));
     json_object_set_new(config, "sliding_window", json_null());
-}
-
-/* One entry a layer: which have a window; families where all are alike make their own again. */
-static void write_layer_types(json_t *config, const esp_arch *arch, const esp_dims *d)
-{
-    json_t *types = arch->alternate_window ? json_array() : NULL;
-
-    for (size_t l = 0; types && l < d->n_layers; l++) {
-        json_array_append_new(types, json_string(d->layer[l].window ? WINDOW_TYPE : FULL_TYPE));
-    }
-    if (types) {
-        json_object_set_new(config, "layer_types", types);
-    } else if (json_array_size(json_object_get(config, "layer_types")) != d->n_layers) {
-        json_object_del(config, "layer_types");
-    }
 }
 
 void esp_config_write(json_t *config, const esp_arch *arch, const esp_dims *d)
@@ -575,5 +523,5 @@ void esp_config_write(json_t *config, const esp_arch *arch, const esp_dims *d)
         choose_type(config, arch, d);
     }
     json_decref(own);
-    write_layer_types(config, arch, d);
+    esp_config_write_windows(config, arch, d);
 }

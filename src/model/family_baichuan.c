@@ -47,14 +47,24 @@ static const esp_op baichuan_ops[] = {
     ADD(X1, MLP_OUT, X2),
 };
 
+/* Of the published code; its versions differ in vocab_size, which has to be said. */
+static const esp_config_default baichuan_defaults[] = {
+    DEFAULT("hidden_size", "4096"),     DEFAULT("intermediate_size", "11008"),
+    DEFAULT("num_hidden_layers", "32"), DEFAULT("num_attention_heads", "32"),
+    DEFAULT("hidden_act", "\"silu\""),  DEFAULT("max_position_embeddings", "4096"),
+    DEFAULT("rms_norm_eps", "1e-6"),    DEFAULT("tie_word_embeddings", "false"),
+    MAY_BE_NULL("bos_token_id", "1"),   MAY_BE_NULL("eos_token_id", "2"),
+};
+
 /* The key tells the second generation, in any size. */
 const esp_arch esp_baichuan_family = { .name = "baichuan-7b",
                                        .normal_head_name = "baichuan2-7b",
                                        .model_type = "baichuan",
                                        .architecture = "BaiChuanForCausalLM",
-                                       .has_key = "max_position_embeddings",
+                                       .has_key = { "max_position_embeddings" },
                                        .normal_head_key = "z_loss_weight",
                                        .keys = &esp_llama_keys,
+                                       DEFAULTS(baichuan),
                                        .rotary = { .divisor = 1, .source = ESP_ROPE_FIXED },
                                        STEM(esp_plain_stem),
                                        TABLES(baichuan) };
@@ -69,8 +79,15 @@ static const esp_config_keys baichuan_13b_keys = { .hidden = "hidden_size",
                                                    .vocab = "vocab_size",
                                                    .positions = "model_max_length",
                                                    .norm_eps = "rms_norm_eps",
-                                                   .eps = 1e-6,
                                                    .activation = "hidden_act" };
+
+static const esp_config_default baichuan_13b_defaults[] = {
+    DEFAULT("hidden_size", "5120"),     DEFAULT("intermediate_size", "13696"),
+    DEFAULT("num_hidden_layers", "40"), DEFAULT("num_attention_heads", "40"),
+    DEFAULT("hidden_act", "\"silu\""),  DEFAULT("model_max_length", "4096"),
+    DEFAULT("rms_norm_eps", "1e-6"),    DEFAULT("tie_word_embeddings", "false"),
+    MAY_BE_NULL("bos_token_id", "1"),   MAY_BE_NULL("eos_token_id", "2"),
+};
 
 static const esp_op baichuan_alibi_ops[] = {
     NORM(NORM1, X, H1),
@@ -93,9 +110,10 @@ const esp_arch esp_baichuan_alibi_family = { .name = "baichuan-13b",
                                              .normal_head_name = "baichuan2-13b",
                                              .model_type = "baichuan",
                                              .architecture = "BaichuanForCausalLM",
-                                             .has_key = "model_max_length",
+                                             .has_key = { "model_max_length" },
                                              .normal_head_key = "z_loss_weight",
                                              .keys = &baichuan_13b_keys,
+                                             DEFAULTS(baichuan_13b),
                                              .alibi = true,
                                              STEM(esp_plain_stem),
                                              SLOTS(baichuan),

@@ -7,17 +7,30 @@ static const esp_config_keys bloom_keys = { .hidden = "hidden_size",
                                             .head_dim = "head_dim",
                                             .vocab = "vocab_size",
                                             .positions = "seq_length",
-                                            .norm_eps = "layer_norm_epsilon",
-                                            .eps = 1e-5 };
+                                            .norm_eps = "layer_norm_epsilon" };
+
+/* The class bounds no positions; published files say 2048. */
+static const esp_config_default bloom_defaults[] = {
+    DEFAULT("vocab_size", "250880"),
+    DEFAULT("hidden_size", "64"),
+    DEFAULT("n_layer", "2"),
+    DEFAULT("n_head", "8"),
+    DEFAULT("layer_norm_epsilon", "1e-5"),
+    DEFAULT("apply_residual_connection_post_layernorm", "false"),
+    DEFAULT("tie_word_embeddings", "true"),
+    MAY_BE_NULL("seq_length", "2048"),
+    MAY_BE_NULL("bos_token_id", "1"),
+    MAY_BE_NULL("eos_token_id", "2"),
+};
 
 static const esp_config_synonym bloom_synonyms[] = {
-    { "hidden_size", "n_embed" },
-    { "n_layer", "num_hidden_layers" },
-    { "n_head", "num_attention_heads" },
+    { "hidden_size", "n_embed", true },
+    { "n_layer", "num_hidden_layers", true },
+    { "n_head", "num_attention_heads", true },
 };
 
 static const esp_config_flag bloom_flags[] = {
-    { "apply_residual_connection_post_layernorm", false, false },
+    { "apply_residual_connection_post_layernorm", false },
 };
 
 enum { NORM1 = ESP_SLOT_BLOCK, QKV, O, NORM2, UP, DOWN };
@@ -70,7 +83,7 @@ const esp_arch esp_bloom_family = { .model_type = "bloom",
                                     .n_synonyms = COUNT(bloom_synonyms),
                                     .flags = bloom_flags,
                                     .n_flags = COUNT(bloom_flags),
-                                    .tied = true,
+                                    DEFAULTS(bloom),
                                     .norm = ESP_NORM_LAYER,
                                     .activation = ESP_GELU_TANH,
                                     .alibi = true,

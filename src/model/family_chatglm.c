@@ -12,13 +12,21 @@ static const esp_config_keys chatglm_keys = { .hidden = "hidden_size",
                                               .vocab = "vocab_size",
                                               .positions = "max_sequence_length",
                                               .norm_eps = "layernorm_epsilon",
-                                              .eps = 1e-5,
                                               .prefix_start = "bos_token_id",
                                               .prefix_mask = { "gmask_token_id",
                                                                "mask_token_id" } };
 
+/* Of the published code; its versions differ in vocab_size and in the ids of tokens, which have to be said.
+ * Head and embedding are one as in all classes of transformers 4 that do not say otherwise. */
+static const esp_config_default chatglm_defaults[] = {
+    DEFAULT("hidden_size", "4096"),          DEFAULT("num_layers", "28"),
+    DEFAULT("num_attention_heads", "32"),    DEFAULT("inner_hidden_size", "16384"),
+    DEFAULT("max_sequence_length", "2048"),  DEFAULT("layernorm_epsilon", "1e-5"),
+    DEFAULT("position_encoding_2d", "true"), DEFAULT("tie_word_embeddings", "true"),
+};
+
 static const esp_config_flag chatglm_flags[] = {
-    { "position_encoding_2d", true, true },
+    { "position_encoding_2d", true },
 };
 
 enum { NORM1 = ESP_SLOT_BLOCK, QKV, O, NORM2, UP, DOWN };
@@ -68,8 +76,10 @@ static const esp_op chatglm_ops[] = {
 
 const esp_arch esp_chatglm_family = { .model_type = "chatglm",
                                       .architecture = "ChatGLMModel",
-                                      .has_key = "inner_hidden_size",
+                                      .has_key = { "inner_hidden_size", "position_encoding_2d",
+                                                   "gmask_token_id", "max_sequence_length" },
                                       .keys = &chatglm_keys,
+                                      DEFAULTS(chatglm),
                                       .flags = chatglm_flags,
                                       .n_flags = COUNT(chatglm_flags),
                                       .norm = ESP_NORM_LAYER,

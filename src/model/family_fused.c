@@ -48,9 +48,21 @@ static const esp_slot phi3_slots[] = {
     MATRIX(DOWN, "model.layers.%zu.mlp.down_proj", "down", HIDDEN, MLP, NEVER),
 };
 
+static const esp_config_default phi3_defaults[] = {
+    DEFAULT("vocab_size", "32064"),        DEFAULT("hidden_size", "3072"),
+    DEFAULT("intermediate_size", "8192"),  DEFAULT("num_hidden_layers", "32"),
+    DEFAULT("num_attention_heads", "32"),  MAY_BE_NULL("num_key_value_heads", "null"),
+    DEFAULT("hidden_act", "\"silu\""),     DEFAULT("max_position_embeddings", "4096"),
+    DEFAULT("rms_norm_eps", "1e-5"),       MAY_BE_NULL("rope_theta", "10000.0"),
+    MAY_BE_NULL("sliding_window", "null"), DEFAULT("tie_word_embeddings", "false"),
+    MAY_BE_NULL("bos_token_id", "1"),      MAY_BE_NULL("eos_token_id", "32000"),
+};
+
 const esp_arch esp_phi3_family = { .model_type = "phi3",
                                    .architecture = "Phi3ForCausalLM",
                                    .keys = &esp_llama_keys,
+                                   DEFAULTS(phi3),
+                                   .windows = ESP_WINDOWS_ALL,
                                    .rotary = { .divisor = 1, .source = ESP_ROPE_PHI },
                                    STEM(esp_plain_stem),
                                    SLOTS(phi3),
@@ -66,17 +78,39 @@ static const esp_config_keys chatglm2_keys = { .hidden = "hidden_size",
                                                .head_dim = "kv_channels",
                                                .vocab = "padded_vocab_size",
                                                .positions = "seq_length",
-                                               .norm_eps = "layernorm_epsilon",
-                                               .eps = 1e-5 };
+                                               .norm_eps = "layernorm_epsilon" };
+
+/* Of the published code, which never makes head and embedding one; vLLM does where the key says so. It has no
+ * default for original_rope, and no other way to turn. */
+static const esp_config_default chatglm2_defaults[] = {
+    DEFAULT("hidden_size", "4096"),
+    DEFAULT("num_layers", "28"),
+    DEFAULT("num_attention_heads", "32"),
+    DEFAULT("multi_query_attention", "false"),
+    DEFAULT("multi_query_group_num", "1"),
+    DEFAULT("kv_channels", "128"),
+    DEFAULT("ffn_hidden_size", "13696"),
+    DEFAULT("padded_vocab_size", "65024"),
+    DEFAULT("seq_length", "2048"),
+    DEFAULT("layernorm_epsilon", "1e-5"),
+    DEFAULT("rmsnorm", "true"),
+    DEFAULT("add_qkv_bias", "false"),
+    DEFAULT("add_bias_linear", "false"),
+    DEFAULT("apply_residual_connection_post_layernorm", "false"),
+    DEFAULT("post_layer_norm", "true"),
+    DEFAULT("original_rope", "true"),
+    DEFAULT("tie_word_embeddings", "false"),
+};
 
 static const esp_config_flag chatglm2_flags[] = {
-    { "multi_query_attention", true, false },
-    { "rmsnorm", true, true },
-    { "add_qkv_bias", true, true },
-    { "add_bias_linear", false, false },
-    { "apply_residual_connection_post_layernorm", false, false },
-    { "post_layer_norm", true, true },
-    { "original_rope", true, true },
+    { "multi_query_attention", true },
+    { "rmsnorm", true },
+    { "add_qkv_bias", true },
+    { "add_bias_linear", false },
+    { "apply_residual_connection_post_layernorm", false },
+    { "post_layer_norm", true },
+    { "original_rope", true },
+    { "tie_word_embeddings", false },
 };
 
 #define LAYER "transformer.encoder.layers.%zu."
@@ -96,8 +130,9 @@ const esp_arch esp_chatglm2_family = {
     .name = "chatglm2",
     .model_type = "chatglm",
     .architecture = "ChatGLMModel",
-    .has_key = "multi_query_attention",
+    .has_key = { "multi_query_attention", "ffn_hidden_size", "padded_vocab_size", "kv_channels" },
     .keys = &chatglm2_keys,
+    DEFAULTS(chatglm2),
     .flags = chatglm2_flags,
     .n_flags = COUNT(chatglm2_flags),
     .rotary = { .pairs = true, .divisor = 2, .source = ESP_ROPE_RATIO },

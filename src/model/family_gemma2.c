@@ -10,11 +10,36 @@ static const esp_config_keys gemma2_keys = { .hidden = "hidden_size",
                                              .vocab = "vocab_size",
                                              .positions = "max_position_embeddings",
                                              .norm_eps = "rms_norm_eps",
-                                             .eps = 1e-6,
                                              .activation = "hidden_activation",
                                              .query_scale = "query_pre_attn_scalar",
                                              .attention_cap = "attn_logit_softcapping",
                                              .logit_cap = "final_logit_softcapping" };
+
+static const esp_config_default gemma2_defaults[] = {
+    DEFAULT("vocab_size", "256000"),
+    DEFAULT("hidden_size", "2304"),
+    DEFAULT("intermediate_size", "9216"),
+    DEFAULT("num_hidden_layers", "26"),
+    DEFAULT("num_attention_heads", "8"),
+    DEFAULT("num_key_value_heads", "4"),
+    DEFAULT("head_dim", "256"),
+    DEFAULT("hidden_activation", "\"gelu_pytorch_tanh\""),
+    DEFAULT("max_position_embeddings", "8192"),
+    DEFAULT("rms_norm_eps", "1e-6"),
+    MAY_BE_NULL("rope_theta", "10000.0"),
+    DEFAULT("attention_bias", "false"),
+    DEFAULT("query_pre_attn_scalar", "256"),
+    MAY_BE_NULL("sliding_window", "4096"),
+    MAY_BE_NULL("layer_types", "null"),
+    MAY_BE_NULL("attn_logit_softcapping", "50.0"),
+    MAY_BE_NULL("final_logit_softcapping", "30.0"),
+    MAY_BE_NULL("use_bidirectional_attention", "null"),
+    DEFAULT("tie_word_embeddings", "true"),
+    MAY_BE_NULL("bos_token_id", "2"),
+    MAY_BE_NULL("eos_token_id", "1"),
+};
+
+static const esp_config_flag gemma2_flags[] = { { "use_bidirectional_attention", false } };
 
 enum { NORM1 = ESP_SLOT_BLOCK, Q, K, V, O, POST1, NORM2, GATE_PROJ, UP, DOWN, POST2 };
 
@@ -59,8 +84,10 @@ static const esp_op gemma2_ops[] = {
 const esp_arch esp_gemma2_family = { .model_type = "gemma2",
                                      .architecture = "Gemma2ForCausalLM",
                                      .keys = &gemma2_keys,
-                                     .tied = true,
-                                     .alternate_window = true,
+                                     DEFAULTS(gemma2),
+                                     .flags = gemma2_flags,
+                                     .n_flags = COUNT(gemma2_flags),
+                                     .windows = ESP_WINDOWS_ALTERNATE,
                                      .norm = ESP_NORM_RMS_ONE,
                                      .activation = ESP_GELU_TANH,
                                      .rotary = { .divisor = 1 },

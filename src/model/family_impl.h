@@ -14,6 +14,17 @@
     .n_ops = COUNT(name##_ops)
 #define TABLES(name) SLOTS(name), BLOCK(name)
 
+/* Rows of defaults: a key that must have a value, and one that may be null. */
+#define DEFAULTS(name) .defaults = name##_defaults, .n_defaults = COUNT(name##_defaults)
+#define DEFAULT(key, value) \
+    {                       \
+        key, value, false   \
+    }
+#define MAY_BE_NULL(key, value) \
+    {                           \
+        key, value, true        \
+    }
+
 #define STEM(name) .stem = name, .n_stem = COUNT(name)
 
 /* Matrices are [rows, columns], vectors have a norm's weight. */

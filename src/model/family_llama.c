@@ -10,8 +10,56 @@ const esp_config_keys esp_llama_keys = { .hidden = "hidden_size",
                                          .vocab = "vocab_size",
                                          .positions = "max_position_embeddings",
                                          .norm_eps = "rms_norm_eps",
-                                         .eps = 1e-6,
                                          .activation = "hidden_act" };
+
+static const esp_config_default llama_defaults[] = {
+    DEFAULT("vocab_size", "32000"),
+    DEFAULT("hidden_size", "4096"),
+    DEFAULT("intermediate_size", "11008"),
+    DEFAULT("num_hidden_layers", "32"),
+    DEFAULT("num_attention_heads", "32"),
+    MAY_BE_NULL("num_key_value_heads", "null"),
+    MAY_BE_NULL("head_dim", "null"),
+    DEFAULT("hidden_act", "\"silu\""),
+    DEFAULT("max_position_embeddings", "2048"),
+    DEFAULT("rms_norm_eps", "1e-6"),
+    MAY_BE_NULL("rope_theta", "10000.0"),
+    DEFAULT("attention_bias", "false"),
+    DEFAULT("mlp_bias", "false"),
+    DEFAULT("tie_word_embeddings", "false"),
+    MAY_BE_NULL("bos_token_id", "1"),
+    MAY_BE_NULL("eos_token_id", "2"),
+};
+
+static const esp_config_default mistral_defaults[] = {
+    DEFAULT("vocab_size", "32000"),
+    DEFAULT("hidden_size", "4096"),
+    DEFAULT("intermediate_size", "14336"),
+    DEFAULT("num_hidden_layers", "32"),
+    DEFAULT("num_attention_heads", "32"),
+    DEFAULT("num_key_value_heads", "8"),
+    MAY_BE_NULL("head_dim", "null"),
+    DEFAULT("hidden_act", "\"silu\""),
+    DEFAULT("max_position_embeddings", "131072"),
+    DEFAULT("rms_norm_eps", "1e-6"),
+    MAY_BE_NULL("rope_theta", "10000.0"),
+    MAY_BE_NULL("sliding_window", "4096"),
+    DEFAULT("tie_word_embeddings", "false"),
+    MAY_BE_NULL("bos_token_id", "1"),
+    MAY_BE_NULL("eos_token_id", "2"),
+};
+
+static const esp_config_default qwen2_defaults[] = {
+    DEFAULT("vocab_size", "151936"),         DEFAULT("hidden_size", "4096"),
+    DEFAULT("intermediate_size", "22016"),   DEFAULT("num_hidden_layers", "32"),
+    DEFAULT("num_attention_heads", "32"),    MAY_BE_NULL("num_key_value_heads", "32"),
+    DEFAULT("hidden_act", "\"silu\""),       DEFAULT("max_position_embeddings", "32768"),
+    DEFAULT("rms_norm_eps", "1e-6"),         MAY_BE_NULL("rope_theta", "10000.0"),
+    DEFAULT("use_sliding_window", "false"),  MAY_BE_NULL("sliding_window", "4096"),
+    DEFAULT("max_window_layers", "28"),      MAY_BE_NULL("layer_types", "null"),
+    DEFAULT("tie_word_embeddings", "false"), MAY_BE_NULL("bos_token_id", "null"),
+    MAY_BE_NULL("eos_token_id", "null"),
+};
 
 const esp_op esp_plain_stem[1] = { LOOKUP(ESP_SLOT_EMBED) };
 
@@ -59,16 +107,14 @@ static const esp_op llama_ops[] = {
     ADD(X1, MLP_OUT, X2),
 };
 
-#define LLAMA_LIKE(type, class, qkv_bias, uneven)                                   \
-    {                                                                               \
-        .model_type = type, .architecture = class, .always_qkv_bias = qkv_bias,     \
-        .uneven_type = uneven, .keys = &esp_llama_keys, .rotary = { .divisor = 1 }, \
-        STEM(esp_plain_stem), TABLES(llama)                                         \
-    }
+#define LLAMA_LIKE(type, class)                                         \
+    .model_type = type, .architecture = class, .keys = &esp_llama_keys, \
+    .rotary = { .divisor = 1 }, STEM(esp_plain_stem), TABLES(llama)
 
 /* A Mistral without a window is the LLaMA block with any number of heads, but no biases. */
 const esp_arch esp_llama_family[3] = {
-    LLAMA_LIKE("llama", "LlamaForCausalLM", false, "mistral"),
-    LLAMA_LIKE("mistral", "MistralForCausalLM", false, NULL),
-    LLAMA_LIKE("qwen2", "Qwen2ForCausalLM", true, NULL),
+    { LLAMA_LIKE("llama", "LlamaForCausalLM"), DEFAULTS(llama), .uneven_type = "mistral" },
+    { LLAMA_LIKE("mistral", "MistralForCausalLM"), DEFAULTS(mistral), .windows = ESP_WINDOWS_ALL },
+    { LLAMA_LIKE("qwen2", "Qwen2ForCausalLM"), DEFAULTS(qwen2), .windows = ESP_WINDOWS_LAST,
+      .always_qkv_bias = true },
 };

@@ -11,15 +11,35 @@ static const esp_config_keys opt_keys = { .hidden = "hidden_size",
                                           .eps = 1e-5,
                                           .activation = "activation_function" };
 
+static const esp_config_default opt_defaults[] = {
+    DEFAULT("vocab_size", "50272"),
+    DEFAULT("hidden_size", "768"),
+    DEFAULT("num_hidden_layers", "12"),
+    DEFAULT("num_attention_heads", "12"),
+    DEFAULT("ffn_dim", "3072"),
+    DEFAULT("max_position_embeddings", "2048"),
+    DEFAULT("activation_function", "\"relu\""),
+    MAY_BE_NULL("word_embed_proj_dim", "null"),
+    DEFAULT("do_layer_norm_before", "true"),
+    DEFAULT("enable_bias", "true"),
+    DEFAULT("layer_norm_elementwise_affine", "true"),
+    DEFAULT("_remove_final_layer_norm", "false"),
+    DEFAULT("tie_word_embeddings", "true"),
+    MAY_BE_NULL("bos_token_id", "2"),
+    MAY_BE_NULL("eos_token_id", "2"),
+};
+
 /* Of an embedding without a projection. */
-static const esp_config_synonym opt_synonyms[] = { { "hidden_size", "word_embed_proj_dim" } };
+static const esp_config_synonym opt_synonyms[] = {
+    { "hidden_size", "word_embed_proj_dim", false },
+};
 
 /* The variants of 350M parameters (norms after the sums) and of Galactica (no biases) are others. */
 static const esp_config_flag opt_flags[] = {
-    { "do_layer_norm_before", true, true },
-    { "enable_bias", true, true },
-    { "layer_norm_elementwise_affine", true, true },
-    { "_remove_final_layer_norm", false, false },
+    { "do_layer_norm_before", true },
+    { "enable_bias", true },
+    { "layer_norm_elementwise_affine", true },
+    { "_remove_final_layer_norm", false },
 };
 
 enum { NORM1 = ESP_SLOT_BLOCK, Q, K, V, O, NORM2, UP, DOWN };
@@ -66,7 +86,7 @@ const esp_arch esp_opt_family = { .model_type = "opt",
                                   .n_synonyms = COUNT(opt_synonyms),
                                   .flags = opt_flags,
                                   .n_flags = COUNT(opt_flags),
-                                  .tied = true,
+                                  DEFAULTS(opt),
                                   .norm = ESP_NORM_LAYER,
                                   .activation = ESP_RELU,
                                   .position_offset = 2,

@@ -39,9 +39,33 @@ static const esp_op qwen3_ops[] = {
     LINEAR(DOWN, M, MLP_OUT), ADD(X1, MLP_OUT, X2),
 };
 
+static const esp_config_default qwen3_defaults[] = {
+    DEFAULT("vocab_size", "151936"),
+    DEFAULT("hidden_size", "4096"),
+    DEFAULT("intermediate_size", "22016"),
+    DEFAULT("num_hidden_layers", "32"),
+    DEFAULT("num_attention_heads", "32"),
+    MAY_BE_NULL("num_key_value_heads", "32"),
+    DEFAULT("head_dim", "128"),
+    DEFAULT("hidden_act", "\"silu\""),
+    DEFAULT("max_position_embeddings", "32768"),
+    DEFAULT("rms_norm_eps", "1e-6"),
+    MAY_BE_NULL("rope_theta", "10000.0"),
+    DEFAULT("attention_bias", "false"),
+    DEFAULT("use_sliding_window", "false"),
+    MAY_BE_NULL("sliding_window", "4096"),
+    DEFAULT("max_window_layers", "28"),
+    MAY_BE_NULL("layer_types", "null"),
+    DEFAULT("tie_word_embeddings", "false"),
+    MAY_BE_NULL("bos_token_id", "null"),
+    MAY_BE_NULL("eos_token_id", "null"),
+};
+
 const esp_arch esp_qwen3_family = { .model_type = "qwen3",
                                     .architecture = "Qwen3ForCausalLM",
                                     .keys = &esp_llama_keys,
+                                    DEFAULTS(qwen3),
+                                    .windows = ESP_WINDOWS_LAST,
                                     .rotary = { .divisor = 1 },
                                     STEM(esp_plain_stem),
                                     TABLES(qwen3) };

@@ -187,6 +187,54 @@ static esp_status check_dtype(const esp_tensor_ref *t, const esp_tensor_info *in
     return ESP_OK;
 }
 
+/* Of a tied model the head's name, for the tensor that is both. */
+static char *tied_name(const esp_model *m)
+{
+    const esp_tensor_ref head = { .layer = ESP_NO_LAYER, .slot = ESP_SLOT_HEAD };
+
+    return esp_tensor_ref_name(m, &head);
+}
+
+/* The name under which the files have a tensor: of a tied model some have the head alone. */
+static char *stored_name(const esp_model *m, const places *p, const esp_tensor_ref *t)
+{
+    char *name = esp_tensor_ref_name(m, t);
+
+    if (m->tied && t->slot == ESP_SLOT_EMBED && !find_tensor(m, p, name)) {
+        char *head = tied_name(m);
+
+        if (find_tensor(m, p, head)) {
+            free(name);
+            return head;
+        }
+        free(head);
+    }
+    return name;
+}
+
+/* Two tensors that are said to be one: clients take one, the other or both where they are not. */
+static esp_status check_tied(const esp_model *m, const places *p)
+{
+    const esp_weight *w = &m->outer[ESP_SLOT_EMBED];
+    char *name = tied_name(m);
+    const esp_tensor_info *head = m->tied ? find_tensor(m, p, name) : NULL;
+    esp_status st = ESP_OK;
+
+    if (head && head->data != w->data &&
+        (head->dtype != w->dtype || head->n_dims != 2 || head->shape[0] != w->rows ||
+         head->shape[1] != w->cols ||
+         memcmp(head->data, w->data, w->rows * w->cols * esp_dtype_size(w->dtype)) != 0)) {
+        st = esp_fail(
+            ESP_EFORMAT,
+            "%s: tie_word_embeddings is true, but %s is not the embedding; set it to false "
+            "in config.json to have both, as transformers 5 does, or take the tensor out to "
+            "have the embedding alone, as transformers 4 does",
+            m->dir, name);
+    }
+    free(name);
+    return st;
+}
+
 static esp_status map_tensor(esp_model *m, const places *p, const esp_tensor_ref *t,
                              const char *name)
 {
@@ -217,8 +265,7 @@ static void tell_unused(const esp_model *m, json_t *used)
     size_t n = 0;
 
     if (m->tied) {
-        const esp_tensor_ref head = { .layer = ESP_NO_LAYER, .slot = ESP_SLOT_HEAD };
-        char *name = esp_tensor_ref_name(m, &head);
+        char *name = tied_name(m);
 
         json_object_set_new(used, name, json_true());
         free(name);
@@ -247,7 +294,7 @@ static esp_status map_tensors(esp_model *m, const places *p)
     esp_status st = ESP_OK;
 
     for (size_t i = 0; i < n && st == ESP_OK; i++) {
-        char *name = esp_tensor_ref_name(m, &refs[i]);
+        char *name = stored_name(m, p, &refs[i]);
 
         st = map_tensor(m, p, &refs[i], name);
         json_object_set_new(used, name, json_true());
@@ -262,7 +309,7 @@ static esp_status map_tensors(esp_model *m, const places *p)
     return st;
 }
 
-static esp_status load(esp_model *m, const char *dir)
+static esp_status load(esp_model *m, const char *dir, bool first)
 {
     places p = { 0 };
     esp_status st;
@@ -272,6 +319,9 @@ static esp_status load(esp_model *m, const char *dir)
     if (st == ESP_OK) {
         find_prefix(m, &p);
         st = map_tensors(m, &p);
+    }
+    if (st == ESP_OK && first) { /* reads both, so one rank is enough */
+        st = check_tied(m, &p);
     }
     for (size_t i = 0; i < m->n_files; i++) {
         free(p.names[i]);
@@ -283,7 +333,11 @@ static esp_status load(esp_model *m, const char *dir)
 
 esp_status esp_model_load(esp_model *m, const char *dir, MPI_Comm comm)
 {
-    esp_status st = esp_agree(comm, load(m, dir));
+    int rank;
+    esp_status st;
+
+    ESP_MPI(MPI_Comm_rank(comm, &rank));
+    st = esp_agree(comm, load(m, dir, rank == 0));
 
     if (st != ESP_OK) {
         esp_model_free(m);

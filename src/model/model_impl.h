@@ -4,7 +4,8 @@
 
 #include "espalier/model.h"
 
-#define ESP_OWN_KEY "espalier" /* object of config.json with what differs between layers */
+#define ESP_MAX_WIDTH ((size_t)1 << 28) /* of anything: products of two fit 64 bits with room */
+#define ESP_OWN_KEY   "espalier"        /* object of config.json with what differs between layers */
 
 /* Model from a parsed config.json: sizes and weight shapes, no data. Takes config; dir is where it
  * stands or will stand. ESP_EFORMAT; *m is {0} then. Local. */
@@ -13,9 +14,6 @@ esp_status esp_model_from_config(esp_model *m, json_t *config, const char *dir);
 /* Fills what config.json says (all but the weights) from m->config.
  * path names the file in messages. Local. */
 esp_status esp_config_read(esp_model *m, const char *path);
-
-/* The family that config.json is of, NULL when there is none. Local. */
-const esp_arch *esp_config_arch(const json_t *config);
 
 /* The name that clients have for an activation. Local. */
 const char *esp_config_activation(esp_activation a);
@@ -48,6 +46,13 @@ const json_t *esp_config_get(const esp_config_part *c, const char *key);
 /* "WHERE: KEY is VALUE, must be WHAT"; ESP_EFORMAT. Local. */
 esp_status esp_config_refuse(const esp_config_part *c, const char *key, const char *must_be);
 
+/* A count of at least 1; missing or null: fallback, refused where that is 0. key NULL: fallback. Local. */
+esp_status esp_config_size(size_t *size, const esp_config_part *c, const char *key, size_t max,
+                           size_t fallback);
+
+/* true or false; missing or null: missing. Local. */
+esp_status esp_config_flag_at(bool *flag, const esp_config_part *c, const char *key, bool missing);
+
 /* A positive finite number; missing: fallback, refused where that is 0. Local. */
 esp_status esp_config_real(double *v, const esp_config_part *c, const char *key, double fallback);
 
@@ -56,6 +61,24 @@ esp_status esp_config_real(double *v, const esp_config_part *c, const char *key,
 esp_status esp_rope_read(esp_model *m, const esp_config_part *c);
 void esp_rope_copy(esp_rope *to, const esp_rope *from);
 void esp_rope_free(esp_rope *r); /* safe twice and on {0} */
+
+/* The family that config.json is of, NULL when there is none. Local. */
+const esp_arch *esp_config_arch(const json_t *config);
+
+/* The same, ESP_EFORMAT when there is none. Local. */
+esp_status esp_config_find_arch(const esp_arch **arch, const esp_config_part *c);
+
+/* Refuses what no family computes: quantised weights, trained prefixes, attention to later tokens. Local. */
+esp_status esp_config_check_supported(const esp_config_part *c);
+
+/* Writes into config (which c reads) what the class of c->arch means by keys that are not there; what is
+ * written later says it to clients whose classes mean something else. ESP_EFORMAT for a null that the class
+ * refuses. Local. */
+esp_status esp_config_complete(json_t *config, const esp_config_part *c);
+
+/* Windows of all layers, whose number is known. Local. */
+esp_status esp_config_read_windows(esp_dims *d, const esp_config_part *c);
+void esp_config_write_windows(json_t *config, const esp_arch *arch, const esp_dims *d);
 
 /* Slopes of a family that has ALiBi: by the number of heads, or as a cut model keeps them. Local. */
 esp_status esp_alibi_read(esp_model *m, const esp_config_part *c);

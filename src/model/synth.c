@@ -39,6 +39,7 @@ static void put_sizes(json_t *config, const esp_config_keys *keys, const esp_syn
     put_size(config, keys->head_dim, head_dim);
     put_size(config, keys->vocab, o->vocab);
     put_size(config, keys->positions, o->max_positions);
+    put_size(config, keys->query_scale, head_dim);
 }
 
 /* The tokens behind those of all families. */

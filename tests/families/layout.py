@@ -137,6 +137,12 @@ def layout_of(config):
     return LAYOUTS["chatglm2" if kind == "chatglm" and "ffn_hidden_size" in config else kind]
 
 
+def is_tied(config):
+    """Whether head and embedding are one: as the class means it where the file does not say so."""
+    tied = config["model_type"] in ("opt", "bloom", "gemma2") or layout_of(config) is LAYOUTS["chatglm"]
+    return config.get("tie_word_embeddings", tied)
+
+
 @dataclass(frozen=True)
 class Sizes:
     layers: int

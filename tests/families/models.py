@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from sentencepiece import sentencepiece_model_pb2
 
-from .layout import layout_of, sizes_of
+from .layout import is_tied, layout_of, sizes_of
 
 SAMPLES, LENGTH, LAYERS, VOCAB = 4, 12, 2, 80
 COMMON = dict(num_hidden_layers=LAYERS, vocab_size=VOCAB, bos_token_id=1, eos_token_id=2)
@@ -50,6 +50,13 @@ CONFIGS = {
     | dict(num_attention_heads=4, hidden_size=32, max_position_embeddings=64)
     | dict(model_max_length=64, z_loss_weight=0),
     "baichuan2-13b": BAICHUAN | dict(model_max_length=64, z_loss_weight=0),
+    # What is not said is the default of the class: 8 key/value heads; soft caps, scale, window, activation.
+    "mistral-window": COMMON
+    | dict(model_type="mistral", architectures=["MistralForCausalLM"], hidden_size=32)
+    | dict(num_attention_heads=8, intermediate_size=40, sliding_window=5),
+    "gemma2-defaults": COMMON
+    | dict(model_type="gemma2", architectures=["Gemma2ForCausalLM"], hidden_size=40, head_dim=8)
+    | dict(num_attention_heads=4, intermediate_size=40, pad_token_id=0),
     "opt": COMMON
     | dict(model_type="opt", architectures=["OPTForCausalLM"], hidden_size=32, ffn_dim=72)
     | dict(num_attention_heads=4, max_position_embeddings=30, word_embed_proj_dim=32)
@@ -120,7 +127,7 @@ def shapes_of(config):
             add(prefix + name, (n, s.hidden), "matrix", "mlp" in layout.biased)
         add(prefix + layout.down, (s.hidden, s.mlp), "matrix", "down" in layout.biased)
     add_norm(layout.final)
-    if config.get("tie_word_embeddings") is False or config["model_type"] == "chatglm":
+    if not is_tied(config):
         add(layout.head, (s.vocab, s.hidden), "matrix", False)
     return out
 
@@ -178,6 +185,9 @@ def write_model(folder, name):
     tensors = {
         tensor: random_tensor(rng, shape, kind, config) for tensor, (shape, kind) in shapes_of(config).items()
     }
+    if name == "chatglm":  # the published files have it twice
+        layout = layout_of(config)
+        tensors[layout.head + ".weight"] = tensors[layout.embed + ".weight"].clone()
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, "config.json"), "w") as f:
         json.dump(config, f, indent=2)

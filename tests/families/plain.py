@@ -142,7 +142,8 @@ def chatglm(config, p, ids):
         h = layer_norm(x, p, prefix + layout.norms[1], eps)
         m = functional.gelu(linear(h, p, prefix + layout.mlp[0]), approximate="tanh")
         x = alpha * h + linear(m, p, prefix + layout.down)
-    return linear(layer_norm(x, p, layout.final, eps), p, layout.head)
+    head = layout.head if layout.head + ".weight" in p else layout.embed
+    return linear(layer_norm(x, p, layout.final, eps), p, head)
 
 
 def plain_forward(config):

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from torch.overrides import TorchFunctionMode
 from transformers import AutoModelForCausalLM
 
-from .layout import hidden_sides, layout_of, mlp_rows, qkv_rows, sizes_of
+from .layout import hidden_sides, is_tied, layout_of, mlp_rows, qkv_rows, sizes_of
 from .plain import plain_forward
 
 CRITERIA = ("vector", "element1", "element2", "mix", "l1", "l2")
@@ -40,6 +40,8 @@ def load_reference(folder):
     tensors = load_file(os.path.join(folder, "model.safetensors"))
     forward = plain_forward(config)
     if forward:
+        if is_tied(config):
+            tensors.pop(layout_of(config).head + ".weight", None)
         p = {name: t.double().requires_grad_() for name, t in tensors.items()}
         return config, p, lambda ids: forward(config, p, ids)
     with AllDouble():
