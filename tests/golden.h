@@ -12,6 +12,8 @@
 static const char *const golden_models[] = { "tests/golden",
                                              "tests/golden/qwen3",
                                              "tests/golden/phi3",
+                                             "tests/golden/phi4",
+                                             "tests/golden/dynamic",
                                              "tests/golden/baichuan-7b",
                                              "tests/golden/baichuan-13b",
                                              "tests/golden/baichuan2",

@@ -293,6 +293,39 @@ static void test_sampling_goes_on(void) /* from the middle to the same end */
     golden_close(&g);
 }
 
+/* Sequences that grow beyond the border, here 8 tokens, of models whose frequencies depend on the length.
+ * What transformers generates, in float64: it computes all of a Phi-3 again there; elsewhere each key stays as
+ * it turned when it came. */
+static void check_growing(const char *model, const int32_t *start, const int32_t *wanted, size_t n)
+{
+    esp_generate_options o = { .tokens = n };
+    esp_ids ids = { 0 };
+    golden g;
+
+    CU_ASSERT_FATAL(golden_open(&g, model));
+    for (size_t i = 0; i < PROMPT; i++) {
+        esp_ids_add(&ids, start[i]);
+    }
+    g.model.eos = -1;
+    CU_ASSERT_EQUAL(esp_generate(&ids, &g.model, &o, NULL, NULL), ESP_OK);
+    CU_ASSERT_EQUAL_FATAL(ids.n, PROMPT + n);
+    CU_ASSERT_EQUAL(memcmp(ids.id + PROMPT, wanted, n * sizeof *wanted), 0);
+    esp_ids_free(&ids);
+    golden_close(&g);
+}
+
+static void test_grows_beyond_the_border(void)
+{
+    const int32_t start[] = { 1, 40, 26, 33, 17 };
+    const int32_t phi4[] = { 71, 40, 26, 9,  40, 64, 26, 63, 26, 45,
+                             45, 69, 63, 26, 65, 9,  26, 61, 26, 68 };
+    const int32_t dynamic[] = { 39, 24, 77, 40, 32, 61, 39, 27, 72, 32,
+                                9,  27, 37, 4,  41, 76, 61, 79, 79, 52 };
+
+    check_growing("tests/golden/phi4", start, phi4, 20);
+    check_growing("tests/golden/dynamic", start, dynamic, 20);
+}
+
 /* How many tokens were more probable than the one at position n of ids. */
 static size_t rank_at(const esp_ids *ids, const esp_model *m, size_t n)
 {
@@ -485,5 +518,6 @@ ESP_TEST_MAIN("eval", { "perplexity", test_perplexity },
               { "sampling draws anew", test_sampling_draws_anew },
               { "sampling frequencies", test_sampling_frequencies },
               { "ends at EOS", test_ends_at_eos },
+              { "grows beyond the border", test_grows_beyond_the_border },
               { "ends with the positions", test_ends_with_the_positions },
               { "refused prompts", test_refused_prompts })

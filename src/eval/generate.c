@@ -47,12 +47,13 @@ static esp_status check_prompt(const esp_ids *ids, const esp_model *m)
 
 static void decoder_init(decoder *d, const esp_model *m, size_t n_prompt, size_t n_all)
 {
-    esp_pass_options options = { .max_samples = 1, .max_tok = n_prompt, .resident = true };
+    size_t anew = esp_model_anew(m), at_once = n_prompt < anew && anew <= n_all ? anew : n_prompt;
+    esp_pass_options options = { .max_samples = 1, .max_tok = at_once, .resident = true };
 
     *d = (decoder){ .model = m };
     esp_pass_init(&d->pass, m, options);
     esp_cache_init(&d->cache, m, n_all);
-    esp_model_batch_init(&d->batch, m, 1, n_prompt);
+    esp_model_batch_init(&d->batch, m, 1, at_once);
     ESP_NEW(d->logits, m->dims.vocab);
     ESP_NEW(d->candidates, m->dims.vocab);
 }
@@ -74,20 +75,26 @@ static void decode(decoder *d)
     esp_pass_logits(d->logits, &d->pass, d->batch.n_tok - 1, 1);
 }
 
-static void decode_prompt(decoder *d, const esp_ids *prompt)
+static void decode_all(decoder *d, const esp_ids *ids)
 {
     esp_samples s = { 0 };
     size_t first = 0;
 
-    esp_samples_add(&s, prompt->id, NULL, prompt->n);
+    esp_samples_add(&s, ids->id, NULL, ids->n);
     esp_batch_fill(&d->batch, &s, &first, 1);
     esp_samples_free(&s);
+    d->cache.n = 0;
     decode(d);
 }
 
-static void decode_token(decoder *d, int32_t id)
+/* The last of ids, all of which but that are in the cache. */
+static void decode_last(decoder *d, const esp_ids *ids)
 {
-    d->batch.ids[0] = id;
+    if (ids->n == esp_model_anew(d->model)) {
+        decode_all(d, ids);
+        return;
+    }
+    d->batch.ids[0] = ids->id[ids->n - 1];
     d->batch.n_tok = d->batch.start[1] = 1;
     decode(d);
 }
@@ -157,7 +164,7 @@ esp_status esp_generate(esp_ids *ids, const esp_model *m, const esp_generate_opt
     room = m->dims.max_positions - ids->n;
     n_all = ids->n + (o->tokens < room ? o->tokens : room);
     decoder_init(&d, m, ids->n, n_all);
-    decode_prompt(&d, ids);
+    decode_all(&d, ids);
     while (ids->n < n_all) {
         int32_t id = choose(&d, o);
 
@@ -169,7 +176,7 @@ esp_status esp_generate(esp_ids *ids, const esp_model *m, const esp_generate_opt
             each(ctx, id);
         }
         if (ids->n < n_all) {
-            decode_token(&d, id);
+            decode_last(&d, ids);
         }
     }
     decoder_free(&d);

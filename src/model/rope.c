@@ -197,6 +197,11 @@ esp_status esp_rope_read(esp_model *m, const esp_config_part *c)
     return st;
 }
 
+size_t esp_model_anew(const esp_model *m)
+{
+    return m->arch->rotary.source == ESP_ROPE_PHI && m->rope.longer ? m->rope.border + 1 : 0;
+}
+
 static double *copy_of(const double *list, size_t n)
 {
     double *copy = NULL;

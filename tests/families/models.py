@@ -42,6 +42,14 @@ CONFIGS = {
     "phi3": LLAMA
     | dict(model_type="phi3", architectures=["Phi3ForCausalLM"], pad_token_id=2, rope_scaling=None)
     | dict(original_max_position_embeddings=64, sliding_window=63),
+    # Longer than what they were trained for: each sample of LENGTH tokens is beyond the border of 8.
+    "phi4": LLAMA
+    | dict(model_type="phi3", architectures=["Phi3ForCausalLM"], pad_token_id=2, sliding_window=99)
+    | dict(original_max_position_embeddings=8, partial_rotary_factor=0.75, tie_word_embeddings=True)
+    | dict(rope_scaling=dict(type="longrope", short_factor=[1.0, 1.1, 1.3], long_factor=[1.1, 1.8, 3.5])),
+    "dynamic": LLAMA
+    | dict(model_type="llama", architectures=["LlamaForCausalLM"], max_position_embeddings=8)
+    | dict(rope_parameters=dict(rope_type="dynamic", factor=4.0, rope_theta=10000.0)),
     "baichuan-7b": BAICHUAN
     | dict(architectures=["BaiChuanForCausalLM"], num_attention_heads=4, hidden_size=32)
     | dict(max_position_embeddings=64),

@@ -21,7 +21,15 @@ AGGREGATIONS = {
 
 class AllDouble(TorchFunctionMode):
     """transformers computes norms, softmax and positions in float32 whatever the model's type is; under
-    this mode every request for float32 is one for float64."""
+    this mode every request for float32 is one for float64, and so is a number times a tensor of integers."""
+
+    def __enter__(self):
+        torch.set_default_dtype(torch.float64)
+        return super().__enter__()
+
+    def __exit__(self, *exception):
+        torch.set_default_dtype(torch.float32)
+        return super().__exit__(*exception)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         def wider(a):
