@@ -10,6 +10,7 @@
 
 #include "espalier/model.h"
 #include "test.h"
+#include "plain_rope.h"
 
 #define PLAIN_VALUES 32
 
@@ -115,10 +116,10 @@ static inline void plain_rotary(double *y, const double *x, const plain *p, bool
         size_t position = by_block ? esp_batch_block_position(&p->batch, 0, t)
                                    : esp_batch_position(&p->batch, 0, t);
         size_t a = head * d + first + c * step, b = a + apart;
-        double angle = (double)position * m->rope.inv_freq[c];
+        double angle = (double)position * plain_frequency(&m->rope, c, p->T);
 
-        y[a] = x[a] * cos(angle) - x[b] * sin(angle);
-        y[b] = x[b] * cos(angle) + x[a] * sin(angle);
+        y[a] = m->rope.gain * (x[a] * cos(angle) - x[b] * sin(angle));
+        y[b] = m->rope.gain * (x[b] * cos(angle) + x[a] * sin(angle));
     }
 }
 

@@ -1,6 +1,7 @@
 /* unit_attention.c - rotary positions and attention in every variant, against plain f64 forwards and
  * central differences of them. */
 #include "differences.h"
+#include "plain_rope.h"
 
 #include "espalier/tensor.h"
 
@@ -22,27 +23,14 @@ typedef struct rotary_shape {
     size_t H, d;
 } rotary_shape;
 
-/* The frequency of pair c in a sequence of T tokens. */
-static double frequency(const esp_rope *r, size_t c, double T)
-{
-    double border = (double)r->border;
-
-    if (r->border == 0 || T <= border) {
-        return r->inv_freq[c];
-    }
-    return r->longer ? r->longer[c]
-                     : r->inv_freq[c] * pow(r->stretch * T / border - r->stretch + 1,
-                                            -2.0 * (double)c / ((double)r->n - 2));
-}
-
 /* One head at a position. */
 static void turn(double *y, const double *x, const esp_rotation *r, size_t d, double position,
-                 double T)
+                 size_t T)
 {
     memcpy(y, x, d * sizeof *x);
     for (size_t c = 0; c < r->rope->n / 2; c++) {
         size_t i = r->first + (r->pairs ? 2 * c : c), k = i + (r->pairs ? 1 : r->rope->n / 2);
-        double a = position * frequency(r->rope, c, T), g = r->rope->gain;
+        double a = position * plain_frequency(r->rope, c, T), g = r->rope->gain;
 
         y[i] = g * (x[i] * cos(a) - x[k] * sin(a));
         y[k] = g * (x[i] * sin(a) + x[k] * cos(a));
@@ -65,7 +53,7 @@ static void rotary(double *y, double *const *in, const void *shape) /* x */
             for (size_t at = row * s->H * s->d; at < (row + 1) * s->H * s->d; at += s->d) {
                 turn(y + at, in[0] + at, s->r, s->d,
                      (double)(s->r->block_position ? block : position),
-                     (double)(b->position + b->start[j + 1] - b->start[j]));
+                     b->position + b->start[j + 1] - b->start[j]);
             }
         }
     }
