@@ -80,14 +80,13 @@ void esp_layernorm_backward(float *dx, float *dw, float *db, const float *dy, co
 /* How fast channels turn. A sequence is a sample, in decoding with all that the cache has of it: one of T
  * tokens turns the same whatever else is in the batch. */
 typedef struct esp_rope {
-    size_t n; /* channels of a head that turn, two by two; 0: none                         */
-    double
-        *inv_freq;  /* [n / 2] the angle of pair c is position * inv_freq[c]                     */
-    double gain;    /* cosines and sines are multiplied by it                                   */
-    size_t border;  /* tokens of the longest sequence for which inv_freq holds; 0: for all       */
-    double *longer; /* [n / 2] that of sequences beyond the border; NULL: by the stretch        */
-    double stretch; /* f: pair c of T > border tokens has inv_freq[c] / s^(2c / (n - 2)),
-                       * s = f T / border - (f - 1)                                               */
+    size_t n;         /* channels of a head that turn, two by two; 0: none                 */
+    double *inv_freq; /* [n / 2] the angle of pair c is position * inv_freq[c]             */
+    double gain;      /* cosines and sines are multiplied by it                           */
+    size_t border;    /* tokens of the longest sequence for which these hold; 0: of any    */
+    double *longer;   /* [n / 2] frequencies beyond the border; NULL: by the stretch       */
+    double stretch;   /* f: T > border tokens turn pair c by inv_freq[c] / s^(2c / (n - 2)),
+                       * s = f T / border - (f - 1)                                       */
 } esp_rope;
 
 /* Which channels of a head turn, how they pair and by which position (esp_batch_position or
