@@ -294,8 +294,8 @@ static void test_sampling_goes_on(void) /* from the middle to the same end */
 }
 
 /* Sequences that grow beyond the border, here 8 tokens, of models whose frequencies depend on the length.
- * What transformers generates, in float64: it computes all of a Phi-3 again there; elsewhere each key stays as
- * it turned when it came. */
+ * What transformers generates, in float64: it computes all of a Phi-3 again there; elsewhere each key stays
+ * as it turned when it came. */
 static void check_growing(const char *model, const int32_t *start, const int32_t *wanted, size_t n)
 {
     esp_generate_options o = { .tokens = n };

@@ -100,7 +100,8 @@ typedef enum esp_ratio_use { ESP_RATIO_AUTO, ESP_RATIO_BASE, ESP_RATIO_POSITIONS
 esp_status esp_model_use_ratio(esp_model *m, esp_ratio_use use);
 
 /* Tokens of the sequence at which decoding computes all of it again, because it turns at other frequencies
- * from there on (longrope of Phi-3); 0: keys stay in the cache as they turned. As transformers does. Local. */
+ * from there on (longrope of Phi-3); 0: keys stay in the cache as they turned. As transformers does.
+ * Local. */
 size_t esp_model_anew(const esp_model *m);
 
 /* Where an ESP_OP_SLICE finds its part: index i of it is index start + i / run * step + i % run. Local. */
