@@ -187,9 +187,6 @@ static void test_scaled_positions(void)
     CU_ASSERT_EQUAL(positions("{\"rope_scaling\": {" YARN "4}}"), 512);
     CU_ASSERT_EQUAL(positions("{\"rope_scaling\": {" YARN "2.5}}"), 512);
     CU_ASSERT_EQUAL(positions("{\"rope_scaling\": {" YARN "16}}"), 2048);
-    CU_ASSERT_EQUAL(positions("{\"rope_scaling\": {" YARN "16}, \"use_sliding_window\": true,"
-                              "\"sliding_window\": 1500}"),
-                    1500);
     CU_ASSERT_EQUAL(positions("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}}"), 2048);
     CU_ASSERT_EQUAL(positions("{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2}}"), 1024);
 }
@@ -250,9 +247,11 @@ static void test_rotary_angles_that_are_refused(void)
 
 /* ---- ChatGLM ---- */
 
-#define GLM                                                                                        \
-    "\"model_type\": \"chatglm\", \"multi_query_attention\": true, \"multi_query_group_num\": 2, " \
-    "\"num_layers\": 2, \"ffn_hidden_size\": 96, \"padded_vocab_size\": 100, \"seq_length\": 64, " \
+#define GLM                                                                                    \
+    "\"model_type\": \"chatglm\", \"multi_query_attention\": true, \"add_qkv_bias\": true, "   \
+    "\"multi_query_group_num\": 2, "                                                           \
+    "\"num_layers\": 2, \"kv_channels\": 16, \"ffn_hidden_size\": 96, \"padded_vocab_size\": " \
+    "100, \"seq_length\": 64, "                                                                \
     "\"tie_word_embeddings\": false, \"rope_theta\": null"
 
 /* Frequencies of a rope_ratio of 4 by either use. */
