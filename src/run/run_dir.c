@@ -1,11 +1,9 @@
-/* run_dir.c - lock, manifest and events of a run directory. */
+/* run_dir.c - manifest and events of a run directory. */
 #include "run_dir_impl.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -13,30 +11,6 @@
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/version.h"
-
-/* ---- lock ------------------------------------------------------------------------------------- */
-
-/* Held until the descriptor is closed, or the process ends in whatever way. */
-static esp_status take_lock(esp_run_dir *d)
-{
-    char *path = esp_path(d->path, ".lock");
-    esp_status st = ESP_OK;
-
-    d->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (d->lock < 0) {
-        st = esp_fail(ESP_EUSAGE, "%s: cannot open: %s", path, strerror(errno));
-    } else if (flock(d->lock, LOCK_EX | LOCK_NB) != 0) {
-        st = errno == EWOULDBLOCK
-                 ? esp_fail(ESP_EUSAGE,
-                            "%s: another run works in this run_dir: wait for it or use another",
-                            d->path)
-                 : esp_fail(ESP_EIO, "%s: cannot lock: %s", path, strerror(errno));
-        close(d->lock);
-        d->lock = -1;
-    }
-    free(path);
-    return st;
-}
 
 /* ---- manifest --------------------------------------------------------------------------------- */
 
@@ -99,9 +73,9 @@ esp_status esp_run_dir_set_record(esp_run_dir *d, const char *stage, json_t *rec
 
 esp_status esp_run_dir_open(esp_run_dir *d, const char *path)
 {
-    *d = (esp_run_dir){ .path = esp_strdup(path), .lock = -1, .began = esp_now() };
+    *d = (esp_run_dir){ .path = esp_strdup(path), .lock = { .fd = -1 }, .began = esp_now() };
     if (esp_dir_exists(path)) {
-        ESP_TRY(take_lock(d));
+        ESP_TRY(esp_lock_take(&d->lock, path));
     }
     return read_manifest(d);
 }
@@ -132,9 +106,9 @@ static esp_status open_events(esp_run_dir *d)
 
 esp_status esp_run_dir_make(esp_run_dir *d, const esp_config *c)
 {
-    if (d->lock < 0) {
+    if (d->lock.fd < 0) {
         ESP_TRY(esp_mkdirs(d->path));
-        ESP_TRY(take_lock(d));
+        ESP_TRY(esp_lock_take(&d->lock, d->path));
     }
     ESP_TRY(write_settings(d, c));
     return open_events(d);
@@ -145,12 +119,12 @@ void esp_run_dir_close(esp_run_dir *d)
     if (d->events) {
         fclose(d->events);
     }
-    if (d->path && d->lock >= 0) {
-        close(d->lock);
+    if (d->path) {
+        esp_lock_release(&d->lock);
     }
     json_decref(d->manifest);
     free(d->path);
-    *d = (esp_run_dir){ .lock = -1 };
+    *d = (esp_run_dir){ .lock = { .fd = -1 } };
 }
 
 bool esp_run_dir_has(const esp_run_dir *d, const char *name)

@@ -8,12 +8,13 @@
 #include <jansson.h>
 
 #include "espalier/config.h"
+#include "lock_impl.h"
 
 #define ESP_TIME_SIZE 24
 
 typedef struct esp_run_dir {
     char *path;       /* owned                                                     */
-    int lock;         /* descriptor of .lock while it is held, else -1             */
+    esp_lock lock;    /* of the folder, held while it is open                      */
     json_t *manifest; /* {"espalier": version, "stages": {name: record}}; owned    */
     FILE *events;     /* events.jsonl, appended to; NULL until the folder is made  */
     double began;     /* esp_now() of the first event                              */
