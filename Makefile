@@ -6,7 +6,7 @@
 # ---- packages: the only list of them -------------------------------------------------------------
 APT_BUILD   := build-essential pkg-config libopenmpi-dev openmpi-bin libopenblas-openmp-dev \
                libhdf5-openmpi-dev libconfig-dev libjansson-dev libpcre2-dev libsentencepiece-dev \
-               libxxhash-dev
+               libxxhash-dev libutf8proc-dev
 APT_TEST    := libcunit1-dev hdf5-tools clang-format-14
 APT_INTEROP := python3-venv
 APT_OPTION  := libdnnl-dev
@@ -22,7 +22,7 @@ NP       ?= 1 2 3 4
 PREFIX   ?= /usr/local
 
 BUILD    := build$(if $(SANITIZE),/sanitize)
-LIBS_PC  := $(HDF5_PC) $(BLAS_PC) libconfig jansson libpcre2-8 sentencepiece
+LIBS_PC  := $(HDF5_PC) $(BLAS_PC) libconfig jansson libpcre2-8 sentencepiece libutf8proc
 WARN     := -Wall -Wextra -Wconversion -Wshadow -Wvla
 OPT      := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE),-O3 -g -march=$(ARCH))
 VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)

@@ -13,7 +13,7 @@ done
 [ -z "$missing" ] && [ -z "$explain" ] && exit 0
 # Without Debian: what counts is whether the build finds its libraries.
 if ! command -v apt-get > /dev/null; then
-    command -v mpicc > /dev/null && pkg-config --exists libconfig jansson libpcre2-8 && exit 0
+    command -v mpicc > /dev/null && pkg-config --exists libconfig jansson libpcre2-8 libutf8proc && exit 0
 fi
 sudo=
 if [ "$(id -u)" -ne 0 ]; then
@@ -33,9 +33,9 @@ These packages are missing${explain:+ (or pkg-config does not know their librari
 On Debian or Ubuntu \`make deps\` installs them as root or with sudo; else ask an administrator for:
     apt-get install --no-install-recommends$missing
 At an HPC centre load modules for Open MPI (or another MPI with mpicc), OpenBLAS, parallel HDF5,
-libconfig, jansson, PCRE2, SentencePiece and xxHash, or with Spack:
-    spack install openmpi openblas threads=openmp hdf5+mpi libconfig jansson pcre2 sentencepiece xxhash
-    spack load openmpi openblas hdf5 libconfig jansson pcre2 sentencepiece xxhash
+libconfig, jansson, PCRE2, SentencePiece, utf8proc and xxHash, or with Spack:
+    spack install openmpi openblas threads=openmp hdf5+mpi libconfig jansson pcre2 sentencepiece utf8proc xxhash
+    spack load openmpi openblas hdf5 libconfig jansson pcre2 sentencepiece utf8proc xxhash
 then build with the names that pkg-config knows there:
     make HDF5_PC=hdf5 BLAS_PC=openblas
 END

@@ -366,11 +366,16 @@ static const struct refused {
       { "model.vocab", "99999999" } },
     { "{" DECODER ", `model`: {`vocab`: {`a`: 0}, `merges`: [], `unk_token`: `u`}}",
       { "unk_token", "\"u\"" } },
-    { "{" DECODER "," MODEL ", `normalizer`: {`type`: `NFKC`}}", { "normalizer.type", "NFKC" } },
+    { "{" DECODER ", `model`: {`vocab`: {`a`: 0}, `merges`: [], `odd`: 1}}", { "model.odd", "1" } },
+    { "{" DECODER "," MODEL ", `odd`: true}", { "odd", "true" } },
+    { "{" DECODER "," MODEL ", `normalizer`: {`type`: `Precompiled`, `precompiled_charsmap`: ``}}",
+      { "normalizer.type", "Precompiled" } },
+    { "{" DECODER "," MODEL ", `normalizer`: {`type`: `NFC`, `odd`: 1}}",
+      { "normalizer.odd", "1" } },
     { "{" DECODER "," MODEL
       ", `pre_tokenizer`: {`type`: `Sequence`, `pretokenizers`: [{`type`: `Digits`},"
-      " {`type`: `Whitespace`}]}}",
-      { "pre_tokenizer.pretokenizers[1].type", "Whitespace" } },
+      " {`type`: `UnicodeScripts`}]}}",
+      { "pre_tokenizer.pretokenizers[1].type", "UnicodeScripts" } },
     { "{" DECODER "," MODEL
       ", `pre_tokenizer`: {`type`: `Split`, `pattern`: {`Regex`: `(a`}, `behavior`:"
       " `Isolated`}}",
@@ -380,12 +385,12 @@ static const struct refused {
       " `Odd`}}",
       { "pre_tokenizer.behavior", "Odd" } },
     { "{`decoder`: {`type`: `WordPiece`}, " MODEL "}", { "decoder.type", "WordPiece" } },
-    { "{`decoder`: {`type`: `Strip`, `content`: ` `, `start`: 2, `stop`: 0}, " MODEL "}",
-      { "decoder.start", "2" } },
+    { "{`decoder`: {`type`: `Strip`, `content`: ` `, `start`: 1, `stop`: 0}, " MODEL "}",
+      { "decoder.type", "Strip" } }, /* of each token, nothing fuses them */
     { "{" DECODER "," MODEL ", `post_processor`: {`type`: `BertProcessing`}}",
-      { "post_processor", "BertProcessing" } },
-    { "{" DECODER "," MODEL ", `added_tokens`: [{`id`: 2, `content`: `x`, `single_word`: true}]}",
-      { "added_tokens[0]", "single_word" } },
+      { "post_processor.cls", "missing" } },
+    { "{" DECODER "," MODEL ", `post_processor`: {`type`: `OddProcessing`}}",
+      { "post_processor", "OddProcessing" } },
     { "{" DECODER "," MODEL ", `added_tokens`: [{`content`: `x`}]}", { "added_tokens[0]", "-1" } },
 };
 

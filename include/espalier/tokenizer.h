@@ -1,7 +1,8 @@
 /* tokenizer.h - text to ids and back, from the tokenizer files of a model folder.
  *
- * Of the files in the folder the first of these is taken: tokenizer.json (BPE: byte level with a split
- * pattern, or metaspace with byte fallback); tokenizer.model (SentencePiece, BPE or unigram);
+ * Of the files in the folder the first of these is taken: tokenizer.json (BPE, with the normalizers,
+ * pre-tokenizers, added tokens and decoders of the Hugging Face library; what this program does not know
+ * of them is refused by name); tokenizer.model (SentencePiece, BPE or unigram);
  * ice_text.model (that of ChatGLM-6B); vocab.json with merges.txt (byte-level BPE of GPT-2 and OPT). Added
  * tokens are found in text before anything else. BOS and EOS follow the template of the post-processor;
  * where there is none, add_bos_token and add_eos_token of tokenizer_config.json (absent: BOS for
@@ -22,8 +23,10 @@
  *     white space around them;
  *   - for a tokenizer.model whose own normalizer rewrites text or folds white space (LLaMA's does not).
  * Bytes that are not UTF-8 go round through byte-level and byte-fallback vocabularies of tokenizer.json;
- * tokenizer.model refuses them. NFC is taken as done: composed text gives the right ids, decomposed text
- * keeps its bytes.
+ * tokenizer.model refuses them.
+ *
+ * With skip_special the text is the one to show, as the decoders of tokenizer.json have it: the blank
+ * before the whole text alone is taken away, bytes that are not UTF-8 become U+FFFD.
  */
 #ifndef ESPALIER_TOKENIZER_H
 #define ESPALIER_TOKENIZER_H

@@ -18,11 +18,14 @@ void esp_bpe_free(esp_bpe *b)
     esp_dict_free(&b->ids);
     esp_dict_free(&b->ranks);
     free(b->merges);
+    free(b->prefix);
+    free(b->suffix);
     *b = (esp_bpe){ 0 };
 }
 
 void esp_bpe_work_free(esp_bpe_work *w)
 {
+    esp_bytes_free(&w->character);
     free(w->symbol);
     free(w->heap);
     *w = (esp_bpe_work){ 0 };
@@ -49,6 +52,24 @@ static bool add_bytes(const esp_bpe *b, esp_bpe_work *w, const char *s, size_t n
     return true;
 }
 
+/* The character at s[at] as the vocabulary writes it there; *n bytes. */
+static const char *character(const esp_bpe *b, esp_bpe_work *w, const char *s, size_t at, size_t *n,
+                             bool ends)
+{
+    const char *prefix = b->prefix && at > 0 ? b->prefix : "";
+    const char *suffix = b->suffix && ends ? b->suffix : "";
+
+    if (!*prefix && !*suffix) {
+        return s + at;
+    }
+    w->character.n = 0;
+    esp_bytes_add(&w->character, prefix, strlen(prefix));
+    esp_bytes_add(&w->character, s + at, *n);
+    esp_bytes_add(&w->character, suffix, strlen(suffix));
+    *n = w->character.n;
+    return w->character.data;
+}
+
 /* The characters of the piece as symbols. */
 static esp_status spell(const esp_bpe *b, esp_bpe_work *w, const char *s, size_t n)
 {
@@ -57,9 +78,10 @@ static esp_status spell(const esp_bpe *b, esp_bpe_work *w, const char *s, size_t
     w->n_symbols = 0;
     for (size_t at = 0; at < n;) {
         size_t length = esp_utf8_length(s + at, n - at);
-        size_t step = length ? length : 1;
-        int32_t id = esp_dict_get(&b->ids, s + at, step);
-        bool unknown = id < 0 && !(b->byte_fallback && add_bytes(b, w, s + at, step));
+        size_t step = length ? length : 1, n_key = step;
+        const char *key = character(b, w, s, at, &n_key, at + step == n);
+        int32_t id = esp_dict_get(&b->ids, key, n_key);
+        bool unknown = id < 0 && !(b->byte_fallback && add_bytes(b, w, key, n_key));
 
         if (id >= 0) {
             add_symbol(w, id);

@@ -21,11 +21,14 @@ typedef struct esp_bpe {
     bool byte_fallback; /* a character without a piece becomes bytes */
     bool fuse_unk;      /* unknown neighbours are one token          */
     bool ignore_merges; /* a text that is a piece is that piece      */
+    char *prefix;       /* owned; of characters that do not begin a piece, NULL: none */
+    char *suffix;       /* owned; of the character that ends a piece, NULL: none      */
 } esp_bpe;
 void esp_bpe_free(esp_bpe *b); /* safe twice and on {0} */
 
 /* Room to work in, kept from call to call. */
 typedef struct esp_bpe_work {
+    esp_bytes character;
     struct esp_symbol *symbol;
     uint64_t *heap;
     size_t n_symbols, symbol_room, n_heap, heap_room;

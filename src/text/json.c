@@ -2,8 +2,10 @@
 #include "json_impl.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "espalier/file.h"
+#include "espalier/mem.h"
 #include "espalier/text.h"
 
 esp_status esp_json_read(json_t **root, const char *path)
@@ -32,6 +34,31 @@ esp_status esp_json_refuse(const char *path, const char *field, const json_t *va
     esp_fail(ESP_EFORMAT, "%s: %s: %.80s: %s", path, field, text ? text : "missing", what);
     free(text);
     return ESP_EFORMAT;
+}
+
+esp_status esp_json_known(const json_t *object, const char *keys, const char *path,
+                          const char *where)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)(uintptr_t)object, key, value)
+    {
+        size_t n = strlen(key);
+        const char *at = keys;
+
+        while (*at && !(strncmp(at, key, n) == 0 && at[n] == ' ')) {
+            at += strcspn(at, " ") + 1;
+        }
+        if (!*at && strcmp(key, "type") != 0 && !json_is_null(value)) {
+            char *field = esp_format("%s.%s", where, key);
+
+            esp_json_refuse(path, field, value, "not a key that this program knows");
+            free(field);
+            return ESP_EFORMAT;
+        }
+    }
+    return ESP_OK;
 }
 
 bool esp_json_bool(const json_t *object, const char *field, bool fallback)

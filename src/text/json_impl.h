@@ -18,6 +18,11 @@ esp_status esp_json_read_optional(json_t **root,
 esp_status esp_json_refuse(const char *path, const char *field, const json_t *value,
                            const char *what);
 
+/* ESP_EFORMAT, naming it, for a key with a value that is neither "type" nor in keys, which has a blank
+ * after each. */
+esp_status esp_json_known(const json_t *object, const char *keys, const char *path,
+                          const char *where);
+
 /* The field's value, or fallback where it is absent or null; a value of another type is absent. */
 bool esp_json_bool(const json_t *object, const char *field, bool fallback);
 const char *esp_json_string(const json_t *object, const char *field, const char *fallback);

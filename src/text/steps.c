@@ -1,4 +1,4 @@
-/* steps.c - replacing, prefixing, splitting and byte-mapping of pieces. */
+/* steps.c - replacing, rewriting, prefixing and splitting of pieces. */
 #include "steps_impl.h"
 
 #include <stdlib.h>
@@ -21,50 +21,6 @@ void esp_steps_free(esp_steps *s)
     }
     free(s->step);
     *s = (esp_steps){ 0 };
-}
-
-/* Files write "[^(\\s|[.,!?])]" for a class within a class, their union, which PCRE2 does not know: the
- * same without the inner brackets. An inner class that is negated, or POSIX's, stays as it is. */
-static char *flatten_classes(const char *pattern)
-{
-    size_t n = strlen(pattern), depth = 0;
-    char *flat = esp_calloc(n + 1, 1), *to = flat;
-
-    for (const char *c = pattern; *c; c++) {
-        if (*c == '\\' && c[1]) {
-            *to++ = *c++;
-            *to++ = *c;
-        } else if (*c == '[' && !(depth > 0 && (c[1] == '^' || c[1] == ':'))) {
-            if (depth++ == 0) {
-                *to++ = *c;
-            }
-        } else if (*c != ']' || depth <= 1) {
-            depth -= *c == ']' && depth == 1;
-            *to++ = *c;
-        } else {
-            depth--;
-        }
-    }
-    return flat;
-}
-
-esp_status esp_pattern_compile(pcre2_code **p, const char *pattern, bool literal)
-{
-    uint32_t options = PCRE2_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP);
-    char *flat = literal ? esp_strdup(pattern) : flatten_classes(pattern);
-    int code;
-    PCRE2_SIZE where;
-
-    *p = pcre2_compile((PCRE2_SPTR)flat, PCRE2_ZERO_TERMINATED, options, &code, &where, NULL);
-    free(flat);
-    if (!*p) {
-        char why[128];
-
-        pcre2_get_error_message(code, (PCRE2_UCHAR *)why, sizeof why);
-        return esp_fail(ESP_EFORMAT, "pattern \"%s\" at character %zu: %s", pattern, where, why);
-    }
-    pcre2_jit_compile(*p, PCRE2_JIT_COMPLETE); /* where there is no JIT it is interpreted */
-    return ESP_OK;
 }
 
 /* ---- pieces ---------------------------------------------------------------------------------------- */
@@ -105,14 +61,27 @@ void esp_pieces_free(esp_pieces *p)
 /* ---- matches --------------------------------------------------------------------------------------- */
 
 /* Matches of a pattern in a piece, one after another, within its runs of well-formed UTF-8. A run is
- * checked once: PCRE2's own check would read the rest of the piece again for every match. */
+ * checked once: PCRE2's own check would read the rest of the piece again for every match. An empty match
+ * counts, but not where the one before it ended. */
 typedef struct matches {
     const pcre2_code *pattern;
     pcre2_match_data *data;
+    bool may_be_empty;
     const char *s;
-    size_t n, run, run_end, at; /* 0 <= run <= at <= run_end <= n */
-    int error;                  /* of PCRE2, < 0; 0 when all went well */
+    size_t n, run, run_end; /* 0 <= run <= run_end <= n                 */
+    size_t at;              /* next place to seek from, past run_end: none */
+    size_t last;            /* end of the match before, SIZE_MAX: none  */
+    int error;              /* of PCRE2, < 0; 0 when all went well      */
 } matches;
+
+static void begin_piece(matches *m, const char *s, size_t n)
+{
+    m->s = s;
+    m->n = n;
+    m->run = m->run_end = 0;
+    m->at = 1;
+    m->last = SIZE_MAX;
+}
 
 static bool next_run(matches *m)
 {
@@ -127,25 +96,41 @@ static bool next_run(matches *m)
     return false;
 }
 
+/* What pcre2_match answers at m->at; a pattern that needs more stack than its machine code has is
+ * interpreted. */
+static int seek(matches *m)
+{
+    PCRE2_SPTR run = (PCRE2_SPTR)m->s + m->run;
+    size_t n = m->run_end - m->run, at = m->at - m->run;
+    int found = pcre2_match(m->pattern, run, n, at, PCRE2_NO_UTF_CHECK, m->data, NULL);
+
+    return found != PCRE2_ERROR_JIT_STACKLIMIT
+               ? found
+               : pcre2_match(m->pattern, run, n, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, m->data,
+                             NULL);
+}
+
 static bool next_match(matches *m, size_t *begin, size_t *end)
 {
     do {
-        int found =
-            m->at == m->run_end
-                ? PCRE2_ERROR_NOMATCH
-                : pcre2_match(m->pattern, (PCRE2_SPTR)m->s + m->run, m->run_end - m->run,
-                              m->at - m->run, PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, m->data, NULL);
-
-        if (found > 0) {
+        while (m->at < m->run_end + m->may_be_empty) {
+            int found = seek(m);
             const PCRE2_SIZE *at = pcre2_get_ovector_pointer(m->data);
 
-            *begin = m->run + at[0];
-            *end = m->at = m->run + at[1];
-            return true;
-        }
-        if (found != PCRE2_ERROR_NOMATCH) {
-            m->error = found;
-            return false;
+            if (found == PCRE2_ERROR_NOMATCH) {
+                break;
+            }
+            if (found < 0) {
+                m->error = found;
+                return false;
+            }
+            m->at = m->run + at[1];
+            if (at[0] < at[1] || m->at != m->last) {
+                *begin = m->run + at[0];
+                *end = m->last = m->at;
+                return true;
+            }
+            m->at += m->at < m->run_end ? esp_utf8_length(m->s + m->at, m->run_end - m->at) : 1;
         }
     } while (next_run(m));
     return false;
@@ -153,12 +138,14 @@ static bool next_match(matches *m, size_t *begin, size_t *end)
 
 /* ---- steps ----------------------------------------------------------------------------------------- */
 
-static void replace(const esp_step *step, esp_pieces *out, matches *m)
+/* Steps that take characters away clear *at_start when one of them began the first piece. */
+static void replace(const esp_step *step, esp_pieces *out, matches *m, bool *at_start)
 {
     size_t at = 0, begin, end;
 
     esp_pieces_add(out, "", 0);
     while (next_match(m, &begin, &end)) {
+        *at_start = *at_start && !(out->n == 1 && begin == 0 && end > 0 && !*step->text);
         extend_last(out, m->s + at, begin - at);
         extend_last(out, step->text, strlen(step->text));
         at = end;
@@ -194,7 +181,7 @@ static bool joins(esp_split split, int before, int now)
     }
 }
 
-static void split(const esp_step *step, esp_pieces *out, matches *m)
+static void split(const esp_step *step, esp_pieces *out, matches *m, bool *at_start)
 {
     int before = NOTHING;
     size_t at = 0;
@@ -208,7 +195,11 @@ static void split(const esp_step *step, esp_pieces *out, matches *m)
             size_t from = i ? begin : at, to = i ? end : begin;
             int now = (i == 1) != step->invert ? MATCH : BETWEEN;
 
-            if (from == to || (step->split == ESP_SPLIT_REMOVED && now == MATCH)) {
+            if (from == to && !(i == 1 && more)) { /* an empty match cuts, too */
+                continue;
+            }
+            if (step->split == ESP_SPLIT_REMOVED && now == MATCH) {
+                *at_start = *at_start && (out->n > 0 || from == to);
                 continue;
             }
             (joins(step->split, before, now) ? extend_last : esp_pieces_add)(out, m->s + from,
@@ -219,50 +210,82 @@ static void split(const esp_step *step, esp_pieces *out, matches *m)
     } while (more);
 }
 
-static void to_alphabet(esp_pieces *out, const char *s, size_t n)
+static void rewrite(const esp_step *step, esp_pieces *out, const char *s, size_t n, bool *at_start)
 {
-    char c[2];
+    size_t before = out->text.n;
 
+    if (*at_start && out->n == 0 && n > 0) {
+        size_t length = esp_utf8_length(s, n);
+
+        step->rewrite(&out->text, s, length ? length : 1);
+        *at_start = out->text.n > before;
+        out->text.n = before;
+    }
+    step->rewrite(&out->text, s, n);
     esp_pieces_add(out, "", 0);
-    for (size_t i = 0; i < n; i++) {
-        extend_last(out, c, esp_alphabet_put(c, (uint8_t)s[i]));
+}
+
+static void drop_empty(esp_pieces *p)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->n; i++) {
+        if (p->end[i] > (i ? p->end[i - 1] : 0)) {
+            p->end[n++] = p->end[i];
+        }
+    }
+    p->n = n;
+}
+
+static void start(matches *m, const pcre2_code *pattern)
+{
+    uint32_t empty = 0;
+
+    *m = (matches){ .pattern = pattern };
+    if (pattern) {
+        m->data = pcre2_match_data_create_from_pattern(pattern, NULL);
+        ESP_REQUIRE(m->data);
+        pcre2_pattern_info(pattern, PCRE2_INFO_MATCHEMPTY, &empty);
+        m->may_be_empty = empty != 0;
     }
 }
 
-static esp_status run(const esp_step *step, esp_pieces *out, const esp_pieces *in, bool at_start)
+static esp_status run(const esp_step *step, esp_pieces *out, const esp_pieces *in, bool *at_start)
 {
-    matches m = { .pattern = step->pattern };
+    matches m;
 
-    if (m.pattern) {
-        m.data = pcre2_match_data_create_from_pattern(m.pattern, NULL);
-        ESP_REQUIRE(m.data);
-    }
+    start(&m, step->pattern);
     esp_pieces_clear(out);
     for (size_t i = 0; i < in->n && m.error == 0; i++) {
-        m.s = esp_pieces_at(in, i, &m.n);
-        m.run = m.run_end = m.at = 0;
+        size_t n;
+        const char *s = esp_pieces_at(in, i, &n);
+
+        begin_piece(&m, s, n);
         switch (step->kind) {
         case ESP_STEP_REPLACE:
-            replace(step, out, &m);
+            replace(step, out, &m, at_start);
+            break;
+        case ESP_STEP_REWRITE:
+            rewrite(step, out, s, n, at_start);
             break;
         case ESP_STEP_PREFIX:
-            prefix(step, out, m.s, m.n, at_start && i == 0);
+            prefix(step, out, s, n, *at_start && i == 0);
             break;
         case ESP_STEP_SPLIT:
-            split(step, out, &m);
-            break;
-        case ESP_STEP_BYTES:
-            to_alphabet(out, m.s, m.n);
+            split(step, out, &m, at_start);
             break;
         }
     }
     pcre2_match_data_free(m.data);
+    if (step->kind == ESP_STEP_SPLIT) {
+        drop_empty(out);
+    }
     return m.error ? esp_fail(ESP_EFAILED, "PCRE2 gives up on a piece of %zu bytes, error %d", m.n,
                               m.error)
                    : ESP_OK;
 }
 
-esp_status esp_steps_run(const esp_steps *s, esp_pieces *p, esp_pieces *spare, bool at_start)
+esp_status esp_steps_run(const esp_steps *s, esp_pieces *p, esp_pieces *spare, bool *at_start)
 {
     for (size_t i = 0; i < s->n; i++) {
         esp_pieces made;

@@ -7,17 +7,16 @@
 #ifndef ESPALIER_STEPS_IMPL_H
 #define ESPALIER_STEPS_IMPL_H
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
-
 #include "espalier/status.h"
+#include "pattern_impl.h"
+#include "rewrite_impl.h"
 #include "text_impl.h"
 
 typedef enum esp_step_kind {
-    ESP_STEP_REPLACE, /* every match of pattern becomes text                   */
-    ESP_STEP_PREFIX,  /* text is put before a piece                            */
-    ESP_STEP_SPLIT,   /* a piece is cut around the matches of pattern          */
-    ESP_STEP_BYTES    /* every byte becomes its character of the byte alphabet */
+    ESP_STEP_REPLACE, /* every match of pattern becomes text          */
+    ESP_STEP_REWRITE, /* a piece becomes what rewrite makes of it     */
+    ESP_STEP_PREFIX,  /* text is put before a piece                   */
+    ESP_STEP_SPLIT    /* a piece is cut around the matches of pattern */
 } esp_step_kind;
 
 /* Which pieces a prefix is put before; never an empty one. */
@@ -41,6 +40,7 @@ typedef struct esp_step {
     esp_step_kind kind;
     pcre2_code *pattern; /* owned; REPLACE and SPLIT                     */
     char *text;          /* owned; REPLACE and PREFIX                    */
+    esp_rewrite *rewrite;
     esp_prefix prefix;
     esp_split split;
     bool invert; /* SPLIT: matches and the text between them change roles */
@@ -54,9 +54,6 @@ esp_step *esp_steps_add(esp_steps *s,
                         esp_step_kind kind); /* zeroed but for kind; the list owns it */
 void esp_steps_free(esp_steps *s);           /* safe twice and on {0} */
 
-/* Compiles a pattern (UTF, Unicode properties) or a literal string. ESP_EFORMAT with PCRE2's message. */
-esp_status esp_pattern_compile(pcre2_code **p, const char *pattern, bool literal);
-
 /* Pieces of a text, one after another in one buffer. */
 typedef struct esp_pieces {
     esp_bytes text;
@@ -68,8 +65,9 @@ void esp_pieces_add(esp_pieces *p, const char *s, size_t n); /* one more piece *
 const char *esp_pieces_at(const esp_pieces *p, size_t i, size_t *n);
 void esp_pieces_free(esp_pieces *p); /* safe twice and on {0} */
 
-/* Takes the pieces through all steps; spare is room to work in. at_start: the first piece begins the
- * text. Bytes that are not UTF-8 match no pattern and pass. ESP_EFAILED when PCRE2 gives up. */
-esp_status esp_steps_run(const esp_steps *s, esp_pieces *p, esp_pieces *spare, bool at_start);
+/* Takes the pieces through all steps; spare is room to work in. *at_start: the first piece begins the
+ * text; false afterwards when that beginning went. Bytes that are not UTF-8 match no pattern and pass.
+ * ESP_EFAILED when PCRE2 gives up. */
+esp_status esp_steps_run(const esp_steps *s, esp_pieces *p, esp_pieces *spare, bool *at_start);
 
 #endif

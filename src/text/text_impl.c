@@ -134,6 +134,24 @@ size_t esp_utf8_run(const char *s, size_t n)
     return at;
 }
 
+size_t esp_utf8_begun(const char *s, size_t n)
+{
+    /* with these continuations a begun character is whole, if it can be */
+    static const char *const ends[] = { "\x80\x80\x80", "\xA0\x80\x80", "\x90\x80\x80" };
+    size_t begun = 1;
+
+    for (size_t kept = 2; kept <= 3 && kept <= n; kept++) {
+        for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+            char whole[7];
+
+            memcpy(whole, s, kept);
+            memcpy(whole + kept, ends[i], 4);
+            begun = esp_utf8_length(whole, kept + 3) > kept ? kept : begun;
+        }
+    }
+    return begun;
+}
+
 /* Unicode's White_Space, by UTF-8. */
 size_t esp_space_length(const char *s, size_t n)
 {

@@ -38,6 +38,9 @@ size_t esp_utf8_length(const char *s, size_t n);
 /* Bytes from s on that are well-formed UTF-8. */
 size_t esp_utf8_run(const char *s, size_t n);
 
+/* Bytes at s (n > 0), where no character begins, that could have begun one: at least 1. */
+size_t esp_utf8_begun(const char *s, size_t n);
+
 /* Bytes of the white space character (Unicode's) at s, and of the one that ends n bytes of s; 0: none. */
 size_t esp_space_length(const char *s, size_t n);
 size_t esp_space_before(const char *s, size_t n);

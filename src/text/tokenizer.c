@@ -205,7 +205,7 @@ static esp_status encode_pieces(work *w, const char *s, size_t n, bool at_start)
 {
     esp_pieces_clear(&w->pieces);
     esp_pieces_add(&w->pieces, s, n);
-    ESP_TRY(esp_steps_run(&w->t->pre_tokenizer, &w->pieces, &w->spare, at_start));
+    ESP_TRY(esp_steps_run(&w->t->pre_tokenizer, &w->pieces, &w->spare, &at_start));
     for (size_t i = 0; i < w->pieces.n; i++) {
         size_t length;
         const char *piece = esp_pieces_at(&w->pieces, i, &length);
@@ -221,18 +221,20 @@ static esp_status encode_pieces(work *w, const char *s, size_t n, bool at_start)
 static esp_status around_added(work *w, bool normalized, const char *s, size_t n, bool at_start,
                                esp_status (*plain)(work *w, const char *s, size_t n, bool at_start))
 {
-    for (size_t at = 0; at < n;) {
-        size_t begin, end;
-        const esp_added *token = esp_added_find(&w->t->added, normalized, s, n, at, &begin, &end);
+    size_t done = 0, seek = 0;
+    esp_added_match m;
 
-        if (begin > at) {
-            ESP_TRY(plain(w, s + at, begin - at, at_start && at == 0));
+    do {
+        m = esp_added_find(&w->t->added, normalized, s, n, seek, done);
+        if (m.begin > done) {
+            ESP_TRY(plain(w, s + done, m.begin - done, at_start && done == 0));
         }
-        if (token) {
-            esp_ids_add(w->ids, token->id);
+        if (m.token) {
+            esp_ids_add(w->ids, m.token->id);
         }
-        at = end;
-    }
+        done = m.end;
+        seek = m.seek;
+    } while (m.token);
     return ESP_OK;
 }
 
@@ -241,7 +243,7 @@ static esp_status encode_stretch(work *w, const char *s, size_t n, bool at_start
 {
     esp_pieces_clear(&w->stretch);
     esp_pieces_add(&w->stretch, s, n);
-    ESP_TRY(esp_steps_run(&w->t->normalizer, &w->stretch, &w->spare, at_start));
+    ESP_TRY(esp_steps_run(&w->t->normalizer, &w->stretch, &w->spare, &at_start));
     s = esp_pieces_at(&w->stretch, 0, &n);
     if (w->t->sp) {
         return encode_sentencepiece(w, s, n);
@@ -298,6 +300,7 @@ esp_status esp_tokenizer_decode_piece(const esp_tokenizer *t, esp_pieces *out, c
     esp_pieces spare = { 0 };
     int byte = t->decoder.byte_fallback ? esp_byte_piece(piece, n) : -1;
     char c = (char)byte;
+    bool at_start = false;
     esp_status st;
 
     esp_pieces_clear(out);
@@ -306,7 +309,7 @@ esp_status esp_tokenizer_decode_piece(const esp_tokenizer *t, esp_pieces *out, c
         return ESP_OK;
     }
     esp_pieces_add(out, piece, n);
-    st = esp_steps_run(&t->decoder.replace, out, &spare, false);
+    st = esp_steps_run(&t->decoder.replace, out, &spare, &at_start);
     if (t->decoder.byte_level) {
         esp_bytes_free(&spare.text);
         esp_alphabet_back(&spare.text, out->text.data, out->text.n);
@@ -317,38 +320,119 @@ esp_status esp_tokenizer_decode_piece(const esp_tokenizer *t, esp_pieces *out, c
     return st;
 }
 
+static const esp_token *token_of(const esp_tokenizer *t, const int32_t *ids, size_t i)
+{
+    const esp_token *token = ids[i] >= 0 && (size_t)ids[i] < t->n_tokens ? &t->token[ids[i]] : NULL;
+
+    if (!token || !token->text) {
+        esp_fail(ESP_EFORMAT, "id %d at position %zu is no token of the vocabulary", ids[i], i);
+        return NULL;
+    }
+    return token;
+}
+
 static bool is_leading(const esp_tokenizer *t, const int32_t *ids, size_t i)
 {
     return i < t->before.n && ids[i] == t->before.id[i];
+}
+
+/* The text that these are the ids of. */
+static esp_status decode_back(const esp_tokenizer *t, esp_bytes *out, const int32_t *ids, size_t n)
+{
+    bool strip = t->prefixed;
+
+    for (size_t i = 0; i < n; i++) {
+        const esp_token *token = token_of(t, ids, i);
+        size_t from;
+
+        if (!token) {
+            return ESP_EFORMAT;
+        }
+        from = strip && !token->border && token->n > 0 && token->text[0] == ' ';
+        esp_bytes_add(out, token->text + from, token->n - from);
+        strip = token->border ? t->prefixed_every || (strip && is_leading(t, ids, i))
+                              : strip && token->n == 0;
+    }
+    return ESP_OK;
+}
+
+#define UNREADABLE "\xEF\xBF\xBD" /* U+FFFD */
+
+/* What of n bytes is UTF-8; each longest piece of a character that it might have become is U+FFFD. */
+static void add_readable(esp_bytes *out, const char *s, size_t n)
+{
+    for (size_t at = 0; at < n;) {
+        size_t run = esp_utf8_run(s + at, n - at);
+
+        esp_bytes_add(out, s + at, run);
+        at += run;
+        if (at < n) {
+            esp_bytes_add(out, UNREADABLE, strlen(UNREADABLE));
+            at += esp_utf8_begun(s + at, n - at);
+        }
+    }
+}
+
+/* Bytes of byte tokens, one after another: all of them are UTF-8, or each is U+FFFD. */
+static void end_bytes(esp_bytes *out, esp_bytes *run)
+{
+    bool good = esp_utf8_run(run->data, run->n) == run->n;
+
+    for (size_t i = 0; !good && i < run->n; i++) {
+        esp_bytes_add(out, UNREADABLE, strlen(UNREADABLE));
+    }
+    esp_bytes_add(out, run->data, good ? run->n : 0);
+    run->n = 0;
+}
+
+/* The text to show, as the decoders of tokenizer.json have it. */
+static esp_status decode_shown(const esp_tokenizer *t, esp_bytes *out, const int32_t *ids, size_t n)
+{
+    esp_bytes all = { 0 }, run = { 0 };
+    bool all_blanks = t->decoder.first_blanks == SIZE_MAX, first = true;
+    esp_status st = ESP_OK;
+
+    for (size_t i = 0; i < n && st == ESP_OK; i++) {
+        const esp_token *token = token_of(t, ids, i);
+        size_t from = 0;
+
+        if (!token) {
+            st = ESP_EFORMAT;
+        } else if (token->byte) {
+            esp_bytes_add(&run, token->text, token->n);
+        } else if (!token->special) {
+            while (first && all_blanks && from < token->n && token->text[from] == ' ') {
+                from++;
+            }
+            end_bytes(&all, &run);
+            esp_bytes_add(&all, token->text + from, token->n - from);
+        }
+        first = first && token && token->special;
+    }
+    end_bytes(&all, &run);
+    if (st == ESP_OK) {
+        size_t from = 0;
+
+        while (!all_blanks && from < t->decoder.first_blanks && from < all.n &&
+               all.data[from] == ' ') {
+            from++;
+        }
+        add_readable(out, all.data + from, all.n - from);
+    }
+    esp_bytes_free(&all);
+    esp_bytes_free(&run);
+    return st;
 }
 
 esp_status esp_tokenizer_decode(const esp_tokenizer *t, char **text, size_t *n_bytes,
                                 const int32_t *ids, size_t n, bool skip_special)
 {
     esp_bytes out = { 0 };
-    bool strip = t->prefixed;
+    esp_status st = (skip_special ? decode_shown : decode_back)(t, &out, ids, n);
 
-    for (size_t i = 0; i < n; i++) {
-        const esp_token *token =
-            ids[i] >= 0 && (size_t)ids[i] < t->n_tokens ? &t->token[ids[i]] : NULL;
-        size_t from;
-        bool shown;
-
-        if (!token || !token->text) {
-            esp_bytes_free(&out);
-            return esp_fail(ESP_EFORMAT, "id %d at position %zu is no token of the vocabulary",
-                            ids[i], i);
-        }
-        shown = !(token->special && skip_special);
-        from = strip && !token->border && token->n > 0 && token->text[0] == ' ';
-        if (shown) {
-            esp_bytes_add(&out, token->text + from, token->n - from);
-        }
-        if (token->border) {
-            strip = t->prefixed_every || (strip && is_leading(t, ids, i));
-        } else if (shown) {
-            strip = strip && token->n == 0;
-        }
+    if (st != ESP_OK) {
+        esp_bytes_free(&out);
+        return st;
     }
     if (n_bytes) {
         *n_bytes = out.n;

@@ -13,11 +13,15 @@
 
 #define ESP_METASPACE "\xE2\x96\x81" /* U+2581, a blank in a metaspace vocabulary */
 
+/* What to do about a tokenizer that is refused. */
+#define ESP_ELSEWHERE "make the ids elsewhere and give them as calibration.tokens"
+
 /* A token in decoded text. */
 typedef struct esp_token {
     char *text; /* [n] owned; NULL: no token has this id */
     size_t n;
     bool special;
+    bool byte; /* a piece "<0xNN>": its bytes may be part of a character */
     bool
         border; /* an added token that the steps never saw: a new stretch of text begins after it */
 } esp_token;
@@ -25,8 +29,10 @@ typedef struct esp_token {
 /* How the text of a token follows from its piece: the decoders of tokenizer.json. */
 typedef struct esp_decoder {
     esp_steps replace;
-    bool byte_level;    /* the characters are bytes in the byte alphabet */
-    bool byte_fallback; /* a piece "<0xNN>" is that byte                 */
+    bool byte_level;     /* the characters are bytes in the byte alphabet              */
+    bool byte_fallback;  /* a piece "<0xNN>" is that byte                              */
+    bool fused;          /* what follows is about the whole text, not each token       */
+    size_t first_blanks; /* blanks that the first token loses; SIZE_MAX: all it begins with */
 } esp_decoder;
 
 struct esp_tokenizer {

@@ -19,24 +19,20 @@ static bool is_unset(const json_t *value)
 
 static esp_status check_model(const json_t *model, const char *path)
 {
-    static const char *const unset[] = { "dropout", "continuing_subword_prefix",
-                                         "end_of_word_suffix" };
     const char *type = esp_json_string(model, "type", "BPE"); /* old files of GPT-2 name none */
 
     if (strcmp(type, "BPE") != 0) {
         return esp_json_refuse(path, "model.type", json_object_get(model, "type"),
-                               "only BPE is supported");
+                               "only BPE is supported; " ESP_ELSEWHERE);
     }
-    for (size_t i = 0; i < sizeof unset / sizeof *unset; i++) {
-        if (!is_unset(json_object_get(model, unset[i]))) {
-            char *field = esp_format("model.%s", unset[i]);
-
-            esp_json_refuse(path, field, json_object_get(model, unset[i]), "not supported");
-            free(field);
-            return ESP_EFORMAT;
-        }
+    if (!is_unset(json_object_get(model, "dropout"))) {
+        return esp_json_refuse(path, "model.dropout", json_object_get(model, "dropout"),
+                               "ids by chance are not supported; set it to null");
     }
-    return ESP_OK;
+    return esp_json_known(model,
+                          "vocab merges dropout unk_token continuing_subword_prefix "
+                          "end_of_word_suffix fuse_unk byte_fallback ignore_merges ",
+                          path, "model");
 }
 
 static esp_status read_vocabulary(esp_tokenizer *t, const json_t *vocab, const char *path)
@@ -56,6 +52,9 @@ static esp_status read_vocabulary(esp_tokenizer *t, const json_t *vocab, const c
         esp_status st = esp_tokenizer_decode_piece(t, &text, piece, n);
 
         st = st == ESP_OK ? esp_tokenizer_set(t, id, text.text.data, text.text.n) : st;
+        if (st == ESP_OK) {
+            t->token[id].byte = t->decoder.byte_fallback && esp_byte_piece(piece, n) >= 0;
+        }
         esp_pieces_free(&text);
         if (st != ESP_OK) {
             return esp_fail_in(st, "%s: model.vocab: \"%s\"", path, piece);
@@ -90,7 +89,7 @@ static bool read_pair(const json_t *merge, esp_bytes *both, size_t *n_left)
 
 static esp_status read_merge(esp_bpe *b, const json_t *value, esp_bytes *both, const char *path)
 {
-    size_t n_left;
+    size_t n_left, n_prefix = b->prefix ? strlen(b->prefix) : 0;
     esp_merge *m = &b->merges[b->n_merges];
 
     if (!read_pair(value, both, &n_left)) {
@@ -98,6 +97,10 @@ static esp_status read_merge(esp_bpe *b, const json_t *value, esp_bytes *both, c
     }
     m->pair[0] = esp_dict_get(&b->ids, both->data, n_left);
     m->pair[1] = esp_dict_get(&b->ids, both->data + n_left, both->n - n_left);
+    if (n_prefix > 0 && both->n >= n_left + n_prefix) { /* the right part loses its prefix */
+        memmove(both->data + n_left, both->data + n_left + n_prefix, both->n - n_left - n_prefix);
+        both->n -= n_prefix;
+    }
     m->made = esp_dict_get(&b->ids, both->data, both->n);
     if (m->pair[0] < 0 || m->pair[1] < 0 || m->made < 0) {
         return esp_json_refuse(path, "model.merges", value,
@@ -121,6 +124,13 @@ static esp_status read_merges(esp_bpe *b, const json_t *merges, const char *path
     }
     esp_bytes_free(&both);
     return st;
+}
+
+static char *read_affix(const json_t *model, const char *field)
+{
+    const char *text = esp_json_string(model, field, "");
+
+    return *text ? esp_strdup(text) : NULL;
 }
 
 static esp_status read_unknown(esp_bpe *b, const json_t *model, const char *path)
@@ -148,6 +158,8 @@ static esp_status read_model(esp_tokenizer *t, const json_t *model, const char *
     ESP_TRY(check_model(model, path));
     ESP_TRY(read_vocabulary(t, json_object_get(model, "vocab"), path));
     ESP_TRY(read_unknown(&t->bpe, model, path));
+    t->bpe.prefix = read_affix(model, "continuing_subword_prefix");
+    t->bpe.suffix = read_affix(model, "end_of_word_suffix");
     t->bpe.ignore_merges = esp_json_bool(model, "ignore_merges", false);
     return read_merges(&t->bpe, json_object_get(model, "merges"), path);
 }
@@ -211,6 +223,22 @@ static esp_status read_template(esp_tokenizer *t, const json_t *node, const char
     return ESP_OK;
 }
 
+/* "cls": [content, id] */
+static esp_status add_named_id(esp_ids *ids, const json_t *node, const char *field,
+                               const char *path)
+{
+    const json_t *pair = json_object_get(node, field);
+    int32_t id = esp_json_id(json_array_get(pair, 1));
+    char *where = esp_format("post_processor.%s", field);
+    esp_status st = id >= 0 ? ESP_OK : esp_json_refuse(path, where, pair, "is to be [content, id]");
+
+    free(where);
+    if (st == ESP_OK) {
+        esp_ids_add(ids, id);
+    }
+    return st;
+}
+
 static esp_status read_post_processor(esp_tokenizer *t, const json_t *node, const char *path,
                                       bool *has_template)
 {
@@ -224,9 +252,15 @@ static esp_status read_post_processor(esp_tokenizer *t, const json_t *node, cons
         *has_template = true;
         return read_template(t, node, path);
     }
+    if ((strcmp(type, "RobertaProcessing") == 0 || strcmp(type, "BertProcessing") == 0) &&
+        !*has_template) {
+        *has_template = true;
+        ESP_TRY(add_named_id(&t->before, node, "cls", path));
+        return add_named_id(&t->after, node, "sep", path);
+    }
     if (strcmp(type, "Sequence") != 0) {
         return esp_json_refuse(path, "post_processor.type", json_object_get(node, "type"),
-                               "not supported");
+                               "not supported; " ESP_ELSEWHERE);
     }
     for (size_t i = 0; i < json_array_size(members); i++) {
         ESP_TRY(read_post_processor(t, json_array_get(members, i), path, has_template));
@@ -241,6 +275,10 @@ esp_status esp_tokenizer_read_root(esp_tokenizer *t, const json_t *root, const c
 {
     const json_t *added = json_object_get(root, "added_tokens");
 
+    ESP_TRY(esp_json_known(root,
+                           "version truncation padding added_tokens normalizer pre_tokenizer "
+                           "post_processor decoder model ",
+                           path, "the file"));
     ESP_TRY(esp_tokenizer_read_steps(t, root, path));
     ESP_TRY(read_model(t, json_object_get(root, "model"), path));
     ESP_TRY(read_added(t, added, path));

@@ -42,6 +42,9 @@ static esp_status read_pieces(esp_tokenizer *t, const char *path)
         }
         st = esp_tokenizer_decode_piece(t, &text, piece, strlen(piece));
         st = st == ESP_OK ? esp_tokenizer_set(t, id, text.text.data, text.text.n) : st;
+        if (st == ESP_OK) {
+            t->token[id].byte = esp_byte_piece(piece, strlen(piece)) >= 0;
+        }
     }
     esp_pieces_free(&text);
     return st;
@@ -71,6 +74,7 @@ static esp_status read_decoder(esp_tokenizer *t)
     blank->text = esp_strdup(" ");
     t->decoder.byte_fallback = true;
     t->prefixed = t->prefixed_every = has_dummy_prefix(t->sp);
+    t->decoder.first_blanks = t->prefixed;
     return esp_pattern_compile(&blank->pattern, ESP_METASPACE, true);
 }
 

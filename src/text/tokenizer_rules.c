@@ -84,6 +84,17 @@ esp_status esp_tokenizer_read_rules(esp_tokenizer *t, const char *dir, bool has_
 
 /* ---- added tokens ---------------------------------------------------------------------------------- */
 
+/* Decoders see an added token as any other one. */
+static esp_status set_content(esp_tokenizer *t, int32_t id, const char *content)
+{
+    esp_pieces text = { 0 };
+    esp_status st = esp_tokenizer_decode_piece(t, &text, content, strlen(content));
+
+    st = st == ESP_OK ? esp_tokenizer_set(t, id, text.text.data, text.text.n) : st;
+    esp_pieces_free(&text);
+    return st;
+}
+
 esp_status esp_tokenizer_add_token(esp_tokenizer *t, const json_t *token, int32_t id,
                                    const char *path, const char *where)
 {
@@ -93,15 +104,12 @@ esp_status esp_tokenizer_add_token(esp_tokenizer *t, const json_t *token, int32_
     if (!*content) {
         return esp_json_refuse(path, where, token, "needs a content");
     }
-    if (esp_json_bool(token, "single_word", false)) {
-        return esp_json_refuse(path, where, token, "single_word is not supported");
-    }
     for (size_t i = 0; i < t->added.n; i++) {
         if (strcmp(t->added.token[i].content, content) == 0) {
             return ESP_OK; /* listed in two files */
         }
     }
-    if (esp_tokenizer_set(t, id, content, strlen(content)) != ESP_OK) {
+    if (set_content(t, id, content) != ESP_OK) {
         return esp_fail_in(ESP_EFORMAT, "%s: %s", path, where);
     }
     a = esp_added_new(&t->added);
@@ -111,6 +119,7 @@ esp_status esp_tokenizer_add_token(esp_tokenizer *t, const json_t *token, int32_
     a->normalized = esp_json_bool(token, "normalized", false) && !t->sp;
     a->lstrip = esp_json_bool(token, "lstrip", false);
     a->rstrip = esp_json_bool(token, "rstrip", false);
+    a->single_word = esp_json_bool(token, "single_word", false);
     return ESP_OK;
 }
 
@@ -224,9 +233,11 @@ static char *to_string(const esp_bytes *b)
  * (a blank before it) reads back as what it stood for. */
 static esp_status normalize_token(esp_tokenizer *t, esp_added *a, esp_pieces *p, esp_pieces *spare)
 {
+    bool at_start = true;
+
     esp_pieces_clear(p);
     esp_pieces_add(p, a->content, strlen(a->content));
-    ESP_TRY(esp_steps_run(&t->normalizer, p, spare, true));
+    ESP_TRY(esp_steps_run(&t->normalizer, p, spare, &at_start));
     a->sought = to_string(&p->text);
     if (!*a->sought) {
         return esp_fail(ESP_EFORMAT, "added token \"%s\": the normalizer leaves nothing of it",

@@ -4,14 +4,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "espalier/log.h"
 #include "espalier/mem.h"
 #include "json_impl.h"
 
 /* The split of GPT-2, which ByteLevel does when use_regex is set. */
-#define GPT2_PATTERN \
-    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define GPT2_PATTERN                                                                     \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" ESP_SPACE_CLASS "\\p{L}\\p{N}]+|" \
+    "[" ESP_SPACE_CLASS "]+(?![^" ESP_SPACE_CLASS "])|[" ESP_SPACE_CLASS "]+"
 
+/* In PCRE2's syntax: Unicode's punctuation with all of ASCII's, runs of characters of one kind, white
+ * space. */
+#define PUNCTUATION "[\\p{P}$+<=>^`|~]"
+#define WORDS                                                   \
+    "[" ESP_WORD_CLASS "\\x{200C}\\x{200D}]+|[^" ESP_WORD_CLASS \
+    "\\x{200C}\\x{200D}" ESP_SPACE_CLASS "]+"
+#define BLANK "[" ESP_SPACE_CLASS "]"
+
+#define MAX_FIXED    65535 /* PCRE2's largest repetition */
+#define TEXT_OF(n)   TEXT_OF_(n)
+#define TEXT_OF_(n)  #n
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
 /* An object {"type": ...} of the file, with its name in messages. */
@@ -35,29 +46,41 @@ typedef esp_status reader(const node *at, esp_steps *steps);
 
 typedef struct kind {
     const char *type;
-    reader *read;
-    const char *list; /* of a Sequence: the field with its members */
+    const char *keys;     /* that it may have besides "type", each with a blank after it */
+    reader *read;         /* NULL: a Sequence, or                                        */
+    esp_rewrite *rewrite; /* a normalizer without settings                               */
 } kind;
 
 static esp_status read_node(const node *at, const kind *kinds, size_t n, esp_steps *steps);
 
-static esp_status read_members(const node *at, const kind *kinds, size_t n, const char *list,
+/* keys has one key: the list of members */
+static esp_status read_members(const node *at, const kind *kinds, size_t n, const char *keys,
                                esp_steps *steps)
 {
+    char *list = esp_format("%.*s", (int)strcspn(keys, " "), keys);
     const json_t *members = json_object_get(at->object, list);
+    esp_status st = json_is_array(members) ? ESP_OK : refuse(at, list, "is to be a list");
 
-    if (!json_is_array(members)) {
-        return refuse(at, list, "is to be a list");
-    }
-    for (size_t i = 0; i < json_array_size(members); i++) {
+    for (size_t i = 0; st == ESP_OK && i < json_array_size(members); i++) {
         char *where = esp_format("%s.%s[%zu]", at->where, list, i);
         node member = { at->t, json_array_get(members, i), at->path, where };
-        esp_status st = read_node(&member, kinds, n, steps);
 
+        st = read_node(&member, kinds, n, steps);
         free(where);
-        ESP_TRY(st);
     }
-    return ESP_OK;
+    free(list);
+    return st;
+}
+
+static esp_status read_kind(const node *at, const kind *kinds, size_t n, const kind *k,
+                            esp_steps *steps)
+{
+    ESP_TRY(esp_json_known(at->object, k->keys, at->path, at->where));
+    if (k->rewrite) {
+        esp_steps_add(steps, ESP_STEP_REWRITE)->rewrite = k->rewrite;
+        return ESP_OK;
+    }
+    return k->read ? k->read(at, steps) : read_members(at, kinds, n, k->keys, steps);
 }
 
 static esp_status read_node(const node *at, const kind *kinds, size_t n, esp_steps *steps)
@@ -66,11 +89,18 @@ static esp_status read_node(const node *at, const kind *kinds, size_t n, esp_ste
 
     for (size_t i = 0; i < n; i++) {
         if (strcmp(type, kinds[i].type) == 0) {
-            return kinds[i].list ? read_members(at, kinds, n, kinds[i].list, steps)
-                                 : kinds[i].read(at, steps);
+            return read_kind(at, kinds, n, &kinds[i], steps);
         }
     }
-    return refuse(at, "type", "not supported");
+    return refuse(at, "type", "not supported; " ESP_ELSEWHERE);
+}
+
+static void add_replace(esp_steps *steps, const char *literal, const char *text)
+{
+    esp_step *step = esp_steps_add(steps, ESP_STEP_REPLACE);
+
+    step->text = esp_strdup(text);
+    ESP_REQUIRE(esp_pattern_compile(&step->pattern, literal, true) == ESP_OK);
 }
 
 /* {"String": literal} or {"Regex": pattern} */
@@ -79,14 +109,18 @@ static esp_status read_pattern(const node *at, pcre2_code **pattern)
     const json_t *value = json_object_get(at->object, "pattern");
     const char *literal = esp_json_string(value, "String", NULL);
     const char *regex = esp_json_string(value, "Regex", NULL);
+    char *pcre = NULL;
+    esp_status st = ESP_OK;
 
     if (!literal && !regex) {
         return refuse(at, "pattern", "is to be {\"String\": ...} or {\"Regex\": ...}");
     }
-    if (esp_pattern_compile(pattern, literal ? literal : regex, literal != NULL) != ESP_OK) {
-        return esp_fail_in(ESP_EFORMAT, "%s: %s", at->path, at->where);
+    if (regex) {
+        st = esp_pattern_translate(&pcre, regex);
     }
-    return ESP_OK;
+    st = st == ESP_OK ? esp_pattern_compile(pattern, regex ? pcre : literal, !regex) : st;
+    free(pcre);
+    return st == ESP_OK ? ESP_OK : esp_fail_in(ESP_EFORMAT, "%s: %s", at->path, at->where);
 }
 
 static esp_status read_replace(const node *at, esp_steps *steps)
@@ -109,32 +143,66 @@ static void add_prefix(esp_tokenizer *t, esp_steps *steps, esp_prefix when, cons
 
     step->prefix = when;
     step->text = esp_strdup(text);
-    t->prefixed = true;
-    t->prefixed_every = t->prefixed_every || when != ESP_PREFIX_AT_START;
+    if (strcmp(text, " ") == 0 || strcmp(text, ESP_METASPACE) == 0) {
+        t->prefixed = true;
+        t->prefixed_every = t->prefixed_every || when != ESP_PREFIX_AT_START;
+    }
 }
 
 static esp_status read_prepend(const node *at, esp_steps *steps)
 {
-    if (strcmp(esp_json_string(at->object, "prepend", ""), ESP_METASPACE) != 0) {
-        return refuse(at, "prepend", "only U+2581 is supported");
+    const char *text = esp_json_string(at->object, "prepend", NULL);
+
+    if (!text) {
+        return refuse(at, "prepend", "is to be a string");
     }
-    add_prefix(at->t, steps, ESP_PREFIX_EVERY, ESP_METASPACE);
+    add_prefix(at->t, steps, ESP_PREFIX_EVERY, text);
     return ESP_OK;
 }
 
-static esp_status read_nfc(const node *at, esp_steps *steps)
+static void add_rewrite_if(bool wanted, esp_steps *steps, esp_rewrite *rewrite)
 {
-    (void)steps;
-    esp_info("%s: %s: NFC: text is taken as it is; compose it first if it holds combining marks",
-             at->path, at->where);
+    if (wanted) {
+        esp_steps_add(steps, ESP_STEP_REWRITE)->rewrite = rewrite;
+    }
+}
+
+static esp_status read_strip(const node *at, esp_steps *steps)
+{
+    add_rewrite_if(esp_json_bool(at->object, "strip_left", false), steps, esp_rewrite_no_left);
+    add_rewrite_if(esp_json_bool(at->object, "strip_right", false), steps, esp_rewrite_no_right);
+    return ESP_OK;
+}
+
+static esp_status read_bert(const node *at, esp_steps *steps)
+{
+    bool lower = esp_json_bool(at->object, "lowercase", true);
+    bool strip = esp_json_bool(at->object, "strip_accents", lower);
+
+    add_rewrite_if(esp_json_bool(at->object, "clean_text", true), steps, esp_rewrite_bert_clean);
+    add_rewrite_if(esp_json_bool(at->object, "handle_chinese_chars", true), steps,
+                   esp_rewrite_bert_blanks);
+    add_rewrite_if(strip, steps, esp_rewrite_nfd);
+    add_rewrite_if(strip, steps, esp_rewrite_no_nonspace);
+    add_rewrite_if(lower, steps, esp_rewrite_lowercase);
     return ESP_OK;
 }
 
 static const kind normalizers[] = {
-    { "Sequence", NULL, "normalizers" },
-    { "Prepend", read_prepend, NULL },
-    { "Replace", read_replace, NULL },
-    { "NFC", read_nfc, NULL },
+    { "Sequence", "normalizers ", NULL, NULL },
+    { "Prepend", "prepend ", read_prepend, NULL },
+    { "Replace", "pattern content ", read_replace, NULL },
+    { "NFC", "", NULL, esp_rewrite_nfc },
+    { "NFD", "", NULL, esp_rewrite_nfd },
+    { "NFKC", "", NULL, esp_rewrite_nfkc },
+    { "NFKD", "", NULL, esp_rewrite_nfkd },
+    { "Lowercase", "", NULL, esp_rewrite_lowercase },
+    { "StripAccents", "", NULL, esp_rewrite_no_marks },
+    { "Strip", "strip_left strip_right ", read_strip, NULL },
+    { "Nmt", "", NULL, esp_rewrite_nmt },
+    { "BertNormalizer", "clean_text handle_chinese_chars strip_accents lowercase ", read_bert,
+      NULL },
+    { "ByteLevel", "", NULL, esp_rewrite_alphabet },
 };
 
 /* ---- pre-tokenizers -------------------------------------------------------------------------------- */
@@ -145,27 +213,34 @@ static const char *const split_names[ESP_N_SPLIT] = {
     [ESP_SPLIT_CONTIGUOUS] = "Contiguous",
 };
 
-static esp_status read_split(const node *at, esp_steps *steps)
+static esp_status read_behavior(const node *at, esp_split *split)
 {
     const char *name = esp_json_string(at->object, "behavior", "");
+
+    *split = 0;
+    while (*split < ESP_N_SPLIT && strcmp(name, split_names[*split]) != 0) {
+        ++*split;
+    }
+    return *split < ESP_N_SPLIT ? ESP_OK : refuse(at, "behavior", "not supported");
+}
+
+static esp_status read_split(const node *at, esp_steps *steps)
+{
     esp_step *step = esp_steps_add(steps, ESP_STEP_SPLIT);
 
-    while (step->split < ESP_N_SPLIT && strcmp(name, split_names[step->split]) != 0) {
-        step->split++;
-    }
-    if (step->split == ESP_N_SPLIT) {
-        return refuse(at, "behavior", "not supported");
-    }
+    ESP_TRY(read_behavior(at, &step->split));
     step->invert = esp_json_bool(at->object, "invert", false);
     return read_pattern(at, &step->pattern);
 }
 
-static void add_split(esp_steps *steps, const char *pattern, esp_split how)
+/* A pattern in PCRE2's syntax. */
+static esp_step *add_split(esp_steps *steps, const char *pattern, esp_split how)
 {
     esp_step *step = esp_steps_add(steps, ESP_STEP_SPLIT);
 
     step->split = how;
     ESP_REQUIRE(esp_pattern_compile(&step->pattern, pattern, false) == ESP_OK);
+    return step;
 }
 
 static esp_status read_byte_level(const node *at, esp_steps *steps)
@@ -176,7 +251,7 @@ static esp_status read_byte_level(const node *at, esp_steps *steps)
     if (esp_json_bool(at->object, "use_regex", true)) {
         add_split(steps, GPT2_PATTERN, ESP_SPLIT_ISOLATED);
     }
-    esp_steps_add(steps, ESP_STEP_BYTES);
+    esp_steps_add(steps, ESP_STEP_REWRITE)->rewrite = esp_rewrite_alphabet;
     return ESP_OK;
 }
 
@@ -185,6 +260,67 @@ static esp_status read_digits(const node *at, esp_steps *steps)
     bool each = esp_json_bool(at->object, "individual_digits", false);
 
     add_split(steps, "\\p{N}", each ? ESP_SPLIT_ISOLATED : ESP_SPLIT_CONTIGUOUS);
+    return ESP_OK;
+}
+
+static esp_status read_punctuation(const node *at, esp_steps *steps)
+{
+    esp_split how = ESP_SPLIT_ISOLATED;
+
+    if (json_object_get(at->object, "behavior")) {
+        ESP_TRY(read_behavior(at, &how));
+    }
+    add_split(steps, PUNCTUATION, how);
+    return ESP_OK;
+}
+
+static esp_status read_whitespace(const node *at, esp_steps *steps)
+{
+    (void)at;
+    add_split(steps, WORDS, ESP_SPLIT_REMOVED)->invert = true;
+    return ESP_OK;
+}
+
+static esp_status read_whitespace_split(const node *at, esp_steps *steps)
+{
+    (void)at;
+    add_split(steps, BLANK, ESP_SPLIT_REMOVED);
+    return ESP_OK;
+}
+
+static esp_status read_bert_split(const node *at, esp_steps *steps)
+{
+    (void)at;
+    add_split(steps, BLANK, ESP_SPLIT_REMOVED);
+    add_split(steps, PUNCTUATION, ESP_SPLIT_ISOLATED);
+    return ESP_OK;
+}
+
+static esp_status read_delimiter(const node *at, esp_steps *steps)
+{
+    const char *delimiter = esp_json_string(at->object, "delimiter", "");
+    esp_step *step;
+
+    if (!*delimiter) {
+        return refuse(at, "delimiter", "is to be a character");
+    }
+    step = esp_steps_add(steps, ESP_STEP_SPLIT);
+    step->split = ESP_SPLIT_REMOVED;
+    return esp_pattern_compile(&step->pattern, delimiter, true);
+}
+
+static esp_status read_fixed_length(const node *at, esp_steps *steps)
+{
+    const json_t *value = json_object_get(at->object, "length");
+    double length = value ? json_number_value(value) : 5; /* the library's default */
+    char *pattern;
+
+    if (!(length >= 1 && length <= MAX_FIXED)) {
+        return refuse(at, "length", "is to be 1 .. " TEXT_OF(MAX_FIXED));
+    }
+    pattern = esp_format("(?s).{1,%d}", (int)length);
+    add_split(steps, pattern, ESP_SPLIT_ISOLATED);
+    free(pattern);
     return ESP_OK;
 }
 
@@ -197,14 +333,11 @@ static esp_status read_metaspace(const node *at, esp_steps *steps)
 {
     bool old = esp_json_bool(at->object, "add_prefix_space", true);
     const char *scheme = esp_json_string(at->object, "prepend_scheme", old ? "always" : "never");
-    esp_step *step;
 
     if (!is_metaspace(at)) {
         return refuse(at, "replacement", "only U+2581 is supported");
     }
-    step = esp_steps_add(steps, ESP_STEP_REPLACE);
-    step->text = esp_strdup(ESP_METASPACE);
-    ESP_REQUIRE(esp_pattern_compile(&step->pattern, " ", true) == ESP_OK);
+    add_replace(steps, " ", ESP_METASPACE);
     if (strcmp(scheme, "always") == 0) {
         add_prefix(at->t, steps, ESP_PREFIX_UNLESS_THERE, ESP_METASPACE);
     } else if (strcmp(scheme, "first") == 0) {
@@ -219,9 +352,18 @@ static esp_status read_metaspace(const node *at, esp_steps *steps)
 }
 
 static const kind pre_tokenizers[] = {
-    { "Sequence", NULL, "pretokenizers" }, { "ByteLevel", read_byte_level, NULL },
-    { "Split", read_split, NULL },         { "Metaspace", read_metaspace, NULL },
-    { "Digits", read_digits, NULL },
+    { "Sequence", "pretokenizers ", NULL, NULL },
+    { "ByteLevel", "add_prefix_space trim_offsets use_regex ", read_byte_level, NULL },
+    { "Split", "pattern behavior invert ", read_split, NULL },
+    { "Metaspace", "replacement str_rep add_prefix_space prepend_scheme split ", read_metaspace,
+      NULL },
+    { "Digits", "individual_digits ", read_digits, NULL },
+    { "Punctuation", "behavior ", read_punctuation, NULL },
+    { "Whitespace", "", read_whitespace, NULL },
+    { "WhitespaceSplit", "", read_whitespace_split, NULL },
+    { "BertPreTokenizer", "", read_bert_split, NULL },
+    { "CharDelimiterSplit", "delimiter ", read_delimiter, NULL },
+    { "FixedLength", "length ", read_fixed_length, NULL },
 };
 
 /* ---- decoders -------------------------------------------------------------------------------------- */
@@ -240,12 +382,11 @@ static esp_status decode_byte_fallback(const node *at, esp_steps *steps)
     return ESP_OK;
 }
 
-/* Tokens are joined in any case, and the blank that encoding put before a text is taken away again:
- * Fuse and Strip say no more than that, and are refused where they do. */
+/* Tokens are joined in any case. */
 static esp_status decode_fuse(const node *at, esp_steps *steps)
 {
-    (void)at;
     (void)steps;
+    at->t->decoder.fused = true;
     return ESP_OK;
 }
 
@@ -255,36 +396,37 @@ static esp_status decode_strip(const node *at, esp_steps *steps)
     if (strcmp(esp_json_string(at->object, "content", ""), " ") != 0) {
         return refuse(at, "content", "only a blank is supported");
     }
-    if (json_number_value(json_object_get(at->object, "start")) > 1) {
-        return refuse(at, "start", "at most 1 is supported");
-    }
     if (json_number_value(json_object_get(at->object, "stop")) != 0) {
         return refuse(at, "stop", "only 0 is supported");
     }
+    if (!at->t->decoder.fused) {
+        return refuse(at, "type", "is supported after Fuse only: it would strip each token");
+    }
+    at->t->decoder.first_blanks = (size_t)json_number_value(json_object_get(at->object, "start"));
     return ESP_OK;
 }
 
 static esp_status decode_metaspace(const node *at, esp_steps *steps)
 {
-    esp_step *step;
+    const char *scheme = esp_json_string(at->object, "prepend_scheme", "always");
 
     if (!is_metaspace(at)) {
         return refuse(at, "replacement", "only U+2581 is supported");
     }
-    step = esp_steps_add(steps, ESP_STEP_REPLACE);
-    step->text = esp_strdup(" ");
-    ESP_REQUIRE(esp_pattern_compile(&step->pattern, ESP_METASPACE, true) == ESP_OK);
+    at->t->decoder.first_blanks = strcmp(scheme, "never") == 0 ? 0 : SIZE_MAX;
+    add_replace(steps, ESP_METASPACE, " ");
     return ESP_OK;
 }
 
 static const kind decoders[] = {
-    { "Sequence", NULL, "decoders" },
-    { "Replace", read_replace, NULL },
-    { "ByteLevel", decode_byte_level, NULL },
-    { "ByteFallback", decode_byte_fallback, NULL },
-    { "Fuse", decode_fuse, NULL },
-    { "Strip", decode_strip, NULL },
-    { "Metaspace", decode_metaspace, NULL },
+    { "Sequence", "decoders ", NULL, NULL },
+    { "Replace", "pattern content ", read_replace, NULL },
+    { "ByteLevel", "add_prefix_space trim_offsets use_regex ", decode_byte_level, NULL },
+    { "ByteFallback", "", decode_byte_fallback, NULL },
+    { "Fuse", "", decode_fuse, NULL },
+    { "Strip", "content start stop ", decode_strip, NULL },
+    { "Metaspace", "replacement str_rep add_prefix_space prepend_scheme split ", decode_metaspace,
+      NULL },
 };
 
 /* ---- all of it ------------------------------------------------------------------------------------- */

@@ -1,0 +1,243 @@
+/* rewrite.c - normalizing text, with utf8proc for what Unicode's tables say. */
+#include "rewrite_impl.h"
+
+#include <stdlib.h>
+#include <utf8proc.h>
+
+#include "espalier/status.h"
+
+/* ---- normal forms ---------------------------------------------------------------------------------- */
+
+/* Calls change for the runs of well-formed UTF-8. */
+static void on_runs(esp_bytes *out, const char *s, size_t n, esp_rewrite *change)
+{
+    for (size_t at = 0; at < n;) {
+        size_t run = esp_utf8_run(s + at, n - at);
+
+        if (run > 0) {
+            change(out, s + at, run);
+            at += run;
+        } else {
+            esp_bytes_add(out, s + at++, 1);
+        }
+    }
+}
+
+/* below: the first byte of the first character that the form may change. */
+static void to_form(esp_bytes *out, const char *s, size_t n, unsigned below, utf8proc_option_t form)
+{
+    utf8proc_uint8_t *made;
+    utf8proc_ssize_t n_made;
+    size_t plain = 0;
+
+    while (plain < n && (uint8_t)s[plain] < below) {
+        plain++;
+    }
+    if (plain == n) {
+        esp_bytes_add(out, s, n);
+        return;
+    }
+    n_made = utf8proc_map((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &made,
+                          UTF8PROC_STABLE | form);
+    ESP_REQUIRE(n_made >= 0); /* the text is UTF-8 */
+    esp_bytes_add(out, (const char *)made, (size_t)n_made);
+    free(made);
+}
+
+static void nfc(esp_bytes *out, const char *s, size_t n)
+{
+    to_form(out, s, n, 0xCC, UTF8PROC_COMPOSE); /* U+0300 */
+}
+
+static void nfd(esp_bytes *out, const char *s, size_t n)
+{
+    to_form(out, s, n, 0x80, UTF8PROC_DECOMPOSE);
+}
+
+static void nfkc(esp_bytes *out, const char *s, size_t n)
+{
+    to_form(out, s, n, 0x80, UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
+}
+
+static void nfkd(esp_bytes *out, const char *s, size_t n)
+{
+    to_form(out, s, n, 0x80, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT);
+}
+
+void esp_rewrite_nfc(esp_bytes *out, const char *s, size_t n)
+{
+    on_runs(out, s, n, nfc);
+}
+
+void esp_rewrite_nfd(esp_bytes *out, const char *s, size_t n)
+{
+    on_runs(out, s, n, nfd);
+}
+
+void esp_rewrite_nfkc(esp_bytes *out, const char *s, size_t n)
+{
+    on_runs(out, s, n, nfkc);
+}
+
+void esp_rewrite_nfkd(esp_bytes *out, const char *s, size_t n)
+{
+    on_runs(out, s, n, nfkd);
+}
+
+/* ---- character by character ------------------------------------------------------------------------ */
+
+static void put(esp_bytes *out, utf8proc_int32_t c)
+{
+    utf8proc_uint8_t bytes[4];
+
+    esp_bytes_add(out, (const char *)bytes, (size_t)utf8proc_encode_char(c, bytes));
+}
+
+/* What becomes of one character. */
+typedef void change(esp_bytes *out, utf8proc_int32_t c);
+
+static void on_characters(esp_bytes *out, const char *s, size_t n, change *put_changed)
+{
+    for (size_t at = 0; at < n;) {
+        size_t length = esp_utf8_length(s + at, n - at);
+        utf8proc_int32_t c;
+
+        if (length > 0) {
+            utf8proc_iterate((const utf8proc_uint8_t *)s + at, (utf8proc_ssize_t)length, &c);
+            put_changed(out, c);
+        } else {
+            esp_bytes_add(out, s + at, 1);
+        }
+        at += length ? length : 1;
+    }
+}
+
+static void put_lower(esp_bytes *out, utf8proc_int32_t c)
+{
+    if (c == 0x130) { /* the one whose small form is two characters */
+        esp_bytes_add(out, "i\xCC\x87", 3);
+    } else {
+        put(out, utf8proc_tolower(c));
+    }
+}
+
+static void put_unless_mark(esp_bytes *out, utf8proc_int32_t c)
+{
+    utf8proc_category_t kind = utf8proc_category(c);
+
+    if (kind != UTF8PROC_CATEGORY_MN && kind != UTF8PROC_CATEGORY_MC &&
+        kind != UTF8PROC_CATEGORY_ME) {
+        put(out, c);
+    }
+}
+
+static void put_unless_nonspace(esp_bytes *out, utf8proc_int32_t c)
+{
+    if (utf8proc_category(c) != UTF8PROC_CATEGORY_MN) {
+        put(out, c);
+    }
+}
+
+static void put_nmt(esp_bytes *out, utf8proc_int32_t c)
+{
+    if ((c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F ||
+        c == 0x8F || c == 0x9F) {
+        return;
+    }
+    if ((c >= 0x09 && c <= 0x0D) || c == 0x1680 || (c >= 0x200B && c <= 0x200F) || c == 0x2028 ||
+        c == 0x2029 || c == 0x2581 || c == 0xFEFF || c == 0xFFFD) {
+        c = ' ';
+    }
+    put(out, c);
+}
+
+static void put_bert_clean(esp_bytes *out, utf8proc_int32_t c)
+{
+    utf8proc_category_t kind = utf8proc_category(c);
+
+    if (c == '\t' || c == '\n' || c == '\r' || kind == UTF8PROC_CATEGORY_ZS ||
+        kind == UTF8PROC_CATEGORY_ZL || kind == UTF8PROC_CATEGORY_ZP) {
+        put(out, ' ');
+    } else if (kind != UTF8PROC_CATEGORY_CC && kind != UTF8PROC_CATEGORY_CF &&
+               kind != UTF8PROC_CATEGORY_CO && c != 0xFFFD) {
+        put(out, c);
+    }
+}
+
+static void put_bert_blanks(esp_bytes *out, utf8proc_int32_t c)
+{
+    static const utf8proc_int32_t chinese[][2] = {
+        { 0x3400, 0x4DBF },   { 0x4E00, 0x9FFF },   { 0xF900, 0xFAFF },   { 0x20000, 0x2A6DF },
+        { 0x2A700, 0x2B81F }, { 0x2B920, 0x2CEAF }, { 0x2F800, 0x2FA1F },
+    };
+    bool inside = false;
+
+    for (size_t i = 0; i < sizeof chinese / sizeof *chinese; i++) {
+        inside = inside || (c >= chinese[i][0] && c <= chinese[i][1]);
+    }
+    esp_bytes_add(out, " ", inside);
+    put(out, c);
+    esp_bytes_add(out, " ", inside);
+}
+
+void esp_rewrite_lowercase(esp_bytes *out, const char *s, size_t n)
+{
+    on_characters(out, s, n, put_lower);
+}
+
+void esp_rewrite_no_marks(esp_bytes *out, const char *s, size_t n)
+{
+    on_characters(out, s, n, put_unless_mark);
+}
+
+void esp_rewrite_no_nonspace(esp_bytes *out, const char *s, size_t n)
+{
+    on_characters(out, s, n, put_unless_nonspace);
+}
+
+void esp_rewrite_nmt(esp_bytes *out, const char *s, size_t n)
+{
+    on_characters(out, s, n, put_nmt);
+}
+
+void esp_rewrite_bert_clean(esp_bytes *out, const char *s, size_t n)
+{
+    on_characters(out, s, n, put_bert_clean);
+}
+
+void esp_rewrite_bert_blanks(esp_bytes *out, const char *s, size_t n)
+{
+    on_characters(out, s, n, put_bert_blanks);
+}
+
+/* ---- ends, bytes ----------------------------------------------------------------------------------- */
+
+void esp_rewrite_no_left(esp_bytes *out, const char *s, size_t n)
+{
+    size_t space;
+
+    while ((space = esp_space_length(s, n)) > 0) {
+        s += space;
+        n -= space;
+    }
+    esp_bytes_add(out, s, n);
+}
+
+void esp_rewrite_no_right(esp_bytes *out, const char *s, size_t n)
+{
+    size_t space;
+
+    while ((space = esp_space_before(s, n)) > 0) {
+        n -= space;
+    }
+    esp_bytes_add(out, s, n);
+}
+
+void esp_rewrite_alphabet(esp_bytes *out, const char *s, size_t n)
+{
+    char c[2];
+
+    for (size_t i = 0; i < n; i++) {
+        esp_bytes_add(out, c, esp_alphabet_put(c, (uint8_t)s[i]));
+    }
+}
