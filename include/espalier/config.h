@@ -37,6 +37,7 @@ typedef struct esp_config {
     char *model, *run_dir;
     size_t seed;
     unsigned precision;  /* an esp_precision                               */
+    unsigned rope_ratio; /* an esp_ratio_use                              */
     size_t memory_limit; /* bytes of anonymous memory of a rank; 0: none */
     struct {
         char *corpus, *tokens, *field;

@@ -66,7 +66,10 @@ typedef struct esp_model {
 /* config.json only: sizes and weight shapes, no data. Keys are Hugging Face's; the object "espalier" may
  * hold a list with one number a layer for num_attention_heads, num_key_value_heads and intermediate_size,
  * which then counts instead of the plain key. Keys that are missing mean what the client's class means, and
- * are added to m->config. ESP_EFORMAT for an unsupported model_type, a missing or impossible value (named
+ * are added to m->config. Rotary positions are those of transformers, in the old spelling (rope_theta,
+ * rope_scaling) or the new one (rope_parameters); where they are scaled, max_positions is what they are made
+ * for: factor times the original length for linear, dynamic and yarn, where config.json says less.
+ * ESP_EFORMAT for an unsupported model_type, a missing or impossible value (named
  * with file and key), ESP_EUSAGE when it is not there; *m is {0} then. Local. */
 esp_status esp_model_shape(esp_model *m, const char *dir);
 

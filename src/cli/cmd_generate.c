@@ -64,7 +64,8 @@ esp_status cmd_generate(const esp_invocation *in)
 
     ESP_TRY(esp_config_need(c, "model"));
     ESP_TRY(esp_model_load(&m, c->model, in->grid->world));
-    st = esp_tokenizer_open(&t, c->model);
+    st = esp_agree(in->grid->world, esp_model_use_ratio(&m, (esp_ratio_use)c->rope_ratio));
+    st = st == ESP_OK ? esp_tokenizer_open(&t, c->model) : st;
     if (st == ESP_OK && in->grid->rank == 0) {
         st = generate(c, &m, t);
     }

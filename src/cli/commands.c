@@ -3,7 +3,7 @@
 
 #include "command_impl.h"
 
-#define COMMON "model run_dir seed memory_limit parallel"
+#define COMMON "model run_dir seed rope_ratio memory_limit parallel"
 
 const esp_command esp_commands[] = {
     { "inspect", "print architecture, parameters, MACs and groups of a model", cmd_inspect, "model",
@@ -17,7 +17,8 @@ const esp_command esp_commands[] = {
     { "recover", "train the pruned model", cmd_recover, COMMON " recover", true },
     { "eval", "measure the dense, the pruned and the recovered model", cmd_eval, COMMON " eval",
       true },
-    { "generate", "continue a prompt", cmd_generate, "model seed parallel generate", false },
+    { "generate", "continue a prompt", cmd_generate, "model seed rope_ratio parallel generate",
+      false },
     { "run", "do all stages from score to eval that are not done yet", cmd_run,
       COMMON " calibration importance prune recover eval", true },
     { "estimate", "predict memory, time and bytes of a run on a cluster, and its best grid",

@@ -19,9 +19,16 @@ static bool needs_weights(const esp_run *run, unsigned stages)
 
 esp_status esp_run_load_model(esp_model *m, const esp_run *run, const char *dir)
 {
+    const esp_config *c = run->config;
+    esp_status st;
+
     ESP_TRY(esp_model_load(m, dir, run->grid->world));
-    m->precision = (esp_precision)run->config->precision;
-    return ESP_OK;
+    m->precision = (esp_precision)c->precision;
+    st = esp_agree(run->grid->world, esp_model_use_ratio(m, (esp_ratio_use)c->rope_ratio));
+    if (st != ESP_OK) {
+        esp_model_free(m);
+    }
+    return st;
 }
 
 /* Every rank asks on its own node. */

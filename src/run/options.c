@@ -27,6 +27,10 @@ const esp_option esp_options[] = {
       "of samples drawn, criterion random, adapters, dropout, order of training, text and synth" },
     { "precision", ESP_O_CHOICE, AT(precision), "f32", 0, 0, "f32 bf16", SCORE | PLAN | RECOVER | EVAL,
       "of products with weights; bf16 (sums in f32) needs oneDNN and AVX512-BF16 or AMX, else refused" },
+    { "rope_ratio", ESP_O_CHOICE, AT(rope_ratio), "auto", 0, 0, "auto base positions",
+      SCORE | PLAN | RECOVER | EVAL,
+      "what that of a ChatGLM scales: base (ChatGLM3, GLM-4) or positions (ChatGLM2-6B-32k); auto: as the "
+      "folder's modeling_chatglm.py, else base" },
 
     { "memory_limit", ESP_O_BYTES, AT(memory_limit), "0", 0, ANY, NULL, 0,
       "anonymous memory of a rank: work is cut to fit, or refused before it begins; 0: what there is" },

@@ -64,7 +64,7 @@ esp_status esp_run_check_early(const esp_run *run, unsigned stages);
 /* ESP_EUSAGE where these stages multiply in a precision that a rank cannot. Collective. */
 esp_status esp_run_check_precision(const esp_run *run, unsigned stages);
 
-/* A model folder, with the precision of the settings. Collective. */
+/* A model folder, with precision and rope_ratio of the settings; *m is {0} after a failure. Collective. */
 esp_status esp_run_load_model(esp_model *m, const esp_run *run, const char *dir);
 
 /* Opens the model, then reads the samples of these stages. Collective. */
