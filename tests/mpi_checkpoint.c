@@ -55,6 +55,11 @@ static esp_training training_at(size_t step)
                            .position = 100 + step,
                            .best_step = 3,
                            .bad_validations = 1,
+                           .skipped = 5,
+                           .in_a_row = 2,
+                           .rollbacks = 1,
+                           .saved = step / 2,
+                           .good = step / 3,
                            .train_loss = 1.0 / 3,
                            .first_loss = 4.25,
                            .best_loss = 0.1 };
@@ -114,7 +119,7 @@ static void expect(const char *dir, size_t step, const esp_grid *grid)
     make_params(&p, 999, grid);
     make_params(&want, step ? step : 999, grid);
     c = checkpoint_of(dir, KEEP, &p, grid);
-    CU_ASSERT_EQUAL(esp_checkpoint_load(&found, &t, &c), ESP_OK);
+    CU_ASSERT_EQUAL(esp_checkpoint_load(&found, &t, &c, SIZE_MAX), ESP_OK);
     CU_ASSERT_EQUAL(found, step > 0);
     CU_ASSERT(are_equal(p.value, want.value, N));
     CU_ASSERT(is_zero(p.grad, N));
@@ -333,7 +338,7 @@ static void test_settings(void)
     make_params(&p, 1, &all);
     c = checkpoint_of(dir, KEEP, &p, &all);
     c.settings = "others";
-    CU_ASSERT_EQUAL(esp_checkpoint_load(&found, &t, &c), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_checkpoint_load(&found, &t, &c, SIZE_MAX), ESP_EUSAGE);
     CU_ASSERT(!found);
     esp_params_free(&p);
     free(dir);

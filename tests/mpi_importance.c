@@ -214,30 +214,6 @@ static const shape three_layers = { .type = "llama",
 
 enum { SAMPLES = 9, ODD = 20 /* a token that no sample has */ };
 
-static float *weight_of(small *s, size_t layer, const char *name)
-{
-    int slot = name ? esp_arch_slot(s->model.arch, name) : ESP_SLOT_EMBED;
-
-    return (float *)(uintptr_t)esp_model_weight(&s->model, layer, slot)->data;
-}
-
-/* Channel 0 of a residual is that of the embedding up to the MLP of a layer: 1 for the odd token, 0 for
- * all others. There it meets two weights whose product is infinite. */
-static void plant(small *s, size_t layer)
-{
-    size_t D = s->model.dims.hidden, F = three_layers.mlp;
-
-    for (size_t v = 0; v < s->model.dims.vocab; v++) {
-        weight_of(s, ESP_NO_LAYER, NULL)[v * D] = v == ODD;
-    }
-    for (size_t l = 0; l <= layer; l++) {
-        memset(weight_of(s, l, "o_proj"), 0, D * sizeof(float));
-        memset(weight_of(s, l, "down_proj"), 0, l < layer ? F * sizeof(float) : 0);
-    }
-    weight_of(s, layer, "gate_proj")[0] = 1e20f;
-    weight_of(s, layer, "up_proj")[0] = 1e20f;
-}
-
 static esp_samples ordinary_samples(void)
 {
     return small_samples(SAMPLES, 6, ODD);
@@ -290,7 +266,7 @@ static void test_broken_loss(void)
     small s;
 
     small_init(&s, &three_layers, ESP_F32);
-    plant(&s, 1);
+    small_plant(&s, 1, ODD);
     samples.ids[samples.start[3] + 1] = ODD;
     samples.ids[samples.start[7]] = ODD;
     expect_all_refused(&s, &samples, "sample 3 of 9: the loss is nan, as what layer 1 gives");
@@ -308,7 +284,7 @@ static void test_broken_gradient(void)
     small s;
 
     small_init(&s, &three_layers, ESP_F32);
-    plant(&s, 2);
+    small_plant(&s, 2, ODD);
     samples.ids[samples.start[5] - 1] = ODD;
     samples.ids[samples.start[9] - 1] = ODD;
     expect_all_refused(&s, &samples, "sample 4 of 9: the gradient of ");
@@ -329,8 +305,8 @@ static void test_overflow_in_backward(void)
     small s;
 
     small_init(&s, &three_layers, ESP_F32);
-    plant(&s, 1);
-    weight_of(&s, 1, "post_attention_layernorm")[0] = 1e25f;
+    small_plant(&s, 1, ODD);
+    small_set(&s, 1, "post_attention_layernorm", 0, 1e25f);
     expect_refused(&s, &samples, mlp,
                    "sample 0 of 9: the gradient of model.layers.0.mlp.down_proj");
     small_free(&s);

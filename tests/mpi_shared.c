@@ -81,15 +81,11 @@ typedef struct memory {
     size_t own;    /* anonymous memory of this rank by then        */
 } memory;
 
-static void look(void *ctx, size_t step, size_t steps, double loss, double lr, double grad_norm,
-                 double validation_loss)
+static void look(void *ctx, const esp_recover_news *news)
 {
     memory *m = ctx;
 
-    (void)steps;
-    (void)lr;
-    (void)validation_loss;
-    CU_ASSERT(step == 1 && loss > 0 && grad_norm > 0);
+    CU_ASSERT(news->step == 1 && news->loss > 0 && news->grad_norm > 0);
     m->during = shares_together(m->grid);
     m->own = esp_anonymous_resident();
 }

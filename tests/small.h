@@ -71,6 +71,38 @@ static inline void small_free(small *s)
     free(s->bytes);
 }
 
+/* Number `at` of a weight of that name, NULL: the embedding. */
+static inline void small_set(small *s, size_t layer, const char *name, size_t at, float value)
+{
+    int slot = name ? esp_arch_slot(s->model.arch, name) : ESP_SLOT_EMBED;
+    char *data = (char *)(uintptr_t)esp_model_weight(&s->model, layer, slot)->data;
+
+    esp_from_f32(data + at * esp_dtype_size(s->dtype), s->dtype, &value, 1);
+}
+
+/* One token of a LLaMA breaks: channel 0 of a residual is that of the embedding up to the MLP of a layer, 1
+ * for that token and 0 for all others; there it meets two weights whose product is beyond f32. */
+static inline void small_plant(small *s, size_t layer, size_t token)
+{
+    for (size_t v = 0; v < s->model.dims.vocab; v++) {
+        small_set(s, ESP_NO_LAYER, NULL, v * s->model.dims.hidden, v == token);
+    }
+    for (size_t l = 0; l <= layer; l++) {
+        const char *into[] = { "o_proj", "down_proj" };
+
+        for (int i = 0; i < (l < layer ? 2 : 1); i++) {
+            size_t cols =
+                esp_model_weight(&s->model, l, esp_arch_slot(s->model.arch, into[i]))->cols;
+
+            for (size_t c = 0; c < cols; c++) {
+                small_set(s, l, into[i], c, 0);
+            }
+        }
+    }
+    small_set(s, layer, "gate_proj", 0, 1e20f);
+    small_set(s, layer, "up_proj", 0, 1e20f);
+}
+
 /* n samples of 3 to 3 + spread tokens, each an arithmetic sequence modulo vocab. */
 static inline esp_samples small_samples(size_t n, size_t spread, size_t vocab)
 {

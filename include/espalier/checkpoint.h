@@ -20,7 +20,12 @@ typedef struct esp_training {
     size_t epoch, position; /* of the next sample: epoch, samples of it already used   */
     size_t best_step;
     size_t bad_validations; /* since the best one                                      */
-    double train_loss;      /* of the last step                                        */
+    size_t skipped;         /* of these steps: loss or gradient was not finite         */
+    size_t in_a_row;        /* of these: the last steps                                */
+    size_t rollbacks;       /* times the training has gone back                        */
+    size_t saved;           /* step of the newest regular checkpoint; 0: none          */
+    size_t good;            /* of the newest one that a step has proved good; 0: none  */
+    double train_loss;      /* of the last step that was not skipped                   */
     double first_loss;      /* validation loss before the first step; < 0: none        */
     double best_loss;       /* best validation loss; < 0: none                         */
 } esp_training;
@@ -28,7 +33,7 @@ typedef struct esp_training {
 typedef struct esp_checkpoint {
     const char *dir;           /* borrowed                                                   */
     const char *settings;      /* borrowed; what a run that resumes must agree with          */
-    size_t keep;               /* newest files that stay, at least 1                         */
+    size_t keep;               /* newest files that stay, at least 1, beside that of at.good */
     esp_params *params;        /* borrowed; after esp_params_train for the ranks of the grid */
     const esp_grid *grid;      /* borrowed                                                   */
     esp_training at;           /* of the file under way                       */
@@ -41,13 +46,15 @@ typedef struct esp_checkpoint {
 esp_status esp_checkpoint_begin(esp_checkpoint *c, const esp_training *t);
 
 /* Waits for what is under way and makes it the newest file, complete or not at all; removes all but the
- * newest `keep` and what was left half written. Nothing under way: does nothing. ESP_EIO: the files from
- * before are as they were. Collective on grid->world. */
+ * newest `keep` and that of step t->good, also what was left half written. Nothing under way: does nothing.
+ * ESP_EIO: the files from before are as they were. Collective on grid->world. */
 esp_status esp_checkpoint_finish(esp_checkpoint *c);
 
-/* Loads the newest checkpoint in dir that is whole; damaged ones are named and passed over. *found is
- * false when there is none: params->value is untouched then. params->grad is used as scratch and left zeroed.
- * ESP_EUSAGE when it was made with other settings. Collective on grid->world. */
-esp_status esp_checkpoint_load(bool *found, esp_training *t, const esp_checkpoint *c);
+/* Loads the newest checkpoint in dir that is whole, of step `newest` or before; damaged ones are named and
+ * passed over. *found is false when there is none: params->value is untouched then, m, v and best are zeros.
+ * params->grad is used as scratch and left zeroed. ESP_EUSAGE when it was made with other settings.
+ * Collective on grid->world. */
+esp_status esp_checkpoint_load(bool *found, esp_training *t, const esp_checkpoint *c,
+                               size_t newest);
 
 #endif

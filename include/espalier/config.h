@@ -70,6 +70,7 @@ typedef struct esp_config {
         bool answer_only;
         double validation;
         size_t validate_every, patience, save_every, keep;
+        size_t max_skipped, max_rollbacks;
     } recover;
     struct {
         char *corpus, *field;

@@ -27,6 +27,7 @@ typedef struct esp_entry {
     size_t begin, n;    /* numbers begin .. begin + n of the vectors: [rows, cols], or [rows] */
     bool decays;        /* weight decay applies: matrices                                     */
     esp_dtype original; /* type of the weight before it was trained; ESP_F32 for LoRA         */
+    const void *from;   /* borrowed from the model: its numbers before it was trained; LoRA: NULL */
 } esp_entry;
 
 typedef struct esp_params {
@@ -48,6 +49,8 @@ typedef struct esp_params {
     size_t *own; /* [n_pieces + 1] owned; in m, v, best the share of piece k begins at own[k] */
     size_t n_own;
     int rank, size; /* whose share, of how many */
+    size_t lora_rank;
+    uint64_t seed; /* of first values of LoRA */
 } esp_params;
 
 /* LoRA as PEFT begins it (Kaiming uniform with a = sqrt 5: A uniform in +-1/sqrt(n_in), B zero), from the
@@ -57,8 +60,12 @@ void esp_params_lora(esp_params *p, esp_adapter *adapter, const esp_model *m, ui
                      uint64_t seed);
 
 /* All weights of m in f32, a tied head once; the weights of m point into p->value afterwards, so p must
- * outlive the use of m. Local. */
+ * outlive the use of m, and m that of p. Local. */
 void esp_params_full(esp_params *p, esp_model *m);
+
+/* Sets the values to what they were before any training: made from the seed again, or read from the model
+ * again. Local. */
+void esp_params_restart(esp_params *p);
 
 /* Gives the weights of a shape (from esp_model_reshape) the types they had before p trained them. Local. */
 void esp_params_restore_types(esp_model *shape, const esp_params *p);

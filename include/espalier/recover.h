@@ -31,6 +31,9 @@ typedef struct esp_recover_options {
     size_t patience;       /* validations without improvement before stopping; 0: never     */
     size_t save_every;     /* steps; 0: at the end only                                     */
     size_t keep;           /* checkpoints that stay                                         */
+    size_t max_skipped;    /* steps in a row without a finite loss and gradient before the training
+                              goes back; at least 1                                         */
+    size_t max_rollbacks;  /* times it goes back before it fails                            */
     uint64_t seed;
     const char *dir;      /* folder of the checkpoints, step-NNNNNN.h5                     */
     const char *settings; /* digest of what a checkpoint must agree with to be resumed     */
@@ -38,21 +41,38 @@ typedef struct esp_recover_options {
 
 typedef struct esp_recover_result {
     size_t steps;                 /* done altogether, those before a resume included */
-    double train_loss;            /* of the last step                                */
+    double train_loss;            /* of the last step that was not skipped           */
     double first_validation_loss; /* before the first step; < 0: none     */
     double validation_loss;       /* best; < 0: none                      */
     size_t best_step;
-    double seconds;        /* in training steps of this call: no validation, no files   */
-    double tok_per_second; /* of these steps, all ranks together                        */
-    double flops;          /* linear products of these steps, all ranks together        */
+    size_t skipped, rollbacks; /* steps skipped among them; times it went back             */
+    double seconds;            /* in training steps of this call: no validation, no files   */
+    double tok_per_second;     /* of these steps, all ranks together                        */
+    double flops;              /* linear products of these steps, all ranks together        */
     double
         wait_share; /* of the time of these steps in MPI, waiting or driving messages: mean of the ranks */
     double save_seconds; /* spent on checkpoints beside these steps                    */
 } esp_recover_result;
 
-/* A line of the training log; called on every rank after each step, with global numbers. */
-typedef void (*esp_recover_report)(void *ctx, size_t step, size_t steps, double loss, double lr,
-                                   double grad_norm, double validation_loss /* < 0: none */);
+typedef enum esp_recover_event {
+    ESP_STEP_TAKEN,
+    ESP_STEP_SKIPPED,
+    ESP_ROLLED_BACK
+} esp_recover_event;
+
+/* A line of the training log, with global numbers. */
+typedef struct esp_recover_news {
+    esp_recover_event event;
+    size_t step, steps; /* done, planned; ESP_ROLLED_BACK: step it is at again, 0: the start    */
+    double loss, grad_norm; /* of the step; one or both not finite where it was skipped         */
+    double rate;            /* learning rate of the step                                        */
+    double validation_loss; /* < 0: none; may not be finite                                     */
+    size_t in_a_row;        /* steps skipped up to this one                                     */
+    size_t from, rollbacks; /* ESP_ROLLED_BACK: step it came from; times so far                 */
+} esp_recover_news;
+
+/* Called on every rank after each step and each way back. */
+typedef void (*esp_recover_report)(void *ctx, const esp_recover_news *news);
 
 /* What is to be trained, by o->method: LoRA matrices, adapter made and pointing at them; or all weights,
  * m pointing at them (adapter stays empty). Free p and adapter after m's last use. Local. */
@@ -61,9 +81,18 @@ void esp_recover_prepare(esp_params *p, esp_adapter *adapter, esp_model *m,
 
 /* Trains, resuming from the newest good checkpoint in o->dir where there is one. Afterwards params hold
  * the values of the best validation (without validation: the last). stop (NULL: none) is polled once a
- * step, agreed over ranks: a checkpoint is written and ESP_ESTOPPED returned. ESP_EUSAGE when no sample
- * is left to train on or a checkpoint has other settings, ESP_EFAILED when the loss is not finite.
- * report may be NULL. Collective on grid->world. */
+ * step, agreed over ranks: a checkpoint is written and ESP_ESTOPPED returned.
+ *
+ * A step whose loss or gradient is not finite is skipped: it counts, its samples are used up, values and
+ * moments stay. After o->max_skipped in a row, or a validation loss that is not finite, the training goes
+ * back to the newest regular checkpoint (of a multiple of save_every) that a good step followed, or, where
+ * there is none, to the first values, and on with half the learning rate; o->max_rollbacks times at most.
+ * Checkpoints hold what decides that, and one written because of a stop is never gone back to: a training
+ * that was stopped or killed ends with the same values as one that was not.
+ *
+ * ESP_EUSAGE when no sample is left to train on or a checkpoint has other settings; ESP_EFAILED when the loss
+ * before the first step is not finite, or there is no way back any more. report may be NULL. Collective on
+ * grid->world. */
 esp_status esp_recover(esp_params *params, esp_recover_result *result, const esp_model *m,
                        esp_adapter *adapter, const esp_samples *samples,
                        const esp_recover_options *o, esp_recover_report report, void *ctx,

@@ -13,7 +13,7 @@
 /* ---- layout ---- */
 
 static void add_entry(esp_params *p, size_t layer, int slot, esp_part part, size_t rows,
-                      size_t cols, esp_dtype original)
+                      size_t cols, esp_dtype original, const void *from)
 {
     bool is_vector = part == ESP_PART_WEIGHT && cols == 1;
 
@@ -24,7 +24,8 @@ static void add_entry(esp_params *p, size_t layer, int slot, esp_part part, size
                                               .begin = p->n,
                                               .n = rows * cols,
                                               .decays = part != ESP_PART_BIAS && !is_vector,
-                                              .original = original };
+                                              .original = original,
+                                              .from = from };
     p->n += rows * cols;
 }
 
@@ -32,9 +33,9 @@ static void add_weight(esp_params *p, const esp_model *m, size_t layer, int slot
 {
     const esp_weight *w = esp_model_weight(m, layer, slot);
 
-    add_entry(p, layer, slot, ESP_PART_WEIGHT, w->rows, w->cols, w->dtype);
+    add_entry(p, layer, slot, ESP_PART_WEIGHT, w->rows, w->cols, w->dtype, w->data);
     if (w->has_bias) {
-        add_entry(p, layer, slot, ESP_PART_BIAS, w->rows, 1, w->dtype);
+        add_entry(p, layer, slot, ESP_PART_BIAS, w->rows, 1, w->dtype, w->bias);
     }
 }
 
@@ -42,8 +43,8 @@ static void add_matrices(esp_params *p, const esp_model *m, size_t layer, int sl
 {
     const esp_weight *w = esp_model_weight(m, layer, slot);
 
-    add_entry(p, layer, slot, ESP_PART_A, rank, w->cols, ESP_F32);
-    add_entry(p, layer, slot, ESP_PART_B, w->rows, rank, ESP_F32);
+    add_entry(p, layer, slot, ESP_PART_A, rank, w->cols, ESP_F32, NULL);
+    add_entry(p, layer, slot, ESP_PART_B, w->rows, rank, ESP_F32, NULL);
 }
 
 static void begin_stages(esp_params *p, const esp_model *m)
@@ -113,28 +114,22 @@ void esp_params_lora(esp_params *p, esp_adapter *adapter, const esp_model *m, ui
         end_stage(p);
     }
     end_stage(p);
+    p->lora_rank = adapter->rank;
+    p->seed = seed;
     ESP_NEW(p->value, p->n);
     point_adapter(p, adapter);
-    for (size_t i = 0; i < p->n_entries; i++) {
-        const esp_entry *e = &p->entries[i];
-
-        if (e->part == ESP_PART_A) {
-            init_a(p->value + e->begin, adapter->rank, e->n / adapter->rank,
-                   esp_rng_key(seed, e->layer, (uint64_t)e->slot));
-        }
-    }
+    esp_params_restart(p);
 }
 
 /* ---- all weights ---- */
 
-static void take_over(esp_params *p, esp_model *m)
+static void take_over(const esp_params *p, esp_model *m)
 {
     for (size_t i = 0; i < p->n_entries; i++) {
         const esp_entry *e = &p->entries[i];
         esp_weight *w = esp_model_weight_at(m, e->layer, e->slot);
         const void **data = e->part == ESP_PART_WEIGHT ? &w->data : &w->bias;
 
-        esp_to_f32(p->value + e->begin, *data, e->original, e->n);
         *data = p->value + e->begin;
         w->dtype = ESP_F32;
     }
@@ -161,7 +156,27 @@ void esp_params_full(esp_params *p, esp_model *m)
     }
     end_stage(p);
     ESP_NEW(p->value, p->n);
+    esp_params_restart(p);
     take_over(p, m);
+}
+
+/* ---- both ---- */
+
+void esp_params_restart(esp_params *p)
+{
+    for (size_t i = 0; i < p->n_entries; i++) {
+        const esp_entry *e = &p->entries[i];
+        float *value = p->value + e->begin;
+
+        if (e->part == ESP_PART_A) {
+            init_a(value, p->lora_rank, e->n / p->lora_rank,
+                   esp_rng_key(p->seed, e->layer, (uint64_t)e->slot));
+        } else if (e->part == ESP_PART_B) {
+            memset(value, 0, e->n * sizeof *value);
+        } else {
+            esp_to_f32(value, e->from, e->original, e->n);
+        }
+    }
 }
 
 void esp_params_restore_types(esp_model *shape, const esp_params *p)

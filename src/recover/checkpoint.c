@@ -14,7 +14,7 @@
 #include "exchange_impl.h"
 #include "writer_impl.h"
 
-#define VERSION 2 /* of the file's layout */
+#define VERSION 3 /* of the file's layout */
 
 static const struct field {
     const char *name;
@@ -26,6 +26,11 @@ static const struct field {
     { "position", offsetof(esp_training, position), false },
     { "best_step", offsetof(esp_training, best_step), false },
     { "bad_validations", offsetof(esp_training, bad_validations), false },
+    { "skipped", offsetof(esp_training, skipped), false },
+    { "in_a_row", offsetof(esp_training, in_a_row), false },
+    { "rollbacks", offsetof(esp_training, rollbacks), false },
+    { "saved", offsetof(esp_training, saved), false },
+    { "good", offsetof(esp_training, good), false },
     { "train_loss", offsetof(esp_training, train_loss), true },
     { "first_loss", offsetof(esp_training, first_loss), true },
     { "best_loss", offsetof(esp_training, best_loss), true },
@@ -143,16 +148,16 @@ static esp_status lay_out(uint64_t offset[ESP_N_VECTORS], const char *path, esp_
     return st == ESP_OK ? ESP_OK : esp_h5_close(f, st);
 }
 
-/* Goes: what is older than the newest `keep` up to this step, what claims to be newer (damaged files
- * that were passed over), and what was left half written. */
-static esp_status clean(const char *dir, size_t step, size_t keep)
+/* Goes: what is older than the newest `keep` up to this step, but for the good one; what claims to be newer
+ * (damaged files that were passed over, or steps that were gone back from); what was left half written. */
+static esp_status clean(const char *dir, const esp_training *at, size_t keep)
 {
     size_t n, kept = 0;
     size_t *steps = list_steps(&n, dir, ".h5");
     esp_status st = ESP_OK;
 
     for (size_t i = 0; i < n; i++) {
-        if (steps[i] > step || kept++ >= keep) {
+        if (steps[i] > at->step || (kept++ >= keep && steps[i] != at->good)) {
             char *path = path_of(dir, steps[i]);
 
             note(&st, esp_remove(path));
@@ -197,7 +202,7 @@ static esp_status commit(esp_checkpoint *c, uint64_t blocks)
 
     digest_of(digest, blocks, c->params->n, &c->at, c->settings);
     ESP_TRY(esp_h5_close(&c->file, esp_h5_set_string(&c->file, "/", "digest", digest)));
-    return clean(c->dir, c->at.step, c->keep);
+    return clean(c->dir, &c->at, c->keep);
 }
 
 esp_status esp_checkpoint_finish(esp_checkpoint *c)
@@ -381,7 +386,7 @@ static size_t *shared_steps(size_t *n, const char *dir, const esp_grid *grid)
     return steps;
 }
 
-esp_status esp_checkpoint_load(bool *found, esp_training *t, const esp_checkpoint *c)
+esp_status esp_checkpoint_load(bool *found, esp_training *t, const esp_checkpoint *c, size_t newest)
 {
     esp_params *p = c->params;
     size_t n, own = p->n_own * sizeof *p->m;
@@ -392,7 +397,7 @@ esp_status esp_checkpoint_load(bool *found, esp_training *t, const esp_checkpoin
     for (size_t i = 0; i < n && !*found && st == ESP_OK; i++) {
         char *path = path_of(c->dir, steps[i]);
 
-        st = try_file(found, t, path, c);
+        st = steps[i] <= newest ? try_file(found, t, path, c) : ESP_OK;
         free(path);
     }
     free(steps);

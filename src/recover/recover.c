@@ -36,11 +36,12 @@ typedef struct loop {
     esp_gradient gradient;
     esp_checkpoint checkpoint;
     esp_training at;
-    size_t steps;   /* planned */
-    size_t *mine;   /* samples of this rank: of the batch, or held out */
-    size_t n_pass;  /* samples of one forward and backward: micro-batches for all stages */
-    esp_loss *loss; /* [n_pass] */
-    float *scale;   /* [n_pass] */
+    esp_recover_news news; /* of the last step */
+    size_t steps;          /* planned */
+    size_t *mine;          /* samples of this rank: of the batch, or held out */
+    size_t n_pass;         /* samples of one forward and backward: micro-batches for all stages */
+    esp_loss *loss;        /* [n_pass] */
+    float *scale;          /* [n_pass] */
     double seconds, waited, tokens, flops; /* of training steps; tokens of all ranks */
     double save_seconds;                   /* not hidden behind steps                */
 } loop;
@@ -154,8 +155,8 @@ static void sum_over_ranks(double *sums, int n, const loop *r)
     esp_waited(began);
 }
 
-/* Gradient of the mean loss of n samples, summed over ranks. Sets the loss, the gradient's norm and
- * whether to stop, all from one all-reduce. */
+/* Gradient of the mean loss of n samples, summed over ranks, the loss, the gradient's norm and whether to
+ * stop; the numbers come from one all-reduce. */
 static void compute_gradient(loop *r, double *loss, double *norm, bool *stop, const size_t *pick,
                              size_t n)
 {
@@ -219,29 +220,58 @@ static esp_status finish_save(loop *r)
     return st;
 }
 
-/* One optimiser step. The gradient's norm is for the report. */
-static esp_status train_step(loop *r, double *rate, double *norm, bool *stop)
+/* Whether AdamW can do with it: it squares gradients in f32. */
+static bool is_usable(double loss, double norm, double clip)
+{
+    double largest = norm * clip_factor(norm, clip);
+
+    return isfinite(loss) && largest * largest <= (double)FLT_MAX; /* not so for NaN */
+}
+
+/* What was saved just before the step is known to be good now. */
+static esp_status take_step(loop *r)
+{
+    const esp_recover_options *o = r->options;
+
+    ESP_TRY(finish_save(r));
+    esp_adamw_step(&r->exchange, o, r->news.rate, clip_factor(r->news.grad_norm, o->clip),
+                   r->at.step - r->at.skipped + 1);
+    r->at.train_loss = r->news.loss;
+    r->at.in_a_row = 0;
+    r->at.good = r->at.saved;
+    return ESP_OK;
+}
+
+static void skip_step(loop *r)
+{
+    r->news.event = ESP_STEP_SKIPPED;
+    r->at.skipped++;
+    r->at.in_a_row++;
+}
+
+/* One step, taken or skipped. Sets the news but for the validation. */
+static esp_status train_step(loop *r, bool *stop)
 {
     const esp_recover_options *o = r->options;
     const size_t *pick = esp_data_order(&r->data, r->at.epoch) + r->at.position;
     size_t left = r->data.n_train - r->at.position, n = o->batch < left ? o->batch : left;
     double began = esp_now(), flops = r->pass.flops, saves = r->save_seconds;
     double waited = esp_traffic_now().waited;
+    esp_recover_news *news = &r->news;
 
-    *rate = esp_schedule_rate(o, r->at.step, r->steps);
+    *news = (esp_recover_news){ .steps = r->steps, .validation_loss = -1 };
+    news->rate = ldexp(esp_schedule_rate(o, r->at.step, r->steps), -(int)r->at.rollbacks);
     set_dropout(r, o->dropout);
-    compute_gradient(r, &r->at.train_loss, norm, stop, pick, n);
-    if (!isfinite(r->at.train_loss) || !isfinite(*norm)) {
-        return esp_fail(
-            ESP_EFAILED,
-            "recovery: step %zu: loss %g, gradient norm %g at learning rate %.3g: lower "
-            "recover.learning_rate",
-            r->at.step + 1, r->at.train_loss, *norm, *rate);
+    compute_gradient(r, &news->loss, &news->grad_norm, stop, pick, n);
+    if (is_usable(news->loss, news->grad_norm, o->clip)) {
+        ESP_TRY(take_step(r));
+    } else {
+        skip_step(r);
     }
-    ESP_TRY(finish_save(r));
-    esp_adamw_step(&r->exchange, o, *rate, clip_factor(*norm, o->clip), r->at.step + 1);
     count_tokens(r, pick, n);
     advance(r, n);
+    news->step = r->at.step;
+    news->in_a_row = r->at.in_a_row;
     r->seconds += esp_now() - began - (r->save_seconds - saves);
     r->waited += esp_traffic_now().waited - waited;
     r->flops += r->pass.flops - flops;
@@ -250,29 +280,41 @@ static esp_status train_step(loop *r, double *rate, double *norm, bool *stop)
 
 /* ---- validation ---- */
 
-/* Mean loss of the held-out samples' targets; -1 where none are held out. */
-static double validate(loop *r)
+/* Mean loss of the targets of n samples. */
+static double loss_of(loop *r, const size_t *pick, size_t n)
 {
-    size_t n_mine = take_mine(r, r->data.valid, r->data.n_valid);
+    size_t n_mine = take_mine(r, pick, n);
     double sum = 0;
 
-    if (r->data.n_valid == 0) {
-        return -1;
-    }
     set_dropout(r, 0);
     for (size_t first = 0; first < n_mine;) {
         first += fill_batch(r, first, n_mine);
         sum += run_batch(r, 0);
     }
     sum_over_ranks(&sum, 1, r);
-    return sum / (double)esp_data_targets(&r->data, r->data.valid, r->data.n_valid);
+    return sum / (double)esp_data_targets(&r->data, pick, n);
+}
+
+/* Of the held-out samples; -1 where none are held out. */
+static double validate(loop *r)
+{
+    return r->data.n_valid > 0 ? loss_of(r, r->data.valid, r->data.n_valid) : -1;
+}
+
+/* Whether it is time to go back. */
+static bool is_lost(const loop *r)
+{
+    size_t set = r->options->max_skipped, most = set < r->steps ? set : r->steps;
+
+    return r->at.in_a_row > 0 && r->at.in_a_row >= most;
 }
 
 static bool is_finished(const loop *r)
 {
     size_t patience = r->options->patience;
+    bool impatient = patience > 0 && r->at.bad_validations >= patience;
 
-    return r->at.step >= r->steps || (patience > 0 && r->at.bad_validations >= patience);
+    return !is_lost(r) && (r->at.step >= r->steps || impatient);
 }
 
 /* At the end always; without validation samples only there, to keep the last values. */
@@ -312,26 +354,60 @@ static void keep_best(loop *r, double loss)
     r->at.bad_validations = 0;
 }
 
+/* Of the batch of the last step that was taken, whose loss was finite before it. */
+static double loss_of_last_batch(loop *r)
+{
+    size_t n_train = r->data.n_train, batch = r->options->batch;
+    size_t an_epoch = (n_train + batch - 1) / batch, step = r->at.step - r->at.in_a_row - 1;
+    size_t first = step % an_epoch * batch, left = n_train - first;
+
+    return loss_of(r, esp_data_order(&r->data, step / an_epoch) + first,
+                   left < batch ? left : batch);
+}
+
+/* Values whose loss is not finite are no better than steps that are skipped one after another. Where nothing
+ * is held out, no step and no validation follows the last values. */
+static void judge_values(loop *r)
+{
+    bool held_out = r->data.n_valid > 0;
+    double loss = held_out ? validate(r) : loss_of_last_batch(r);
+
+    if (isfinite(loss)) {
+        r->news.validation_loss = held_out ? loss : -1;
+        keep_best(r, r->news.validation_loss);
+    } else {
+        r->news.validation_loss = loss;
+        r->at.in_a_row = r->options->max_skipped > 0 ? r->options->max_skipped : 1;
+    }
+}
+
 /* ---- the whole training ---- */
+
+/* Before the first step, with the values there are. */
+static void start(loop *r, double first_loss)
+{
+    r->at = (esp_training){ .first_loss = first_loss, .best_loss = DBL_MAX };
+    keep_best(r, first_loss);
+}
 
 static esp_status begin(loop *r)
 {
+    double first_loss;
     bool found;
 
-    ESP_TRY(esp_checkpoint_load(&found, &r->at, &r->checkpoint));
+    ESP_TRY(esp_checkpoint_load(&found, &r->at, &r->checkpoint, SIZE_MAX));
     if (found) {
         esp_info("recovery goes on after step %zu of %zu", r->at.step, r->steps);
         return ESP_OK;
     }
-    r->at = (esp_training){ .first_loss = validate(r) };
-    if (!isfinite(r->at.first_loss)) {
+    first_loss = validate(r);
+    if (!isfinite(first_loss)) {
         return esp_fail(ESP_EFAILED,
                         "recovery: the validation loss before the first step is %g: "
                         "the model to recover is broken",
-                        r->at.first_loss);
+                        fabs(first_loss));
     }
-    r->at.best_loss = DBL_MAX;
-    keep_best(r, r->at.first_loss);
+    start(r, first_loss);
     return ESP_OK;
 }
 
@@ -339,28 +415,66 @@ static esp_status begin(loop *r)
 static esp_status save(loop *r, bool last)
 {
     double began = esp_now();
-    esp_status st = esp_checkpoint_begin(&r->checkpoint, &r->at);
+    esp_status st = esp_checkpoint_finish(&r->checkpoint); /* after steps that were skipped */
 
+    if (st == ESP_OK) {
+        st = esp_checkpoint_begin(&r->checkpoint, &r->at);
+    }
     r->save_seconds += esp_now() - began;
     return st == ESP_OK && last ? finish_save(r) : st;
+}
+
+static void tell(const loop *r, const esp_recover_news *news)
+{
+    if (r->report) {
+        r->report(r->report_ctx, news);
+    }
+}
+
+/* To the last good checkpoint, or to the start, with half the rate. */
+static esp_status go_back(loop *r)
+{
+    const esp_recover_options *o = r->options;
+    esp_recover_news news = { .event = ESP_ROLLED_BACK,
+                              .steps = r->steps,
+                              .from = r->at.step,
+                              .rollbacks = r->at.rollbacks + 1 };
+    double first_loss = r->at.first_loss;
+    bool found;
+
+    if (news.rollbacks > o->max_rollbacks) {
+        return esp_fail(ESP_EFAILED,
+                        "recovery: step %zu of %zu: losses or gradients are not finite, and it has "
+                        "gone back %zu times (recover.max_rollbacks) to half the rate: lower "
+                        "recover.learning_rate, and remove %s to start anew",
+                        r->at.step, r->steps, r->at.rollbacks, o->dir);
+    }
+    ESP_TRY(finish_save(r));
+    ESP_TRY(esp_checkpoint_load(&found, &r->at, &r->checkpoint, r->at.good));
+    if (!found) {
+        esp_params_restart(r->params);
+        start(r, first_loss);
+    }
+    r->at.rollbacks = news.rollbacks;
+    news.step = r->at.step;
+    tell(r, &news);
+    return ESP_OK;
 }
 
 /* A step with what may follow it: validation, report, checkpoint. */
 static esp_status go_on(loop *r)
 {
     size_t every = r->options->save_every;
-    double rate, norm, validation = -1;
-    bool stop;
+    bool stop, regular;
 
-    ESP_TRY(train_step(r, &rate, &norm, &stop));
-    if (is_validation_due(r)) {
-        validation = validate(r);
-        keep_best(r, validation);
+    ESP_TRY(train_step(r, &stop));
+    if (is_validation_due(r) && !is_lost(r)) {
+        judge_values(r);
     }
-    if (r->report) {
-        r->report(r->report_ctx, r->at.step, r->steps, r->at.train_loss, rate, norm, validation);
-    }
-    if (stop || is_finished(r) || (every > 0 && r->at.step % every == 0)) {
+    tell(r, &r->news);
+    regular = every > 0 && r->at.step % every == 0;
+    r->at.saved = regular ? r->at.step : r->at.saved;
+    if (stop || is_finished(r) || regular) {
         ESP_TRY(save(r, stop || is_finished(r)));
     }
     if (stop && !is_finished(r)) {
@@ -396,6 +510,8 @@ static void conclude(loop *r, esp_recover_result *result)
                                     .first_validation_loss = r->at.first_loss,
                                     .validation_loss = r->at.best_loss,
                                     .best_step = r->at.best_step,
+                                    .skipped = r->at.skipped,
+                                    .rollbacks = r->at.rollbacks,
                                     .seconds = most[0],
                                     .tok_per_second = most[0] > 0 ? r->tokens / most[0] : 0,
                                     .flops = sums[0],
@@ -422,7 +538,7 @@ esp_status esp_recover(esp_params *params, esp_recover_result *result, const esp
         loop_init(&r, m);
         st = begin(&r);
         while (st == ESP_OK && !is_finished(&r)) {
-            st = go_on(&r);
+            st = is_lost(&r) ? go_back(&r) : go_on(&r);
         }
         saved = finish_save(&r); /* good, also where a later step failed */
         st = esp_agree(grid->world, st == ESP_OK ? saved : st);

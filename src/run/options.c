@@ -135,7 +135,12 @@ const esp_option esp_options[] = {
     { "recover.save_every", ESP_O_COUNT, AT(recover.save_every), "100", 0, ANY, NULL, 0,
       "steps between checkpoints; 0: at the end only" },
     { "recover.keep", ESP_O_COUNT, AT(recover.keep), "2", 1, ANY, NULL, 0,
-      "newest checkpoints that stay" },
+      "newest checkpoints that stay, beside the one to go back to" },
+    { "recover.max_skipped", ESP_O_COUNT, AT(recover.max_skipped), "3", 1, ANY, NULL, 0,
+      "steps in a row without a finite loss and gradient, all skipped, before training goes back to the "
+      "last good checkpoint, or the start, with half the learning rate" },
+    { "recover.max_rollbacks", ESP_O_COUNT, AT(recover.max_rollbacks), "2", 0, 64, NULL, 0,
+      "times it goes back before it fails; 0: never, it fails instead" },
 
     { "eval.corpus", ESP_O_STRING, AT(eval.corpus), "", 0, 0, NULL, EVAL,
       "held-out text: plain text, JSONL, Alpaca JSON, or a token file (.h5)" },

@@ -2,6 +2,7 @@
  * adapter/ (LoRA) and recovered/. */
 #include "run_impl.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "espalier/log.h"
@@ -10,25 +11,59 @@
 #include "espalier/peft.h"
 #include "espalier/recover.h"
 
+/* What is not finite has no JSON. */
+static json_t *real_or_null(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+static void report_step(esp_run *run, const esp_recover_news *n)
+{
+    bool skipped = n->event == ESP_STEP_SKIPPED;
+    json_t *fields = json_pack("{s:I, s:I, s:o, s:f, s:o}", "step", (json_int_t)n->step, "steps",
+                               (json_int_t)n->steps, "loss", real_or_null(n->loss), "lr", n->rate,
+                               "grad_norm", real_or_null(n->grad_norm));
+
+    if (skipped) {
+        esp_info("recover: step %zu of %zu is skipped, loss %.4g, gradient norm %.4g: %zu in a row",
+                 n->step, n->steps, fabs(n->loss), n->grad_norm, n->in_a_row);
+        json_object_set_new(fields, "in_a_row", json_integer((json_int_t)n->in_a_row));
+    }
+    esp_run_dir_event(&run->dir, skipped ? "skipped" : "step", "recover", fields);
+    if (!(n->validation_loss < 0)) {
+        esp_info("recover: step %zu of %zu, loss %.4f, validation %.4f", n->step, n->steps, n->loss,
+                 fabs(n->validation_loss));
+        esp_run_dir_event(&run->dir, "validation", "recover",
+                          json_pack("{s:I, s:o}", "step", (json_int_t)n->step, "loss",
+                                    real_or_null(n->validation_loss)));
+    }
+}
+
+static void report_rollback(esp_run *run, const esp_recover_news *n)
+{
+    double factor = ldexp(1, -(int)n->rollbacks);
+
+    esp_info("recover: back from step %zu to %s %zu, with %g of the learning rate that is set",
+             n->from, n->step > 0 ? "the checkpoint of step" : "the start, step", n->step, factor);
+    esp_run_dir_event(&run->dir, "rollback", "recover",
+                      json_pack("{s:I, s:I, s:I, s:f}", "from", (json_int_t)n->from, "to",
+                                (json_int_t)n->step, "rollbacks", (json_int_t)n->rollbacks,
+                                "rate_factor", factor));
+}
+
 /* One line an event; the first validation comes before the first step. Called on every rank. */
-static void report(void *ctx, size_t step, size_t steps, double loss, double lr, double grad_norm,
-                   double validation_loss)
+static void report(void *ctx, const esp_recover_news *n)
 {
     esp_run *run = ctx;
 
-    esp_progress("recover", step, steps);
+    esp_progress("recover", n->step, n->steps);
     if (run->grid->rank != 0) {
         return;
     }
-    esp_run_dir_event(&run->dir, "step", "recover",
-                      json_pack("{s:I, s:I, s:f, s:f, s:f}", "step", (json_int_t)step, "steps",
-                                (json_int_t)steps, "loss", loss, "lr", lr, "grad_norm", grad_norm));
-    if (validation_loss >= 0) {
-        esp_info("recover: step %zu of %zu, loss %.4f, validation %.4f", step, steps, loss,
-                 validation_loss);
-        esp_run_dir_event(
-            &run->dir, "validation", "recover",
-            json_pack("{s:I, s:f}", "step", (json_int_t)step, "loss", validation_loss));
+    if (n->event == ESP_ROLLED_BACK) {
+        report_rollback(run, n);
+    } else {
+        report_step(run, n);
     }
 }
 
@@ -69,6 +104,8 @@ static esp_recover_options recover_options(const esp_run *run, const char *check
         .patience = c->recover.patience,
         .save_every = c->recover.save_every,
         .keep = c->recover.keep,
+        .max_skipped = c->recover.max_skipped,
+        .max_rollbacks = c->recover.max_rollbacks,
         .seed = c->seed,
         .dir = checkpoints,
         .settings = run->settings,
@@ -79,17 +116,23 @@ static void tell(esp_run *run, const esp_recover_result *r)
 {
     esp_info("recover: %zu steps, best validation %.4f at step %zu, was %.4f", r->steps,
              r->validation_loss, r->best_step, r->first_validation_loss);
+    if (r->skipped + r->rollbacks > 0) {
+        esp_info("recover: %zu of these steps skipped, gone back %zu times", r->skipped,
+                 r->rollbacks);
+    }
     esp_info(
         "recover: %.0f tokens/s, %.1f %% of the time waiting in MPI, %.2f s for checkpoints beside",
         r->tok_per_second, 100 * r->wait_share, r->save_seconds);
     if (run->grid->rank == 0) {
-        esp_run_dir_event(
-            &run->dir, "trained", "recover",
-            json_pack("{s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f}", "steps", (json_int_t)r->steps,
-                      "train_loss", r->train_loss, "first_validation_loss",
-                      r->first_validation_loss, "validation_loss", r->validation_loss, "best_step",
-                      (json_int_t)r->best_step, "tokens_per_second", r->tok_per_second,
-                      "wait_share", r->wait_share, "save_seconds", r->save_seconds));
+        esp_run_dir_event(&run->dir, "trained", "recover",
+                          json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f}", "steps",
+                                    (json_int_t)r->steps, "skipped", (json_int_t)r->skipped,
+                                    "rollbacks", (json_int_t)r->rollbacks, "train_loss",
+                                    r->train_loss, "first_validation_loss",
+                                    r->first_validation_loss, "validation_loss", r->validation_loss,
+                                    "best_step", (json_int_t)r->best_step, "tokens_per_second",
+                                    r->tok_per_second, "wait_share", r->wait_share, "save_seconds",
+                                    r->save_seconds));
     }
 }
 
