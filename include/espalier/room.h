@@ -13,8 +13,8 @@ typedef struct esp_room {
 
 /* n zeros, aligned to 64 bytes at least. With dir (neither NULL nor "") they are pages of a file without a
  * name in that folder, which the system writes out when it needs the memory, and which goes with the
- * process; else they are in memory. Ends the job, like esp_calloc, when there is no room. *r is {0} or
- * was freed before. Local. */
+ * process; else they are in memory. Ends the job with a line that says why when there is no room. *r is {0}
+ * or was freed before. Local. */
 void esp_room_init(esp_room *r, size_t n, const char *dir);
 
 /* The same, or where bytes is not NULL only adds what it takes of memory. Local. */

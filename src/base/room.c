@@ -3,13 +3,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "espalier/file.h"
 #include "espalier/mem.h"
 #include "espalier/status.h"
+
+#define MOST_TRIES 100
 
 /* A descriptor of a new file without a name, -1 with errno. File systems without O_TMPFILE get one that is
  * unlinked at once. */
@@ -30,9 +34,20 @@ static int open_nameless(const char *dir)
     return fd;
 }
 
+/* posix_fallocate with an end to interruptions; 0 or errno. */
+static int reserve(int fd, size_t bytes)
+{
+    int error = EINTR;
+
+    for (int i = 0; i < MOST_TRIES && error == EINTR; i++) {
+        error = posix_fallocate(fd, 0, (off_t)bytes);
+    }
+    return error;
+}
+
 static void *map_new(size_t bytes, const char *dir)
 {
-    int fd = open_nameless(dir), error = fd < 0 ? errno : posix_fallocate(fd, 0, (off_t)bytes);
+    int fd = open_nameless(dir), error = fd < 0 ? errno : reserve(fd, bytes);
     void *at = MAP_FAILED;
 
     if (error == 0) {
@@ -40,9 +55,14 @@ static void *map_new(size_t bytes, const char *dir)
         error = errno;
     }
     if (at == MAP_FAILED) {
-        esp_bug(__FILE__, __LINE__, "%s: no room for %zu bytes: %s", dir, bytes, strerror(error));
+        fprintf(stderr,
+                "espalier: error: %s: no room for %zu bytes of activations: %s; make room, or name "
+                "another folder in parallel.scratch\n",
+                dir, bytes, strerror(error));
+        esp_end_job();
     }
     close(fd);
+    esp_map_note(at, bytes, dir);
     return at;
 }
 
@@ -68,6 +88,7 @@ void esp_room_make(esp_room *r, size_t n, const char *dir, size_t *bytes)
 void esp_room_free(esp_room *r)
 {
     if (r->mapped) {
+        esp_map_forget(r->at);
         munmap(r->at, r->n * sizeof *r->at);
     } else {
         free(r->at);

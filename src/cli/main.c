@@ -1,4 +1,5 @@
 /* main.c - from the command line to a command, and from its status to the exit code. */
+#include <errno.h>
 #include <signal.h>
 #include <string.h>
 
@@ -81,6 +82,16 @@ static esp_status run_command(const esp_arguments *a, MPI_Comm comm)
     return st;
 }
 
+/* What was printed is a result too: st, or the failure of a full disk behind a redirection. */
+static int finish(esp_status st)
+{
+    if ((fflush(stdout) != 0 || ferror(stdout)) && st == ESP_OK) {
+        fprintf(stderr, "espalier: error: standard output: cannot write: %s\n", strerror(errno));
+        st = ESP_EIO;
+    }
+    return esp_exit_code(st);
+}
+
 int main(int argc, char **argv)
 {
     esp_arguments a;
@@ -102,5 +113,5 @@ int main(int argc, char **argv)
         MPI_Finalize();
     }
     esp_arguments_free(&a);
-    return esp_exit_code(st);
+    return finish(st);
 }

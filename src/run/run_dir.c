@@ -2,12 +2,14 @@
 #include "run_dir_impl.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "espalier/file.h"
+#include "espalier/io.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/version.h"
@@ -73,7 +75,9 @@ esp_status esp_run_dir_set_record(esp_run_dir *d, const char *stage, json_t *rec
 
 esp_status esp_run_dir_open(esp_run_dir *d, const char *path)
 {
-    *d = (esp_run_dir){ .path = esp_strdup(path), .lock = { .fd = -1 }, .began = esp_now() };
+    *d = (esp_run_dir){
+        .path = esp_strdup(path), .lock = { .fd = -1 }, .events = -1, .began = esp_now()
+    };
     if (esp_dir_exists(path)) {
         ESP_TRY(esp_lock_take(&d->lock, path));
     }
@@ -96,8 +100,8 @@ static esp_status open_events(esp_run_dir *d)
     char *path = esp_path(d->path, "events.jsonl");
     esp_status st = ESP_OK;
 
-    d->events = fopen(path, "a");
-    if (!d->events) {
+    d->events = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (d->events < 0) {
         st = esp_fail(ESP_EIO, "%s: cannot open: %s", path, strerror(errno));
     }
     free(path);
@@ -116,15 +120,15 @@ esp_status esp_run_dir_make(esp_run_dir *d, const esp_config *c)
 
 void esp_run_dir_close(esp_run_dir *d)
 {
-    if (d->events) {
-        fclose(d->events);
-    }
     if (d->path) {
+        if (d->events >= 0) {
+            close(d->events);
+        }
         esp_lock_release(&d->lock);
     }
     json_decref(d->manifest);
     free(d->path);
-    *d = (esp_run_dir){ .lock = { .fd = -1 } };
+    *d = (esp_run_dir){ .lock = { .fd = -1 }, .events = -1 };
 }
 
 bool esp_run_dir_has(const esp_run_dir *d, const char *name)
@@ -156,19 +160,50 @@ void esp_time_text(char text[ESP_TIME_SIZE])
     strftime(text, ESP_TIME_SIZE, "%Y-%m-%dT%H:%M:%SZ", &utc);
 }
 
+/* A whole line, or nothing of it; 0 or errno. */
+static int append_line(int fd, const char *line)
+{
+    off_t end = lseek(fd, 0, SEEK_END);
+    int error = end < 0 ? errno : esp_write_at(fd, line, strlen(line), (uint64_t)end);
+
+    if (error && end >= 0 && ftruncate(fd, end) != 0) {
+        error = errno;
+    }
+    return error;
+}
+
 void esp_run_dir_event(esp_run_dir *d, const char *event, const char *stage, json_t *fields)
 {
-    char now[ESP_TIME_SIZE];
-    json_t *line;
+    char now[ESP_TIME_SIZE], *text, *line;
+    json_t *object;
+    int error;
 
     esp_time_text(now);
-    line = json_pack("{s:s, s:f, s:s, s:s}", "time", now, "seconds", esp_now() - d->began, "event",
-                     event, "stage", stage);
-    ESP_REQUIRE(line);
-    json_object_update(line, fields);
+    object = json_pack("{s:s, s:f, s:s, s:s}", "time", now, "seconds", esp_now() - d->began,
+                       "event", event, "stage", stage);
+    ESP_REQUIRE(object);
+    json_object_update(object, fields);
     json_decref(fields);
-    json_dumpf(line, d->events, JSON_COMPACT | JSON_REAL_PRECISION(10));
-    fputc('\n', d->events);
-    fflush(d->events);
-    json_decref(line);
+    text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(10));
+    ESP_REQUIRE(text);
+    line = esp_format("%s\n", text);
+    error = append_line(d->events, line);
+    if (error && !d->lost) {
+        esp_warn("%s/events.jsonl: cannot write: %s; lines are missing from here on", d->path,
+                 strerror(error));
+    }
+    d->lost = d->lost ? d->lost : error;
+    free(line);
+    free(text);
+    json_decref(object);
+}
+
+esp_status esp_run_dir_events_whole(const esp_run_dir *d)
+{
+    return d->lost
+               ? esp_fail(ESP_EIO,
+                          "%s/events.jsonl: lacks lines: %s; the results are whole, run again to "
+                          "go on",
+                          d->path, strerror(d->lost))
+               : ESP_OK;
 }

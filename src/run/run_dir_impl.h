@@ -16,7 +16,8 @@ typedef struct esp_run_dir {
     char *path;       /* owned                                                     */
     esp_lock lock;    /* of the folder, held while it is open                      */
     json_t *manifest; /* {"espalier": version, "stages": {name: record}}; owned    */
-    FILE *events;     /* events.jsonl, appended to; NULL until the folder is made  */
+    int events;       /* events.jsonl, appended to; -1 until the folder is made    */
+    int lost;         /* errno of the first line that could not be written         */
     double began;     /* esp_now() of the first event                              */
 } esp_run_dir;
 
@@ -46,6 +47,9 @@ esp_status esp_run_dir_set_record(esp_run_dir *d, const char *stage, json_t *rec
 /* Appends a line {"time", "seconds", "event", "stage", fields...} to events.jsonl; fields (may be NULL)
  * is taken over. */
 void esp_run_dir_event(esp_run_dir *d, const char *event, const char *stage, json_t *fields);
+
+/* ESP_EIO when there was no room for one of them: that was warned of, and work went on. */
+esp_status esp_run_dir_events_whole(const esp_run_dir *d);
 
 /* The time now, as in 2026-01-31T12:00:00Z. */
 void esp_time_text(char text[ESP_TIME_SIZE]);

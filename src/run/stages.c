@@ -191,7 +191,7 @@ static esp_status end(esp_run *run, const esp_stage_info *stage, esp_status st, 
     double seconds = nearbyint(u->seconds * 1e3) / 1e3; /* the same when it is read back */
     double waited = u->seconds > 0 ? u->sent.waited / u->seconds / run->grid->size : 0;
     char now[ESP_TIME_SIZE];
-    json_t *record = json_deep_copy(esp_run_dir_record(&run->dir, stage->name));
+    json_t *record = json_deep_copy(esp_run_dir_record(&run->dir, stage->name)), *fields;
 
     if (st != ESP_OK) {
         esp_run_dir_event(&run->dir, st == ESP_ESTOPPED ? "stopped" : "failed", stage->name, NULL);
@@ -207,11 +207,16 @@ static esp_status end(esp_run *run, const esp_stage_info *stage, esp_status st, 
     json_object_set_new(record, "sent", tell_traffic(&u->sent, stage->name));
     esp_info("%s: %.3f s, %.1f MB of anonymous memory a rank", stage->name, seconds,
              u->anonymous / 1e6);
-    esp_run_dir_event(&run->dir, "end", stage->name,
-                      json_pack("{s:f, s:I, s:f, s:O}", "duration", seconds, "anonymous",
-                                (json_int_t)u->anonymous, "wait_share", waited, "sent",
-                                json_object_get(record, "sent")));
-    return esp_run_dir_set_record(&run->dir, stage->name, record);
+    fields = json_pack("{s:f, s:I, s:f, s:O}", "duration", seconds, "anonymous",
+                       (json_int_t)u->anonymous, "wait_share", waited, "sent",
+                       json_object_get(record, "sent"));
+    st = esp_run_dir_set_record(&run->dir, stage->name, record);
+    if (st != ESP_OK) {
+        json_decref(fields);
+        return st;
+    }
+    esp_run_dir_event(&run->dir, "end", stage->name, fields);
+    return esp_run_dir_events_whole(&run->dir);
 }
 
 static esp_status do_stage(esp_run *run, esp_stage s)
