@@ -22,6 +22,13 @@ exits 0 "$ESPALIER" --version
 prints '^espalier '
 exits 0 "$ESPALIER" recover --help
 prints 'recover.learning_rate'
+for command in inspect tokenize score plan prune recover eval generate run estimate synth config; do
+    exits 0 "$ESPALIER" $command --help
+    prints '^settings:'
+    case $command in
+    score | plan | prune | recover | eval | run) prints '^  precision ' ;;
+    esac
+done
 exits 0 "$ESPALIER" config --check "$work/run.cfg"
 exits 0 "$ESPALIER" config --show -c "$work/run.cfg" -s recover.rank=5
 prints 'rank = 5;'

@@ -21,10 +21,41 @@ refused() {
     not_there "$work/run"
 }
 
+# refused1: the same on one process
+refused1() {
+    words=
+    while [ "$1" != -- ]; do
+        words="$words $1"
+        shift
+    done
+    shift
+    exits 2 "$ESPALIER" "$@" -s run_dir="$work/run"
+    # shellcheck disable=SC2086
+    complains $words
+    not_there "$work/run"
+}
+
 # ---- command line and settings -------------------------------------------------------------------------
 refused 'frobnicate' command -- frobnicate
 refused '--frob' option -- score --frob
 refused 'FILE' -- config
+refused 'rnu' 'mean' 'run?' -- rnu
+refused1 '--confg' 'mean' '--config?' -- score --confg x
+refused1 '-s prune.ratio=0.2' -- score --ratio=0.2
+refused1 'frob' 'command' -- frob --help
+echo 'model = "x";' > "$work/my.cfg"
+refused "-c $work/my.cfg" -- run "$work/my.cfg"
+refused1 "-c $work/my.cfg" -- "$work/my.cfg"
+refused1 '-s prune.ratio=0.2' -- run prune.ratio=0.2
+refused1 'path=value' 'prune.ratio=0.2' -- run -s prune.ratio 0.2
+refused1 'prune.ratio' '0.2' 'written' -- run -s prune.ratio=20%
+refused1 'element1' 'param_first' -- run -s prune.criterion=taylor
+refused '$NOWHERE_SET' 'model' -- run -s 'model=$NOWHERE_SET/x'
+refused1 'prune.ratio' 'prune.target' -- run -s prune.ratio=0.25 -s prune.target.macs=0.5
+printf '{"prune": {"ratio": 0.5}}' > "$work/run.json"
+refused "$work/run.json:1" 'JSON' 'libconfig' -- run -c "$work/run.json"
+printf 'prune:\n  ratio: 0.5\n' > "$work/run.yaml"
+refused1 "$work/run.yaml:1" 'YAML' 'libconfig' -- run -c "$work/run.yaml"
 refused 'prune.rato' 'prune.ratio' -- score -s prune.rato=0.5
 refused 'model' 'not' 'set' -- score
 printf 'model = "x";\nprune = {\n    criteria = "l1";\n};\n' > "$work/bad.cfg"

@@ -2,6 +2,7 @@
 #include "test.h"
 
 #include "espalier/config.h"
+#include "espalier/distance.h"
 #include "espalier/file.h"
 
 static esp_status load_text(esp_config *c, const char *text)
@@ -142,6 +143,104 @@ static void test_file(void)
     esp_config_free(&c);
 }
 
+/* ~ and variables are written out, in paths only, and the text gives the same path again. */
+static void test_paths(void)
+{
+    static const struct {
+        const char *text, *path; /* NULL: refused */
+        const char *says;
+    } cases[] = {
+        { "~", "/home/of", NULL },
+        { "~/m", "/home/of/m", NULL },
+        { "a/~", "a/~", NULL },
+        { "$ESP_A/x", "one/x", NULL },
+        { "x${ESP_A}y$ESP_B$ESP_A", "xoney~$one", NULL },
+        { "a$$b$", "a$b$", NULL },
+        { "$5", "$5", NULL },
+        { "$ESP_NONE/x", NULL, "model = $ESP_NONE/x: $ESP_NONE is not set" },
+        { "${ESP_A", NULL, "${ is not followed" },
+        { "~nobody-here/x", NULL, "~nobody-here has no home" },
+        { "caf\xe9", NULL, "not UTF-8" },
+    };
+    esp_config c, again;
+
+    setenv("HOME", "/home/of", 1);
+    setenv("ESP_A", "one", 1);
+    setenv("ESP_B", "~$", 1); /* not looked at again */
+    unsetenv("ESP_NONE");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *set = esp_format("model=%s", cases[i].text), *text;
+
+        if (!cases[i].path) {
+            CU_ASSERT_EQUAL(esp_config_load(&c, NULL, &set, 1), ESP_EUSAGE);
+            CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), cases[i].says));
+        } else {
+            CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, &set, 1), ESP_OK);
+            CU_ASSERT_STRING_EQUAL(c.model, cases[i].path);
+            text = esp_config_text(&c);
+            CU_ASSERT_EQUAL_FATAL(load_text(&again, text), ESP_OK);
+            CU_ASSERT_STRING_EQUAL(again.model, c.model);
+            free(text);
+            esp_config_free(&again);
+            esp_config_free(&c);
+        }
+        free(set);
+    }
+    CU_ASSERT_EQUAL_FATAL(load_text(&c, "eval = { corpus = \"~/$ESP_A\"; };"
+                                        "generate = { prompt = \"~ $ESP_A\"; };"),
+                          ESP_OK);
+    CU_ASSERT_STRING_EQUAL(c.eval.corpus, "/home/of/one");
+    CU_ASSERT_STRING_EQUAL(c.generate.prompt, "~ $ESP_A");
+    esp_config_free(&c);
+}
+
+/* The authors' names, of values and of settings; what is near to a name. */
+static void test_names(void)
+{
+    static const struct {
+        const char *set;
+        unsigned criterion, mode;
+    } cases[] = { { "prune.criterion=vectorize", ESP_VECTOR, 0 },
+                  { "prune.criterion=param_first", ESP_ELEMENT1, 0 },
+                  { "prune.criterion=param_second", ESP_ELEMENT2, 0 },
+                  { "prune.criterion=param_mix", ESP_MIX, 0 },
+                  { "prune.mode=layer_wise", ESP_ELEMENT1, ESP_PRUNE_LAYER },
+                  { "prune.mode=channel_wise", ESP_ELEMENT1, ESP_PRUNE_CHANNEL },
+                  { "prune.mode=block_wise", ESP_ELEMENT1, ESP_PRUNE_BLOCK } };
+    esp_config c;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *set = esp_strdup(cases[i].set);
+
+        CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, &set, 1), ESP_OK);
+        CU_ASSERT_EQUAL(c.prune.criterion, cases[i].criterion);
+        CU_ASSERT_EQUAL(c.prune.mode, cases[i].mode);
+        esp_config_free(&c);
+        free(set);
+    }
+    REFUSED("prune = { criterion = \"taylor\"; }", "element1 (their param_first)");
+    REFUSED("prune = { pruning_ratio = 0.2; }", "it is called prune.ratio");
+    REFUSED("lora_r = 8;", "it is called recover.rank");
+    CU_ASSERT_STRING_EQUAL(esp_option_meant("--prune.ratio")->path, "prune.ratio");
+    CU_ASSERT_STRING_EQUAL(esp_option_meant("--pruning-ratio")->path, "prune.ratio");
+    CU_ASSERT_STRING_EQUAL(esp_option_meant("min-keep")->path, "prune.min_keep");
+    CU_ASSERT_PTR_NULL(esp_option_meant("--frobnicate"));
+    CU_ASSERT_EQUAL(esp_distance("kitten", "sitting"), 3);
+    CU_ASSERT_EQUAL(esp_distance("", "abc"), 3);
+    CU_ASSERT_TRUE(esp_is_slip("rnu", esp_distance("rnu", "run")));
+    CU_ASSERT_FALSE(esp_is_slip("frobnicate", esp_distance("frobnicate", "generate")));
+}
+
+/* Files that are no libconfig are told by what they are. */
+static void test_formats(void)
+{
+    REFUSED("{\"prune\": {\"ratio\": 0.2}}", "run.cfg:1: looks like JSON", "libconfig", "--show");
+    REFUSED("---\nmodel: x\n", "looks like YAML");
+    REFUSED("prune:\n  ratio: 0.2\n", "looks like YAML");
+    REFUSED("[prune]\nratio = 0.2\n", "looks like TOML or INI");
+    REFUSED("prune = { ratio = ; };", "run.cfg:1: syntax error");
+}
+
 static void test_sets(void)
 {
     esp_config c;
@@ -164,8 +263,17 @@ static void test_refused(void)
     REFUSED("ratio = 0.5;", "run.cfg:1", "prune.ratio");
     REFUSED("calibraton = { samples = 3; }", "nearest is calibration.samples");
     REFUSED("prune = {\n\n ratio = 1.5; }", "run.cfg:3", "prune.ratio", "1.5", "from 0 to 1");
-    REFUSED("prune = { ratio = \"0.5\"; }", "prune.ratio is a string", "must be a number");
-    REFUSED("prune = { criterion = \"elment1\"; }", "elment1", "one of vector element1");
+    REFUSED("prune = { ratio = \"0.5\"; }", "prune.ratio is a string", "must be a number",
+            "without quotes");
+    REFUSED("prune = { ratio = \"20%\"; }", "prune.ratio is a string", "20 % is written as 0.2");
+    REFUSED("prune = { ratio = 20; }", "prune.ratio = 20", "20 % is written as 0.2");
+    REFUSED("prune = { ratio = 1; }", "prune.ratio = 1 leaves nothing");
+    REFUSED("recover = { learning_rate = 1e-5; min_learning_rate = 1e-4; }", "min_learning_rate");
+    REFUSED("recover = { epochs = 0; }", "no step to train");
+    REFUSED("prune = { ratio = 0.25; target = { macs = 0.5; }; }", "prune.ratio = 0.25",
+            "both set");
+    REFUSED("prune = { criterion = \"elment1\"; }", "elment1", "one of vector element1",
+            "did you mean element1?");
     REFUSED("prune = { steps = 0; }", "run.cfg:1", "prune.steps = 0", "from 1 to");
     REFUSED("prune = { steps = -1; }", "prune.steps = -1");
     REFUSED("prun = {};", "prun", "no such setting");
@@ -281,6 +389,7 @@ static void test_need(void)
 
 ESP_TEST_MAIN("options", { "defaults", test_defaults }, { "bytes", test_bytes },
               { "a second file", test_second_file }, { "file", test_file }, { "-s", test_sets },
+              { "paths", test_paths }, { "names", test_names }, { "other formats", test_formats },
               { "refused in a file", test_refused }, { "refused in -s", test_refused_sets },
               { "text gives the same settings", test_text },
               { "names fit enumerations", test_choices }, { "need", test_need })

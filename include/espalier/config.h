@@ -1,7 +1,8 @@
 /* config.h - the settings of a run: one table of options behind defaults, file, -s, help and reference.
  *
  * Flow: defaults -> libconfig file -> -s path=value -> checks -> esp_config, the same on all ranks.
- * Paths of files are relative to the current directory, not to the configuration's.
+ * Paths of files are relative to the current directory, not to the configuration's; ~ and $VAR are
+ * written out.
  */
 #ifndef ESPALIER_CONFIG_H
 #define ESPALIER_CONFIG_H
@@ -111,6 +112,7 @@ typedef struct esp_config {
 
 typedef enum esp_option_type {
     ESP_O_STRING, /* char *                                                           */
+    ESP_O_PATH,   /* char *; ~ and $VAR in the text are written out                     */
     ESP_O_COUNT,  /* size_t                                                           */
     ESP_O_BYTES,  /* size_t; text may have a unit: "6 GiB"                             */
     ESP_O_NUMBER, /* double                                                           */
@@ -147,6 +149,10 @@ void esp_config_share(esp_config *c, MPI_Comm comm);
 
 /* The option of that path, NULL when there is none. Local. */
 const esp_option *esp_option_find(const char *path);
+
+/* The option that a word stands for: its path, the last part of it, or what the authors' program calls it;
+ * dashes before it and for underscores do not matter. NULL when there is none. Local. */
+const esp_option *esp_option_meant(const char *word);
 
 /* A value as -s takes it; the caller frees. Local. */
 char *esp_option_text(const esp_config *c, const esp_option *o);

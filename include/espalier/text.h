@@ -2,6 +2,7 @@
 #ifndef ESPALIER_TEXT_H
 #define ESPALIER_TEXT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "espalier/status.h"
@@ -10,5 +11,8 @@
  * caller frees *text. ESP_EFORMAT for a known kind of something else (kind.h), and for a 0 byte or bytes that
  * are not UTF-8, with line and byte offset (from 0); else as esp_file_read. Local. */
 esp_status esp_text_read(char **text, size_t *n, const char *path);
+
+/* Local. */
+bool esp_text_is_utf8(const char *s);
 
 #endif

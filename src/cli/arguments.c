@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "command_impl.h"
+#include "espalier/distance.h"
+#include "espalier/file.h"
 #include "espalier/mem.h"
 
 enum { CHECK = 256, SHOW, REFERENCE, CLUSTER };
@@ -30,7 +32,92 @@ static void add_set(esp_arguments *a, char *set)
     a->sets[a->n_sets++] = set;
 }
 
-static esp_status take(esp_arguments *a, int option, const char *given)
+/* ---- what was meant --------------------------------------------------------------------------- */
+
+/* "did you mean --config?", or a setting that was taken for an option; where neither, the help. */
+static esp_status no_option(const char *given)
+{
+    char *name = esp_format("%.*s", (int)strcspn(given, "="), given);
+    const esp_option *setting = esp_option_meant(name);
+    const char *nearest = NULL;
+    size_t least = SIZE_MAX;
+    esp_status st;
+
+    for (const struct option *o = long_options; o->name; o++) {
+        size_t d = esp_distance(name + strspn(name, "-"), o->name);
+
+        if (d < least) {
+            nearest = o->name;
+            least = d;
+        }
+    }
+    if (strncmp(name, "--", 2) == 0 && esp_is_slip(name, least)) {
+        st = esp_fail(ESP_EUSAGE, "%s is no option; did you mean --%s? see espalier --help", given,
+                      nearest);
+    } else if (setting) {
+        st = esp_fail(ESP_EUSAGE, "%s is no option; the setting is given as -s %s=%s", given,
+                      setting->path, strchr(given, '=') ? strchr(given, '=') + 1 : "VALUE");
+    } else {
+        st = esp_fail(ESP_EUSAGE, "%s is no option; see espalier --help", given);
+    }
+    free(name);
+    return st;
+}
+
+static bool is_settings_file(const char *word)
+{
+    const char *ending = strrchr(word, '.');
+
+    return (ending && strcmp(ending, ".cfg") == 0) || esp_file_exists(word);
+}
+
+/* A word that is no command, where one was expected or after one. */
+static esp_status stray_word(const char *word, const char *otherwise)
+{
+    if (is_settings_file(word)) {
+        return esp_fail(ESP_EUSAGE, "%s: a file of settings is given with -c: -c %s", word, word);
+    }
+    if (strchr(word, '=')) {
+        return esp_fail(ESP_EUSAGE, "%s: a setting is given with -s: -s %s", word, word);
+    }
+    return esp_fail(ESP_EUSAGE, "%s%s; see espalier --help", word, otherwise);
+}
+
+static esp_status no_command(const char *word)
+{
+    const char *nearest = "config";
+    size_t least = esp_distance(word, nearest);
+
+    for (size_t i = 0; i < esp_n_commands; i++) {
+        size_t d = esp_distance(word, esp_commands[i].name);
+
+        if (d < least) {
+            nearest = esp_commands[i].name;
+            least = d;
+        }
+    }
+    return esp_is_slip(word, least)
+               ? esp_fail(ESP_EUSAGE, "%s is no command; did you mean %s? see espalier --help",
+                          word, nearest)
+               : stray_word(word, " is no command");
+}
+
+/* -s path value: next is the word behind, NULL at the end. */
+static esp_status check_set(const char *set, const char *next)
+{
+    bool value = next && *next && *next != '-';
+
+    if (*set == '@' || strchr(set, '=')) {
+        return ESP_OK;
+    }
+    return esp_fail(ESP_EUSAGE, "-s %s: must be path=value: -s %s=%s", set, set,
+                    value && *next != '=' ? next : "VALUE");
+}
+
+/* ---- reading ---------------------------------------------------------------------------------- */
+
+/* next: the word behind the option and its value, NULL at the end. */
+static esp_status take(esp_arguments *a, int option, const char *given, const char *next)
 {
     switch (option) {
     case CHECK:
@@ -41,6 +128,7 @@ static esp_status take(esp_arguments *a, int option, const char *given)
         a->file = optarg;
         break;
     case 's':
+        ESP_TRY(check_set(optarg, next));
         add_set(a, esp_strdup(optarg));
         break;
     case CLUSTER:
@@ -70,7 +158,7 @@ static esp_status take(esp_arguments *a, int option, const char *given)
     case ':':
         return esp_fail(ESP_EUSAGE, "%s needs a value; see espalier --help", given);
     default:
-        return esp_fail(ESP_EUSAGE, "%s is no option; see espalier --help", given);
+        return no_option(given);
     }
     return ESP_OK;
 }
@@ -79,14 +167,14 @@ static esp_status check_command(const esp_arguments *a)
 {
     bool config = a->command && strcmp(a->command, "config") == 0;
 
+    if (a->command && !config && !esp_command_find(a->command)) {
+        return no_command(a->command);
+    }
     if (a->help || a->version) {
         return ESP_OK;
     }
     if (!a->command) {
         return esp_fail(ESP_EUSAGE, "no command is given; see espalier --help");
-    }
-    if (!config && !esp_command_find(a->command)) {
-        return esp_fail(ESP_EUSAGE, "%s is no command; see espalier --help", a->command);
     }
     if (config != (a->check || a->show || a->reference)) {
         return esp_fail(ESP_EUSAGE, "config goes with one of --check FILE, --show and --reference");
@@ -98,15 +186,13 @@ esp_status esp_arguments_read(esp_arguments *a, int argc, char **argv)
 {
     *a = (esp_arguments){ 0 };
     for (int o; (o = getopt_long(argc, argv, ":c:s:fvqh", long_options, NULL)) != -1;) {
-        ESP_TRY(take(a, o, argv[optind - 1]));
+        ESP_TRY(take(a, o, argv[optind - 1], argv[optind]));
     }
     if (optind < argc) {
         a->command = argv[optind++];
     }
-    if (optind < argc) {
-        return esp_fail(ESP_EUSAGE, "%s: one command at a time; see espalier --help", argv[optind]);
-    }
-    return check_command(a);
+    ESP_TRY(check_command(a));
+    return optind < argc ? stray_word(argv[optind], ": one command at a time") : ESP_OK;
 }
 
 void esp_arguments_free(esp_arguments *a)

@@ -3,7 +3,7 @@
 
 #include "command_impl.h"
 
-#define COMMON "model run_dir seed rope_ratio memory_limit parallel"
+#define COMMON "model run_dir seed precision rope_ratio memory_limit parallel"
 
 const esp_command esp_commands[] = {
     { "inspect", "print architecture, parameters, MACs and groups of a model", cmd_inspect, "model",
@@ -12,7 +12,7 @@ const esp_command esp_commands[] = {
       false },
     { "score", "estimate the importance of all groups", cmd_score, COMMON " calibration importance",
       true },
-    { "plan", "decide which groups go", cmd_plan, COMMON " prune", true },
+    { "plan", "decide which groups go", cmd_plan, COMMON " calibration importance prune", true },
     { "prune", "cut the weights as planned", cmd_prune, COMMON, true },
     { "recover", "train the pruned model", cmd_recover, COMMON " recover", true },
     { "eval", "measure the dense, the pruned and the recovered model", cmd_eval, COMMON " eval",

@@ -19,6 +19,13 @@ static void print_options(void)
          "      --version          what this build is");
 }
 
+static void print_config(void)
+{
+    puts("  config     --check FILE: are its settings right;  --show [-c FILE]: all settings in "
+         "effect;\n"
+         "             --reference: all settings as a Markdown table");
+}
+
 static void print_program(void)
 {
     puts("espalier COMMAND -c FILE [-s path=value]... [-f] [-v|-q]\n\n"
@@ -28,9 +35,8 @@ static void print_program(void)
     for (size_t i = 0; i < esp_n_commands; i++) {
         printf("  %-10s %s\n", esp_commands[i].name, esp_commands[i].summary);
     }
-    puts("  config     --check FILE: are its settings right;  --show [-c FILE]: all settings in "
-         "effect;\n"
-         "             --reference: all settings as a Markdown table\n");
+    print_config();
+    puts("");
     print_options();
     puts("\nexit codes: 0 done, 1 failed, 2 input or settings refused, 75 stopped early on SIGTERM "
          "or\n"
@@ -41,8 +47,14 @@ void esp_print_help(const char *name)
 {
     const esp_command *command = name ? esp_command_find(name) : NULL;
 
-    if (!command) {
+    if (!name) {
         print_program();
+        return;
+    }
+    if (!command) { /* config: the only one that is in no table */
+        print_config();
+        puts("\nsettings:");
+        esp_config_help(stdout, NULL);
         return;
     }
     printf("espalier %s -c FILE [-s path=value]... : %s\n\nsettings:\n", command->name,

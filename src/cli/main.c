@@ -32,6 +32,7 @@ static void catch_signals(void)
 /* What needs no MPI, so that it works on a login node; false when MPI is needed. */
 static bool answer_at_once(esp_status *st, const esp_arguments *a)
 {
+    esp_log_init(ESP_LOG_NORMAL, true);
     if (a->help) {
         esp_print_help(a->command);
     } else if (a->version) {

@@ -3,11 +3,12 @@
 
 #include <libconfig.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "espalier/file.h"
 #include "espalier/mem.h"
+#include "espalier/text.h"
 #include "config_impl.h"
 
 /* ---- from libconfig --------------------------------------------------------------------------- */
@@ -45,6 +46,7 @@ static bool takes(esp_option_type option, int type)
     case ESP_O_BOOL:
         return type == CONFIG_TYPE_BOOL;
     case ESP_O_STRING:
+    case ESP_O_PATH:
     case ESP_O_CHOICE:
         return type == CONFIG_TYPE_STRING;
     case ESP_O_SET:
@@ -95,15 +97,22 @@ static char *setting_text(const config_setting_t *s)
 
 static esp_status unknown(const char *path)
 {
-    return esp_fail(ESP_EUSAGE, "%s: there is no such setting; the nearest is %s", path,
-                    esp_option_nearest(path)->path);
+    const esp_option *meant = esp_option_meant(path);
+
+    return esp_fail(ESP_EUSAGE, "%s: there is no such setting; %s %s", path,
+                    meant ? "it is called" : "the nearest is",
+                    (meant ? meant : esp_option_nearest(path))->path);
 }
 
-static esp_status wrong_type(const esp_option *o, int type)
+static esp_status wrong_type(const esp_option *o, const config_setting_t *s)
 {
-    char *wants = esp_option_wants(o);
-    esp_status st = esp_fail(ESP_EUSAGE, "%s is %s, must be %s", o->path, type_name(type), wants);
+    char *wants = esp_option_wants(o), *text = setting_text(s),
+         *advice = esp_option_advice(o, text);
+    esp_status st = esp_fail(ESP_EUSAGE, "%s is %s, must be %s%s", o->path,
+                             type_name(config_setting_type(s)), wants, advice);
 
+    free(advice);
+    free(text);
     free(wants);
     return st;
 }
@@ -119,7 +128,7 @@ static esp_status take_setting(esp_config *c, const config_setting_t *s, const c
         return unknown(path);
     }
     if (!takes(o->type, type)) {
-        return wrong_type(o, type);
+        return wrong_type(o, s);
     }
     text = setting_text(s);
     st = esp_option_set(c, o, text);
@@ -203,6 +212,47 @@ static char *widen_integers(const char *text)
     return wide;
 }
 
+/* The format of what libconfig cannot read; NULL where it is to be libconfig. */
+static const char *foreign_format(const char *text, const char *file)
+{
+    static const char *const endings[][2] = {
+        { ".json", "JSON" }, { ".yaml", "YAML" }, { ".yml", "YAML" },
+        { ".toml", "TOML" }, { ".ini", "INI" },
+    };
+    const char *ending = strrchr(file, '.');
+
+    for (size_t i = 0; ending && i < sizeof endings / sizeof *endings; i++) {
+        if (strcasecmp(ending, endings[i][0]) == 0) {
+            return endings[i][1];
+        }
+    }
+    text += strspn(text, " \t\r\n");
+    if (*text == '{') {
+        return "JSON";
+    }
+    if (*text == '[') {
+        return "TOML or INI";
+    }
+    return strncmp(text, "---", 3) == 0 || (strchr(text, ':') && !strpbrk(text, ";{=")) ? "YAML"
+                                                                                        : NULL;
+}
+
+static esp_status cannot_parse(const config_t *parsed, const char *text, const char *file)
+{
+    const char *included = config_error_file(parsed);
+    const char *format = included ? NULL : foreign_format(text, file);
+
+    if (!format) {
+        return esp_fail(ESP_EUSAGE, "%s:%d: %s", included ? included : file,
+                        config_error_line(parsed), config_error_text(parsed));
+    }
+    return esp_fail(
+        ESP_EUSAGE,
+        "%s:%d: looks like %s; settings are libconfig, as in model = \"DIR\"; prune: { ratio = "
+        "0.2; }; and espalier config --show prints all of them",
+        file, config_error_line(parsed), format);
+}
+
 static esp_status take_text(esp_config *c, const char *text, const char *file)
 {
     char *wide = widen_integers(text);
@@ -213,10 +263,7 @@ static esp_status take_text(esp_config *c, const char *text, const char *file)
     if (config_read_string(&parsed, wide)) {
         st = take_group(c, config_root_setting(&parsed), "", file);
     } else {
-        const char *included = config_error_file(&parsed);
-
-        st = esp_fail(ESP_EUSAGE, "%s:%d: %s", included ? included : file,
-                      config_error_line(&parsed), config_error_text(&parsed));
+        st = cannot_parse(&parsed, text, file);
     }
     config_destroy(&parsed);
     free(wide);
@@ -225,13 +272,17 @@ static esp_status take_text(esp_config *c, const char *text, const char *file)
 
 static esp_status take_file(esp_config *c, const char *file)
 {
-    char *text;
+    char *text, *path;
     size_t n;
     esp_status st;
 
-    ESP_TRY(esp_file_read(&text, &n, file));
-    st = take_text(c, text, file);
-    free(text);
+    ESP_TRY(esp_path_expand(&path, file));
+    st = esp_text_read(&text, &n, path);
+    if (st == ESP_OK) {
+        st = take_text(c, text, path);
+        free(text);
+    }
+    free(path);
     return st;
 }
 
@@ -248,7 +299,8 @@ static esp_status take_assignment(esp_config *c, const char *assignment)
         return take_file(c, assignment + 1);
     }
     if (!equals) {
-        return esp_fail(ESP_EUSAGE, "-s %s: must be path=value", assignment);
+        return esp_fail(ESP_EUSAGE, "-s %s: must be path=value, as in -s prune.ratio=0.2",
+                        assignment);
     }
     path = esp_format("%.*s", (int)(equals - assignment), assignment);
     o = esp_option_find(path);
@@ -264,62 +316,7 @@ static void take_presets(esp_config *c)
     for (size_t i = 0; i < esp_n_options; i++) {
         ESP_REQUIRE(esp_option_set(c, &esp_options[i], esp_options[i].preset) == ESP_OK);
     }
-}
-
-/* What is scored always holds what prune ranks by. */
-static void include_what_prune_needs(esp_config *c)
-{
-    static const unsigned units[] = {
-        [ESP_PRUNE_BLOCK] = 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP,
-        [ESP_PRUNE_CHANNEL] = 1u << ESP_UNIT_HIDDEN,
-        [ESP_PRUNE_LAYER] = 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP,
-    };
-
-    c->importance.criteria |= 1u << c->prune.criterion;
-    c->importance.aggregations |= 1u << c->prune.aggregation;
-    c->importance.units |= units[c->prune.mode];
-}
-
-/* ratio and target exclude each other; the preset of ratio gives way to a target. */
-static esp_status settle_target(esp_config *c)
-{
-    const esp_option *ratio = esp_option_find("prune.ratio");
-    int n =
-        (c->prune.target.parameters > 0) + (c->prune.target.macs > 0) + (c->prune.target.bytes > 0);
-
-    if (n > 1) {
-        return esp_fail(ESP_EUSAGE,
-                        "prune.target: only one of parameters, macs and bytes can be set");
-    }
-    if (n == 0) {
-        return ESP_OK;
-    }
-    if (c->prune.ratio == strtod(ratio->preset, NULL)) {
-        c->prune.ratio = 0;
-    }
-    if (c->prune.ratio > 0) {
-        return esp_fail(ESP_EUSAGE,
-                        "prune.ratio = %g and prune.target are both set: drop one of them",
-                        c->prune.ratio);
-    }
-    return ESP_OK;
-}
-
-static esp_status settle(esp_config *c)
-{
-    include_what_prune_needs(c);
-    ESP_TRY(settle_target(c));
-    if (*c->calibration.corpus && *c->calibration.tokens) {
-        return esp_fail(ESP_EUSAGE,
-                        "calibration.corpus and calibration.tokens are both set: drop one of them");
-    }
-    if (c->eval.stride > c->eval.window) {
-        return esp_fail(ESP_EUSAGE,
-                        "eval.stride = %zu is longer than eval.window = %zu: text between "
-                        "windows would not be counted",
-                        c->eval.stride, c->eval.window);
-    }
-    return ESP_OK;
+    c->prune.ratio = NAN; /* until it is known whether there is a target */
 }
 
 esp_status esp_config_load(esp_config *c, const char *file, char *const *sets, size_t n_sets)
@@ -335,7 +332,7 @@ esp_status esp_config_load(esp_config *c, const char *file, char *const *sets, s
         st = take_assignment(c, sets[i]);
     }
     if (st == ESP_OK) {
-        st = settle(c);
+        st = esp_config_settle(c);
         if (st != ESP_OK && file) {
             esp_fail_in(st, "%s", file);
         }

@@ -13,6 +13,21 @@ void esp_option_clear(esp_config *c, const esp_option *o);
 /* What an option takes: "a number from 0 to 1"; the caller frees. Local. */
 char *esp_option_wants(const esp_option *o);
 
+/* What to write instead of text, where that can be told: "; ..." to go behind what it takes, else ""; the
+ * caller frees. Local. */
+char *esp_option_advice(const esp_option *o, const char *text);
+
+/* Writes out ~, ~user, $NAME and ${NAME}; $$ is a dollar sign. *path is the caller's to free, NULL where it
+ * fails: ESP_EUSAGE naming the variable or user. Local. */
+esp_status esp_path_expand(char **path, const char *text);
+
+/* The text that gives that path again; the caller frees. Local. */
+char *esp_path_unexpand(const char *path);
+
+/* Checks what settings say together, and settles those that follow from others; warns of those without
+ * effect. ESP_EUSAGE. Local. */
+esp_status esp_config_settle(esp_config *c);
+
 /* The option whose path is nearest to what somebody wrote. Local. */
 const esp_option *esp_option_nearest(const char *path);
 

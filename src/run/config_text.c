@@ -43,7 +43,14 @@ static void put_list(FILE *to, const char *text)
 
 static void put_value(FILE *to, const esp_option *o, const char *text)
 {
+    char *path;
+
     switch (o->type) {
+    case ESP_O_PATH:
+        path = esp_path_unexpand(text);
+        put_string(to, path, strlen(path));
+        free(path);
+        break;
     case ESP_O_STRING:
     case ESP_O_BYTES:
     case ESP_O_CHOICE:

@@ -19,9 +19,9 @@
 /* clang-format off */
 const esp_option esp_options[] = {
     /* path, type, offset, default, min, max, choices, stages it changes, help */
-    { "model", ESP_O_STRING, AT(model), "", 0, 0, NULL, 0,
+    { "model", ESP_O_PATH, AT(model), "", 0, 0, NULL, 0,
       "model folder: config.json, *.safetensors, tokenizer files" },
-    { "run_dir", ESP_O_STRING, AT(run_dir), "", 0, 0, NULL, 0,
+    { "run_dir", ESP_O_PATH, AT(run_dir), "", 0, 0, NULL, 0,
       "folder of all results; made when it is not there" },
     { "seed", ESP_O_COUNT, AT(seed), "42", 0, ANY, NULL, SCORE | PLAN | RECOVER,
       "of samples drawn, criterion random, adapters, dropout, order of training, text and synth" },
@@ -35,9 +35,9 @@ const esp_option esp_options[] = {
     { "memory_limit", ESP_O_BYTES, AT(memory_limit), "0", 0, ANY, NULL, 0,
       "anonymous memory of a rank: work is cut to fit, or refused before it begins; 0: what there is" },
 
-    { "calibration.corpus", ESP_O_STRING, AT(calibration.corpus), "", 0, 0, NULL, SCORE,
+    { "calibration.corpus", ESP_O_PATH, AT(calibration.corpus), "", 0, 0, NULL, SCORE,
       "text to draw samples from: plain text, JSONL, Alpaca JSON, or a token file (.h5)" },
-    { "calibration.tokens", ESP_O_STRING, AT(calibration.tokens), "", 0, 0, NULL, SCORE,
+    { "calibration.tokens", ESP_O_PATH, AT(calibration.tokens), "", 0, 0, NULL, SCORE,
       "file of token ids, one sample a line, all of them used, instead of a corpus" },
     { "calibration.field", ESP_O_STRING, AT(calibration.field), "", 0, 0, NULL, SCORE,
       "field of JSONL lines that holds the text; empty: text, story or content" },
@@ -86,7 +86,7 @@ const esp_option esp_options[] = {
 
     { "recover.method", ESP_O_CHOICE, AT(recover.method), "lora", 0, 0, "lora full", RECOVER,
       "train low-rank adapters, or all parameters" },
-    { "recover.corpus", ESP_O_STRING, AT(recover.corpus), "", 0, 0, NULL, RECOVER,
+    { "recover.corpus", ESP_O_PATH, AT(recover.corpus), "", 0, 0, NULL, RECOVER,
       "text to train on: plain text, JSONL, Alpaca JSON, or a token file (.h5)" },
     { "recover.field", ESP_O_STRING, AT(recover.field), "", 0, 0, NULL, RECOVER,
       "field of JSONL lines that holds the text" },
@@ -142,7 +142,7 @@ const esp_option esp_options[] = {
     { "recover.max_rollbacks", ESP_O_COUNT, AT(recover.max_rollbacks), "2", 0, 64, NULL, 0,
       "times it goes back before it fails; 0: never, it fails instead" },
 
-    { "eval.corpus", ESP_O_STRING, AT(eval.corpus), "", 0, 0, NULL, EVAL,
+    { "eval.corpus", ESP_O_PATH, AT(eval.corpus), "", 0, 0, NULL, EVAL,
       "held-out text: plain text, JSONL, Alpaca JSON, or a token file (.h5)" },
     { "eval.field", ESP_O_STRING, AT(eval.field), "", 0, 0, NULL, EVAL,
       "field of JSONL lines that holds the text" },
@@ -163,20 +163,20 @@ const esp_option esp_options[] = {
     { "generate.top_p", ESP_O_NUMBER, AT(generate.top_p), "1", 0, 1, NULL, 0,
       "sample among the likeliest tokens that make up this probability" },
 
-    { "tokenize.corpus", ESP_O_STRING, AT(tokenize.corpus), "", 0, 0, NULL, 0,
+    { "tokenize.corpus", ESP_O_PATH, AT(tokenize.corpus), "", 0, 0, NULL, 0,
       "text to turn into a token file" },
     { "tokenize.field", ESP_O_STRING, AT(tokenize.field), "", 0, 0, NULL, 0,
       "field of JSONL lines that holds the text" },
-    { "tokenize.output", ESP_O_STRING, AT(tokenize.output), "", 0, 0, NULL, 0,
+    { "tokenize.output", ESP_O_PATH, AT(tokenize.output), "", 0, 0, NULL, 0,
       "token file to write; empty: tokens.h5 in run_dir" },
 
-    { "synth.output", ESP_O_STRING, AT(synth.output), "", 0, 0, NULL, 0,
+    { "synth.output", ESP_O_PATH, AT(synth.output), "", 0, 0, NULL, 0,
       "what to write: a model folder, or the file of a corpus" },
     { "synth.kind", ESP_O_CHOICE, AT(synth.kind), "model", 0, 0, "model corpus tokenizer", 0,
       "random weights, stories of a known entropy, or a tokenizer for synth.corpus" },
     { "synth.stories", ESP_O_COUNT, AT(synth.stories), "2000", 1, ANY, NULL, 0,
       "documents of a corpus" },
-    { "synth.corpus", ESP_O_STRING, AT(synth.corpus), "", 0, 0, NULL, 0,
+    { "synth.corpus", ESP_O_PATH, AT(synth.corpus), "", 0, 0, NULL, 0,
       "text that a tokenizer is trained on" },
     { "synth.model_type", ESP_O_STRING, AT(synth.model_type), "llama", 0, 0, NULL, 0,
       "family of the model to write: llama, mistral, qwen2, qwen3, phi3, baichuan-7b, baichuan2-7b, "
@@ -205,7 +205,7 @@ const esp_option esp_options[] = {
       "stages of the grid: ranks that share the layers of a copy of the model; 0: chosen" },
     { "parallel.threads", ESP_O_COUNT, AT(parallel.threads), "0", 0, 4096, NULL, 0,
       "OpenMP threads of a rank; 0: as OMP_NUM_THREADS says" },
-    { "parallel.scratch", ESP_O_STRING, AT(parallel.scratch), "", 0, 0, NULL, 0,
+    { "parallel.scratch", ESP_O_PATH, AT(parallel.scratch), "", 0, 0, NULL, 0,
       "folder on each node for the activations of score and recover; empty: they stay in memory" },
 
     { "cluster.nodes", ESP_O_COUNT, AT(cluster.nodes), "1", 1, ANY, NULL, 0,
@@ -233,7 +233,7 @@ const esp_option esp_options[] = {
       "samples of recover.corpus, of recover.cutoff tokens each" },
     { "estimate.windows", ESP_O_COUNT, AT(estimate.windows), "2000", 1, ANY, NULL, 0,
       "windows of eval.corpus, where eval.samples does not limit them" },
-    { "estimate.output", ESP_O_STRING, AT(estimate.output), "", 0, 0, NULL, 0,
+    { "estimate.output", ESP_O_PATH, AT(estimate.output), "", 0, 0, NULL, 0,
       "JSON file of what estimate prints; empty: none" },
 };
 /* clang-format on */

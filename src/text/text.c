@@ -50,6 +50,13 @@ static esp_status check(const char *s, size_t n, const char *path)
                      path, line_of(s, at), at, (unsigned)(uint8_t)s[at]);
 }
 
+bool esp_text_is_utf8(const char *s)
+{
+    size_t n = strlen(s);
+
+    return esp_utf8_run(s, n) == n;
+}
+
 esp_status esp_text_read(char **text, size_t *n, const char *path)
 {
     size_t mark = strlen(MARK);
