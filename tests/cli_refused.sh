@@ -55,7 +55,7 @@ refused1 'prune.ratio' 'prune.target' -- run -s prune.ratio=0.25 -s prune.target
 printf '{"prune": {"ratio": 0.5}}' > "$work/run.json"
 refused "$work/run.json:1" 'JSON' 'libconfig' -- run -c "$work/run.json"
 printf 'prune:\n  ratio: 0.5\n' > "$work/run.yaml"
-refused1 "$work/run.yaml:1" 'YAML' 'libconfig' -- run -c "$work/run.yaml"
+refused1 "$work/run.yaml" 'YAML' 'libconfig' -- run -c "$work/run.yaml"
 refused 'prune.rato' 'prune.ratio' -- score -s prune.rato=0.5
 refused 'model' 'not' 'set' -- score
 printf 'model = "x";\nprune = {\n    criteria = "l1";\n};\n' > "$work/bad.cfg"
@@ -174,6 +174,40 @@ text_refused "$work/letters" x -- score -s calibration.tokens="$work/letters"
 awk 'BEGIN { for (i = 0; i < 200; i++) printf "5 "; print "" }' > "$work/long"
 text_refused "$work/long" 200 128 -- score -s calibration.tokens="$work/long"
 
+# ---- settings against the model and the texts, before anything is read or written ------------------------
+early() { # WORD... -- SETTING...: of a whole run
+    words=
+    while [ "$1" != -- ]; do
+        words="$words $1"
+        shift
+    done
+    shift
+    # shellcheck disable=SC2086
+    refused1 $words -- run -s model="$work/good" -s calibration.corpus="$work/corpus.jsonl" \
+        -s calibration.sequence=16 -s recover.corpus="$work/corpus.jsonl" -s recover.cutoff=64 \
+        -s eval.corpus="$work/corpus.jsonl" -s eval.window=64 "$@"
+}
+early 'prune.ratio' '0.01' 'nothing' '0.020834' -- -s prune.ratio=0.01
+early 'prune.target' 'cannot' 'least' -- -s prune.target.parameters=0.001
+early 'prune.target' '42912' 'dense' -- -s prune.target.parameters=1e9
+early 'prune.attention_layers' '0-9' '0-2' -- -s prune.attention_layers=0-9
+early 'min_keep' 'nothing' -- -s prune.min_keep=100
+early 'round_to' 'nothing' -- -s prune.round_to=4096
+early 'calibration.sequence' '500' '128' -- -s calibration.sequence=500
+early 'recover.cutoff' '200' '128' -- -s recover.cutoff=200
+early 'eval.window' '300' '128' -- -s eval.window=300
+early 'recover.targets' 'foo' 'q_proj' -- -s recover.targets=foo
+early 'recover.validation' '20' -- -s recover.validation=20
+early 'recover.corpus' "$work/none" -- -s recover.corpus="$work/none"
+early 'eval.corpus' "$work" 'folder' -- -s eval.corpus="$work"
+mkfifo "$work/pipe"
+early 'calibration.corpus' 'pipe' -- -s calibration.corpus="$work/pipe"
+gzip -c "$work/corpus.jsonl" > "$work/corpus.gz"
+early "$work/corpus.gz" 'gzip' '-d' -- -s eval.corpus="$work/corpus.gz"
+printf '{"text": "caf\351"}\n' > "$work/latin.jsonl"
+early "$work/latin.jsonl" 'line' '1,' 'offset' '13' 'UTF-8' -- -s recover.corpus="$work/latin.jsonl"
+refused 'hf' 'download' 'owner/name' '--local-dir' -- run -s model=owner/name
+
 # A wrong path of a later stage is told before the first begins.
 # shellcheck disable=SC2086
 refused "$work/none.jsonl" -- run -s model="$work/good" $score -s recover.corpus="$work/none.jsonl"
@@ -186,7 +220,10 @@ refused 'importance.h5' 'espalier' 'score' -- plan -s model="$work/good"
 refused 'plan.json' 'espalier' 'plan' -- prune -s model="$work/good"
 : > "$work/file"
 # shellcheck disable=SC2086
-on2 1 score -s model="$work/good" $score -s run_dir="$work/file/run"
-complains "$work/file"
+on2 2 score -s model="$work/good" $score -s run_dir="$work/file/run"
+complains 'run_dir' "$work/file/run"
+# shellcheck disable=SC2086
+exits 2 "$ESPALIER" score -s model="$work/good" $score -s run_dir="$work/file"
+complains 'run_dir' "$work/file"
 
 finish

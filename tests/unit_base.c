@@ -351,6 +351,17 @@ static void test_map(void)
     free(dir);
 }
 
+/* ---- progress ------------------------------------------------------------------------------------ */
+
+/* Work that goes on at 60 of 100 and comes to 80 in 10 s needs 10 s more, whatever came before. */
+static void test_time_left(void)
+{
+    CU_ASSERT_DOUBLE_EQUAL(esp_time_left(10, 60, 80, 100), 10, 1e-12);
+    CU_ASSERT_DOUBLE_EQUAL(esp_time_left(10, 0, 80, 100), 2.5, 1e-12);
+    CU_ASSERT_DOUBLE_EQUAL(esp_time_left(10, 1, 2, 12), 100, 1e-12);
+    CU_ASSERT_DOUBLE_EQUAL(esp_time_left(10, 60, 100, 100), 0, 1e-12);
+}
+
 /* ---- shares -------------------------------------------------------------------------------------- */
 
 static void test_share(void)
@@ -385,4 +396,4 @@ ESP_TEST_MAIN("base", { "exit codes", test_exit_codes }, { "error slot", test_er
               { "digest", test_digest }, { "write and read", test_write_and_read },
               { "copy", test_copy }, { "unreadable input", test_what_cannot_be_read },
               { "unwritable output", test_what_cannot_be_written }, { "map", test_map },
-              { "share", test_share })
+              { "share", test_share }, { "time left", test_time_left })

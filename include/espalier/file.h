@@ -31,6 +31,9 @@ esp_status esp_file_check(const char *path);
  * Makes nothing. Local. */
 esp_status esp_dir_check(const char *path);
 
+/* Whether a file can be written there: ESP_EUSAGE where its folder does not allow it. Local. */
+esp_status esp_output_check(const char *path);
+
 /* Creates the folder and its parents. ESP_EUSAGE where the path does not allow it, ESP_EIO. Local. */
 esp_status esp_mkdirs(const char *path);
 

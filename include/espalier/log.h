@@ -20,6 +20,10 @@ void esp_debug(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
  * (none for work that ends sooner). Call it as often as convenient; done = total ends it. Local. */
 void esp_progress(const char *what, size_t done, size_t total);
 
+/* Seconds that the rest takes at the pace of what was done here, first < done <= total; what had been done
+ * before the call was continued took no time of it. Local. */
+double esp_time_left(double spent, size_t first, size_t done, size_t total);
+
 /* Seconds of a monotonic clock. Local. */
 double esp_now(void);
 

@@ -74,6 +74,11 @@ typedef struct esp_recover_news {
 /* Called on every rank after each step and each way back. */
 typedef void (*esp_recover_report)(void *ctx, const esp_recover_news *news);
 
+/* Steps of a training on these samples by o's steps, epochs, batch and validation. ESP_EUSAGE when none is
+ * left to train on. Local. */
+esp_status esp_recover_foresee(size_t *steps, const esp_samples *samples,
+                               const esp_recover_options *o);
+
 /* What is to be trained, by o->method: LoRA matrices, adapter made and pointing at them; or all weights,
  * m pointing at them (adapter stays empty). Free p and adapter after m's last use. Local. */
 void esp_recover_prepare(esp_params *p, esp_adapter *adapter, esp_model *m,

@@ -8,6 +8,7 @@
 #define ESPALIER_RUN_H
 
 #include "espalier/config.h"
+#include "espalier/model.h"
 #include "espalier/par.h"
 
 #define ESP_ALL_STAGES  ((1u << ESP_N_STAGES) - 1)
@@ -19,5 +20,9 @@
  * ESP_ESTOPPED when stop was set: the same call goes on from there. Collective on grid->world. */
 esp_status esp_run_stages(const esp_config *c, unsigned stages, bool force,
                           const volatile int *stop, const esp_grid *grid);
+
+/* What settings and shapes tell of the plan: ESP_EUSAGE where it cannot be met, would cut nothing, or a
+ * client of prune.clients will not take it; warnings as esp_plan_foresee's. Local. */
+esp_status esp_run_foresee_plan(const esp_config *c, const esp_model *m);
 
 #endif

@@ -56,7 +56,8 @@ esp_status esp_dir_check(const char *path)
     esp_status st = ESP_OK;
     int found;
 
-    while ((found = stat(there, &s)) != 0 && errno == ENOENT && strcmp(there, ".") != 0) {
+    while ((found = stat(there, &s)) != 0 && (errno == ENOENT || errno == ENOTDIR) &&
+           strcmp(there, ".") != 0) {
         there = dirname(there);
     }
     if (found != 0) {
@@ -65,6 +66,21 @@ esp_status esp_dir_check(const char *path)
         st = esp_fail(ESP_EUSAGE, "%s: cannot create the folder: %s is a file", path, there);
     } else if (access(there, W_OK | X_OK) != 0) {
         st = esp_fail(ESP_EUSAGE, "%s: cannot write in %s: %s", path, there, strerror(errno));
+    }
+    free(copy);
+    return st;
+}
+
+esp_status esp_output_check(const char *path)
+{
+    char *copy = esp_strdup(path);
+    const char *dir = dirname(copy);
+    esp_status st = ESP_OK;
+
+    if (esp_dir_exists(path)) {
+        st = esp_fail(ESP_EUSAGE, "%s: is a folder, and a file is to be written", path);
+    } else if (access(dir, W_OK | X_OK) != 0) {
+        st = esp_fail(ESP_EUSAGE, "%s: cannot write in %s: %s", path, dir, strerror(errno));
     }
     free(copy);
     return st;

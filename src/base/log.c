@@ -12,7 +12,8 @@ static struct {
     esp_log_level level;
     bool speaks;
     double began;
-    char what[64]; /* progress under way */
+    char what[64];     /* progress under way          */
+    size_t what_first; /* done when it was begun here */
     double what_began, what_said;
 } state;
 
@@ -75,6 +76,11 @@ void esp_debug(const char *fmt, ...)
     va_end(args);
 }
 
+double esp_time_left(double spent, size_t first, size_t done, size_t total)
+{
+    return spent * (double)(total - done) / (double)(done - first);
+}
+
 void esp_progress(const char *what, size_t done, size_t total)
 {
     double now = esp_now(), spent;
@@ -86,13 +92,14 @@ void esp_progress(const char *what, size_t done, size_t total)
     if (strncmp(state.what, what, sizeof state.what - 1) != 0) {
         snprintf(state.what, sizeof state.what, "%s", what);
         state.what_began = state.what_said = now;
+        state.what_first = done;
     }
     spent = now - state.what_began;
-    if (done > 0 && done < total && now - state.what_said >= 5) {
+    if (done > state.what_first && done < total && now - state.what_said >= 5) {
         state.what_said = now;
         esp_info("%s: %zu/%zu (%.0f %%, %.0f s left)", what, done, total,
                  100.0 * (double)done / (double)total,
-                 spent * (double)(total - done) / (double)done);
+                 esp_time_left(spent, state.what_first, done, total));
     }
     if (done >= total) {
         state.what[0] = '\0';

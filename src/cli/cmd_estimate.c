@@ -120,6 +120,8 @@ static esp_status estimate(const esp_config *c, const esp_model *m)
     esp_job job;
     esp_status st;
 
+    ESP_TRY(*c->estimate.output ? esp_output_check(c->estimate.output) : ESP_OK);
+    ESP_TRY(esp_run_foresee_plan(c, m));
     esp_cluster_measure(&cluster);
     esp_job_init(&job, m, c);
     st = esp_best_layout(&best, &job, stages, &cluster, c->estimate.ranks, c->parallel.layers);

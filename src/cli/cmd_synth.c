@@ -1,6 +1,7 @@
 /* cmd_synth.c - made-up inputs: a model folder of any shape with random weights, a corpus, a tokenizer. */
 #include "command_impl.h"
 #include "espalier/corpus.h"
+#include "espalier/file.h"
 #include "espalier/grammar.h"
 #include "espalier/log.h"
 
@@ -40,6 +41,7 @@ static esp_status write_corpus(const esp_invocation *in)
     if (in->grid->rank != 0) {
         return ESP_OK;
     }
+    ESP_TRY(esp_output_check(c->synth.output));
     ESP_TRY(esp_grammar_write(c->synth.output, c->synth.stories, c->seed, &nats_per_byte));
     esp_info("synth: %zu stories, entropy %.5f nats a byte", c->synth.stories, nats_per_byte);
     return ESP_OK;

@@ -6,14 +6,21 @@
 #include "espalier/file.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
+#include "espalier/place.h"
 
 static esp_status tokenize(const esp_config *c, const char *output)
 {
     const char *corpus_path = c->tokenize.corpus;
     esp_corpus corpus = { 0 };
     esp_tokenizer *tokenizer = NULL;
-    esp_status st = esp_tokenizer_open(&tokenizer, c->model);
+    esp_status st = esp_place_check(c->model);
 
+    if (st == ESP_OK) {
+        st = *c->tokenize.output ? esp_output_check(output) : esp_dir_check(c->run_dir);
+    }
+    if (st == ESP_OK) {
+        st = esp_tokenizer_open(&tokenizer, c->model);
+    }
     if (st == ESP_OK) {
         st = esp_corpus_read(&corpus, corpus_path, *c->tokenize.field ? c->tokenize.field : NULL);
     }

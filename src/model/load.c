@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/place.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "model/model_impl.h"
@@ -91,10 +92,7 @@ static esp_status open_files(esp_model *m, places *p)
     } else if (esp_file_exists(index)) {
         st = open_index(m, p, index);
     } else {
-        st = esp_fail(ESP_EUSAGE,
-                      "%s: holds neither " SINGLE " nor " INDEX
-                      "; convert other weight files to safetensors first",
-                      m->dir);
+        st = esp_place_no_weights(m->dir);
     }
     free(single);
     free(index);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "espalier/file.h"
+#include "espalier/place.h"
 #include "espalier/kind.h"
 #include "espalier/mem.h"
 #include "model/model_impl.h"
@@ -50,9 +51,12 @@ esp_status esp_model_shape(esp_model *m, const char *dir)
 {
     char *path = esp_path(dir, "config.json");
     json_t *config = NULL;
-    esp_status st = parse_config(&config, path);
+    esp_status st = esp_place_check(dir);
 
     *m = (esp_model){ 0 };
+    if (st == ESP_OK) {
+        st = esp_file_exists(path) ? parse_config(&config, path) : esp_place_no_config(dir);
+    }
     free(path);
     return st == ESP_OK ? esp_model_from_config(m, config, dir) : st;
 }

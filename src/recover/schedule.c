@@ -3,11 +3,24 @@
 
 #include <math.h>
 
+#include "data_impl.h"
+
 size_t esp_schedule_steps(const esp_recover_options *o, size_t n)
 {
     size_t an_epoch = (n + o->batch - 1) / o->batch;
 
     return o->steps > 0 ? o->steps : (size_t)ceil(o->epochs * (double)an_epoch);
+}
+
+esp_status esp_recover_foresee(size_t *steps, const esp_samples *samples,
+                               const esp_recover_options *o)
+{
+    esp_data d;
+    esp_status st = esp_data_split(&d, samples, o->validation, o->seed);
+
+    *steps = st == ESP_OK ? esp_schedule_steps(o, d.n_train) : 0;
+    esp_data_free(&d);
+    return st;
 }
 
 double esp_schedule_rate(const esp_recover_options *o, size_t s, size_t steps)

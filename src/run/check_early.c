@@ -1,20 +1,76 @@
 /* check_early.c - what settings, config.json and the sizes of texts tell, before anything is written. */
+#include <stdlib.h>
+
 #include "espalier/clients.h"
+#include "espalier/file.h"
+#include "espalier/log.h"
 #include "run_impl.h"
 
 /* ---- the plan --------------------------------------------------------------------------------------- */
 
-static esp_status check_plan(const esp_run *run, const esp_model *m)
+esp_status esp_run_foresee_plan(const esp_config *c, const esp_model *m)
 {
-    esp_plan_options o = esp_run_plan_options(run->config);
+    esp_plan_options o = esp_run_plan_options(c);
     esp_groups g;
     esp_status st;
 
     esp_groups_find(&g, m);
     st = esp_plan_foresee(m, &g, &o);
-    st = st == ESP_OK ? esp_clients_foresee(m, &g, &o, run->config->prune.clients) : st;
+    st = st == ESP_OK ? esp_clients_foresee(m, &g, &o, c->prune.clients) : st;
     esp_groups_free(&g);
     return st;
+}
+
+/* ---- texts ------------------------------------------------------------------------------------------ */
+
+/* Files that the settings of a stage name can be opened. */
+static esp_status check_files(const esp_run *run, esp_stage s)
+{
+    for (size_t i = 0; i < ESP_MAX_FILES && esp_stages[s].files[i]; i++) {
+        const char *setting = esp_stages[s].files[i];
+        char *path = esp_option_text(run->config, esp_option_find(setting));
+        esp_status st = *path ? esp_file_check(path) : ESP_OK;
+
+        free(path);
+        if (st != ESP_OK) {
+            return esp_fail_in(st, "%s", setting);
+        }
+    }
+    return ESP_OK;
+}
+
+static esp_status check_length(const char *setting, size_t n, const esp_model *m)
+{
+    return n <= m->dims.max_positions
+               ? ESP_OK
+               : esp_fail(ESP_EUSAGE, "%s = %zu: the model has %zu positions: set that or less",
+                          setting, n, m->dims.max_positions);
+}
+
+static esp_status check_calibration(const esp_run *run, const esp_model *m)
+{
+    const esp_config *c = run->config;
+
+    ESP_TRY(check_files(run, ESP_STAGE_SCORE));
+    return *c->calibration.tokens
+               ? ESP_OK
+               : check_length("calibration.sequence", c->calibration.sequence, m);
+}
+
+static esp_status check_recovery(const esp_run *run, const esp_model *m)
+{
+    const esp_config *c = run->config;
+    uint64_t targets;
+
+    ESP_TRY(check_files(run, ESP_STAGE_RECOVER));
+    ESP_TRY(check_length("recover.cutoff", c->recover.cutoff, m));
+    return esp_run_find_targets(&targets, c, m->arch);
+}
+
+static esp_status check_evaluation(const esp_run *run, const esp_model *m)
+{
+    ESP_TRY(check_files(run, ESP_STAGE_EVAL));
+    return check_length("eval.window", run->config->eval.window, m);
 }
 
 /* ---- the whole -------------------------------------------------------------------------------------- */
@@ -26,16 +82,56 @@ static esp_status check_stages(const esp_run *run, const esp_model *m, unsigned 
     if (stages & (1u << ESP_STAGE_SCORE | 1u << ESP_STAGE_PLAN)) {
         ESP_TRY(esp_plan_check_layers(m, &o));
     }
-    return stages >> ESP_STAGE_PLAN & 1 ? check_plan(run, m) : ESP_OK;
+    if (stages >> ESP_STAGE_PLAN & 1) {
+        ESP_TRY(esp_run_foresee_plan(run->config, m));
+    }
+    if (esp_run_needs_calibration(run->config, stages)) {
+        ESP_TRY(check_calibration(run, m));
+    }
+    if (stages >> ESP_STAGE_RECOVER & 1) {
+        ESP_TRY(check_recovery(run, m));
+    }
+    return stages >> ESP_STAGE_EVAL & 1 ? check_evaluation(run, m) : ESP_OK;
 }
 
 esp_status esp_run_check_early(const esp_run *run, unsigned stages)
 {
     esp_model m;
-    esp_status st;
+    esp_status st = esp_dir_check(run->config->run_dir);
 
+    if (st != ESP_OK) {
+        return esp_fail_in(st, "run_dir");
+    }
     ESP_TRY(esp_model_shape(&m, run->config->model));
     st = check_stages(run, &m, stages);
     esp_model_free(&m);
     return st;
+}
+
+/* ---- once the texts are read ------------------------------------------------------------------------ */
+
+static esp_status check_training(const esp_run *run)
+{
+    esp_recover_options o = esp_run_recover_options(run, NULL);
+    size_t steps;
+
+    ESP_TRY(esp_recover_foresee(&steps, &run->training, &o));
+    if (o.warmup >= 1 && o.warmup >= (double)steps) {
+        esp_warn("recover.warmup = %g is as long as the training of %zu steps, or longer: the rate "
+                 "rises to "
+                 "its end; below 1 it is a fraction of all steps",
+                 o.warmup, steps);
+    }
+    return ESP_OK;
+}
+
+esp_status esp_run_check_samples(const esp_run *run, unsigned stages)
+{
+    const esp_config *c = run->config;
+
+    if (stages >> ESP_STAGE_EVAL & 1 && esp_samples_longest(&run->evaluation) < c->eval.window) {
+        esp_warn("eval.window = %zu: %s has %zu tokens, all in one window", c->eval.window,
+                 c->eval.corpus, esp_samples_longest(&run->evaluation));
+    }
+    return stages >> ESP_STAGE_RECOVER & 1 ? check_training(run) : ESP_OK;
 }

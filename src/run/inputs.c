@@ -149,29 +149,48 @@ static bool is_projection(const esp_arch *a, int slot)
     return slot >= ESP_SLOT_BLOCK && a->slots[slot].cols != ESP_W_ONE;
 }
 
-/* recover.targets as slots of the architecture; without any, all projections of a block. */
-static esp_status find_targets(esp_run *run)
+/* The projections of a block by name, with commas between; the caller frees. */
+static char *projections(const esp_arch *a)
 {
-    const esp_strings *names = &run->config->recover.targets;
-    const esp_arch *arch = run->model.arch;
+    char *names = esp_strdup("");
 
+    for (int slot = 0; (size_t)slot < a->n_slots; slot++) {
+        if (is_projection(a, slot) && a->slots[slot].name) {
+            char *more =
+                esp_format("%s%s%s", names, *names ? ", " : "", esp_slot_role(&a->slots[slot]));
+
+            free(names);
+            names = more;
+        }
+    }
+    return names;
+}
+
+esp_status esp_run_find_targets(uint64_t *targets, const esp_config *c, const esp_arch *arch)
+{
+    const esp_strings *names = &c->recover.targets;
+
+    *targets = 0;
     for (size_t i = 0; i < names->n; i++) {
         int slot = esp_arch_slot(arch, names->item[i]);
 
         if (!is_projection(arch, slot)) {
-            return esp_fail(ESP_EUSAGE, "recover.targets: %s is no projection of a %s block",
-                            names->item[i], arch->model_type);
+            char *known = projections(arch);
+
+            esp_fail(ESP_EUSAGE, "recover.targets: %s is no projection of a %s block, which has %s",
+                     names->item[i], arch->model_type, known);
+            free(known);
+            return ESP_EUSAGE;
         }
-        run->targets |= UINT64_C(1) << slot;
+        *targets |= UINT64_C(1) << slot;
     }
     for (int slot = 0; names->n == 0 && (size_t)slot < arch->n_slots; slot++) {
-        run->targets |= is_projection(arch, slot) ? UINT64_C(1) << slot : 0;
+        *targets |= is_projection(arch, slot) ? UINT64_C(1) << slot : 0;
     }
     return ESP_OK;
 }
 
-/* Whether calibration samples will be used: by score, and by a plan that estimates again. */
-static bool needs_calibration(const esp_config *c, unsigned stages)
+bool esp_run_needs_calibration(const esp_config *c, unsigned stages)
 {
     bool scores = stages & 1u << ESP_STAGE_SCORE;
     bool again =
@@ -183,8 +202,8 @@ static bool needs_calibration(const esp_config *c, unsigned stages)
 esp_status esp_run_check_precision(const esp_run *run, unsigned stages)
 {
     const esp_config *c = run->config;
-    bool multiplies =
-        needs_calibration(c, stages) || stages & (1u << ESP_STAGE_RECOVER | 1u << ESP_STAGE_EVAL);
+    bool multiplies = esp_run_needs_calibration(c, stages) ||
+                      stages & (1u << ESP_STAGE_RECOVER | 1u << ESP_STAGE_EVAL);
 
     return esp_agree(run->grid->world,
                      multiplies ? esp_precision_check((esp_precision)c->precision) : ESP_OK);
@@ -192,12 +211,12 @@ esp_status esp_run_check_precision(const esp_run *run, unsigned stages)
 
 static esp_status read_samples(esp_run *run, esp_tokenizer **t, unsigned stages)
 {
-    if (needs_calibration(run->config, stages)) {
+    if (esp_run_needs_calibration(run->config, stages)) {
         ESP_TRY(read_calibration(run, t));
     }
     if (stages & 1u << ESP_STAGE_RECOVER) {
         ESP_TRY(read_training(run, t));
-        ESP_TRY(run->config->recover.method == ESP_METHOD_LORA ? find_targets(run) : ESP_OK);
+        ESP_TRY(esp_run_find_targets(&run->targets, run->config, run->model.arch));
     }
     if (stages & 1u << ESP_STAGE_EVAL) {
         ESP_TRY(read_evaluation(run, t));

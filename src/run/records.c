@@ -96,7 +96,7 @@ static esp_status add_inputs(json_t *inputs, const esp_run *run, const esp_stage
     if (stage->reads & ESP_READS_RECOVERED) {
         add_recovered(inputs, run);
     }
-    for (size_t i = 0; i < 2 && stage->files[i]; i++) {
+    for (size_t i = 0; i < ESP_MAX_FILES && stage->files[i]; i++) {
         ESP_TRY(add_named_file(inputs, run, stage->files[i]));
     }
     return ESP_OK;

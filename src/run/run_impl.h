@@ -5,6 +5,7 @@
 #include "espalier/limit.h"
 #include "espalier/model.h"
 #include "espalier/plan.h"
+#include "espalier/recover.h"
 #include "espalier/run.h"
 #include "run_dir_impl.h"
 
@@ -35,6 +36,7 @@ enum {
 };
 
 #define ESP_MAX_OUTPUTS 4
+#define ESP_MAX_FILES   2
 
 typedef struct esp_stage_info {
     const char *name; /* of the stage and of its command */
@@ -42,9 +44,9 @@ typedef struct esp_stage_info {
     const char *outputs
         [ESP_MAX_OUTPUTS]; /* in the run directory; once it has the first, the stage is done */
     const char *partial;   /* unfinished work that a repeated call goes on with; NULL: none   */
-    const char *files[2];  /* settings that name a file it reads                              */
-    unsigned reads;        /* ESP_READS_...                                                   */
-    bool follows;          /* cheap: done again without asking when what it reads has changed */
+    const char *files[ESP_MAX_FILES]; /* settings that name a file it reads */
+    unsigned reads;                   /* ESP_READS_...                      */
+    bool follows; /* cheap: done again without asking when what it reads has changed */
 } esp_stage_info;
 
 extern const esp_stage_info esp_stages[ESP_N_STAGES];
@@ -55,11 +57,21 @@ extern const esp_stage_info esp_stages[ESP_N_STAGES];
  * the setting; warnings for what is surely not meant. */
 esp_status esp_run_check_early(const esp_run *run, unsigned stages);
 
+/* What the sizes of their texts tell, once these are read. */
+esp_status esp_run_check_samples(const esp_run *run, unsigned stages);
+
 /* ---- inputs.c --------------------------------------------------------------------------------- */
 
 /* Bits of criteria that need samples. */
 #define ESP_CRITERIA_OF_SAMPLES \
     (1u << ESP_VECTOR | 1u << ESP_ELEMENT1 | 1u << ESP_ELEMENT2 | 1u << ESP_MIX)
+
+/* Whether calibration samples will be used: by score, and by a plan that estimates again. Local. */
+bool esp_run_needs_calibration(const esp_config *c, unsigned stages);
+
+/* recover.targets as a bit set of slots; without any, all projections of a block. ESP_EUSAGE for what is
+ * none. Local. */
+esp_status esp_run_find_targets(uint64_t *targets, const esp_config *c, const esp_arch *arch);
 
 /* ESP_EUSAGE where these stages multiply in a precision that a rank cannot. Collective. */
 esp_status esp_run_check_precision(const esp_run *run, unsigned stages);
@@ -108,6 +120,9 @@ esp_status esp_stage_eval(esp_run *run);
 
 /* What the settings say of the plan. Borrows from c. Local. */
 esp_plan_options esp_run_plan_options(const esp_config *c);
+
+/* What the settings say of the recovery, once its samples are read. Borrows both. Local. */
+esp_recover_options esp_run_recover_options(const esp_run *run, const char *checkpoints);
 
 /* Scores of a model by the settings. Collective. */
 esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run *run,

@@ -76,7 +76,7 @@ static size_t micro_batch(const esp_run *run)
     return chunk > 0 && fit < set ? fit : set;
 }
 
-static esp_recover_options recover_options(const esp_run *run, const char *checkpoints)
+esp_recover_options esp_run_recover_options(const esp_run *run, const char *checkpoints)
 {
     const esp_config *c = run->config;
 
@@ -180,7 +180,7 @@ esp_status esp_stage_recover(esp_run *run)
     bool pruned = esp_run_has(run, "pruned");
     char *base = pruned ? esp_run_path(run, "pruned") : esp_strdup(run->config->model);
     char *checkpoints = esp_run_path(run, "recover");
-    esp_recover_options o = recover_options(run, checkpoints);
+    esp_recover_options o = esp_run_recover_options(run, checkpoints);
     esp_model m = { 0 };
     esp_status st;
 

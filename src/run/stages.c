@@ -317,6 +317,7 @@ static esp_status work(esp_run *run, unsigned wanted)
     ESP_TRY(esp_run_open_model(run, wanted));
     ESP_TRY(esp_agree(world, first ? fit_memory(run, known_unread(run, wanted)) : ESP_OK));
     ESP_TRY(esp_run_read_samples(run, wanted));
+    ESP_TRY(esp_agree(world, first ? esp_run_check_samples(run, wanted) : ESP_OK));
     ESP_TRY(esp_agree(world, first ? fit_memory(run, wanted) : ESP_OK));
     ESP_MPI(MPI_Bcast(run->chunk_tok, sizeof run->chunk_tok, MPI_BYTE, 0, world));
     ESP_TRY(esp_agree(world, first ? esp_run_dir_make(&run->dir, run->config) : ESP_OK));
