@@ -38,6 +38,13 @@ static void sentencepiece(void)
     CU_ASSERT_EQUAL(esp_tokenizer_eos(t), 2);
     GIVES(t, "\n", true, 1, 286, 13); /* BOS, the blank before a text, the byte */
     GIVES(t, "<s></s><unk>", false, 1, 2, 0);
+    GOES_ROUND(t, "the red  hen ran\tto 1742\r\n\n \xF0\x9F\x98\x80 <s>ten</s>hats  ");
+    GOES_ROUND(t, "not \xFF\xC3 UTF-8");
+    esp_tokenizer_free(t);
+
+    write_text(dir, "tokenizer_config.json", "{`add_bos_token`: true}"); /* SentencePiece itself */
+    t = open_dir(dir);
+    GIVES(t, "\n", true, 1, 286, 13);
     GOES_ROUND(t, "the red  hen ran\tto 1742\r\n\n \xF0\x9F\x98\x80 <s>ten</s> hats  ");
     CU_ASSERT_EQUAL(esp_tokenizer_encode(t, &(esp_ids){ 0 }, "a\xFF", 2, false), ESP_EFORMAT);
     esp_tokenizer_free(t);
@@ -69,6 +76,7 @@ static void shared_model(void)
     if (model) {
         CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);
         CU_ASSERT_EQUAL(esp_file_copy(copy, model), ESP_OK);
+        write_text(dir, "tokenizer_config.json", "{`add_bos_token`: true}");
         t = open_dir(dir);
         GIVES(t, SENTENCE, true, 1, 403, 407, 261, 378, 432, 383, 286, 261, 376, 298, 315, 421, 395,
               317, 426);

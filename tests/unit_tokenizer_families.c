@@ -139,11 +139,78 @@ static void chatglm2(void)
     esp_ids_free(&ids);
     esp_tokenizer_free(t);
 
-    write_text(dir, "tokenizer_config.json", "{`tokenizer_class`: `LlamaTokenizer`}");
-    t = open_dir(dir);
-    CU_ASSERT_EQUAL(esp_tokenizer_size(t), 7);
-    GIVES(t, "a", true, 1, 6);
-    esp_tokenizer_free(t);
+    free(dir);
+}
+
+/* tokenizer.model alone: the class that transformers 5 takes, and what it does with the blank before a
+ * stretch of text. */
+static void legacy(void)
+{
+    static const struct {
+        const char *type, *config;
+        int32_t want[9];
+        size_t n;
+        const char *shown;
+    } cases[] = {
+        { "", "{}", { 6, 4, 2, 6, 3, 2, 3, 6 }, 8, "aa a   a" },
+        { "", "{`tokenizer_class`: `LlamaTokenizer`}", { 6, 4, 2, 4, 3, 2, 6 }, 7, "aaa  a" },
+        { "",
+          "{`tokenizer_class`: `LlamaTokenizerFast`, `legacy`: false, `add_bos_token`: true,"
+          " `add_eos_token`: true}",
+          { 1, 6, 4, 2, 4, 3, 2, 6, 2 },
+          9,
+          "aaa  a" },
+        { "",
+          "{`tokenizer_class`: `LlamaTokenizer`, `legacy`: true}",
+          { 6, 4, 2, 6, 3, 2, 6 },
+          7,
+          "aa a  a" },
+        { "",
+          "{`tokenizer_class`: `LlamaTokenizer`, `legacy`: null}",
+          { 6, 4, 2, 4, 3, 2, 6 },
+          7,
+          "aaa  a" },
+        { "",
+          "{`tokenizer_class`: `LlamaTokenizer`, `add_prefix_space`: false}",
+          { 4, 4, 2, 4, 3, 2, 6 },
+          7,
+          "aaa  a" },
+        { "",
+          "{`tokenizer_class`: `CodeLlamaTokenizer`}",
+          { 1, 6, 4, 2, 4, 3, 2, 6 },
+          8,
+          "aaa  a" },
+        { "mistral",
+          "{`tokenizer_class`: `LlamaTokenizer`}",
+          { 6, 4, 2, 6, 3, 2, 3, 6 },
+          8,
+          "aa a   a" },
+        { "mistral",
+          "{`tokenizer_class`: `LlamaTokenizer`, `legacy`: false}",
+          { 6, 4, 2, 4, 3, 2, 6 },
+          7,
+          "aaa  a" },
+        { "", "{`legacy`: false, `add_bos_token`: true}", { 1, 6, 4, 2, 4, 3, 2, 6 }, 8, "aaa  a" },
+    };
+    char *dir = esp_test_dir("legacy");
+
+    write_sentencepiece(dir, "tokenizer.model", NULL, 0);
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *model = esp_format("{`model_type`: `%s`}", cases[i].type);
+        esp_tokenizer *t;
+
+        write_text(dir, "config.json", model);
+        write_text(dir, "tokenizer_config.json", cases[i].config);
+        t = open_dir(dir);
+        CU_ASSERT(gives(t, "aa</s>a </s> a", true, cases[i].want, cases[i].n));
+        CU_ASSERT(reads(t, cases[i].shown, true, cases[i].want, cases[i].n));
+        CU_ASSERT_EQUAL(esp_tokenizer_size(t), 7);
+        esp_tokenizer_free(t);
+        free(model);
+    }
+    write_text(dir, "tokenizer_config.json", "{`tokenizer_class`: `GemmaTokenizer`}");
+    CU_ASSERT_EQUAL(esp_tokenizer_open(&(esp_tokenizer *){ NULL }, dir), ESP_EFORMAT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "<bos>"));
     free(dir);
 }
 
@@ -217,4 +284,5 @@ static void nested_class(void)
 }
 
 ESP_TEST_MAIN("tokenizers of families", { "ChatGLM-6B", chatglm }, { "ChatGLM2", chatglm2 },
-              { "vocab.json and merges.txt", pair }, { "a class in a class", nested_class })
+              { "tokenizer.model alone", legacy }, { "vocab.json and merges.txt", pair },
+              { "a class in a class", nested_class })

@@ -2,12 +2,17 @@
  *
  * Of the files in the folder the first of these is taken: tokenizer.json (BPE, with the normalizers,
  * pre-tokenizers, added tokens and decoders of the Hugging Face library; what this program does not know
- * of them is refused by name); tokenizer.model (SentencePiece, BPE or unigram);
- * ice_text.model (that of ChatGLM-6B); vocab.json with merges.txt (byte-level BPE of GPT-2 and OPT). Added
- * tokens are found in text before anything else. BOS and EOS follow the template of the post-processor;
- * where there is none, add_bos_token and add_eos_token of tokenizer_config.json (absent: BOS for
- * tokenizer.model, neither for the others). A truncation or padding that the file asks for is left out:
- * the caller cuts.
+ * of them is refused by name); tokenizer.model (SentencePiece, BPE or unigram); ice_text.model (that of
+ * ChatGLM-6B); vocab.json with merges.txt (byte-level BPE of GPT-2 and OPT). Added tokens are found in text
+ * before anything else. BOS and EOS follow the template of the post-processor; where there is none,
+ * add_bos_token and add_eos_token of tokenizer_config.json (absent: neither, but for CodeLlamaTokenizer's
+ * BOS). A truncation or padding that the file asks for is left out: the caller cuts.
+ *
+ * tokenizer.model alone is read as transformers 5 reads it. LlamaTokenizer, CodeLlamaTokenizer and
+ * GemmaTokenizer take its pieces as the vocabulary of a BPE; LlamaTokenizer puts a blank before each stretch
+ * of text between added tokens with "legacy": true, before the first alone where the key is absent or
+ * false, and none where a blank is there. Every other class, and any with a model of type mistral,
+ * mixtral or phi3, is SentencePiece itself, where an absent "legacy" is true.
  *
  * ChatGLM: a text follows [gMASK] sop (ChatGLM-6B: [gMASK] <sop>). To ChatGLM-6B these say that what is
  * before them was read and what is after them is written, so a text alone follows an empty prompt, and

@@ -15,6 +15,7 @@
 
 struct esp_sp {
     sentencepiece::SentencePieceProcessor processor;
+    std::vector<bool> user; // [pieces] defined by the user; the library does not say
 };
 
 namespace
@@ -38,6 +39,83 @@ template <typename Body> int guarded(Body body, char *why, size_t n_why)
     } catch (...) {
         return fail("unknown exception", why, n_why);
     }
+}
+
+// A message of Protocol Buffers, field by field.
+class Message
+{
+  public:
+    Message(const char *at, size_t n) : at_(at), end_(at + n)
+    {
+    }
+    // The next field; false at the end and where the bytes are no message.
+    bool next()
+    {
+        uint64_t key;
+
+        if (at_ == end_ || !number(&key)) {
+            return false;
+        }
+        field = key >> 3;
+        value = 0;
+        data = at_;
+        switch (key & 7) {
+        case 0:
+            return number(&value);
+        case 1:
+            return skip(8);
+        case 2:
+            return number(&value) && (data = at_, skip(value));
+        case 5:
+            return skip(4);
+        default:
+            return false;
+        }
+    }
+    uint64_t field = 0, value = 0; // the number, or the bytes of data
+    const char *data = nullptr;
+
+  private:
+    bool number(uint64_t *x)
+    {
+        *x = 0;
+        for (int shift = 0; at_ < end_ && shift < 64; shift += 7) {
+            uint64_t byte = static_cast<unsigned char>(*at_++);
+
+            *x |= (byte & 127) << shift;
+            if (byte < 128) {
+                return true;
+            }
+        }
+        return false;
+    }
+    bool skip(uint64_t n)
+    {
+        if (n > static_cast<uint64_t>(end_ - at_)) {
+            return false;
+        }
+        at_ += n;
+        return true;
+    }
+    const char *at_, *end_;
+};
+
+// Field 1 of the file is a piece, its field 3 the kind, 4 of them the user's.
+std::vector<bool> user_pieces(const char *file, size_t n)
+{
+    std::vector<bool> user;
+
+    for (Message m(file, n); m.next();) {
+        if (m.field == 1) {
+            bool is_user = false;
+
+            for (Message piece(m.data, m.value); piece.next();) {
+                is_user = piece.field == 3 ? piece.value == 4 : is_user;
+            }
+            user.push_back(is_user);
+        }
+    }
+    return user;
 }
 
 // The lines of a corpus as the trainer wants to see them.
@@ -82,15 +160,16 @@ class Lines : public sentencepiece::SentenceIterator
 
 } // namespace
 
-int esp_sp_open(esp_sp **sp, const char *path, char *why, size_t n_why)
+int esp_sp_open(esp_sp **sp, const char *file, size_t n, char *why, size_t n_why)
 {
     *sp = nullptr;
     return guarded(
         [&] {
             auto made = std::make_unique<esp_sp>();
-            auto st = made->processor.Load(path);
+            auto st = made->processor.LoadFromSerializedProto(absl::string_view(file, n));
 
             if (st.ok()) {
+                made->user = user_pieces(file, n);
                 *sp = made.release();
             }
             return st;
@@ -115,9 +194,10 @@ const char *esp_sp_piece(const esp_sp *sp, int32_t id)
 
 esp_sp_kind esp_sp_kind_of(const esp_sp *sp, int32_t id)
 {
-    return sp->processor.IsUnknown(id)   ? ESP_SP_UNKNOWN
-           : sp->processor.IsControl(id) ? ESP_SP_CONTROL
-                                         : ESP_SP_NORMAL;
+    return sp->processor.IsUnknown(id)            ? ESP_SP_UNKNOWN
+           : sp->processor.IsControl(id)          ? ESP_SP_CONTROL
+           : sp->user.at(static_cast<size_t>(id)) ? ESP_SP_USER
+                                                  : ESP_SP_NORMAL;
 }
 
 int32_t esp_sp_bos(const esp_sp *sp)

@@ -14,10 +14,11 @@ extern "C" {
 
 typedef struct esp_sp esp_sp; /* opaque */
 
-typedef enum esp_sp_kind { ESP_SP_NORMAL, ESP_SP_UNKNOWN, ESP_SP_CONTROL } esp_sp_kind;
+typedef enum esp_sp_kind { ESP_SP_NORMAL, ESP_SP_UNKNOWN, ESP_SP_CONTROL, ESP_SP_USER } esp_sp_kind;
 
 /* All: 0 for success, else -1 and the reason, cut to n_why bytes, in why. */
-int esp_sp_open(esp_sp **sp, const char *path, char *why, size_t n_why);
+/* n bytes of a file tokenizer.model, which are the caller's. */
+int esp_sp_open(esp_sp **sp, const char *file, size_t n, char *why, size_t n_why);
 void esp_sp_close(esp_sp *sp); /* NULL is fine */
 
 /* Vocabulary. A piece is a 0-terminated string that lives as long as sp. */

@@ -67,6 +67,22 @@ esp_status esp_tokenizer_read_pair(esp_tokenizer *t, const char *dir); /* vocab.
 esp_status esp_tokenizer_read_model(esp_tokenizer *t, const char *dir);
 esp_status esp_tokenizer_read_ice(esp_tokenizer *t, const char *dir); /* ice_text.model */
 
+/* Classes of transformers that make merges of tokenizer.model; ESP_MERGES_NONE: SentencePiece itself. */
+typedef enum esp_merges_class {
+    ESP_MERGES_NONE,
+    ESP_MERGES_LLAMA,
+    ESP_MERGES_CODE_LLAMA,
+    ESP_MERGES_GEMMA
+} esp_merges_class;
+
+/* config: of tokenizer_config.json, or NULL. Local. */
+esp_status esp_tokenizer_read_merges(esp_tokenizer *t, const esp_sp *sp, esp_merges_class class,
+                                     const char *dir, const char *path, const json_t *config);
+
+/* "legacy" of tokenizer_config.json: a blank goes before each stretch of text between added tokens, not
+ * the first alone; fallback where the key is absent. Local. */
+bool esp_tokenizer_legacy(const json_t *config, bool fallback);
+
 /* The content of a tokenizer.json that the caller has; path is for messages. Local. */
 esp_status esp_tokenizer_read_root(esp_tokenizer *t, const json_t *root, const char *path,
                                    bool *has_template);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "espalier/file.h"
+#include "espalier/log.h"
 #include "espalier/mem.h"
 #include "json_impl.h"
 #include "tokenizer_impl.h"
@@ -36,7 +37,9 @@ static esp_status read_pieces(esp_tokenizer *t, const char *path)
         const char *piece = esp_sp_piece(t->sp, i);
         int32_t id = t->first_id + i;
 
-        if (esp_sp_kind_of(t->sp, i) != ESP_SP_NORMAL) {
+        esp_sp_kind kind = esp_sp_kind_of(t->sp, i);
+
+        if (kind == ESP_SP_CONTROL || kind == ESP_SP_UNKNOWN) {
             st = add_control(t, id, path);
             continue;
         }
@@ -67,15 +70,20 @@ static bool has_dummy_prefix(const esp_sp *sp)
            strncmp(esp_sp_piece(sp, first), ESP_METASPACE, strlen(ESP_METASPACE)) == 0;
 }
 
+static esp_status add_literal(esp_steps *steps, const char *literal, const char *text)
+{
+    esp_step *step = esp_steps_add(steps, ESP_STEP_REPLACE);
+
+    step->text = esp_strdup(text);
+    return esp_pattern_compile(&step->pattern, literal, true);
+}
+
 static esp_status read_decoder(esp_tokenizer *t)
 {
-    esp_step *blank = esp_steps_add(&t->decoder.replace, ESP_STEP_REPLACE);
-
-    blank->text = esp_strdup(" ");
     t->decoder.byte_fallback = true;
     t->prefixed = t->prefixed_every = has_dummy_prefix(t->sp);
     t->decoder.first_blanks = t->prefixed;
-    return esp_pattern_compile(&blank->pattern, ESP_METASPACE, true);
+    return add_literal(&t->decoder.replace, ESP_METASPACE, " ");
 }
 
 /* ---- classes of tokenizers ------------------------------------------------------------------------- */
@@ -91,10 +99,18 @@ typedef struct class_rule {
     bool prompt_first;      /* before goes between a prompt and its answer                        */
     bool stand_ins;         /* <n>, <|tab|> and <|blank_N|> stand for white space                 */
     int first_id;           /* num_image_tokens where tokenizer_config.json does not say          */
+    esp_merges_class merges;
+    bool add_bos; /* where tokenizer_config.json does not say */
 } class_rule;
 
 static const class_rule plain = { .file = "tokenizer.model" };
 static const class_rule classes[] = {
+    { .file = "tokenizer.model", .name = "LlamaTokenizer", .merges = ESP_MERGES_LLAMA },
+    { .file = "tokenizer.model",
+      .name = "CodeLlamaTokenizer",
+      .merges = ESP_MERGES_CODE_LLAMA,
+      .add_bos = true },
+    { .file = "tokenizer.model", .name = "GemmaTokenizer", .merges = ESP_MERGES_GEMMA },
     { .file = "tokenizer.model", /* ChatGLM2, ChatGLM3 */
       .name = "ChatGLMTokenizer",
       .special = { "[MASK]", "[gMASK]", "[sMASK]", "sop", "eop" },
@@ -108,18 +124,47 @@ static const class_rule classes[] = {
       .first_id = 20000 },
 };
 
-static const class_rule *class_of(const char *file, const json_t *config)
+/* Types of models whose tokenizer transformers takes as SentencePiece has it, whichever class is named. */
+static bool ignores_class(const char *model_type)
 {
-    const char *name = esp_json_string(config, "tokenizer_class", "");
+    static const char *const types[] = { "mistral", "mixtral", "phi3" };
 
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (strcmp(model_type, types[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* config: of tokenizer_config.json; model: of config.json; NULL where there is none. "...Fast" is the
+ * same class. */
+static const class_rule *class_of(const char *file, const json_t *config, const json_t *model)
+{
+    const char *type = esp_json_string(model, "model_type", "");
+    const char *name =
+        esp_json_string(config, "tokenizer_class",
+                        esp_json_string(model, "tokenizer_class",
+                                        strncmp(type, "gemma", 5) == 0 ? "GemmaTokenizer" : ""));
+    size_t n = strlen(name);
+
+    n -= n > 4 && strcmp(name + n - 4, "Fast") == 0 ? 4 : 0;
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++) {
         const class_rule *c = &classes[i];
+        bool named = !c->name || (strlen(c->name) == n && strncmp(c->name, name, n) == 0);
 
-        if (strcmp(c->file, file) == 0 && (!c->name || strcmp(c->name, name) == 0)) {
+        if (strcmp(c->file, file) == 0 && named && !(c->merges && ignores_class(type))) {
             return c;
         }
     }
     return &plain;
+}
+
+bool esp_tokenizer_legacy(const json_t *config, bool fallback)
+{
+    const json_t *value = json_object_get(config, "legacy");
+
+    return value ? json_is_true(value) : fallback;
 }
 
 static esp_status append(esp_tokenizer *t, const char *content)
@@ -195,43 +240,126 @@ static int32_t first_id(const json_t *config, const class_rule *c)
     return c->first_id > 0 && value ? esp_json_id(value) : c->first_id;
 }
 
+static esp_status open_sentencepiece(esp_sp **sp, const char *path, const char *more, size_t n_more)
+{
+    char *file, why[256];
+    size_t n;
+    esp_status st;
+
+    ESP_TRY(esp_file_read(&file, &n, path));
+    file = esp_grow(file, n + n_more + 1, 1);
+    if (n_more > 0) {
+        memcpy(file + n, more, n_more);
+    }
+    st = esp_sp_open(sp, file, n + n_more, why, sizeof why) == 0
+             ? ESP_OK
+             : esp_fail(ESP_EFORMAT, "%s: %s", path, why);
+    free(file);
+    return st;
+}
+
+static void count_ids(void *to, int32_t id)
+{
+    (void)id;
+    ++*(size_t *)to;
+}
+
+static bool folds_blanks(const esp_sp *sp)
+{
+    size_t n[2] = { 0, 0 };
+    char why[16];
+
+    return esp_sp_encode(sp, "a", 1, count_ids, &n[0], why, sizeof why) == 0 &&
+           esp_sp_encode(sp, "a ", 2, count_ids, &n[1], why, sizeof why) == 0 && n[0] == n[1];
+}
+
+/* The blank goes before the first stretch alone, and where none is there: the model is opened again
+ * without its own. */
+static esp_status prefix_first_alone(esp_tokenizer *t, const char *path)
+{
+    /* field 3 of the file, the normalizer: its field 3, add_dummy_prefix, is 0; the later one counts */
+    static const char no_prefix[] = "\x1A\x02\x18\x00";
+    esp_step *step;
+
+    if (folds_blanks(t->sp)) {
+        return esp_fail(ESP_EFORMAT,
+                        "%s: \"legacy\" of tokenizer_config.json is false, and the model folds "
+                        "blanks: not supported; " ESP_ELSEWHERE,
+                        path);
+    }
+    esp_sp_close(t->sp);
+    t->sp = NULL;
+    ESP_TRY(open_sentencepiece(&t->sp, path, no_prefix, 4));
+    ESP_TRY(add_literal(&t->normalizer, " ", ESP_METASPACE));
+    step = esp_steps_add(&t->normalizer, ESP_STEP_PREFIX);
+    step->prefix = ESP_PREFIX_AT_START;
+    step->text = esp_strdup(ESP_METASPACE);
+    t->prefixed_every = false;
+    return ESP_OK;
+}
+
 /* Pieces, and what the class says about them. */
 static esp_status read_sentencepiece(esp_tokenizer *t, const class_rule *c, const char *path,
                                      const json_t *config)
 {
-    char why[256];
-
     t->prompt_first = c->prompt_first;
     t->first_id = first_id(config, c);
     if (t->first_id < 0) {
         return esp_json_refuse(path, "num_image_tokens of tokenizer_config.json",
                                json_object_get(config, "num_image_tokens"), "is to be a number");
     }
-    if (esp_sp_open(&t->sp, path, why, sizeof why) != 0) {
-        return esp_fail(ESP_EFORMAT, "%s: %s", path, why);
-    }
     ESP_TRY(read_decoder(t));
+    if (t->prefixed && c == &plain && !esp_tokenizer_legacy(config, true)) {
+        ESP_TRY(prefix_first_alone(t, path));
+    }
     ESP_TRY(read_pieces(t, path));
     ESP_TRY(c->stand_ins ? add_stand_ins(t) : ESP_OK);
     return add_special(t, c, path);
 }
 
+static esp_status read_files(esp_tokenizer *t, const char *dir, const char *path,
+                             const class_rule *c, const json_t *config)
+{
+    esp_status st;
+
+    ESP_TRY(open_sentencepiece(&t->sp, path, NULL, 0));
+    if (!c->merges) {
+        ESP_TRY(read_sentencepiece(t, c, path, config));
+        t->bos = id_in(t, esp_sp_bos(t->sp));
+        t->eos = id_in(t, esp_sp_eos(t->sp));
+        ESP_TRY(esp_tokenizer_read_added(t, dir));
+    } else {
+        esp_sp *sp = t->sp;
+
+        t->sp = NULL;
+        t->bos = esp_sp_bos(sp);
+        t->eos = esp_sp_eos(sp);
+        st = esp_tokenizer_read_merges(t, sp, c->merges, dir, path, config);
+        esp_sp_close(sp);
+        ESP_TRY(st);
+    }
+    if (t->bos >= 0 && !c->before[0] && !c->add_bos && !json_object_get(config, "add_bos_token")) {
+        esp_info("%s: no BOS before a text, as add_bos_token is absent from tokenizer_config.json",
+                 path);
+    }
+    return esp_tokenizer_read_rules(t, dir, c->before[0] != NULL, c->add_bos);
+}
+
 static esp_status read_folder(esp_tokenizer *t, const char *dir, const char *file)
 {
-    char *path = esp_path(dir, file), *config_path = esp_path(dir, "tokenizer_config.json");
-    json_t *config = NULL;
+    char *path = esp_path(dir, file), *config_path = esp_path(dir, "tokenizer_config.json"),
+         *model_path = esp_path(dir, "config.json");
+    json_t *config = NULL, *model = NULL;
     esp_status st = esp_json_read_optional(&config, config_path);
-    const class_rule *c = class_of(file, config);
 
-    st = st == ESP_OK ? read_sentencepiece(t, c, path, config) : st;
+    st = st == ESP_OK ? esp_json_read_optional(&model, model_path) : st;
+    st = st == ESP_OK ? read_files(t, dir, path, class_of(file, config, model), config) : st;
+    json_decref(model);
     json_decref(config);
+    free(model_path);
     free(config_path);
     free(path);
-    ESP_TRY(st);
-    t->bos = id_in(t, esp_sp_bos(t->sp));
-    t->eos = id_in(t, esp_sp_eos(t->sp));
-    ESP_TRY(esp_tokenizer_read_added(t, dir));
-    return esp_tokenizer_read_rules(t, dir, c->before[0] != NULL, true);
+    return st;
 }
 
 esp_status esp_tokenizer_read_model(esp_tokenizer *t, const char *dir)

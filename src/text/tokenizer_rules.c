@@ -128,7 +128,8 @@ static esp_status add_beyond(esp_tokenizer *t, const json_t *token, int32_t id, 
 {
     int32_t i = id - t->first_id;
     bool known = t->sp && i >= 0 && (size_t)i < esp_sp_size(t->sp) &&
-                 esp_sp_kind_of(t->sp, i) != ESP_SP_NORMAL;
+                 esp_sp_kind_of(t->sp, i) != ESP_SP_NORMAL &&
+                 esp_sp_kind_of(t->sp, i) != ESP_SP_USER;
 
     return known ? ESP_OK : esp_tokenizer_add_token(t, token, id, path, "added token");
 }
