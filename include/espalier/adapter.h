@@ -23,7 +23,8 @@ typedef struct esp_adapter {
 
 /* An adapter without arrays for a model. Local. */
 void esp_adapter_init(esp_adapter *a, const esp_model *m, size_t rank, float alpha);
-void esp_adapter_free(esp_adapter *a); /* safe twice and on {0} */
+size_t esp_adapter_bytes(const esp_model *m); /* that it takes */
+void esp_adapter_free(esp_adapter *a);        /* safe twice and on {0} */
 
 /* The adapter of a weight; NULL where a is NULL or there is none. Borrowed. Local. */
 esp_lora *esp_adapter_at(const esp_adapter *a, size_t layer, int slot);

@@ -67,6 +67,9 @@ void esp_params_full(esp_params *p, esp_model *m);
  * again. Local. */
 void esp_params_restart(esp_params *p);
 
+/* Gives the weights of a shape the types that they have while all are trained. Local. */
+void esp_params_take_types(esp_model *shape);
+
 /* Gives the weights of a shape (from esp_model_reshape) the types they had before p trained them. Local. */
 void esp_params_restore_types(esp_model *shape, const esp_params *p);
 
@@ -78,6 +81,12 @@ void esp_params_train(esp_params *p, esp_adapter *adapter, int rank, int size);
 void esp_params_share(size_t *begin, size_t *end, const esp_params *p, size_t k, int rank);
 
 void esp_params_free(esp_params *p); /* safe twice and on {0} */
+
+/* What would be trained, and the shares of a rank, without any of the numbers: of adapters of rank r, or of all
+ * weights (r = 0). Bytes of memory that it would all take, numbers included. Local. */
+void esp_params_plan(esp_params *p, const esp_model *m, uint64_t targets, size_t r, int rank,
+                     int size);
+size_t esp_params_bytes(const esp_params *plan);
 
 /* The entry of a part of a weight, NULL when it is not trained. Borrowed. Local. */
 const esp_entry *esp_params_find(const esp_params *p, size_t layer, int slot, esp_part part);

@@ -14,6 +14,11 @@ void esp_adapter_init(esp_adapter *a, const esp_model *m, size_t rank, float alp
     ESP_NEW(a->lora, m->dims.n_layers * a->n_slots);
 }
 
+size_t esp_adapter_bytes(const esp_model *m)
+{
+    return esp_calloc_bytes(m->dims.n_layers * m->arch->n_slots, sizeof(esp_lora));
+}
+
 void esp_adapter_free(esp_adapter *a)
 {
     free(a->lora);

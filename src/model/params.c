@@ -58,6 +58,11 @@ static void end_stage(esp_params *p)
     p->stage[++p->n_stages] = p->n;
 }
 
+static void make_values(esp_params *p, size_t *bytes)
+{
+    ESP_MAKE(p->value, p->n, bytes);
+}
+
 const esp_entry *esp_params_find(const esp_params *p, size_t layer, int slot, esp_part part)
 {
     for (size_t i = 0; i < p->n_entries; i++) {
@@ -100,23 +105,28 @@ static void point_adapter(const esp_params *p, esp_adapter *adapter)
     }
 }
 
-void esp_params_lora(esp_params *p, esp_adapter *adapter, const esp_model *m, uint64_t targets,
-                     uint64_t seed)
+static void plan_lora(esp_params *p, const esp_model *m, uint64_t targets, size_t rank)
 {
     begin_stages(p, m);
     end_stage(p);
     for (size_t l = m->dims.n_layers; l-- > 0;) {
         for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
             if (targets >> slot & 1 && m->arch->slots[slot].cols != ESP_W_ONE) {
-                add_matrices(p, m, l, slot, adapter->rank);
+                add_matrices(p, m, l, slot, rank);
             }
         }
         end_stage(p);
     }
     end_stage(p);
+}
+
+void esp_params_lora(esp_params *p, esp_adapter *adapter, const esp_model *m, uint64_t targets,
+                     uint64_t seed)
+{
+    plan_lora(p, m, targets, adapter->rank);
     p->lora_rank = adapter->rank;
     p->seed = seed;
-    ESP_NEW(p->value, p->n);
+    make_values(p, NULL);
     point_adapter(p, adapter);
     esp_params_restart(p);
 }
@@ -135,7 +145,7 @@ static void take_over(const esp_params *p, esp_model *m)
     }
 }
 
-void esp_params_full(esp_params *p, esp_model *m)
+static void plan_full(esp_params *p, const esp_model *m)
 {
     begin_stages(p, m);
     add_weight(p, m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM);
@@ -155,9 +165,25 @@ void esp_params_full(esp_params *p, esp_model *m)
         }
     }
     end_stage(p);
-    ESP_NEW(p->value, p->n);
+}
+
+void esp_params_full(esp_params *p, esp_model *m)
+{
+    plan_full(p, m);
+    make_values(p, NULL);
     esp_params_restart(p);
     take_over(p, m);
+}
+
+void esp_params_take_types(esp_model *shape)
+{
+    esp_params p;
+
+    plan_full(&p, shape);
+    for (size_t i = 0; i < p.n_entries; i++) {
+        esp_model_weight_at(shape, p.entries[i].layer, p.entries[i].slot)->dtype = ESP_F32;
+    }
+    esp_params_free(&p);
 }
 
 /* ---- both ---- */
@@ -192,11 +218,22 @@ void esp_params_restore_types(esp_model *shape, const esp_params *p)
 
 /* ---- training ---- */
 
+static size_t piece_limit(const esp_params *p)
+{
+    return p->piece_limit ? p->piece_limit : ESP_PIECE;
+}
+
+/* Room of p->piece: each stage may end in a piece that is not full. */
+static size_t most_pieces(const esp_params *p)
+{
+    return p->n / piece_limit(p) + p->n_stages + 1;
+}
+
 static void cut_pieces(esp_params *p)
 {
-    size_t limit = p->piece_limit ? p->piece_limit : ESP_PIECE;
+    size_t limit = piece_limit(p);
 
-    ESP_NEW(p->piece, p->n / limit + p->n_stages + 1);
+    ESP_NEW(p->piece, most_pieces(p));
     p->n_pieces = 0;
     for (size_t s = 0; s < p->n_stages; s++) {
         for (size_t at = p->stage[s]; at < p->stage[s + 1]; at += limit) {
@@ -217,9 +254,9 @@ void esp_params_share(size_t *begin, size_t *end, const esp_params *p, size_t k,
     *end = first + (*end < n ? *end : n);
 }
 
-void esp_params_train(esp_params *p, esp_adapter *adapter, int rank, int size)
+/* Pieces, and the share of rank in each. */
+static void share_out(esp_params *p, int rank, int size)
 {
-    ESP_REQUIRE(!p->grad);
     p->rank = rank;
     p->size = size;
     cut_pieces(p);
@@ -231,13 +268,48 @@ void esp_params_train(esp_params *p, esp_adapter *adapter, int rank, int size)
         p->own[k + 1] = p->own[k] + (end - begin);
     }
     p->n_own = p->own[p->n_pieces];
-    ESP_NEW(p->grad, p->n);
-    ESP_NEW(p->m, p->n_own);
-    ESP_NEW(p->v, p->n_own);
-    ESP_NEW(p->best, p->n_own);
+}
+
+static void make_training(esp_params *p, size_t *bytes)
+{
+    ESP_MAKE(p->grad, p->n, bytes);
+    ESP_MAKE(p->m, p->n_own, bytes);
+    ESP_MAKE(p->v, p->n_own, bytes);
+    ESP_MAKE(p->best, p->n_own, bytes);
+}
+
+void esp_params_train(esp_params *p, esp_adapter *adapter, int rank, int size)
+{
+    ESP_REQUIRE(!p->grad);
+    share_out(p, rank, size);
+    make_training(p, NULL);
     if (adapter) {
         point_adapter(p, adapter);
     }
+}
+
+void esp_params_plan(esp_params *p, const esp_model *m, uint64_t targets, size_t r, int rank,
+                     int size)
+{
+    if (r > 0) {
+        plan_lora(p, m, targets, r);
+    } else {
+        plan_full(p, m);
+    }
+    share_out(p, rank, size);
+}
+
+size_t esp_params_bytes(const esp_params *plan)
+{
+    esp_params p = *plan;
+    size_t bytes = p.n_entries * sizeof *p.entries;
+
+    make_values(&p, &bytes);
+    make_training(&p, &bytes);
+    bytes += esp_calloc_bytes(p.n_stages + 1, sizeof *p.stage) +
+             esp_calloc_bytes(most_pieces(&p), sizeof *p.piece) +
+             esp_calloc_bytes(p.n_pieces + 1, sizeof *p.own);
+    return bytes;
 }
 
 void esp_params_free(esp_params *p)

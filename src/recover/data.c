@@ -13,11 +13,26 @@
 
 #define NO_EPOCH ((size_t)-1)
 
-static size_t held_out(double validation, size_t n)
+size_t esp_data_held_out(double validation, size_t n)
 {
     double count = validation < 1 ? validation * (double)n : validation;
 
     return validation > 0 && count < 1 ? 1 : (size_t)count;
+}
+
+static void make_data(esp_data *d, size_t n, size_t *bytes)
+{
+    ESP_MAKE(d->index, n, bytes);
+    ESP_MAKE(d->order, n, bytes);
+}
+
+size_t esp_data_bytes(size_t n)
+{
+    esp_data d;
+    size_t bytes = 0;
+
+    make_data(&d, n, &bytes);
+    return bytes;
 }
 
 esp_status esp_data_split(esp_data *d, const esp_samples *s, double validation, uint64_t seed)
@@ -26,14 +41,13 @@ esp_status esp_data_split(esp_data *d, const esp_samples *s, double validation, 
     size_t n = 0;
 
     *d = (esp_data){ .samples = s, .epoch = NO_EPOCH, .seed = seed };
-    ESP_NEW(d->index, s->n);
-    ESP_NEW(d->order, s->n);
+    make_data(d, s->n, NULL);
     for (size_t j = 0; j < s->n; j++) {
         if (esp_samples_targets(s, j) > 0) {
             d->index[n++] = j;
         }
     }
-    d->n_valid = held_out(validation, n);
+    d->n_valid = esp_data_held_out(validation, n);
     if (d->n_valid >= n) {
         return esp_fail(ESP_EUSAGE,
                         "recovery: of %zu samples %zu have a target and %zu are held out for "

@@ -9,25 +9,54 @@
 #include "espalier/tensor.h"
 #include "espalier/traffic.h"
 
+static size_t largest_share(const esp_params *p)
+{
+    size_t most = 0, size = (size_t)p->size;
+
+    for (size_t i = 0; i < p->n_pieces * size; i++) {
+        size_t begin, end;
+
+        esp_params_share(&begin, &end, p, i / size, (int)(i % size));
+        most = esp_max(most, end - begin);
+    }
+    return most;
+}
+
+static void make_exchange(esp_exchange *x, const esp_params *p, size_t *bytes)
+{
+    size_t size = (size_t)p->size;
+
+    *x = (esp_exchange){ .n_room = (size - 1) * largest_share(p) };
+    ESP_MAKE(x->count, p->n_pieces * size, bytes);
+    ESP_MAKE(x->place, p->n_pieces * size, bytes);
+    ESP_MAKE(x->gatherings, p->n_pieces, bytes);
+    ESP_MAKE(x->room, ESP_PIECES_AT_ONCE * x->n_room, bytes);
+    ESP_MAKE(x->messages, ESP_PIECES_AT_ONCE * 2 * size, bytes);
+}
+
+size_t esp_exchange_bytes(const esp_params *p)
+{
+    esp_exchange x;
+    size_t bytes = 0;
+
+    make_exchange(&x, p, &bytes);
+    return bytes;
+}
+
 void esp_exchange_init(esp_exchange *x, esp_params *p, MPI_Comm comm)
 {
-    size_t size = (size_t)p->size, most = 0;
+    size_t size = (size_t)p->size;
 
-    *x = (esp_exchange){ .params = p, .comm = comm };
-    ESP_NEW(x->count, p->n_pieces * size);
-    ESP_NEW(x->place, p->n_pieces * size);
-    ESP_NEW(x->gatherings, p->n_pieces);
+    make_exchange(x, p, NULL);
+    x->params = p;
+    x->comm = comm;
     for (size_t i = 0; i < p->n_pieces * size; i++) {
         size_t begin, end;
 
         esp_params_share(&begin, &end, p, i / size, (int)(i % size));
         x->count[i] = esp_count(end - begin);
         x->place[i] = esp_count(begin - p->piece[i / size]);
-        most = end - begin > most ? end - begin : most;
     }
-    x->n_room = (size - 1) * most;
-    ESP_NEW(x->room, ESP_PIECES_AT_ONCE * x->n_room);
-    ESP_NEW(x->messages, ESP_PIECES_AT_ONCE * 2 * size);
 }
 
 void esp_exchange_free(esp_exchange *x)

@@ -29,7 +29,8 @@ typedef struct esp_exchange {
 
 /* After esp_params_train with the rank and size of comm. Local. */
 void esp_exchange_init(esp_exchange *x, esp_params *p, MPI_Comm comm);
-void esp_exchange_free(esp_exchange *x); /* safe twice and on {0} */
+size_t esp_exchange_bytes(const esp_params *p); /* that it takes */
+void esp_exchange_free(esp_exchange *x);        /* safe twice and on {0} */
 
 /* Starts the sum of piece k over the ranks: when it is finished, this rank's share of it in grad is the sum.
  * Collective on comm, as the next one, but without waiting. */

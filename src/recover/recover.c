@@ -11,6 +11,7 @@
 #include "espalier/checkpoint.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
+#include "espalier/model_save.h"
 #include "espalier/pass.h"
 #include "espalier/rng.h"
 #include "espalier/traffic.h"
@@ -60,28 +61,66 @@ void esp_recover_prepare(esp_params *p, esp_adapter *adapter, esp_model *m,
 
 /* ---- set-up ---- */
 
+/* Micro-batches for all stages go through the model at once. */
+static esp_pass_options pass_options(const esp_recover_options *o, size_t longest,
+                                     const esp_grid *grid)
+{
+    size_t chunk = o->micro_batch * longest, n_chunks = esp_pass_chunks(grid, CHUNKS_A_STAGE);
+
+    return (esp_pass_options){ .max_samples = o->micro_batch * n_chunks,
+                               .max_tok = chunk * n_chunks,
+                               .chunk_tok = chunk,
+                               .rank = o->method == ESP_METHOD_LORA ? o->rank : 0,
+                               .longest = longest,
+                               .backward = true,
+                               .scratch = o->scratch,
+                               .grid = grid };
+}
+
+static void make_loop(loop *r, size_t n_valid, size_t *bytes)
+{
+    ESP_MAKE(r->mine, esp_max(r->options->batch, n_valid), bytes);
+    ESP_MAKE(r->loss, r->n_pass, bytes);
+    ESP_MAKE(r->scale, r->n_pass, bytes);
+}
+
+size_t esp_recover_bytes(const esp_model *m, const esp_recover_options *o, esp_text_size t,
+                         const esp_grid *grid)
+{
+    bool lora = o->method == ESP_METHOD_LORA;
+    esp_pass_options options = pass_options(o, t.longest, grid);
+    loop r = { .options = o, .n_pass = options.max_samples };
+    size_t bytes = esp_data_bytes(t.samples) + (lora ? esp_adapter_bytes(m) : 0);
+    esp_model full = { 0 };
+    esp_pass_scratch scratch;
+    esp_params plan;
+
+    make_loop(&r, esp_data_held_out(o->validation, t.samples), &bytes);
+    esp_params_plan(&plan, m, o->targets, options.rank, grid->rank, grid->size);
+    if (!lora) {
+        esp_model_reshape(&full, m, &m->dims);
+        esp_params_take_types(&full);
+        m = &full;
+    }
+    scratch = esp_pass_scratch_bytes(m, options);
+    bytes += esp_params_bytes(&plan) + esp_exchange_bytes(&plan) + esp_pass_bytes(m, options) +
+             esp_batch_bytes(options.max_samples, options.max_tok);
+    esp_params_free(&plan);
+    esp_model_free(&full);
+    return bytes + esp_max(scratch.blocks, esp_max(scratch.loss, scratch.stem));
+}
+
 static void loop_init(loop *r, const esp_model *m)
 {
     const esp_recover_options *o = r->options;
-    size_t most = o->batch > r->data.n_valid ? o->batch : r->data.n_valid;
-    size_t chunk = o->micro_batch * esp_samples_longest(r->data.samples), n_chunks;
+    esp_pass_options options = pass_options(o, esp_samples_longest(r->data.samples), r->grid);
 
-    n_chunks = esp_pass_chunks(r->grid, CHUNKS_A_STAGE);
-    r->n_pass = o->micro_batch * n_chunks;
+    r->n_pass = options.max_samples;
     r->steps = esp_schedule_steps(o, r->data.n_train);
-    ESP_NEW(r->mine, most);
-    ESP_NEW(r->loss, r->n_pass);
-    ESP_NEW(r->scale, r->n_pass);
-    esp_model_batch_init(&r->batch, m, r->n_pass, chunk * n_chunks);
-    r->batch.chunk_tok = chunk;
-    esp_pass_init(&r->pass, m,
-                  (esp_pass_options){ .max_samples = r->n_pass,
-                                      .max_tok = chunk * n_chunks,
-                                      .chunk_tok = chunk,
-                                      .rank = r->adapter ? r->adapter->rank : 0,
-                                      .backward = true,
-                                      .scratch = o->scratch,
-                                      .grid = r->grid });
+    make_loop(r, r->data.n_valid, NULL);
+    esp_model_batch_init(&r->batch, m, options.max_samples, options.max_tok);
+    r->batch.chunk_tok = options.chunk_tok;
+    esp_pass_init(&r->pass, m, options);
     r->pass.adapter = r->adapter;
     esp_params_train(r->params, r->adapter, r->grid->rank, r->grid->size);
     esp_exchange_init(&r->exchange, r->params, r->grid->world);
