@@ -1,7 +1,9 @@
 /* mpi_memory.c - memory that is predicted from shapes is what is allocated, byte by byte. */
 #include "espalier/eval.h"
+#include "espalier/merge.h"
 #include "espalier/model_save.h"
 #include "espalier/recover.h"
+#include "espalier/surgery.h"
 #include "espalier/synth.h"
 #include "heap.h"
 #include "small.h"
@@ -157,10 +159,9 @@ static void check_eval(const job *j)
 }
 
 /* The last step's is before anything is saved. */
-static void note_peak(void *ctx, size_t step, size_t steps, double loss, double lr,
-                      double grad_norm, double validation_loss)
+static void note_peak(void *ctx, const esp_recover_news *news)
 {
-    (void)step, (void)steps, (void)loss, (void)lr, (void)grad_norm, (void)validation_loss;
+    (void)news;
     *(size_t *)ctx = heap_peak();
 }
 
@@ -179,6 +180,7 @@ static void check_recover_by(const job *j, esp_method method)
                               .batch = 14,
                               .micro_batch = 2,
                               .validation = 5,
+                              .max_skipped = 1,
                               .keep = 1,
                               .dir = dir,
                               .settings = "" };
@@ -219,10 +221,74 @@ static void test_recover(void)
     with_all(check_recover);
 }
 
+static void check_merge(const job *j)
+{
+    char *dir = esp_test_dir("merged"), digest[ESP_DIGEST_SIZE];
+    esp_recover_options o = { .method = ESP_METHOD_LORA, .rank = 2, .alpha = 1, .targets = ~0u };
+    esp_adapter adapter;
+    esp_params params;
+
+    if (j->grid.rank == 0) {
+        CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    }
+    MPI_Barrier(j->grid.world);
+    esp_recover_prepare(&params, &adapter, (esp_model *)&j->m.model, &o);
+    free(j->m.model.dir); /* no small files to be read and copied */
+    ((esp_model *)&j->m.model)->dir = esp_format("%s-none", dir);
+    CU_ASSERT_EQUAL(esp_mkdirs(j->m.model.dir), ESP_OK);
+    heap_begin();
+    CU_ASSERT_EQUAL(esp_merge(digest, dir, &j->m.model, NULL, &adapter, j->grid.world), ESP_OK);
+    compare(j, "merge", esp_merge_bytes(&j->m.model), heap_peak());
+    esp_adapter_free(&adapter);
+    esp_params_free(&params);
+    free(dir);
+}
+
+static void check_prune(const job *j)
+{
+    char *dir = esp_test_dir("pruned"), digest[ESP_DIGEST_SIZE];
+    esp_plan_options o = { .criterion = ESP_RANDOM, .ratio = 0.5, .min_keep = 1, .round_to = 1 };
+    esp_dims dims;
+    esp_groups groups;
+    esp_model to;
+    esp_plan plan = { 0 };
+    size_t predicted;
+
+    if (j->grid.rank == 0) {
+        CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    }
+    MPI_Barrier(j->grid.world);
+    esp_groups_find(&groups, &j->m.model);
+    CU_ASSERT_EQUAL(esp_plan_make(&plan, &j->m.model, &groups, NULL, &o), ESP_OK);
+    esp_plan_dims(&dims, &plan, &j->m.model);
+    esp_model_reshape(&to, &j->m.model, &dims);
+    predicted = esp_surgery_bytes(&j->m.model, &groups, &to);
+    esp_model_free(&to);
+    free(dims.layer);
+    heap_begin();
+    CU_ASSERT_EQUAL(esp_surgery(digest, dir, &j->m.model, &groups, &plan, j->grid.world), ESP_OK);
+    compare(j, "prune", predicted, heap_peak());
+    esp_plan_free(&plan);
+    esp_groups_free(&groups);
+    free(dir);
+}
+
+static void check_writers(const job *j)
+{
+    check_merge(j);
+    check_prune(j);
+}
+
+static void test_writers(void)
+{
+    with_all(check_writers);
+}
+
 static void test_eval(void)
 {
     with_all(check_eval);
 }
 
 ESP_TEST_MAIN("memory", { "a reshaped model keeps its properties", test_reshape },
-              { "eval", test_eval }, { "recover", test_recover })
+              { "eval", test_eval }, { "recover", test_recover },
+              { "merge and prune", test_writers })

@@ -11,4 +11,7 @@
 esp_status esp_merge(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_model *m,
                      const esp_params *p, const esp_adapter *a, MPI_Comm comm);
 
+/* Bytes of memory that it takes, m as before it was trained. Local. */
+size_t esp_merge_bytes(const esp_model *m);
+
 #endif

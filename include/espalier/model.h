@@ -82,6 +82,9 @@ esp_status esp_model_shape(esp_model *m, const char *dir);
 esp_status esp_model_load(esp_model *m, const char *dir, MPI_Comm comm);
 void esp_model_free(esp_model *m); /* safe twice and on {0} */
 
+/* Bytes of the tables of a model that esp_model_reshape has made, but for JSON and strings. Local. */
+size_t esp_model_bytes(const esp_model *m);
+
 /* Weight of a slot (layer ESP_NO_LAYER for slots below ESP_SLOT_BLOCK). A tied head gives the
  * embedding. Borrowed. Local. */
 const esp_weight *esp_model_weight(const esp_model *m, size_t layer, int slot);

@@ -30,6 +30,11 @@ const char *esp_model_uneven_type(const esp_model *m);
 void esp_model_keep_heads(esp_model *to, const esp_model *from, const size_t *layer,
                           const int32_t *const *groups);
 
+/* Bytes of memory that esp_model_save takes, digest included; numbers that it asks a source for at most at a
+ * time. Local. */
+size_t esp_model_save_bytes(const esp_model *shape);
+size_t esp_model_save_numbers(const esp_model *shape);
+
 /* Writes shape's config.json and tensors to the part of dir and commits it: files of at most
  * shard_bytes (0: 5 GB; one larger tensor is a file by itself) with an index where there is more than
  * one, rows shared out over the ranks by bytes, streamed through a buffer of 8 MB; the small files of

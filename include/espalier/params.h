@@ -82,8 +82,8 @@ void esp_params_share(size_t *begin, size_t *end, const esp_params *p, size_t k,
 
 void esp_params_free(esp_params *p); /* safe twice and on {0} */
 
-/* What would be trained, and the shares of a rank, without any of the numbers: of adapters of rank r, or of all
- * weights (r = 0). Bytes of memory that it would all take, numbers included. Local. */
+/* What would be trained, and the shares of a rank, without any of the numbers: of adapters of rank r, or of
+ * all weights (r = 0). Bytes of memory that it would all take, numbers included. Local. */
 void esp_params_plan(esp_params *p, const esp_model *m, uint64_t targets, size_t r, int rank,
                      int size);
 size_t esp_params_bytes(const esp_params *plan);

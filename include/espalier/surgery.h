@@ -17,4 +17,7 @@
 esp_status esp_surgery(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_model *m,
                        const esp_groups *g, const esp_plan *p, MPI_Comm comm);
 
+/* Bytes of memory that it takes for what is left, shapes to. Local. */
+size_t esp_surgery_bytes(const esp_model *m, const esp_groups *g, const esp_model *to);
+
 #endif

@@ -171,10 +171,27 @@ static void make_weight(const esp_model *m, size_t layer, int slot)
                                                          .has_bias = esp_config_has_bias(m, slot) };
 }
 
+static void make_weights(esp_model *m, size_t *bytes)
+{
+    ESP_MAKE(m->outer, ESP_SLOT_BLOCK, bytes);
+    ESP_MAKE(m->block, m->dims.n_layers * block_slots(m), bytes);
+}
+
+size_t esp_model_bytes(const esp_model *m)
+{
+    esp_model of = *m;
+    size_t n = m->dims.n_layers, slopes = n * m->slope_step, half = m->rope.n / 2;
+    size_t bytes = n ? esp_calloc_bytes(n, sizeof *m->dims.layer) : 0;
+
+    make_weights(&of, &bytes);
+    bytes += m->slopes ? esp_calloc_bytes(slopes, sizeof *m->slopes) : 0;
+    bytes += m->rope.inv_freq ? esp_calloc_bytes(half, sizeof *m->rope.inv_freq) : 0;
+    return bytes + (m->rope.longer ? esp_calloc_bytes(half, sizeof *m->rope.longer) : 0);
+}
+
 void esp_model_make_weights(esp_model *m)
 {
-    ESP_NEW(m->outer, ESP_SLOT_BLOCK);
-    ESP_NEW(m->block, m->dims.n_layers * block_slots(m));
+    make_weights(m, NULL);
     for (int slot = 0; slot < ESP_SLOT_BLOCK; slot++) {
         make_weight(m, ESP_NO_LAYER, slot);
     }
@@ -233,11 +250,21 @@ static void add_refs(void *ctx, size_t layer, int slot, const esp_weight *w)
     }
 }
 
+static size_t most_refs(const esp_model *m)
+{
+    return 2 * (ESP_SLOT_BLOCK + m->dims.n_layers * block_slots(m));
+}
+
+size_t esp_tensors_bytes(const esp_model *m)
+{
+    return esp_calloc_bytes(most_refs(m), sizeof(esp_tensor_ref));
+}
+
 esp_tensor_ref *esp_model_tensors(size_t *n, const esp_model *m)
 {
     ref_list list = { .model = m };
 
-    ESP_NEW(list.refs, 2 * (ESP_SLOT_BLOCK + m->dims.n_layers * block_slots(m)));
+    ESP_NEW(list.refs, most_refs(m));
     esp_model_visit(m, add_refs, &list);
     *n = list.n;
     return list.refs;

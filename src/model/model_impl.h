@@ -102,6 +102,8 @@ typedef struct esp_tensor_ref {
 /* All tensors in file order, bias after weight; the caller frees the array. Local. */
 esp_tensor_ref *esp_model_tensors(size_t *n, const esp_model *m);
 
+size_t esp_tensors_bytes(const esp_model *m); /* that they take */
+
 /* Name in the files, ".weight" or ".bias" included; the caller frees. Local. */
 char *esp_tensor_ref_name(const esp_model *m, const esp_tensor_ref *t);
 

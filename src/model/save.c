@@ -63,7 +63,7 @@ typedef struct save {
     size_t *first;      /* [n + 1] owned; number of a tensor's first chunk      */
     uint64_t *chunks;   /* [first[n], ESP_DIGEST_WORDS] owned; of those written here */
     char *dir, *part;   /* owned; where the folder will be, and is written  */
-    void *buffer;       /* owned; of the largest chunk                      */
+    char *buffer;       /* owned; of the largest chunk                      */
     size_t total, done; /* bytes of all tensors; written by this rank      */
     int rank, size;
     MPI_Comm comm;
@@ -74,18 +74,70 @@ static size_t ref_bytes(const esp_tensor_ref *t)
     return t->shape[0] * esp_tensor_ref_row_bytes(t);
 }
 
+static size_t largest_chunk(const esp_tensor_ref *refs, size_t n)
+{
+    size_t largest = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t rows = esp_tensor_chunk_rows(&refs[i]);
+
+        largest = esp_max(largest, rows * esp_tensor_ref_row_bytes(&refs[i]));
+    }
+    return largest;
+}
+
+/* Beside refs and first. */
+static void make_save(save *s, size_t *bytes)
+{
+    ESP_MAKE(s->chunks, ESP_DIGEST_WORDS * s->first[s->n], bytes);
+    ESP_MAKE(s->start, s->n + 1, bytes);
+    ESP_MAKE(s->buffer, largest_chunk(s->refs, s->n), bytes);
+}
+
+static void find_tensors(save *s)
+{
+    s->refs = esp_model_tensors(&s->n, s->model);
+    s->first = esp_tensor_chunks(s->refs, s->n);
+}
+
+/* The list of what is written has the tensors once more, their digest the lists of them. */
+size_t esp_model_save_bytes(const esp_model *shape)
+{
+    save s = { .model = shape };
+    size_t bytes = esp_tensors_bytes(shape), lists;
+
+    find_tensors(&s);
+    bytes += esp_calloc_bytes(s.n + 1, sizeof *s.first);
+    lists = esp_max(bytes, s.n * sizeof(esp_tensor_info));
+    make_save(&s, &bytes);
+    free(s.refs);
+    free(s.first);
+    return bytes + lists;
+}
+
+size_t esp_model_save_numbers(const esp_model *shape)
+{
+    save s = { .model = shape };
+    size_t most = 0;
+
+    find_tensors(&s);
+    for (size_t i = 0; i < s.n; i++) {
+        most = esp_max(most, esp_tensor_chunk_rows(&s.refs[i]) * s.refs[i].shape[1]);
+    }
+    free(s.refs);
+    free(s.first);
+    return most;
+}
+
 /* Fills files in order; a tensor that no longer fits opens the next one. */
 static void plan_files(save *s, size_t shard_bytes)
 {
-    size_t held = 0, largest = 0;
+    size_t held = 0;
 
-    s->refs = esp_model_tensors(&s->n, s->model);
-    s->first = esp_tensor_chunks(s->refs, s->n);
-    ESP_NEW(s->chunks, ESP_DIGEST_WORDS * s->first[s->n]);
-    ESP_NEW(s->start, s->n + 1);
+    find_tensors(s);
+    make_save(s, NULL);
     for (size_t i = 0; i < s->n; i++) {
         size_t n = ref_bytes(&s->refs[i]);
-        size_t chunk = esp_tensor_chunk_rows(&s->refs[i]) * esp_tensor_ref_row_bytes(&s->refs[i]);
 
         if (i == 0 || held + n > shard_bytes) {
             s->start[s->n_files++] = i;
@@ -93,10 +145,8 @@ static void plan_files(save *s, size_t shard_bytes)
         }
         held += n;
         s->total += n;
-        largest = chunk > largest ? chunk : largest;
     }
     s->start[s->n_files] = s->n;
-    s->buffer = esp_calloc(largest, 1);
 }
 
 static void save_init(save *s, const char *dir, const esp_model *shape, size_t shard_bytes,

@@ -66,28 +66,15 @@ static void cut_unit(cut *c, const esp_unit *u, const esp_kept *kept)
     free(stays);
 }
 
-static void cut_init(cut *c, const esp_model *m, const esp_groups *g, const esp_plan *p)
+static void make_cut(cut *c, const esp_model *m, size_t *bytes)
 {
-    size_t n_weights = m->dims.n_layers * m->arch->n_slots, n = 0;
+    size_t n_weights = m->dims.n_layers * m->arch->n_slots;
 
     *c = (cut){ .model = m };
-    ESP_NEW(c->layer, p->n_layers);
-    for (size_t l = 0; l < p->n_layers; l++) {
-        if (p->layers[l].kept) {
-            c->layer[n++] = l;
-        }
-    }
-    ESP_NEW(c->factor, m->arch->n_slots);
-    for (size_t i = 0; i < m->arch->n_slots; i++) {
-        c->factor[i] = 1;
-    }
-    ESP_NEW(c->side[ESP_ROWS], n_weights);
-    ESP_NEW(c->side[ESP_COLS], n_weights);
-    for (size_t u = 0; u < g->n_units; u++) {
-        if (g->units[u].layer == ESP_NO_LAYER || p->layers[g->units[u].layer].kept) {
-            cut_unit(c, &g->units[u], esp_plan_kept(p, &g->units[u]));
-        }
-    }
+    ESP_MAKE(c->layer, m->dims.n_layers, bytes);
+    ESP_MAKE(c->factor, m->arch->n_slots, bytes);
+    ESP_MAKE(c->side[ESP_ROWS], n_weights, bytes);
+    ESP_MAKE(c->side[ESP_COLS], n_weights, bytes);
 }
 
 static void cut_free(cut *c)
@@ -102,6 +89,47 @@ static void cut_free(cut *c)
     }
     free(c->layer);
     free(c->factor);
+}
+
+/* Each side of a weight with a group has its indices, unless a whole layer goes. */
+size_t esp_surgery_bytes(const esp_model *m, const esp_groups *g, const esp_model *to)
+{
+    cut c;
+    size_t bytes = esp_model_bytes(to) + esp_model_save_bytes(to);
+
+    make_cut(&c, m, NULL);
+    for (size_t u = 0; u < g->n_units; u++) {
+        for (size_t i = 0; i < g->units[u].n_structures; i++) {
+            const esp_structure *s = &g->units[u].structures[i];
+            esp_kept *side = kept_at(&c, s->side, s->layer, s->slot);
+
+            bytes += side->total ? 0 : esp_calloc_bytes(s->length, sizeof *side->index);
+            side->total = s->length;
+        }
+    }
+    cut_free(&c);
+    make_cut(&c, m, &bytes);
+    return bytes;
+}
+
+static void cut_init(cut *c, const esp_model *m, const esp_groups *g, const esp_plan *p)
+{
+    size_t n = 0;
+
+    make_cut(c, m, NULL);
+    for (size_t l = 0; l < p->n_layers; l++) {
+        if (p->layers[l].kept) {
+            c->layer[n++] = l;
+        }
+    }
+    for (size_t i = 0; i < m->arch->n_slots; i++) {
+        c->factor[i] = 1;
+    }
+    for (size_t u = 0; u < g->n_units; u++) {
+        if (g->units[u].layer == ESP_NO_LAYER || p->layers[g->units[u].layer].kept) {
+            cut_unit(c, &g->units[u], esp_plan_kept(p, &g->units[u]));
+        }
+    }
 }
 
 /* ---- factors that follow from sizes ------------------------------------------------------------- */

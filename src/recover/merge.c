@@ -11,8 +11,7 @@ typedef struct merge {
     const esp_model *model;
     const esp_adapter *adapter; /* NULL: none */
     esp_model shape;            /* model as written: the types its weights had before training */
-    float *rows;                /* [n_rows] scratch */
-    size_t n_rows;
+    float *rows;                /* [esp_model_save_numbers] scratch, owned */
 } merge;
 
 /* rows += scale * B A for rows first .. first + n of a weight with `cols` columns. */
@@ -41,10 +40,6 @@ static esp_status merged_rows(void *ctx, void *out, size_t layer, int slot, bool
     const char *from = bias ? w->bias : w->data;
 
     from += first * cols * esp_dtype_size(w->dtype);
-    if (g->n_rows < n_all) {
-        g->rows = esp_grow(g->rows, n_all, sizeof *g->rows);
-        g->n_rows = n_all;
-    }
     esp_to_f32(g->rows, from, w->dtype, n_all);
     if (lora) {
         add_product(g->rows, g->adapter, lora, first, n, cols);
@@ -63,8 +58,15 @@ esp_status esp_merge(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_mo
     if (p) {
         esp_params_restore_types(&g.shape, p);
     }
+    ESP_NEW(g.rows, esp_model_save_numbers(&g.shape));
     st = esp_model_save(digest, dir, &g.shape, merged_rows, &g, m->dir, 0, comm);
     esp_model_free(&g.shape);
     free(g.rows);
     return st;
+}
+
+size_t esp_merge_bytes(const esp_model *m)
+{
+    return esp_model_bytes(m) + esp_calloc_bytes(esp_model_save_numbers(m), sizeof(float)) +
+           esp_model_save_bytes(m);
 }
