@@ -85,7 +85,8 @@ exits 0 "$ESPALIER" eval -c "$work/run.cfg" -s run_dir="$work/other" -s eval.cor
 
 # ---- training from scratch: recover without a plan ---------------------------------------------------
 on2 0 recover -c "$work/run.cfg" -s run_dir="$work/scratch" -s recover.method=full \
-    -s recover.learning_rate=3e-3
+    -s recover.learning_rate=3e-3 -s recover.warmup=100
+grep -q 'warning: recover.warmup = 100' "$work/err" || fail "no warning of a warm-up longer than the training"
 there "$work/scratch/recovered/model.safetensors"
 not_there "$work/scratch/adapter"
 
@@ -122,6 +123,8 @@ clients() { # CODE SETTING...: a plan of llama-7b for all clients
 clients 2 -s prune.ratio=0.3
 complains 'prune.clients' 'llama.cpp' '2944' '256' 'prune.ratio = 0.'
 not_there "$work/clients/plan.json"
+grep -q 'warning: .*attention: 9 of 32 groups (28 %) in each layer for a ratio of 30 %' "$work/err" ||
+    fail "no warning of groups that cannot follow"
 clients 0 -s prune.ratio=0.3 -s prune.round_to=256
 
 finish

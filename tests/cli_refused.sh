@@ -42,6 +42,7 @@ refused 'FILE' -- config
 refused 'rnu' 'mean' 'run?' -- rnu
 refused1 '--confg' 'mean' '--config?' -- score --confg x
 refused1 '-s prune.ratio=0.2' -- score --ratio=0.2
+refused1 "-s @$work/b.cfg" -- run -c "$work/a.cfg" -c "$work/b.cfg"
 refused1 'frob' 'command' -- frob --help
 echo 'model = "x";' > "$work/my.cfg"
 refused "-c $work/my.cfg" -- run "$work/my.cfg"

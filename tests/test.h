@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "espalier/bf16.h"
 #include "espalier/file.h"
@@ -79,6 +80,36 @@ static inline char *esp_test_fresh_dir(const char *name)
     CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     CU_ASSERT_EQUAL(esp_mkdirs(dir), ESP_OK);
     return dir;
+}
+
+/* stderr, while it goes to a file. */
+typedef struct esp_ear {
+    int before;
+    FILE *said;
+} esp_ear;
+
+static inline esp_ear esp_test_hear(void)
+{
+    esp_ear e = { .said = tmpfile() };
+
+    fflush(stderr);
+    e.before = dup(2);
+    dup2(fileno(e.said), 2);
+    return e;
+}
+
+/* What was said since; the caller frees. */
+static inline char *esp_test_heard(esp_ear *e)
+{
+    char *text = esp_calloc(8192, 1);
+
+    fflush(stderr);
+    dup2(e->before, 2);
+    close(e->before);
+    rewind(e->said);
+    text[fread(text, 1, 8191, e->said)] = '\0';
+    fclose(e->said);
+    return text;
 }
 
 /* Under AddressSanitizer: looks for leaks while MPI's plugins are still loaded, so that theirs can be

@@ -241,6 +241,40 @@ static void test_formats(void)
     REFUSED("prune = { ratio = ; };", "run.cfg:1: syntax error");
 }
 
+/* What is set and not read is told by name; what is as it was, or is read, is not. */
+static void test_idle(void)
+{
+    static const struct {
+        const char *text, *says; /* NULL: nothing */
+    } cases[] = {
+        { "recover = { method = \"full\"; rank = 4; };", "recover.rank = 4 has no effect" },
+        { "recover = { method = \"full\"; rank = 8; };", NULL },
+        { "recover = { rank = 4; };", NULL },
+        { "recover = { steps = 5; epochs = 3; };", "recover.epochs = 3 has no effect" },
+        { "prune = { mode = \"channel\"; mlp_layers = [1]; };", "prune.mlp_layers = 1-1 has no" },
+        { "prune = { mode = \"layer\"; mlp_layers = [1]; };", NULL },
+        { "prune = { criterion = \"random\"; steps = 2; };", "prune.steps = 2 has no effect" },
+        { "calibration = { tokens = \"x\"; samples = 3; };", "calibration.samples = 3 has no" },
+        { "generate = { top_p = 0.5; };", "generate.top_p = 0.5 has no effect" },
+        { "recover = { validation = 0; patience = 1; };", "recover.patience = 1 has no effect" },
+    };
+    esp_config c;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        esp_ear ear = esp_test_hear();
+        esp_status st = load_text(&c, cases[i].text);
+        char *said = esp_test_heard(&ear);
+
+        CU_ASSERT_EQUAL_FATAL(st, ESP_OK);
+        if (cases[i].says ? !strstr(said, cases[i].says) : *said) {
+            printf("  \"%s\" said \"%s\"\n", cases[i].text, said);
+            CU_FAIL("other words");
+        }
+        free(said);
+        esp_config_free(&c);
+    }
+}
+
 static void test_sets(void)
 {
     esp_config c;
@@ -389,7 +423,7 @@ static void test_need(void)
 
 ESP_TEST_MAIN("options", { "defaults", test_defaults }, { "bytes", test_bytes },
               { "a second file", test_second_file }, { "file", test_file }, { "-s", test_sets },
-              { "paths", test_paths }, { "names", test_names }, { "other formats", test_formats },
-              { "refused in a file", test_refused }, { "refused in -s", test_refused_sets },
-              { "text gives the same settings", test_text },
+              { "paths", test_paths }, { "without effect", test_idle }, { "names", test_names },
+              { "other formats", test_formats }, { "refused in a file", test_refused },
+              { "refused in -s", test_refused_sets }, { "text gives the same settings", test_text },
               { "names fit enumerations", test_choices }, { "need", test_need })

@@ -1,7 +1,4 @@
 /* Plans: how many groups go, which, and what is refused. */
-#include <fcntl.h>
-#include <unistd.h>
-
 #include "plans.h"
 
 /* ---- how many ---------------------------------------------------------------------------------- */
@@ -437,29 +434,6 @@ static void test_refused_options(void)
 
 /* ---- foreseen ---------------------------------------------------------------------------------- */
 
-/* What esp_plan_foresee says on stderr; the caller frees. */
-static char *foresee(esp_status *st, const subject *x, const esp_plan_options *o)
-{
-    char *path = esp_test_dir("said"), *text;
-    int before = dup(2), fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
-    ssize_t n;
-
-    fflush(stderr);
-    dup2(fd, 2);
-    esp_error_clear();
-    *st = esp_plan_foresee(&x->m, &x->g, o);
-    fflush(stderr);
-    dup2(before, 2);
-    close(before);
-    text = esp_calloc(4096, 1);
-    n = pread(fd, text, 4095, 0);
-    CU_ASSERT_TRUE(n >= 0);
-    close(fd);
-    unlink(path);
-    free(path);
-    return text;
-}
-
 static void test_foreseen(void)
 {
     static const esp_layer_range middle = { 1, 2 };
@@ -506,10 +480,14 @@ static void test_foreseen(void)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         esp_plan_options o = cases[i].o;
         esp_status st;
+        esp_ear ear;
         char *said;
 
         o.criterion = ESP_MIX; /* of which there are no scores yet */
-        said = foresee(&st, &x, &o);
+        ear = esp_test_hear();
+        esp_error_clear();
+        st = esp_plan_foresee(&x.m, &x.g, &o);
+        said = esp_test_heard(&ear);
         CU_ASSERT_EQUAL(st, cases[i].refuses ? ESP_EUSAGE : ESP_OK);
         CU_ASSERT_TRUE(error_has(cases[i].refuses ? cases[i].refuses : ""));
         if (!strstr(said, cases[i].says) || (!*cases[i].says && *said)) {

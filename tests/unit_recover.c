@@ -38,6 +38,26 @@ static void test_schedule(void)
     CU_ASSERT_DOUBLE_EQUAL(esp_schedule_rate(&o, 0, 12), 1, 1e-15);
 }
 
+/* The steps are known from the samples alone, and that none is left to train on. */
+static void test_foreseen(void)
+{
+    static const int32_t ids[] = { 1, 2, 3 };
+    esp_recover_options o = { .batch = 4, .epochs = 2, .validation = 2 };
+    esp_samples s = { 0 };
+    size_t steps;
+
+    for (int i = 0; i < 11; i++) {
+        esp_samples_add(&s, ids, NULL, 3);
+    }
+    CU_ASSERT_EQUAL(esp_recover_foresee(&steps, &s, &o), ESP_OK);
+    CU_ASSERT_EQUAL(steps, 6); /* of 9 samples 3 an epoch */
+    o.validation = 11;
+    CU_ASSERT_EQUAL(esp_recover_foresee(&steps, &s, &o), ESP_EUSAGE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "none is left to train on"));
+    esp_error_clear();
+    esp_samples_free(&s);
+}
+
 /* ---- optimiser --------------------------------------------------------------------------------- */
 
 enum { N_FIRST = 300, N_ALL = 500, N_STEPS = 5 };
@@ -582,8 +602,9 @@ static void test_stories(void)
     free(corpus);
 }
 
-ESP_TEST_MAIN("recovery", { "learning rate", test_schedule }, { "AdamW against f64", test_adamw },
-              { "norm of the gradient", test_norm }, { "split and order of samples", test_data },
+ESP_TEST_MAIN("recovery", { "learning rate", test_schedule }, { "foreseen", test_foreseen },
+              { "AdamW against f64", test_adamw }, { "norm of the gradient", test_norm },
+              { "split and order of samples", test_data },
               { "first values of LoRA", test_lora_init },
               { "layout of all weights", test_full_layout },
               { "gradients of all weights, differences", test_full_differences },

@@ -111,7 +111,7 @@ static void bytes_that_are_no_text(void)
         size_t n;
         const char *says;
     } cases[] = {
-        { BYTES("one\ntwo\0three\n"), "line 2, byte offset 7: a 0 byte" },
+        { BYTES("one\ntwo\0three\n"), "line 2, byte offset 7: a 0 byte, which" },
         { BYTES("one\ntw\xf6\n"), "line 2, byte offset 6: 0xF6 is not UTF-8" },
         { BYTES("\n\ncaf\xc3"), "line 3, byte offset 5: 0xC3" },               /* cut off */
         { BYTES("12345678\xed\xa0\x80"), "line 1, byte offset 8: 0xED" },      /* a surrogate */

@@ -121,10 +121,12 @@ static esp_status take(esp_arguments *a, int option, const char *given, const ch
 {
     switch (option) {
     case CHECK:
-        a->check = true;
-        a->file = optarg;
-        break;
     case 'c':
+        if (a->file) {
+            return esp_fail(ESP_EUSAGE, "%s: a second file of settings: give it as -s @%s", optarg,
+                            optarg);
+        }
+        a->check = a->check || option == CHECK;
         a->file = optarg;
         break;
     case 's':

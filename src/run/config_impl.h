@@ -13,6 +13,15 @@ void esp_option_clear(esp_config *c, const esp_option *o);
 /* What an option takes: "a number from 0 to 1"; the caller frees. Local. */
 char *esp_option_wants(const esp_option *o);
 
+/* Our name of a value that the authors' program calls otherwise; any other name as it is. Local. */
+const char *esp_option_our_name(const char *name);
+
+/* Place of a name among blank separated choices, -1 when it is none of them. Local. */
+int esp_option_choice(const char *choices, const char *name);
+
+/* Whether text is a number within the option's range. Local. */
+bool esp_option_number(double *v, const esp_option *o, const char *text);
+
 /* What to write instead of text, where that can be told: "; ..." to go behind what it takes, else ""; the
  * caller frees. Local. */
 char *esp_option_advice(const esp_option *o, const char *text);

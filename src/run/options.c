@@ -62,7 +62,7 @@ const esp_option esp_options[] = {
     { "prune.aggregation", ESP_O_CHOICE, AT(prune.aggregation), "sum", 0, 0, AGGREGATIONS, PLAN,
       "from structures to groups" },
     { "prune.ratio", ESP_O_NUMBER, AT(prune.ratio), "0.25", 0, 1, NULL, PLAN,
-      "share of the prunable groups to cut; 0 where a target is given" },
+      "share of the groups of each unit to cut, rounded down; 0 where a target is given" },
     { "prune.target.parameters", ESP_O_NUMBER, AT(prune.target.parameters), "0", 0, ANY, NULL, PLAN,
       "instead of ratio: parameters to keep, up to 1 a fraction of the dense model's, else a count" },
     { "prune.target.macs", ESP_O_NUMBER, AT(prune.target.macs), "0", 0, ANY, NULL, PLAN,

@@ -317,6 +317,9 @@ static esp_status read_text(reading *r, const char *s, size_t n)
                  "*.jsonl",
                  r->path);
     }
+    if (r->field) {
+        esp_warn("%s: is plain text, and has no field \"%s\"", r->path, r->field);
+    }
     return read_plain(r, s, n);
 }
 

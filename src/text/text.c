@@ -39,10 +39,11 @@ static esp_status check(const char *s, size_t n, const char *path)
         return ESP_OK;
     }
     return s[at] == '\0'
-               ? esp_fail(
-                     ESP_EFORMAT,
-                     "%s: line %zu, byte offset %zu: a 0 byte: is no text; give a file of text",
-                     path, line_of(s, at), at)
+               ? esp_fail(ESP_EFORMAT,
+                          "%s: line %zu, byte offset %zu: a 0 byte, which text in UTF-8 does not "
+                          "have: convert UTF-16 "
+                          "with iconv, else give a file of text",
+                          path, line_of(s, at), at)
                : esp_fail(
                      ESP_EFORMAT,
                      "%s: line %zu, byte offset %zu: 0x%02X is not UTF-8: convert the file first, "
