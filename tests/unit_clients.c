@@ -9,6 +9,10 @@
 
 #define BLOOM ", \"n_layer\": 2, \"n_head\": 4, \"layer_norm_epsilon\": 1e-5"
 
+#define LONGROPE                                                                             \
+    ", \"original_max_position_embeddings\": 8, \"rope_scaling\": {\"type\": \"longrope\", " \
+    "\"short_factor\": [1, 1], \"long_factor\": [1, 2]}"
+
 #define WIDE                                             \
     {                                                    \
         "llama", 2, 320, 8, 8, 64, 1024, 11, false, NULL \
@@ -55,6 +59,13 @@ static const struct rule_case {
       HF,
       VLLM,
       { "hidden size 64 of a qwen2", "must be 32", "prune.ratio = 0.24999" } },
+    { { "phi3", 2, 16, 4, 4, 4, 100, 11, false, NULL }, ESP_PRUNE_BLOCK, 0.5, HF, 0, { NULL } },
+    { { "phi3", 2, 16, 4, 4, 4, 100, 11, false, LONGROPE },
+      ESP_PRUNE_BLOCK,
+      0.5,
+      0,
+      HF,
+      { "transformers", "hidden size 16 of a phi3", "must be 8" } },
     { { "bloom", 2, 64, 4, 4, 16, 256, 11, false, BLOOM },
       ESP_PRUNE_CHANNEL,
       0.25,

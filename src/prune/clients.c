@@ -32,27 +32,30 @@ typedef struct rule {
     size_t times;     /* times                                       */
     int of;           /* that size                                   */
     bool exact;
+    bool lists; /* only of models with a list of factors for rotary positions */
 } rule;
 
 static const rule rules[] = {
     /* The configuration classes of transformers refuse these; vLLM reads config.json through them. */
-    { HF | VLLM, "gemma2", HIDDEN, 1, HEADS, false },
-    { HF | VLLM, "llama", HIDDEN, 1, HEADS, false },
+    { HF | VLLM, "gemma2", HIDDEN, 1, HEADS, false, false },
+    { HF | VLLM, "llama", HIDDEN, 1, HEADS, false, false },
     /* The format of BLOOM has no width of heads and none of the MLP. */
-    { HF | VLLM | LLAMA_CPP, "bloom", HIDDEN, 1, QUERY, true },
-    { HF | VLLM | LLAMA_CPP, "bloom", MLP, 4, HIDDEN, true },
+    { HF | VLLM | LLAMA_CPP, "bloom", HIDDEN, 1, QUERY, true, false },
+    { HF | VLLM | LLAMA_CPP, "bloom", MLP, 4, HIDDEN, true, false },
     /* Clients divide hidden_size by the heads: the authors' code of Baichuan and those who follow it;
      * OPTAttention; vLLM's Qwen2Attention and GLMAttention; llama.cpp's converter for the rotary
      * channels of Phi-3 and ChatGLM. */
-    { HF | VLLM | LLAMA_CPP, "baichuan", HIDDEN, 1, QUERY, true },
-    { HF | VLLM, "opt", HIDDEN, 1, QUERY, true },
-    { VLLM, "qwen2", HIDDEN, 1, QUERY, true },
-    { VLLM | LLAMA_CPP, "chatglm", HIDDEN, 1, QUERY, true },
-    { LLAMA_CPP, "phi3", HIDDEN, 1, QUERY, true },
+    { HF | VLLM | LLAMA_CPP, "baichuan", HIDDEN, 1, QUERY, true, false },
+    { HF | VLLM, "opt", HIDDEN, 1, QUERY, true, false },
+    { VLLM, "qwen2", HIDDEN, 1, QUERY, true, false },
+    { VLLM | LLAMA_CPP, "chatglm", HIDDEN, 1, QUERY, true, false },
+    { LLAMA_CPP, "phi3", HIDDEN, 1, QUERY, true, false },
+    /* So does Phi3Config, when it checks the lists of longrope. */
+    { HF | VLLM, "phi3", HIDDEN, 1, QUERY, true, true },
     /* Rows of matrices in K-quants are whole super-blocks of QK_K = 256 weights. */
-    { LLAMA_CPP, NULL, HIDDEN, 256, ONE, false },
-    { LLAMA_CPP, NULL, QUERY, 256, ONE, false },
-    { LLAMA_CPP, NULL, MLP, 256, ONE, false },
+    { LLAMA_CPP, NULL, HIDDEN, 256, ONE, false, false },
+    { LLAMA_CPP, NULL, QUERY, 256, ONE, false, false },
+    { LLAMA_CPP, NULL, MLP, 256, ONE, false, false },
 };
 
 #define N_RULES (sizeof rules / sizeof *rules)
@@ -100,6 +103,12 @@ static bool is_kept(const rule *r, const size_t sizes[N_SIZES])
     return r->exact ? sizes[r->what] == base : sizes[r->what] % base == 0;
 }
 
+static bool concerns(const rule *r, const trial *t)
+{
+    return (r->clients & t->clients) && (!r->type || strcmp(r->type, t->type) == 0) &&
+           (!r->lists || t->model->rope.longer);
+}
+
 /* The first rule of the clients that does not hold, NULL when all do. */
 static const rule *broken_rule(const trial *t)
 {
@@ -111,8 +120,7 @@ static const rule *broken_rule(const trial *t)
         const rule *r = &rules[i];
         bool changed = now[r->what] != dense[r->what] || now[r->of] != dense[r->of];
 
-        if ((r->clients & t->clients) && (!r->type || strcmp(r->type, t->type) == 0) && changed &&
-            !is_kept(r, now)) {
+        if (concerns(r, t) && changed && !is_kept(r, now)) {
             return r;
         }
     }
