@@ -125,7 +125,7 @@ demo: deps
 lint:
 	@sh tests/lint.sh
 
-interop: all $(BUILD)/tests/tool_logits
+interop: all $(BUILD)/tests/tool_logits $(BUILD)/tests/tool_generate
 	@BUILD=$(BUILD) sh tests/interop.sh
 
 format:

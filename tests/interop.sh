@@ -96,10 +96,12 @@ done
 # Shapes that transformers can express.
 golden_run qwen3 ratio=0.5 mode=channel mode=layer
 golden_run phi3 ratio=0.5 mode=layer
+golden_run phi4 "mode=layer -s prune.ratio=0.5" # heads that fill the width alone, see clients.c
+golden_run dynamic ratio=0.5 mode=channel mode=layer
 golden_run gemma2 ratio=0.5 "mode=channel -s prune.ratio=0.2" mode=layer
 golden_run opt min_keep=4 mode=layer # heads: transformers knows those that fill hidden_size alone
 golden_run bloom ratio=0 mode=layer  # and neither these nor another width of the MLP here
-for name in qwen3 phi3 gemma2 opt bloom; do
+for name in qwen3 phi3 phi4 dynamic gemma2 opt bloom; do
     compare_adapter $name
 done
 # Families that transformers does not have, against plain forward passes.
@@ -117,6 +119,7 @@ bare_run() { # family, settings...
 bare_run bloom -s prune.mode=layer -s prune.ratio=0.5
 bare_run opt -s prune.min_keep=4
 check "tokenizers" "$python" tests/interop_tokenizers.py "$BUILD/espalier" "$work/tokenizers"
+check "rotary positions" "$python" tests/interop_rotary.py "$work/rotary"
 check "golden values" "$python" tests/interop_families.py check tests/golden
 [ $failed -eq 0 ] && echo "interop: all the same"
 exit $failed

@@ -2,7 +2,8 @@
  *
  *     tool_logits MODEL IDS.txt > LOGITS
  *
- * IDS.txt has one sample a line; LOGITS is f32 [tokens of all samples, V].
+ * IDS.txt has one sample a line, all of them go through the model in one batch; LOGITS is f32 [tokens of all
+ * samples, V].
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,23 +15,30 @@
 
 static void write_logits(const esp_model *m, const esp_samples *s)
 {
-    size_t n_tok = esp_samples_longest(s), V = m->dims.vocab;
+    size_t n_tok = s->start[s->n], V = m->dims.vocab, *pick;
     esp_batch batch;
     esp_pass pass;
     float *logits;
 
-    ESP_NEW(logits, n_tok * V);
-    esp_model_batch_init(&batch, m, 1, n_tok);
-    esp_pass_init(&pass, m, (esp_pass_options){ .max_samples = 1, .max_tok = n_tok });
+    ESP_NEW(pick, s->n);
     for (size_t j = 0; j < s->n; j++) {
-        esp_batch_fill(&batch, s, &j, 1);
-        esp_pass_forward(&pass, NULL, &batch);
-        esp_pass_logits(logits, &pass, 0, batch.n_tok);
-        fwrite(logits, sizeof *logits, batch.n_tok * V, stdout);
+        pick[j] = j;
+    }
+    ESP_NEW(logits, esp_samples_longest(s) * V);
+    esp_model_batch_init(&batch, m, s->n, n_tok);
+    esp_pass_init(&pass, m, (esp_pass_options){ .max_samples = s->n, .max_tok = n_tok });
+    esp_batch_fill(&batch, s, pick, s->n);
+    esp_pass_forward(&pass, NULL, &batch);
+    for (size_t j = 0; j < s->n; j++) {
+        size_t n = s->start[j + 1] - s->start[j];
+
+        esp_pass_logits(logits, &pass, s->start[j], n);
+        fwrite(logits, sizeof *logits, n * V, stdout);
     }
     esp_pass_free(&pass);
     esp_batch_free(&batch);
     free(logits);
+    free(pick);
 }
 
 int main(int argc, char **argv)

@@ -187,13 +187,12 @@ def write_ice_text(folder):
         f.write("\n")
 
 
-def write_model(folder, name):
-    config = CONFIGS[name] | {"torch_dtype": "float32"}
-    rng = np.random.default_rng(list(name.encode()))
+def write_weights(folder, config, rng):
+    """config.json and random weights of its shapes"""
     tensors = {
         tensor: random_tensor(rng, shape, kind, config) for tensor, (shape, kind) in shapes_of(config).items()
     }
-    if name == "chatglm":  # the published files have it twice
+    if config.get("inner_hidden_size"):  # the first ChatGLM's published files have it twice
         layout = layout_of(config)
         tensors[layout.head + ".weight"] = tensors[layout.embed + ".weight"].clone()
     os.makedirs(folder, exist_ok=True)
@@ -201,6 +200,12 @@ def write_model(folder, name):
         json.dump(config, f, indent=2)
         f.write("\n")
     save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+
+
+def write_model(folder, name):
+    config = CONFIGS[name] | {"torch_dtype": "float32"}
+    rng = np.random.default_rng(list(name.encode()))
+    write_weights(folder, config, rng)
     with open(os.path.join(folder, "tokens.txt"), "w") as f:
         for sample in random_tokens(rng, config):
             f.write(" ".join(map(str, sample)) + "\n")

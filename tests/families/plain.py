@@ -100,7 +100,9 @@ def baichuan(config, p, ids):
 def chatglm2(config, p, ids):
     """Only the first half of the channels of a head is turned, in pairs."""
     layout, eps, n = layout_of(config), config["layernorm_epsilon"], sizes_of(config).head_dim // 2
-    angle = angles(torch.arange(len(ids), dtype=torch.float64), n)
+    at, ratio = torch.arange(len(ids), dtype=torch.float64), config.get("rope_ratio", 1)
+    divides = "/ self.rope_ratio" in config.get("code", "")
+    angle = angles(at / ratio, n) if divides else angles(at, n, 10000.0 * ratio)
     bias = causal(len(ids))
     x = p[layout.embed + ".weight"][ids]
     for i in range(sizes_of(config).layers):

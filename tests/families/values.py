@@ -46,6 +46,10 @@ def load_reference(folder):
     with open(os.path.join(folder, "config.json")) as f:
         config = json.load(f)
     tensors = load_file(os.path.join(folder, "model.safetensors"))
+    code = os.path.join(folder, "modeling_chatglm.py")
+    if os.path.exists(code):
+        with open(code) as f:
+            config["code"] = f.read()
     forward = plain_forward(config)
     if forward:
         if is_tied(config):
