@@ -41,7 +41,7 @@ exits 0 "$ESPALIER" $(run "$work/whole")
 cmp "$work/whole/importance.h5" "$work/ENOLCK/importance.h5" || fail "other scores without locks"
 exits 0 $with FAULTY_FLOCK=ENOLCK "$ESPALIER" tokenize -s model="$work/model" -s tokenize.corpus="$work/train.jsonl" \
     -s tokenize.output="$work/tokens.h5"
-exits 0 $with FAULTY_FLOCK=ENOLCK "$ESPALIER" score -s model="$work/model" -s run_dir="$work/from-tokens" \
+exits 0 $with FAULTY_FLOCK=ENOLCK HDF5_USE_FILE_LOCKING=TRUE "$ESPALIER" score -s model="$work/model" -s run_dir="$work/from-tokens" \
     -s calibration.corpus="$work/tokens.h5" -s calibration.samples=2 -s calibration.sequence=32
 
 # A run that stands still holds its folder; one that was killed does not.

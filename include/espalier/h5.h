@@ -17,6 +17,10 @@ typedef struct esp_h5 {
     struct esp_h5_part *part; /* owned; NULL in a file that is read   */
 } esp_h5;
 
+/* From now on the library works where the file system has no locks, whatever the environment says of them.
+ * Once, by the program, before its first call of the library and while it has one thread. Local. */
+void esp_h5_no_locks(void);
+
 /* Creates the part of path. All but reserved arrays stays in memory until esp_h5_close. ESP_EIO; *f is {0}
  * then. Local, as all here: one process at a time has a file. */
 esp_status esp_h5_create(esp_h5 *f, const char *path);

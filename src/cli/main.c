@@ -6,6 +6,7 @@
 #include "command_impl.h"
 #include "espalier/estimate.h"
 #include "espalier/file.h"
+#include "espalier/h5.h"
 #include "espalier/log.h"
 #include "espalier/version.h"
 
@@ -17,9 +18,9 @@ static void request_stop(int signal_number)
     stop_requested = 1;
 }
 
-/* A batch system announces the end of the job's time with one of the first two. A file that may not become
- * larger is an error of the write, as a full disk is. */
-static void catch_signals(void)
+/* What concerns the whole process. A batch system announces the end of the job's time with one of
+ * the first two signals. A file that may not become larger is an error of the write, as a full disk is. */
+static void prepare_process(void)
 {
     struct sigaction action = { .sa_handler = request_stop, .sa_flags = SA_RESTART };
 
@@ -27,6 +28,7 @@ static void catch_signals(void)
     sigaction(SIGUSR1, &action, NULL);
     signal(SIGXFSZ, SIG_IGN);
     esp_map_watch();
+    esp_h5_no_locks();
 }
 
 /* What needs no MPI, so that it works on a login node; false when MPI is needed. */
@@ -100,7 +102,7 @@ int main(int argc, char **argv)
     int provided, rank;
 
     if (st != ESP_OK || !answer_at_once(&st, &a)) {
-        catch_signals();
+        prepare_process();
         ESP_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided));
         ESP_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
         esp_log_init(a.quiet     ? ESP_LOG_QUIET

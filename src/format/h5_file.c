@@ -219,19 +219,9 @@ esp_status esp_h5_create(esp_h5 *f, const char *path)
     return st;
 }
 
-/* Read by the library itself, without locks. */
-static hid_t open_sealed(const char *path)
+void esp_h5_no_locks(void)
 {
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS), file;
-
-#if H5_VERSION_GE(1, 10, 7)
-    H5Pset_file_locking(access, false, true);
-#else
     setenv("HDF5_USE_FILE_LOCKING", "FALSE", 1);
-#endif
-    file = H5Fopen(path, H5F_ACC_RDONLY, access);
-    H5Pclose(access);
-    return file;
 }
 
 esp_status esp_h5_open(esp_h5 *f, const char *path)
@@ -249,7 +239,7 @@ esp_status esp_h5_open(esp_h5 *f, const char *path)
     close(fd);
     ESP_TRY(st);
     *f = new_file(path);
-    f->file = open_sealed(path);
+    f->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (f->file < 0) {
         st = esp_h5_fail(ESP_EFORMAT, f, NULL, "cannot open as HDF5");
         forget(f);
