@@ -51,7 +51,9 @@ static esp_status no_option(const char *given)
             least = d;
         }
     }
-    if (strncmp(name, "--", 2) == 0 && esp_is_slip(name, least)) {
+    if (strncmp(name, "--", 2) == 0 && least == 0) {
+        st = esp_fail(ESP_EUSAGE, "%s: --%s takes no value", given, nearest);
+    } else if (strncmp(name, "--", 2) == 0 && esp_is_slip(name, least)) {
         st = esp_fail(ESP_EUSAGE, "%s is no option; did you mean --%s? see espalier --help", given,
                       nearest);
     } else if (setting) {
@@ -184,11 +186,20 @@ static esp_status check_command(const esp_arguments *a)
     return ESP_OK;
 }
 
+/* The word that getopt_long was at: letters of one word after another leave optind on it. */
+static const char *word_at(char **argv, int o)
+{
+    const char *next = argv[optind];
+
+    return o == '?' && optopt && next && *next == '-' && strchr(next, optopt) ? next
+                                                                              : argv[optind - 1];
+}
+
 esp_status esp_arguments_read(esp_arguments *a, int argc, char **argv)
 {
     *a = (esp_arguments){ 0 };
     for (int o; (o = getopt_long(argc, argv, ":c:s:fvqh", long_options, NULL)) != -1;) {
-        ESP_TRY(take(a, o, argv[optind - 1], argv[optind]));
+        ESP_TRY(take(a, o, word_at(argv, o), argv[optind]));
     }
     if (optind < argc) {
         a->command = argv[optind++];
