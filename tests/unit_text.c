@@ -200,7 +200,7 @@ static void wrong_fields(void)
           "line 2: no string \"text\", nor instruction and output; its fields are prompt, id" },
         { "a.NDJSON", "{\"text\": \"x\"}", "body", "line 1: no string \"body\"" },
         { "a.jsonl", "{}", NULL, "its fields are none" },
-        { "a.jsonl", "[1]", NULL, "line 1: is not an object" },
+        { "a.jsonl", "[1]", NULL, "line 1: is not an object with a field \"text\"; an array" },
         { "a.jsonl", "{\"text\": \"\\ud800\"}", NULL, "line 1:" }, /* half a surrogate pair */
     };
     esp_corpus c;

@@ -57,8 +57,9 @@ static const struct signature {
     { MAGIC(0, "\x80\3"), { "a Python pickle", TO_LINES } },
     { MAGIC(0, "\x80\4"), { "a Python pickle", TO_LINES } },
     { MAGIC(0, "\x80\5"), { "a Python pickle", TO_LINES } },
-    { MAGIC(0, "\x89HDF\r\n\x1a\n"), { "an HDF5 file", "a token file of espalier tokenize is named *.h5; "
-                                       "of another one, " TO_LINES } },
+    { MAGIC(0, "\x89HDF\r\n\x1a\n"),
+      { "an HDF5 file", "a token file of espalier tokenize is named *.h5 and goes into a corpus setting; of "
+                        "another one, " TO_LINES } },
     /* weights */
     { MAGIC(0, "GGUF\1\0"), { "a GGUF file", OF_MODELS } },
     { MAGIC(0, "GGUF\2\0"), { "a GGUF file", OF_MODELS } },

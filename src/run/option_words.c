@@ -113,7 +113,7 @@ static char *number_advice(const esp_option *o, const char *text)
 {
     char *end, *dotted = esp_strdup(text), *comma = strchr(dotted, ',');
     double v = strtod(text, &end), fits;
-    bool percent = *end == '%' && end[1] == '\0', whole = end != text && *end == '\0';
+    bool percent = strcmp(end + strspn(end, " "), "%") == 0, whole = end != text && *end == '\0';
     char *advice;
 
     if (comma) {
@@ -136,7 +136,7 @@ static char *choice_advice(const esp_option *o, const char *text)
     char *nearest = NULL, *advice;
     size_t least = SIZE_MAX;
 
-    if (strcmp(text, "taylor") == 0 && esp_option_choice(o->choices, "element1") >= 0) {
+    if (strcasecmp(text, "taylor") == 0 && esp_option_choice(o->choices, "element1") >= 0) {
         return esp_strdup(
             "; what the authors' program takes with taylor is element1 (their param_first), "
             "element2 (param_second), mix (param_mix) or vector (vectorize)");

@@ -193,8 +193,9 @@ static esp_status no_text(const reading *r, const json_t *object, const char *ki
     char *names;
 
     if (!json_is_object(object)) {
-        return esp_fail(ESP_EFORMAT, "%s: %s %zu: is not an object with a field \"%s\"", r->path,
-                        kind, number, wanted);
+        return esp_fail(ESP_EFORMAT, "%s: %s %zu: is not an object with a field \"%s\"%s", r->path,
+                        kind, number, wanted,
+                        json_is_array(object) ? "; an array of objects is a file *.json" : "");
     }
     names = field_names(object);
     esp_fail(

@@ -119,7 +119,10 @@ static esp_status check_tokenizer(const esp_h5 *f, const char *path, const esp_t
     char *made_with;
     bool same;
 
-    ESP_TRY(esp_h5_get_string(f, "/", "tokenizer", &made_with));
+    if (esp_h5_get_string(f, "/", "tokenizer", &made_with) != ESP_OK) {
+        return esp_fail_in(ESP_EFORMAT, "%s: is no token file, which espalier tokenize makes",
+                           path);
+    }
     same = !t || strcmp(made_with, esp_tokenizer_digest(t)) == 0;
     free(made_with);
     return same ? ESP_OK
