@@ -1,6 +1,7 @@
 /* mpi_eval.c - the same bits from one rank and from all of them, also where some have no sample. */
 #include "espalier/eval.h"
 #include "golden.h"
+#include "small.h"
 
 static void evaluate(esp_eval *e, const golden *g, const esp_samples *s, size_t stages,
                      MPI_Comm comm)
@@ -84,5 +85,49 @@ static void test_all_ranks_refuse(void)
     golden_close(&g);
 }
 
+/* Samples 3 and 5 have a token that no loss is finite after: the first is named, on all grids. */
+static void test_broken_loss(void)
+{
+    const shape of = { .type = "llama",
+                       .layers = 3,
+                       .hidden = 16,
+                       .heads = 2,
+                       .kv_heads = 1,
+                       .head_dim = 8,
+                       .mlp = 24,
+                       .vocab = 21 };
+    esp_samples samples = small_samples(7, 6, 20);
+    esp_generate_options o = { .tokens = 3 };
+    esp_ids ids = { 0 };
+    small s;
+    int size;
+
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    small_init(&s, &of, ESP_BF16);
+    small_plant(&s, 1, 20);
+    samples.ids[samples.start[3] + 1] = samples.ids[samples.start[5]] = 20;
+    for (int stages = 1; stages <= size; stages++) {
+        esp_grid grid;
+        esp_eval e;
+
+        esp_grid_init(&grid, 1, MPI_COMM_WORLD);
+        if (esp_grid_shape(&grid, (size_t)stages) == ESP_OK) {
+            CU_ASSERT_EQUAL(esp_evaluate(&e, &s.model, NULL, &samples, 20, 64, &grid), ESP_EFAILED);
+            CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "sample 3 of 7: the loss is nan"));
+        }
+        esp_error_clear();
+        esp_grid_free(&grid);
+    }
+    esp_ids_add(&ids, 3);
+    CU_ASSERT_EQUAL(esp_generate(&ids, &s.model, &o, NULL, NULL), ESP_OK);
+    esp_ids_add(&ids, 20);
+    CU_ASSERT_EQUAL(esp_generate(&ids, &s.model, &o, NULL, NULL), ESP_EFAILED);
+    esp_error_clear();
+    esp_ids_free(&ids);
+    small_free(&s);
+    esp_samples_free(&samples);
+}
+
 ESP_TEST_MAIN("eval, ranks together", { "the same bits on all ranks", test_ranks },
-              { "all ranks refuse", test_all_ranks_refuse })
+              { "all ranks refuse", test_all_ranks_refuse },
+              { "a loss that is none", test_broken_loss })

@@ -17,7 +17,8 @@ typedef struct esp_eval {
 /* Samples are shared out over the data ranks in chunks of at most max_tok tokens (a longer sample is
  * a chunk by itself). adapter may be NULL. macs_tokens: tokens of the forward that cost.macs counts.
  * All ranks get the same result, and loss and accuracy have the same bits on any number of ranks.
- * ESP_EUSAGE when no position has a target. Collective on grid->world. */
+ * perplexity may be infinite where the loss is not. ESP_EUSAGE when no position has a target, ESP_EFAILED for
+ * a loss that is not finite, naming the first such sample. Collective on grid->world. */
 esp_status esp_evaluate(esp_eval *e, const esp_model *m, const esp_adapter *adapter,
                         const esp_samples *samples, size_t max_tok, size_t macs_tokens,
                         const esp_grid *grid);
@@ -36,7 +37,7 @@ typedef struct esp_generate_options {
 /* Continues the prompt in ids, which grows by what was made: until EOS (left out), the last position or
  * o->tokens. each (may be NULL) is called with every new id. What is drawn follows from the seed and
  * the position. ESP_EUSAGE when the prompt is empty or leaves no position, ESP_EFORMAT for an id beyond
- * the model's vocabulary. Local. */
+ * the model's vocabulary, ESP_EFAILED for a logit that is not finite. Local. */
 esp_status esp_generate(esp_ids *ids, const esp_model *m, const esp_generate_options *o,
                         void (*each)(void *ctx, int32_t id), void *ctx);
 

@@ -145,6 +145,19 @@ static int32_t draw(decoder *d, const esp_generate_options *o, double u)
     return c[n - 1].id;
 }
 
+static esp_status check_logits(const decoder *d)
+{
+    size_t V = d->model->dims.vocab, bad = esp_find_nonfinite(d->logits, ESP_F32, V);
+
+    if (bad < V) {
+        return esp_fail(ESP_EFAILED,
+                        "after token %zu the logit of id %zu is %g: the model's weights are too "
+                        "large for f32 or broken",
+                        d->cache.n, bad, fabs((double)d->logits[bad])); /* a NaN may have a sign */
+    }
+    return ESP_OK;
+}
+
 /* The number drawn depends on the seed and the position alone. */
 static int32_t choose(decoder *d, const esp_generate_options *o)
 {
@@ -158,6 +171,7 @@ esp_status esp_generate(esp_ids *ids, const esp_model *m, const esp_generate_opt
                         void (*each)(void *ctx, int32_t id), void *ctx)
 {
     size_t room, n_all;
+    esp_status st;
     decoder d;
 
     ESP_TRY(check_prompt(ids, m));
@@ -165,7 +179,7 @@ esp_status esp_generate(esp_ids *ids, const esp_model *m, const esp_generate_opt
     n_all = ids->n + (o->tokens < room ? o->tokens : room);
     decoder_init(&d, m, ids->n, n_all);
     decode_all(&d, ids);
-    while (ids->n < n_all) {
+    while ((st = check_logits(&d)) == ESP_OK && ids->n < n_all) {
         int32_t id = choose(&d, o);
 
         if (id == m->eos) {
@@ -180,5 +194,5 @@ esp_status esp_generate(esp_ids *ids, const esp_model *m, const esp_generate_opt
         }
     }
     decoder_free(&d);
-    return ESP_OK;
+    return st;
 }

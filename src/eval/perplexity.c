@@ -102,8 +102,19 @@ static esp_status summarize(esp_eval *e, const double *numbers, size_t n_samples
 {
     double total[N_NUMBERS] = { 0 };
 
-    for (size_t i = 0; i < n_samples * N_NUMBERS; i++) {
-        total[i % N_NUMBERS] += numbers[i];
+    for (size_t j = 0; j < n_samples; j++) {
+        const double *row = numbers + j * N_NUMBERS;
+
+        if (!isfinite(row[SUM])) {
+            return esp_fail(
+                ESP_EFAILED,
+                "evaluation: sample %zu of %zu: the loss is %g: the model's weights are "
+                "too large for f32 or broken",
+                j, n_samples, fabs(row[SUM])); /* a NaN may have a sign */
+        }
+        for (int i = 0; i < N_NUMBERS; i++) {
+            total[i] += row[i];
+        }
     }
     if (total[COUNT] == 0) {
         return esp_fail(ESP_EUSAGE,

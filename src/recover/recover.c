@@ -483,8 +483,8 @@ static esp_status go_back(loop *r)
 
     if (news.rollbacks > o->max_rollbacks) {
         return esp_fail(ESP_EFAILED,
-                        "recovery: step %zu of %zu: losses or gradients are not finite, and it has "
-                        "gone back %zu times (recover.max_rollbacks) to half the rate: lower "
+                        "recovery: step %zu of %zu: losses or gradients are not finite, after %zu "
+                        "rollbacks (recover.max_rollbacks) to half the learning rate: lower "
                         "recover.learning_rate, and remove %s to start anew",
                         r->at.step, r->steps, r->at.rollbacks, o->dir);
     }

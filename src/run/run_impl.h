@@ -2,6 +2,8 @@
 #ifndef ESPALIER_RUN_IMPL_H
 #define ESPALIER_RUN_IMPL_H
 
+#include <math.h>
+
 #include "espalier/limit.h"
 #include "espalier/model.h"
 #include "espalier/plan.h"
@@ -25,6 +27,12 @@ typedef struct esp_run {
     esp_limit limit;                               /* of the memory of a rank           */
     size_t chunk_tok[ESP_N_STAGES];                /* that fit it                       */
 } esp_run;
+
+/* What is not finite has no JSON. */
+static inline json_t *esp_json_real(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
 
 /* What a stage reads: its record has a digest of each. */
 enum {

@@ -14,14 +14,12 @@ static const char *const kinds[] = { "dense", "pruned", "recovered" };
 
 static json_t *eval_json(const esp_eval *e)
 {
-    json_t *o = json_pack("{s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:I}", "loss", e->loss,
-                          "perplexity", e->perplexity, "accuracy", e->accuracy, "tokens",
-                          (json_int_t)e->tokens, "parameters", (json_int_t)e->cost.parameters,
-                          "macs", (json_int_t)e->cost.macs, "bytes", (json_int_t)e->cost.bytes,
-                          "seconds", e->seconds, "tokens_per_second", e->tok_per_second,
-                          "peak_resident", (json_int_t)e->peak_resident);
-
-    return o ? o : json_object(); /* numbers that are not finite have no JSON */
+    return json_pack("{s:f, s:o, s:f, s:I, s:I, s:I, s:I, s:f, s:f, s:I}", "loss", e->loss,
+                     "perplexity", esp_json_real(e->perplexity), "accuracy", e->accuracy, "tokens",
+                     (json_int_t)e->tokens, "parameters", (json_int_t)e->cost.parameters, "macs",
+                     (json_int_t)e->cost.macs, "bytes", (json_int_t)e->cost.bytes, "seconds",
+                     e->seconds, "tokens_per_second", e->tok_per_second, "peak_resident",
+                     (json_int_t)e->peak_resident);
 }
 
 /* Evaluates one model and adds it to results (rank 0). */
@@ -29,9 +27,12 @@ static esp_status evaluate(json_t *results, esp_run *run, const esp_model *m, co
 {
     size_t set = run->config->eval.batch_tokens, fit = run->chunk_tok[ESP_STAGE_EVAL];
     esp_eval e;
+    esp_status st = esp_evaluate(&e, m, NULL, &run->evaluation, fit > 0 && fit < set ? fit : set,
+                                 ESP_MACS_TOKENS, run->grid);
 
-    ESP_TRY(esp_evaluate(&e, m, NULL, &run->evaluation, fit > 0 && fit < set ? fit : set,
-                         ESP_MACS_TOKENS, run->grid));
+    if (st != ESP_OK) {
+        return esp_fail_in(st, "the %s model", kind);
+    }
     esp_info("eval: %s: perplexity %.4f over %" PRId64 " tokens", kind, e.perplexity, e.tokens);
     if (run->grid->rank == 0) {
         json_object_set_new(results, kind, eval_json(&e));
@@ -95,7 +96,7 @@ void esp_run_print_table(const esp_run *run)
 
         if (o) {
             printf("%-10s %15.0f %18.0f %12.4f %9.4f %9.2f\n", kinds[i], number(o, "parameters"),
-                   number(o, "macs"), number(o, "perplexity"), number(o, "accuracy"),
+                   number(o, "macs"), exp(number(o, "loss")), number(o, "accuracy"),
                    number(o, "seconds"));
         }
     }

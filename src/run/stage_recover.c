@@ -2,7 +2,6 @@
  * adapter/ (LoRA) and recovered/. */
 #include "run_impl.h"
 
-#include <math.h>
 #include <stdlib.h>
 
 #include "espalier/log.h"
@@ -11,22 +10,16 @@
 #include "espalier/peft.h"
 #include "espalier/recover.h"
 
-/* What is not finite has no JSON. */
-static json_t *real_or_null(double x)
-{
-    return isfinite(x) ? json_real(x) : json_null();
-}
-
 static void report_step(esp_run *run, const esp_recover_news *n)
 {
     bool skipped = n->event == ESP_STEP_SKIPPED;
     json_t *fields = json_pack("{s:I, s:I, s:o, s:f, s:o}", "step", (json_int_t)n->step, "steps",
-                               (json_int_t)n->steps, "loss", real_or_null(n->loss), "lr", n->rate,
-                               "grad_norm", real_or_null(n->grad_norm));
+                               (json_int_t)n->steps, "loss", esp_json_real(n->loss), "lr", n->rate,
+                               "grad_norm", esp_json_real(n->grad_norm));
 
     if (skipped) {
         esp_info("recover: step %zu of %zu is skipped, loss %.4g, gradient norm %.4g: %zu in a row",
-                 n->step, n->steps, fabs(n->loss), n->grad_norm, n->in_a_row);
+                 n->step, n->steps, fabs(n->loss), fabs(n->grad_norm), n->in_a_row);
         json_object_set_new(fields, "in_a_row", json_integer((json_int_t)n->in_a_row));
     }
     esp_run_dir_event(&run->dir, skipped ? "skipped" : "step", "recover", fields);
@@ -35,7 +28,7 @@ static void report_step(esp_run *run, const esp_recover_news *n)
                  fabs(n->validation_loss));
         esp_run_dir_event(&run->dir, "validation", "recover",
                           json_pack("{s:I, s:o}", "step", (json_int_t)n->step, "loss",
-                                    real_or_null(n->validation_loss)));
+                                    esp_json_real(n->validation_loss)));
     }
 }
 
