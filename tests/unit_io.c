@@ -197,6 +197,23 @@ static void test_late_errors(void)
     free(path);
 }
 
+/* A pipe stays a pipe. */
+static void test_pipe(void)
+{
+    char *path = fresh_file(), *part = esp_part_path(path);
+    struct stat s;
+
+    no_faults();
+    CU_ASSERT_EQUAL(mkfifo(path, 0600), 0);
+    CU_ASSERT_EQUAL(esp_file_write(path, text, strlen(text)), ESP_EUSAGE);
+    CU_ASSERT(stat(path, &s) == 0 && S_ISFIFO(s.st_mode));
+    CU_ASSERT_FALSE(esp_file_exists(part));
+    unlink(path);
+    esp_error_clear();
+    free(part);
+    free(path);
+}
+
 /* ---- mapped files ---- */
 
 /* What a process that reads byte `at` of a file that has become shorter says. */
@@ -247,4 +264,4 @@ static void test_shrunk(void)
 }
 
 ESP_TEST_MAIN("io", { "pieces", test_pieces }, { "an end", test_an_end }, { "full", test_full },
-              { "late errors", test_late_errors }, { "shrunk", test_shrunk })
+              { "late errors", test_late_errors }, { "pipe", test_pipe }, { "shrunk", test_shrunk })

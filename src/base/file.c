@@ -251,12 +251,23 @@ static esp_status sync_parent(const char *path)
     return st;
 }
 
+/* Rename would put a file in the place of a device, as /dev/full, or of a pipe that somebody reads. */
+static esp_status check_place(const char *path)
+{
+    struct stat s;
+
+    return lstat(path, &s) != 0 || S_ISREG(s.st_mode) || S_ISDIR(s.st_mode) || S_ISLNK(s.st_mode)
+               ? ESP_OK
+               : esp_fail(ESP_EUSAGE, "%s: is a device, pipe or socket and stays: name a file",
+                          path);
+}
+
 /* A folder with files in it is not replaced by rename: it goes aside first. */
 static esp_status replace(const char *path, const char *part)
 {
     char *old = esp_format("%s%s", path, ESP_OLD);
     bool folder = esp_dir_exists(path);
-    esp_status st = folder ? esp_folder_check(path) : ESP_OK;
+    esp_status st = folder ? esp_folder_check(path) : check_place(path);
 
     if (st == ESP_OK && folder) {
         st = esp_folder_remove(old);
