@@ -71,6 +71,15 @@ complains 'after 0 rollbacks'
 exits 2 "$ESPALIER" recover $(with model never) -s recover.max_skipped=0
 complains 'recover.max_skipped'
 
+# What a type cannot hold is not published, nor is the adapter that made it.
+make_model "$work/f16" -s synth.dtype=F16
+for method in lora full; do
+    on2 1 recover $(with f16 "f16-$method") -s recover.method=$method -s recover.learning_rate=1e5 \
+        -s recover.steps=3 -s recover.validation=0
+    complains 'would be' 'inf' 'F16 ends at 65504' 'weight['
+    not_there "$work/f16-$method/adapter" "$work/f16-$method/recovered"
+done
+
 # Low enough in the end; the same bits where it was killed after the first way back.
 wild="-s recover.method=full -s recover.learning_rate=1e9 -s recover.max_rollbacks=60 -s recover.max_skipped=1"
 wild="$wild -s recover.keep=1"

@@ -270,6 +270,11 @@ static void test_broken_loss(void)
     samples.ids[samples.start[3] + 1] = ODD;
     samples.ids[samples.start[7]] = ODD;
     expect_all_refused(&s, &samples, "sample 3 of 9: the loss is nan, as what layer 1 gives");
+    if (esp_test_bf16()) {
+        s.model.precision = ESP_PRECISION_BF16;
+        expect_refused(&s, &samples, everything, "sample 3 of 9: the loss is nan");
+        s.model.precision = ESP_PRECISION_F32;
+    }
     samples.ids[samples.start[3] + 1] = 0;
     expect_all_refused(&s, &samples, "sample 7 of 9: the loss is");
     small_free(&s);

@@ -153,6 +153,24 @@ static void put_config(const char *dir, const char *text)
     free(path);
 }
 
+/* The last number of the last matrix. */
+static void put_nan(const char *dir)
+{
+    char *path = esp_path(dir, "adapter_model.safetensors");
+    float none = NAN;
+    int rank;
+    FILE *f;
+
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    if (rank == 0) {
+        f = fopen(path, "r+b");
+        ESP_REQUIRE(f && fseek(f, -(long)sizeof none, SEEK_END) == 0);
+        ESP_REQUIRE(fwrite(&none, sizeof none, 1, f) == 1 && fclose(f) == 0);
+    }
+    MPI_Barrier(MPI_COMM_WORLD);
+    free(path);
+}
+
 static void test_refused(void)
 {
     static const char *const bad[] = {
@@ -183,6 +201,9 @@ static void test_refused(void)
         put_config(dir, bad[i]);
         expect_refused(&s.model, dir, ESP_EFORMAT);
     }
+    CU_ASSERT_EQUAL(esp_peft_save(dir, &a, &s.model, 0, "base", MPI_COMM_WORLD), ESP_OK);
+    put_nan(dir);
+    expect_refused(&s.model, dir, ESP_EFORMAT);
     esp_params_free(&p);
     esp_adapter_free(&a);
     small_free(&s);

@@ -117,6 +117,7 @@ static esp_status score_left(esp_scores *s, const esp_run *run, const esp_groups
     if (st == ESP_OK) {
         esp_groups_find(&groups, &left);
         st = esp_run_score(&scores, &o, run, &left, &groups);
+        st = st == ESP_OK ? st : esp_fail_in(st, "plan: the model that the step before leaves");
     }
     if (st == ESP_OK) {
         esp_scores_spread(s, dense, &scores, p);

@@ -24,8 +24,8 @@ static void report_step(esp_run *run, const esp_recover_news *n)
     }
     esp_run_dir_event(&run->dir, skipped ? "skipped" : "step", "recover", fields);
     if (!(n->validation_loss < 0)) {
-        esp_info("recover: step %zu of %zu, loss %.4f, validation %.4f", n->step, n->steps, n->loss,
-                 fabs(n->validation_loss));
+        esp_info("recover: step %zu of %zu, loss %.4f, validation %.4f", n->step, n->steps,
+                 fabs(n->loss), fabs(n->validation_loss));
         esp_run_dir_event(&run->dir, "validation", "recover",
                           json_pack("{s:I, s:o}", "step", (json_int_t)n->step, "loss",
                                     esp_json_real(n->validation_loss)));
@@ -129,19 +129,16 @@ static void tell(esp_run *run, const esp_recover_result *r)
     }
 }
 
-/* What the training gave: the adapter by itself, and the model with it. */
+/* What the training gave: the model, first, as its types may not hold the numbers; the adapter by itself. */
 static esp_status write_results(esp_run *run, const esp_model *m, const esp_params *p,
                                 const esp_adapter *a)
 {
     bool lora = run->config->recover.method == ESP_METHOD_LORA;
     char *adapter = esp_run_path(run, "adapter"), *recovered = esp_run_path(run, "recovered");
-    esp_status st = ESP_OK;
+    esp_status st = esp_merge(run->made, recovered, m, lora ? NULL : p, a, run->grid->world);
 
-    if (lora) {
+    if (st == ESP_OK && lora) {
         st = esp_peft_save(adapter, a, m, run->config->recover.dropout, m->dir, run->grid->world);
-    }
-    if (st == ESP_OK) {
-        st = esp_merge(run->made, recovered, m, lora ? NULL : p, a, run->grid->world);
     }
     free(adapter);
     free(recovered);
