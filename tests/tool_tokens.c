@@ -1,74 +1,62 @@
-/* tool_tokens.c - the ids of texts by the tokenizer of a folder, and the text that is shown for them, for
- * comparison with other programs.
+/* tool_tokens.c - a token file of documents that are ids already, as no tokenizer would make them.
  *
- *     tool_tokens FOLDER < TEXTS > RESULTS
+ *     tool_tokens IDS.txt OUT.h5
  *
- * TEXTS has a JSON string per line, RESULTS an object per line: {"ids": [...], "text": "..."} or
- * {"error": "..."}.
+ * IDS.txt has one document a line.
  */
-#include <jansson.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "espalier/corpus.h"
+#include "espalier/h5.h"
 #include "espalier/log.h"
-#include "espalier/tokenizer.h"
+#include "espalier/mem.h"
 
-static json_t *result_of(const esp_tokenizer *t, const json_t *text)
+static esp_status write_all(esp_h5 *f, const esp_samples *s, const int64_t *start,
+                            const int64_t *prompt)
 {
-    esp_ids ids = { 0 };
-    json_t *list = json_array(), *result = NULL;
-    char *shown = NULL;
-    size_t n_shown;
-    esp_status st =
-        esp_tokenizer_encode(t, &ids, json_string_value(text), json_string_length(text), true);
+    size_t n_start = s->n + 1;
 
-    st = st == ESP_OK ? esp_tokenizer_decode(t, &shown, &n_shown, ids.id, ids.n, true) : st;
-    for (size_t i = 0; i < ids.n; i++) {
-        json_array_append_new(list, json_integer(ids.id[i]));
-    }
-    if (st == ESP_OK) {
-        result = json_pack("{s:O, s:s%}", "ids", list, "text", shown, n_shown);
-    }
-    if (!result) {
-        result = json_pack("{s:s}", "error", st == ESP_OK ? "shows no UTF-8" : esp_error_message());
-    }
-    free(shown);
-    json_decref(list);
-    esp_ids_free(&ids);
-    return result;
+    ESP_TRY(esp_h5_write(f, "/ids", H5T_NATIVE_INT32, 1, &s->start[s->n], s->ids));
+    ESP_TRY(esp_h5_write(f, "/start", H5T_NATIVE_INT64, 1, &n_start, start));
+    ESP_TRY(esp_h5_write(f, "/prompt", H5T_NATIVE_INT64, 1, &s->n, prompt));
+    ESP_TRY(esp_h5_set_string(f, "/", "corpus", "ids"));
+    return esp_h5_set_string(f, "/", "tokenizer", "none");
 }
 
-static void answer(const esp_tokenizer *t)
+static esp_status save(const char *path, const esp_samples *s)
 {
-    size_t flags = JSON_DECODE_ANY | JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL;
-    json_t *text;
+    esp_h5 f = { 0 };
+    int64_t *start, *prompt;
+    esp_status st = esp_h5_create(&f, path);
 
-    while ((text = json_loadf(stdin, flags, NULL)) != NULL) {
-        json_t *result = result_of(t, text);
-
-        json_dumpf(result, stdout, JSON_COMPACT | JSON_ENSURE_ASCII);
-        putchar('\n');
-        json_decref(result);
-        json_decref(text);
+    ESP_NEW(start, s->n + 1);
+    ESP_NEW(prompt, s->n);
+    for (size_t j = 0; j <= s->n; j++) {
+        start[j] = (int64_t)s->start[j];
     }
+    st = esp_h5_close(&f, st == ESP_OK ? write_all(&f, s, start, prompt) : st);
+    free(start);
+    free(prompt);
+    return st;
 }
 
 int main(int argc, char **argv)
 {
-    esp_tokenizer *t = NULL;
+    esp_samples s = { 0 };
     esp_status st = ESP_EUSAGE;
 
     MPI_Init(&argc, &argv);
     esp_log_init(ESP_LOG_QUIET, true);
-    if (argc == 2) {
-        st = esp_tokenizer_open(&t, argv[1]);
+    if (argc == 3) {
+        st = esp_samples_read_ids(&s, argv[1], INT_MAX, INT_MAX);
+        st = st == ESP_OK ? save(argv[2], &s) : st;
     }
-    if (st == ESP_OK) {
-        answer(t);
-    } else {
-        fprintf(stderr, "tool_tokens: %s\n", argc == 2 ? esp_error_message() : "FOLDER < TEXTS");
+    if (st != ESP_OK) {
+        fprintf(stderr, "tool_tokens: %s\n", argc == 3 ? esp_error_message() : "IDS.txt OUT.h5");
     }
-    esp_tokenizer_free(t);
+    esp_samples_free(&s);
     MPI_Finalize();
     return st == ESP_OK ? 0 : 1;
 }

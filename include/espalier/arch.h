@@ -142,7 +142,7 @@ typedef enum esp_rope_source {
 /* Which layers have the window that config.json calls sliding_window. */
 typedef enum esp_windows {
     ESP_WINDOWS_NONE,      /* none, whatever config.json says                                    */
-    ESP_WINDOWS_ALL,       /* all, where it is not null                                          */
+    ESP_WINDOWS_ALL,       /* those that layer_types names; without it all                       */
     ESP_WINDOWS_ALTERNATE, /* those that layer_types names; without it layers 0, 2, ...          */
     ESP_WINDOWS_LAST       /* with use_sliding_window the same; without it from max_window_layers */
 } esp_windows;

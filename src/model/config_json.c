@@ -500,6 +500,7 @@ static void choose_type(json_t *config, const esp_arch *arch, const esp_dims *d)
     json_object_set_new(config, "architectures",
                         json_pack("[s]", esp_arch_find(type)->architecture));
     json_object_set_new(config, "sliding_window", json_null());
+    json_object_del(config, "layer_types");
 }
 
 void esp_config_write(json_t *config, const esp_arch *arch, const esp_dims *d)

@@ -82,23 +82,24 @@ esp_status esp_config_read_windows(esp_dims *d, const esp_config_part *c)
 
 void esp_config_write_windows(json_t *config, const esp_arch *arch, const esp_dims *d)
 {
+    bool counted = arch->windows == ESP_WINDOWS_LAST, any = false;
+    bool named = arch->windows == ESP_WINDOWS_ALTERNATE ||
+                 (has_types(arch) && json_object_get(config, "layer_types"));
     json_t *types = json_array();
     size_t n_full = 0; /* before the first layer with a window */
-    bool any = false;
 
     for (size_t l = 0; l < d->n_layers; l++) {
         any = any || d->layer[l].window;
         n_full += !any;
         json_array_append_new(types, json_string(d->layer[l].window ? WINDOW_TYPE : FULL_TYPE));
     }
-    if (arch->windows == ESP_WINDOWS_ALTERNATE ||
-        (has_types(arch) && (any || json_object_get(config, "layer_types")))) {
+    if (counted && any) { /* for clients that count */
+        json_object_set_new(config, "max_window_layers", json_integer((json_int_t)n_full));
+    }
+    if (named || (counted && any)) {
         json_object_set(config, "layer_types", types);
-        if (any && arch->windows == ESP_WINDOWS_LAST) { /* for clients that count */
-            json_object_set_new(config, "max_window_layers", json_integer((json_int_t)n_full));
-        }
     } else if (json_array_size(json_object_get(config, "layer_types")) != d->n_layers) {
-        json_object_del(config, "layer_types");
+        json_object_del(config, "layer_types"); /* of a family that does not look at it */
     }
     json_decref(types);
 }

@@ -31,6 +31,7 @@ static const esp_config_default llama_defaults[] = {
     MAY_BE_NULL("eos_token_id", "2"),
 };
 
+/* transformers 5 takes one with layer_types for a Ministral, which differs in that alone. */
 static const esp_config_default mistral_defaults[] = {
     DEFAULT("vocab_size", "32000"),
     DEFAULT("hidden_size", "4096"),
@@ -44,6 +45,7 @@ static const esp_config_default mistral_defaults[] = {
     DEFAULT("rms_norm_eps", "1e-6"),
     MAY_BE_NULL("rope_theta", "10000.0"),
     MAY_BE_NULL("sliding_window", "4096"),
+    MAY_BE_NULL("layer_types", "null"),
     DEFAULT("tie_word_embeddings", "false"),
     MAY_BE_NULL("bos_token_id", "1"),
     MAY_BE_NULL("eos_token_id", "2"),
