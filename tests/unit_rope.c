@@ -149,6 +149,9 @@ static void test_longrope(void)
     check_longrope("{" PHI_LISTS "\"longrope\", \"factor\": 32}}", 128, 1.3093073414159544);
     check_longrope("{" PHI "\"rope_scaling\": {\"type\": \"longrope\", " SHORT ", " LONG "}}", 4096,
                    1);
+    check_longrope("{" PHI "\"rope_scaling\": {\"type\": \"longrope\", " SHORT ", " LONG ", "
+                   "\"original_max_position_embeddings\": 128}}",
+                   4096, 1);
     check_longrope("{\"rope_theta\": null, \"rope_parameters\": {\"rope_type\": \"longrope\", "
                    "\"original_max_position_embeddings\": 128, " SHORT ", " LONG "}}",
                    128, 1.1338934190276817);
@@ -223,7 +226,7 @@ static void test_rotary_angles_that_are_refused(void)
     check_refused("{" PHI "\"partial_rotary_factor\": 0.2}", "must turn an even number of the 16");
     check_refused("{\"original_max_position_embeddings\": 1, \"rope_parameters\": {\"rope_type\": "
                   "\"longrope\", " SHORT ", " LONG "}}",
-                  "give no frequencies");
+                  "give angles that are none");
     check_refused(
         "{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}}",
         "rope_parameters: full_attention is {\"rope_type\":\"default\"}, must be a value: "
@@ -238,6 +241,10 @@ static void test_rotary_angles_that_are_refused(void)
         "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4,"
         "\"high_freq_factor\": 4, \"original_max_position_embeddings\": 256}}",
         "high_freq_factor is 4, must be above low_freq_factor");
+    check_refused("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 1e-308}}",
+                  "give angles that are none");
+    check_refused("{\"original_max_position_embeddings\": 0.5, \"rope_scaling\": {" YARN "4}}",
+                  "original_max_position_embeddings is 0.5, must be the tokens that");
     check_refused("{\"rope_scaling\": \"linear\"}",
                   "rope_scaling is \"linear\", must be an object");
     check_refused("{\"rope_theta\": -1}", "rope_theta is -1");

@@ -13,27 +13,24 @@
 #define PI         3.14159265358979323846
 #define PHI_BORDER 4096 /* original_max_position_embeddings of a Phi-3 that does not say it */
 #define MAX_TOKENS ((double)((size_t)1 << 28))
+#define LARGEST    1e6 /* of frequencies and factors: far beyond all that is in use */
 #define ORIGINAL   "original_max_position_embeddings"
 
 /* ---- values ---- */
 
-/* A number of tokens, to which sizes can be set. */
-static esp_status read_tokens(double *tokens, const esp_config_part *c, const char *key,
-                              double fallback)
-{
-    ESP_TRY(esp_config_real(tokens, c, key, fallback));
-    return *tokens >= 1 && *tokens <= MAX_TOKENS
-               ? ESP_OK
-               : esp_config_refuse(c, key, "a number of tokens from 1");
-}
-
-/* Tokens that the model was first trained for: config.json's own key comes before the object's. */
+/* Tokens that the model was first trained for: config.json's own key comes before the object's. Phi-3's class
+ * has one where config.json has none, so that the object's is never read. */
 static esp_status read_original(double *tokens, const esp_rope_reader *r)
 {
-    bool outer = esp_config_get(r->config, ORIGINAL) != NULL;
-    double fallback = r->model->arch->rotary.source == ESP_ROPE_PHI ? PHI_BORDER : 0;
+    bool phi = r->model->arch->rotary.source == ESP_ROPE_PHI;
+    const esp_config_part *c = phi || esp_config_get(r->config, ORIGINAL) ? r->config : r->part;
+    const json_t *v = esp_config_get(c, ORIGINAL);
 
-    return read_tokens(tokens, outer ? r->config : r->part, ORIGINAL, fallback);
+    *tokens = v || !phi ? json_number_value(v) : PHI_BORDER;
+    return *tokens >= 1 && *tokens <= MAX_TOKENS
+               ? ESP_OK
+               : esp_config_refuse(c, ORIGINAL,
+                                   "the tokens that the model was first trained for, from 1");
 }
 
 /* A number that may be 0, which stands for none. */
@@ -274,20 +271,21 @@ static esp_status apply(esp_rope_reader *r)
     return esp_config_refuse(r->part, key, must_be);
 }
 
-/* Values that are sound one by one may still give frequencies that are none. */
+/* Values that are sound one by one may still give angles that are none. */
 static esp_status check_rope(const esp_rope_reader *r)
 {
     const esp_rope *rope = &r->model->rope;
-    bool sound = isfinite(rope->gain);
+    bool sound = rope->gain < LARGEST && rope->stretch < LARGEST;
 
     for (size_t i = 0; i < rope->n / 2 && sound; i++) {
         double longer = rope->longer ? rope->longer[i] : 1;
 
         sound =
-            rope->inv_freq[i] > 0 && isfinite(rope->inv_freq[i]) && longer > 0 && isfinite(longer);
+            rope->inv_freq[i] > 0 && rope->inv_freq[i] < LARGEST && longer > 0 && longer < LARGEST;
     }
     return sound ? ESP_OK
-                 : esp_fail(ESP_EFORMAT, "%s: rope_theta %g and this scaling give no frequencies",
+                 : esp_fail(ESP_EFORMAT,
+                            "%s: rope_theta %g and this scaling give angles that are none",
                             r->part->where, r->theta);
 }
 
