@@ -135,6 +135,26 @@ static void bytes_that_are_no_text(void)
     }
 }
 
+/* Wherever the byte is in the words that are read at once. */
+static void every_place(void)
+{
+    static const char bad[] = { '\0', '\x80', '\xff' };
+    char bytes[40], *text;
+    size_t n;
+
+    for (size_t at = 0; at < 3 * sizeof bytes; at++) {
+        char *path, *place = esp_format("byte offset %zu:", at / 3);
+
+        memset(bytes, 'a', sizeof bytes);
+        bytes[at / 3] = bad[at % 3];
+        path = write_bytes("a.txt", bytes, sizeof bytes);
+        CU_ASSERT_EQUAL(esp_text_read(&text, &n, path), ESP_EFORMAT);
+        says(place);
+        free(place);
+        free(path);
+    }
+}
+
 /* A mark at the beginning is none of the text; one further on is a character. */
 static void byte_order_mark(void)
 {
@@ -215,5 +235,5 @@ static void wrong_fields(void)
 }
 
 ESP_TEST_MAIN("text", { "kinds", kinds }, { "bytes that are no text", bytes_that_are_no_text },
-              { "byte-order mark", byte_order_mark }, { "no files", no_files },
-              { "wrong fields", wrong_fields })
+              { "every place", every_place }, { "byte-order mark", byte_order_mark },
+              { "no files", no_files }, { "wrong fields", wrong_fields })
