@@ -8,6 +8,6 @@ espalier=$BUILD/espalier
 mkdir -p build/demo
 rm -rf build/demo/run
 
-"$espalier" synth -s synth.kind=corpus -s synth.stories=2000 -s synth.output=build/demo/train.txt
-"$espalier" synth -s synth.kind=corpus -s synth.stories=300 -s synth.output=build/demo/valid.txt -s seed=2
+"$espalier" synth -f -s synth.kind=corpus -s synth.stories=2000 -s synth.output=build/demo/train.txt
+"$espalier" synth -f -s synth.kind=corpus -s synth.stories=300 -s synth.output=build/demo/valid.txt -s seed=2
 mpirun -n "$RANKS" "$espalier" run -c configs/demo/demo.cfg

@@ -20,7 +20,7 @@ row() { # name nodes settings...
     name=$1 nodes=$2
     shift 2
     "$ESPALIER" estimate -q -c configs/estimate.cfg --cluster "$cluster" -s cluster.nodes="$nodes" \
-        -s synth.positions=4096 -s estimate.output="$work/o.json" "$@" > "$work/out" 2> "$work/err" || {
+        -s synth.positions=4096 -f -s estimate.output="$work/o.json" "$@" > "$work/out" 2> "$work/err" || {
         echo "| $name | $nodes | does not fit in memory | | | | | | |"
         return
     }

@@ -10,11 +10,11 @@ config=configs/demo/training.cfg
 work=$BUILD/demo_training
 mkdir -p "$work"
 
-"$espalier" synth -c $config -s synth.kind=corpus -s synth.output="$work/train.txt"
-"$espalier" synth -c $config -s synth.kind=corpus -s synth.output="$work/valid.txt" \
+"$espalier" synth -f -c $config -s synth.kind=corpus -s synth.output="$work/train.txt"
+"$espalier" synth -f -c $config -s synth.kind=corpus -s synth.output="$work/valid.txt" \
     -s seed=2 -s synth.stories=500
 "$espalier" synth -c $config -s synth.output="$work/random"
-"$espalier" synth -c $config -s synth.kind=tokenizer -s synth.corpus="$work/train.txt" \
+"$espalier" synth -f -c $config -s synth.kind=tokenizer -s synth.corpus="$work/train.txt" \
     -s synth.output="$work/random"
 mpirun -n "$RANKS" "$espalier" recover -c $config -s model="$work/random" -s run_dir="$work/run" \
     -s recover.corpus="$work/train.txt" -s recover.steps="$STEPS"

@@ -121,7 +121,7 @@ prints '^score '
 [ "$(json "$work/70b.json" grid layers)" = 4 ] || fail "a node is to map more than it has"
 exits 0 "$ESPALIER" estimate --cluster "$work/cluster.cfg" -s cluster.memory="512 GiB" -s synth.layers=80 \
     -s synth.hidden=8192 -s synth.heads=64 -s synth.kv_heads=8 -s synth.mlp=28672 -s synth.vocab=32000 \
-    -s estimate.output="$work/70b.json"
+    -f -s estimate.output="$work/70b.json"
 [ "$(json "$work/70b.json" grid layers)" = 1 ] || fail "stages where there is room for the whole model"
 exits 2 "$ESPALIER" estimate --cluster "$work/cluster.cfg" -s cluster.memory="1 GiB" -s synth.layers=80 \
     -s synth.hidden=8192 -s synth.heads=64 -s synth.mlp=28672 -s synth.vocab=32000

@@ -24,13 +24,15 @@ static void sentencepiece(void)
     CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     put_corpus(&p);
     write_page(dir, "corpus.txt", &p);
-    CU_ASSERT_EQUAL(esp_tokenizer_train(dir, corpus, 300), ESP_OK);
-    CU_ASSERT_EQUAL(esp_tokenizer_train(again, corpus, 300), ESP_OK);
+    CU_ASSERT_EQUAL(esp_tokenizer_train(dir, corpus, 300, true), ESP_OK);
+    CU_ASSERT_EQUAL(esp_tokenizer_train(again, corpus, 300, true), ESP_OK);
     CU_ASSERT_EQUAL(esp_file_read(&a, &n_a, model), ESP_OK);
     CU_ASSERT_EQUAL(esp_file_read(&b, &n_b, other), ESP_OK);
     CU_ASSERT(n_a == n_b && memcmp(a, b, n_a) == 0); /* the same corpus, the same file */
-    CU_ASSERT_EQUAL(esp_tokenizer_train(again, corpus, 100), ESP_EUSAGE);
-    CU_ASSERT_EQUAL(esp_tokenizer_train(again, corpus, 100000), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_tokenizer_train(again, corpus, 300, false),
+                    ESP_EUSAGE); /* files are there */
+    CU_ASSERT_EQUAL(esp_tokenizer_train(again, corpus, 100, true), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_tokenizer_train(again, corpus, 100000, true), ESP_EUSAGE);
 
     t = open_dir(dir);
     CU_ASSERT_EQUAL(esp_tokenizer_size(t), 300);

@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "espalier/digest.h"
+
 #define ESP_NO_TARGET (-1) /* a position whose prediction does not count */
 
 typedef struct esp_samples {
@@ -31,6 +33,9 @@ typedef struct esp_text_size {
 } esp_text_size;
 
 esp_text_size esp_samples_size(const esp_samples *s); /* Local. */
+
+/* Digest of the samples, targets included. Local. */
+void esp_samples_digest(uint64_t words[ESP_DIGEST_WORDS], const esp_samples *s);
 
 /* Tokens of the longest sample, and positions with a target in sample j. Local. */
 size_t esp_samples_longest(const esp_samples *s);

@@ -21,6 +21,10 @@ char *esp_path(const char *dir, const char *name);
 /* Where path is written before it is committed; the caller frees. Local. */
 char *esp_part_path(const char *path);
 
+/* The path without links, dots and doubled slashes, also where its last parts are not there yet; the caller
+ * frees. Local. */
+char *esp_path_real(const char *path);
+
 bool esp_file_exists(const char *path);
 bool esp_dir_exists(const char *path);
 
@@ -31,8 +35,9 @@ esp_status esp_file_check(const char *path);
  * Makes nothing. Local. */
 esp_status esp_dir_check(const char *path);
 
-/* Whether a file can be written there: ESP_EUSAGE where its folder does not allow it. Local. */
-esp_status esp_output_check(const char *path);
+/* Whether a file of the user's choice can be written there: ESP_EUSAGE where its folder does not allow it, or
+ * where something is there already, but a file that is to be replaced. Local. */
+esp_status esp_output_check(const char *path, bool replace);
 
 /* Creates the folder and its parents. ESP_EUSAGE where the path does not allow it, ESP_EIO. Local. */
 esp_status esp_mkdirs(const char *path);

@@ -83,11 +83,13 @@ esp_status esp_tokenizer_encode_prompt(const esp_tokenizer *t, esp_ids *ids, con
 esp_status esp_tokenizer_decode(const esp_tokenizer *t, char **text, size_t *n_bytes,
                                 const int32_t *ids, size_t n, bool skip_special);
 
-/* Trains a SentencePiece BPE model of vocab pieces on a corpus (any that esp_corpus_read takes), in
- * LLaMA's conventions: <unk> 0, <s> 1, </s> 2, bytes 3 .. 258, digits apart, nothing normalized. Writes
+/* Trains a SentencePiece BPE model of vocab pieces on a corpus (any that esp_corpus_read takes), in LLaMA's
+ * conventions: <unk> 0, <s> 1, </s> 2, bytes 3 .. 258, digits apart, nothing normalized. Writes
  * tokenizer.model, tokenizer_config.json (BOS yes, EOS no) and special_tokens_map.json into the folder,
- * which is created. The same corpus gives the same files. ESP_EUSAGE when the corpus cannot fill the
- * vocabulary or vocab cannot hold the bytes; ESP_EFORMAT, ESP_EIO. Local. */
-esp_status esp_tokenizer_train(const char *model_dir, const char *corpus_path, size_t vocab);
+ * which is created; with `replace` over files of these names. The same corpus gives the same files.
+ * ESP_EUSAGE when the corpus cannot fill the vocabulary or vocab cannot hold the bytes; ESP_EFORMAT,
+ * ESP_EIO. Local. */
+esp_status esp_tokenizer_train(const char *model_dir, const char *corpus_path, size_t vocab,
+                               bool replace);
 
 #endif

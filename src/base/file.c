@@ -25,6 +25,28 @@ char *esp_part_path(const char *path)
     return esp_format("%s%s", path, ESP_PART);
 }
 
+char *esp_path_real(const char *path)
+{
+    char *known = path[0] == '/' ? esp_strdup(path) : esp_format("./%s", path), *real, *full;
+    size_t n = strlen(known); /* of what is there */
+
+    for (; !(real = realpath(known, NULL)) && n > 1; known[n] = '\0') {
+        n = (size_t)(strrchr(known, '/') - known);
+        n = n > 0 ? n : 1;
+    }
+    free(known);
+    known = path[0] == '/' ? esp_strdup(path) : esp_format("./%s", path);
+    full =
+        esp_format("%s%s%s", real ? real : ".", known[n] && known[n] != '/' ? "/" : "", known + n);
+    n = strlen(full);
+    while (n > 1 && full[n - 1] == '/') {
+        full[--n] = '\0';
+    }
+    free(real);
+    free(known);
+    return full;
+}
+
 bool esp_file_exists(const char *path)
 {
     struct stat s;
@@ -71,7 +93,7 @@ esp_status esp_dir_check(const char *path)
     return st;
 }
 
-esp_status esp_output_check(const char *path)
+esp_status esp_output_check(const char *path, bool replace)
 {
     char *copy = esp_strdup(path);
     const char *dir = dirname(copy);
@@ -81,6 +103,9 @@ esp_status esp_output_check(const char *path)
         st = esp_fail(ESP_EUSAGE, "%s: is a folder, and a file is to be written", path);
     } else if (access(dir, W_OK | X_OK) != 0) {
         st = esp_fail(ESP_EUSAGE, "%s: cannot write in %s: %s", path, dir, strerror(errno));
+    } else if (access(path, F_OK) == 0 && !(replace && esp_file_exists(path))) {
+        st = esp_fail(ESP_EUSAGE, "%s: is there already: take another name%s", path,
+                      replace ? "" : ", or -f to replace it");
     }
     free(copy);
     return st;

@@ -112,7 +112,7 @@ static esp_status print_stages(const esp_job *j, unsigned stages, const esp_layo
     return write_json(j->config->estimate.output, o);
 }
 
-static esp_status estimate(const esp_config *c, const esp_model *m)
+static esp_status estimate(const esp_config *c, const esp_model *m, bool replace)
 {
     esp_cluster cluster = esp_cluster_of(c);
     unsigned stages = esp_run_stages_of(c);
@@ -120,7 +120,7 @@ static esp_status estimate(const esp_config *c, const esp_model *m)
     esp_job job;
     esp_status st;
 
-    ESP_TRY(*c->estimate.output ? esp_output_check(c->estimate.output) : ESP_OK);
+    ESP_TRY(*c->estimate.output ? esp_output_check(c->estimate.output, replace) : ESP_OK);
     ESP_TRY(esp_run_foresee_plan(c, m));
     esp_cluster_measure(&cluster);
     esp_job_init(&job, m, c);
@@ -147,7 +147,7 @@ esp_status cmd_estimate(const esp_invocation *in)
     esp_status st = read_shape(&m, in->config);
 
     if (st == ESP_OK && in->grid->rank == 0) {
-        st = estimate(in->config, &m);
+        st = estimate(in->config, &m, in->force);
     }
     esp_model_free(&m);
     return st;

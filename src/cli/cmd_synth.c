@@ -41,7 +41,7 @@ static esp_status write_corpus(const esp_invocation *in)
     if (in->grid->rank != 0) {
         return ESP_OK;
     }
-    ESP_TRY(esp_output_check(c->synth.output));
+    ESP_TRY(esp_output_check(c->synth.output, in->force));
     ESP_TRY(esp_grammar_write(c->synth.output, c->synth.stories, c->seed, &nats_per_byte));
     esp_info("synth: %zu stories, entropy %.5f nats a byte", c->synth.stories, nats_per_byte);
     return ESP_OK;
@@ -53,7 +53,7 @@ static esp_status write_tokenizer(const esp_invocation *in)
 
     ESP_TRY(esp_config_need(c, "synth.corpus"));
     return in->grid->rank == 0
-               ? esp_tokenizer_train(c->synth.output, c->synth.corpus, c->synth.vocab)
+               ? esp_tokenizer_train(c->synth.output, c->synth.corpus, c->synth.vocab, in->force)
                : ESP_OK;
 }
 

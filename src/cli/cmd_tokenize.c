@@ -8,7 +8,7 @@
 #include "espalier/mem.h"
 #include "espalier/place.h"
 
-static esp_status tokenize(const esp_config *c, const char *output)
+static esp_status tokenize(const esp_config *c, const char *output, bool replace)
 {
     const char *corpus_path = c->tokenize.corpus;
     esp_corpus corpus = { 0 };
@@ -16,7 +16,8 @@ static esp_status tokenize(const esp_config *c, const char *output)
     esp_status st = esp_place_check(c->model);
 
     if (st == ESP_OK) {
-        st = *c->tokenize.output ? esp_output_check(output) : esp_dir_check(c->run_dir);
+        st = *c->tokenize.output || esp_dir_exists(c->run_dir) ? esp_output_check(output, replace)
+                                                               : esp_dir_check(c->run_dir);
     }
     if (st == ESP_OK) {
         st = esp_tokenizer_open(&tokenizer, c->model);
@@ -49,7 +50,7 @@ esp_status cmd_tokenize(const esp_invocation *in)
     ESP_TRY(esp_config_need(c, *c->tokenize.output ? "tokenize.output" : "run_dir"));
     output =
         *c->tokenize.output ? esp_strdup(c->tokenize.output) : esp_path(c->run_dir, "tokens.h5");
-    st = in->grid->rank == 0 ? tokenize(c, output) : ESP_OK;
+    st = in->grid->rank == 0 ? tokenize(c, output, in->force) : ESP_OK;
     free(output);
     return st;
 }

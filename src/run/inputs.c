@@ -43,9 +43,8 @@ static esp_status check_scratch(const esp_config *c)
     return ESP_OK;
 }
 
-/* The stages that cut copy any layer on any rank; the others use those of the rank's stage of the grid. */
-static esp_status digest_model(char hex[ESP_DIGEST_SIZE], const esp_model *m, const esp_run *run,
-                               unsigned stages)
+esp_status esp_run_digest_model(char hex[ESP_DIGEST_SIZE], const esp_model *m, const esp_run *run,
+                                unsigned stages)
 {
     bool cuts = stages & (1u << ESP_STAGE_PLAN | 1u << ESP_STAGE_PRUNE);
     size_t begin, end;
@@ -63,7 +62,7 @@ esp_status esp_run_open_model(esp_run *run, unsigned stages)
     ESP_TRY(esp_agree(world, check_scratch(run->config)));
     if (needs_weights(run, stages)) {
         ESP_TRY(esp_run_load_model(&run->model, run, dir));
-        ESP_TRY(digest_model(run->digest, &run->model, run, stages));
+        ESP_TRY(esp_run_digest_model(run->digest, &run->model, run, stages));
     } else {
         ESP_TRY(esp_agree(world, esp_model_shape(&run->model, dir)));
     }
@@ -224,6 +223,19 @@ static esp_status read_samples(esp_run *run, esp_tokenizer **t, unsigned stages)
     return ESP_OK;
 }
 
+/* Ranks read texts and tokenizer each for itself. */
+static esp_status agree_samples(const esp_samples *s, const char *name, const esp_run *run)
+{
+    uint64_t words[ESP_DIGEST_WORDS];
+    char *what = esp_format("%s: what is read of its text, or the tokenizer of the model,", name);
+    esp_status st;
+
+    esp_samples_digest(words, s);
+    st = esp_agree_same(words, what, run->grid->world);
+    free(what);
+    return st;
+}
+
 esp_status esp_run_read_samples(esp_run *run, unsigned stages)
 {
     esp_tokenizer *t = NULL;
@@ -231,7 +243,10 @@ esp_status esp_run_read_samples(esp_run *run, unsigned stages)
 
     st = read_samples(run, &t, stages);
     esp_tokenizer_free(t);
-    return esp_agree(run->grid->world, st);
+    ESP_TRY(esp_agree(run->grid->world, st));
+    ESP_TRY(agree_samples(&run->calibration, "calibration", run));
+    ESP_TRY(agree_samples(&run->training, "recover.corpus", run));
+    return agree_samples(&run->evaluation, "eval.corpus", run);
 }
 
 void esp_run_free_inputs(esp_run *run)

@@ -55,50 +55,80 @@ static esp_status add_named_file(json_t *inputs, const esp_run *run, const char 
     return st;
 }
 
-/* The plan, or the pruned model that it made, where there is that in the run directory. */
-static esp_status add_plan(json_t *inputs, const esp_run *run, const char *name, const char *there)
+/* A result of an earlier stage, by the digest recorded of it. */
+static void add_result(json_t *inputs, const esp_run *run, esp_stage s, const char *name)
 {
-    char *path = esp_run_path(run, "plan.json");
-    esp_status st = esp_run_dir_has(&run->dir, there) ? add_file(inputs, name, path) : ESP_OK;
+    const char *digest = esp_results_digest(run, s, name);
 
-    free(path);
-    return st;
+    if (digest) {
+        json_object_set_new(inputs, name, json_string(digest));
+    }
 }
 
-/* The recovered model is known by the record of the stage that made it. */
-static void add_recovered(json_t *inputs, const esp_run *run)
+static void add_samples(json_t *inputs, const esp_samples *samples)
 {
-    json_t *record = esp_run_dir_record(&run->dir, "recover");
+    uint64_t words[ESP_DIGEST_WORDS];
     char hex[ESP_DIGEST_SIZE];
 
-    if (json_object_get(record, "finished")) {
-        esp_record_digest(hex, record);
-        json_object_set_new(inputs, "recovered", json_string(hex));
+    if (samples->n > 0) {
+        esp_samples_digest(words, samples);
+        esp_digest_bytes(hex, words, sizeof words);
+        json_object_set_new(inputs, "samples", json_string(hex));
     }
 }
 
-static esp_status add_inputs(json_t *inputs, const esp_run *run, const esp_stage_info *stage)
+static const esp_samples *samples_of(const esp_run *run, esp_stage s)
 {
-    if (stage->reads & ESP_READS_MODEL) {
+    static const esp_samples none = { 0 };
+
+    switch (s) {
+    case ESP_STAGE_SCORE:
+        return &run->calibration;
+    case ESP_STAGE_PLAN:
+        return run->config->prune.steps > 1 ? &run->calibration : &none;
+    case ESP_STAGE_RECOVER:
+        return &run->training;
+    case ESP_STAGE_EVAL:
+        return &run->evaluation;
+    default:
+        return &none;
+    }
+}
+
+/* The model and what earlier stages made of it. */
+static void add_chain(json_t *inputs, const esp_run *run, esp_stage s)
+{
+    const esp_stage_info *stage = &esp_stages[s];
+    bool scored = run->config->prune.criterion != ESP_RANDOM;
+
+    if (stage->reads & ESP_READS_MODEL || (stage->reads & ESP_READS_SCORED && scored)) {
         json_object_set_new(inputs, "model", json_string(run->digest));
     }
-    if (stage->reads & ESP_READS_SCORED) {
-        bool scored = run->config->prune.criterion != ESP_RANDOM;
-
-        json_object_set_new(inputs, "model", json_string(scored ? run->digest : run->shape));
+    if (stage->reads & ESP_READS_SCORED && scored) {
+        add_result(inputs, run, ESP_STAGE_SCORE, "importance.h5");
+    } else if (stage->reads & ESP_READS_SCORED) {
+        json_object_set_new(inputs, "model", json_string(run->shape));
     }
     if (stage->reads & ESP_READS_PLAN) {
-        ESP_TRY(add_plan(inputs, run, "plan", "plan.json"));
+        add_result(inputs, run, ESP_STAGE_PLAN, "plan.json");
     }
-    if (stage->reads & ESP_READS_PRUNED) {
-        ESP_TRY(add_plan(inputs, run, "pruned", "pruned"));
+    if (stage->reads & ESP_READS_PRUNED && esp_run_dir_has(&run->dir, "pruned")) {
+        add_result(inputs, run, ESP_STAGE_PRUNE, "pruned");
     }
-    if (stage->reads & ESP_READS_RECOVERED) {
-        add_recovered(inputs, run);
+    if (stage->reads & ESP_READS_RECOVERED && esp_run_dir_has(&run->dir, "recovered")) {
+        add_result(inputs, run, ESP_STAGE_RECOVER, "recovered");
     }
+}
+
+static esp_status add_inputs(json_t *inputs, const esp_run *run, esp_stage s)
+{
+    const esp_stage_info *stage = &esp_stages[s];
+
+    add_chain(inputs, run, s);
     for (size_t i = 0; i < ESP_MAX_FILES && stage->files[i]; i++) {
         ESP_TRY(add_named_file(inputs, run, stage->files[i]));
     }
+    add_samples(inputs, samples_of(run, s)); /* last: a text that has changed is named as such */
     return ESP_OK;
 }
 
@@ -106,7 +136,7 @@ esp_status esp_record_make(json_t **record, const esp_run *run, esp_stage s)
 {
     *record = json_pack("{s:o, s:{}}", "settings", esp_record_settings(run, s), "inputs");
     ESP_REQUIRE(*record);
-    return add_inputs(json_object_get(*record, "inputs"), run, &esp_stages[s]);
+    return add_inputs(json_object_get(*record, "inputs"), run, s);
 }
 
 /* ---- what differs ----------------------------------------------------------------------------- */
@@ -162,4 +192,34 @@ esp_status esp_record_compare(const esp_run *run, const esp_stage_info *stage, c
     then = json_object_get(then, part);
     key = difference(now, then);
     return key ? refuse(run, stage, part, key, now, then) : ESP_OK;
+}
+
+/* Whether a stage's result is made from that of an earlier one. A plan by random takes no scores. */
+static bool follows_from(const esp_run *run, esp_stage s, esp_stage before)
+{
+    return s > before && !(before == ESP_STAGE_SCORE && run->config->prune.criterion == ESP_RANDOM);
+}
+
+esp_status esp_record_check_chain(const esp_run *run, esp_stage s)
+{
+    for (esp_stage b = 0; b < s; b++) {
+        const esp_stage_info *before = &esp_stages[b];
+        json_t *then = esp_run_dir_record(&run->dir, before->name), *now = json_object();
+        json_t *made_of = json_object_get(then, "inputs"), *value;
+        const char *key;
+        esp_status st = ESP_OK;
+
+        if (json_object_get(then, "finished") && follows_from(run, s, b)) {
+            add_chain(now, run, b);
+        }
+        json_object_foreach(now, key, value)
+        {
+            if (st == ESP_OK && !json_equal(value, json_object_get(made_of, key))) {
+                st = refuse(run, before, "inputs", key, now, made_of);
+            }
+        }
+        json_decref(now);
+        ESP_TRY(st);
+    }
+    return ESP_OK;
 }

@@ -8,6 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "espalier/digest.h"
 #include "espalier/file.h"
 #include "espalier/io.h"
 #include "espalier/log.h"
@@ -16,25 +17,78 @@
 
 /* ---- manifest --------------------------------------------------------------------------------- */
 
+#define PRECISION JSON_REAL_PRECISION(12) /* of numbers: what is read back is written as it was */
+
+/* Of all but the digest itself. */
+static void digest_of(char hex[ESP_DIGEST_SIZE], const json_t *manifest)
+{
+    json_t *rest = json_copy((json_t *)(uintptr_t)manifest);
+    char *text;
+
+    json_object_del(rest, "digest");
+    text = json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS | PRECISION);
+    ESP_REQUIRE(text);
+    esp_digest_bytes(hex, text, strlen(text));
+    free(text);
+    json_decref(rest);
+}
+
+static esp_status check_manifest(const json_t *manifest, const char *path)
+{
+    const char *digest = json_string_value(json_object_get(manifest, "digest"));
+    char now[ESP_DIGEST_SIZE];
+
+    if (!json_is_object(json_object_get(manifest, "stages"))) {
+        return esp_fail(ESP_EFORMAT, "%s: is no manifest of a run: it has no object \"stages\"",
+                        path);
+    }
+    digest_of(now, manifest);
+    if (!digest || strcmp(digest, now) != 0) {
+        return esp_fail(
+            ESP_EFORMAT,
+            "%s: was changed or damaged since espalier wrote it (digest %s in it, %s of "
+            "it): restore it, or use another run_dir",
+            path, digest ? digest : "none", now);
+    }
+    return ESP_OK;
+}
+
+/* Without a manifest these two are somebody else's. */
+static esp_status check_fresh(const esp_run_dir *d)
+{
+    static const char *const names[] = { "config.used", "events.jsonl" };
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (esp_run_dir_has(d, names[i])) {
+            return esp_fail(
+                ESP_EUSAGE,
+                "%s/%s: is there, but no manifest.json that says espalier made it: move "
+                "it away, or use another run_dir",
+                d->path, names[i]);
+        }
+    }
+    return ESP_OK;
+}
+
 static esp_status read_manifest(esp_run_dir *d)
 {
     char *path = esp_path(d->path, "manifest.json"), *text;
     size_t n;
     json_error_t error;
-    esp_status st = ESP_OK;
+    esp_status st;
 
-    if (esp_file_exists(path)) {
-        st = esp_file_read(&text, &n, path);
-        if (st == ESP_OK) {
-            d->manifest = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
-            free(text);
-            if (!json_is_object(json_object_get(d->manifest, "stages"))) {
-                st = esp_fail(ESP_EFORMAT, "%s:%d: is no manifest of a run: %s", path, error.line,
-                              d->manifest ? "it has no object \"stages\"" : error.text);
-            }
-        }
-    } else {
+    if (!esp_run_dir_has(d, "manifest.json")) {
         d->manifest = json_pack("{s:s, s:{}}", "espalier", esp_version(), "stages");
+        free(path);
+        return check_fresh(d);
+    }
+    st = esp_file_read(&text, &n, path);
+    if (st == ESP_OK) {
+        d->manifest = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
+        free(text);
+        st = d->manifest ? check_manifest(d->manifest, path)
+                         : esp_fail(ESP_EFORMAT, "%s:%d: is no manifest of a run: %s", path,
+                                    error.line, error.text);
     }
     free(path);
     return st;
@@ -43,7 +97,7 @@ static esp_status read_manifest(esp_run_dir *d)
 esp_status esp_run_dir_write(const esp_run_dir *d, const char *name, const json_t *json)
 {
     char *path = esp_path(d->path, name);
-    char *text = json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
+    char *text = json_dumps(json, JSON_INDENT(2) | PRECISION);
     esp_status st;
 
     ESP_REQUIRE(text);
@@ -58,6 +112,16 @@ json_t *esp_run_dir_record(const esp_run_dir *d, const char *stage)
     return json_object_get(json_object_get(d->manifest, "stages"), stage);
 }
 
+static esp_status write_manifest(esp_run_dir *d)
+{
+    char digest[ESP_DIGEST_SIZE];
+
+    json_object_set_new(d->manifest, "espalier", json_string(esp_version()));
+    digest_of(digest, d->manifest);
+    json_object_set_new(d->manifest, "digest", json_string(digest));
+    return esp_run_dir_write(d, "manifest.json", d->manifest);
+}
+
 esp_status esp_run_dir_set_record(esp_run_dir *d, const char *stage, json_t *record)
 {
     json_t *stages = json_object_get(d->manifest, "stages");
@@ -67,8 +131,7 @@ esp_status esp_run_dir_set_record(esp_run_dir *d, const char *stage, json_t *rec
     } else {
         json_object_del(stages, stage);
     }
-    json_object_set_new(d->manifest, "espalier", json_string(esp_version()));
-    return esp_run_dir_write(d, "manifest.json", d->manifest);
+    return write_manifest(d);
 }
 
 /* ---- the folder ------------------------------------------------------------------------------- */
@@ -110,9 +173,15 @@ static esp_status open_events(esp_run_dir *d)
 
 esp_status esp_run_dir_make(esp_run_dir *d, const esp_config *c)
 {
+    if (d->events >= 0) { /* made already */
+        return ESP_OK;
+    }
     if (d->lock.fd < 0) {
         ESP_TRY(esp_mkdirs(d->path));
         ESP_TRY(esp_lock_take(&d->lock, d->path));
+    }
+    if (!esp_run_dir_has(d, "manifest.json")) { /* the first file: it says whose the others are */
+        ESP_TRY(write_manifest(d));
     }
     ESP_TRY(write_settings(d, c));
     return open_events(d);

@@ -15,17 +15,18 @@
 typedef struct esp_run_dir {
     char *path;       /* owned                                                     */
     esp_lock lock;    /* of the folder, held while it is open                      */
-    json_t *manifest; /* {"espalier": version, "stages": {name: record}}; owned    */
+    json_t *manifest; /* {"espalier": version, "stages": {name: record}, "digest"}; owned */
     int events;       /* events.jsonl, appended to; -1 until the folder is made    */
     int lost;         /* errno of the first line that could not be written         */
     double began;     /* esp_now() of the first event                              */
 } esp_run_dir;
 
 /* Takes the folder if it is there: locks it and reads manifest.json. ESP_EUSAGE when another process
- * holds it, ESP_EFORMAT for a manifest that is none. Writes nothing but the lock. */
+ * holds it, or files of a run are there without a manifest; ESP_EFORMAT for a manifest that is none, or was
+ * changed. Writes nothing but the lock. */
 esp_status esp_run_dir_open(esp_run_dir *d, const char *path);
 
-/* Makes the folder where it is not there yet, locks it, writes config.used and begins the events. */
+/* Makes the folder where it is not there yet, locks it, writes config.used and begins the events; once. */
 esp_status esp_run_dir_make(esp_run_dir *d, const esp_config *c);
 void esp_run_dir_close(esp_run_dir *d); /* safe twice and on {0} */
 

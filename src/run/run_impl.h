@@ -22,6 +22,7 @@ typedef struct esp_run {
     char shape[ESP_DIGEST_SIZE];  /* of its config.json                            */
     char settings[ESP_DIGEST_SIZE]; /* of the record of the stage under way          */
     char made[ESP_DIGEST_SIZE]; /* of the model that the stage under way has written; "" before */
+    unsigned verified;          /* stages whose results have been compared with their record */
     esp_samples calibration, training, evaluation; /* of the stages that were asked for */
     uint64_t targets;                              /* of recover: bit set of slots      */
     esp_limit limit;                               /* of the memory of a rank           */
@@ -53,6 +54,7 @@ typedef struct esp_stage_info {
         [ESP_MAX_OUTPUTS]; /* in the run directory; once it has the first, the stage is done */
     const char *partial;   /* unfinished work that a repeated call goes on with; NULL: none   */
     const char *files[ESP_MAX_FILES]; /* settings that name a file it reads */
+    const char *model;                /* the output that is a model folder; NULL: none */
     unsigned reads;                   /* ESP_READS_...                      */
     bool follows; /* cheap: done again without asking when what it reads has changed */
 } esp_stage_info;
@@ -87,10 +89,35 @@ esp_status esp_run_check_precision(const esp_run *run, unsigned stages);
 /* A model folder, with precision and rope_ratio of the settings; *m is {0} after a failure. Collective. */
 esp_status esp_run_load_model(esp_model *m, const esp_run *run, const char *dir);
 
+/* esp_model_digest for these stages: those that cut copy any layer on any rank, the others use the layers
+ * of the rank's stage of the grid. Collective. */
+esp_status esp_run_digest_model(char hex[ESP_DIGEST_SIZE], const esp_model *m, const esp_run *run,
+                                unsigned stages);
+
 /* Opens the model, then reads the samples of these stages. Collective. */
 esp_status esp_run_open_model(esp_run *run, unsigned stages);
 esp_status esp_run_read_samples(esp_run *run, unsigned stages);
 void esp_run_free_inputs(esp_run *run);
+
+/* ---- results.c: "outputs": {name: digest} of a record, names as in the run directory --------------- */
+
+/* ESP_EUSAGE where the model is a result of this run directory, or the run directory lies in the model.
+ * Local. */
+esp_status esp_results_check_model(const esp_run *run);
+
+/* ESP_EUSAGE where something that this program did not make stands in the place of an output. Rank 0. */
+esp_status esp_results_check_places(const esp_run *run, esp_stage s);
+
+/* Adds the digests of what a stage has left to its record. Rank 0. */
+esp_status esp_results_record(json_t *record, const esp_run *run, esp_stage s);
+
+/* The digest recorded of a result of a finished stage, NULL where there is none. Borrowed. Rank 0. */
+const char *esp_results_digest(const esp_run *run, esp_stage s, const char *name);
+
+/* ESP_EUSAGE where what a finished stage left, or what a stage is about to read of earlier ones, is not
+ * what was recorded: file, both digests, remedy. Collective. */
+esp_status esp_results_verify(esp_run *run, esp_stage s);
+esp_status esp_results_verify_read(esp_run *run, esp_stage s);
 
 /* ---- stages.c --------------------------------------------------------------------------------- */
 
@@ -115,6 +142,10 @@ esp_status esp_record_make(json_t **record, const esp_run *run, esp_stage s);
  * be now. part: "settings" or "inputs". */
 esp_status esp_record_compare(const esp_run *run, const esp_stage_info *stage, const char *part,
                               json_t *now, json_t *then);
+
+/* ESP_EUSAGE where an earlier result, from which stage s is made through others or directly, was itself
+ * made of another model, importance, plan or pruned model than is there now. */
+esp_status esp_record_check_chain(const esp_run *run, esp_stage s);
 
 void esp_record_digest(char hex[ESP_DIGEST_SIZE], const json_t *record);
 

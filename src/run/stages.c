@@ -24,11 +24,13 @@ const esp_stage_info esp_stages[ESP_N_STAGES] = {
     [ESP_STAGE_PRUNE] = { .name = "prune",
                           .work = esp_stage_prune,
                           .outputs = { "pruned" },
+                          .model = "pruned",
                           .reads = ESP_READS_MODEL | ESP_READS_PLAN },
     [ESP_STAGE_RECOVER] = { .name = "recover",
                             .work = esp_stage_recover,
                             .outputs = { "recovered", "adapter", "recover" },
                             .partial = "recover",
+                            .model = "recovered",
                             .files = { "recover.corpus" },
                             .reads = ESP_READS_MODEL | ESP_READS_PRUNED },
     [ESP_STAGE_EVAL] = { .name = "eval",
@@ -71,15 +73,19 @@ static bool worth_keeping(const esp_run *run, const esp_stage_info *stage, const
            (then && stage->partial && esp_run_dir_has(&run->dir, stage->partial));
 }
 
-/* Forgets a stage and all later ones. */
+/* Forgets a stage and all later ones: their results first, as the records are what says whose they are.
+ * Nothing goes where something else stands among them. */
 static esp_status forget_from(esp_run *run, esp_stage first)
 {
-    for (int s = (int)first; s < ESP_N_STAGES; s++) {
-        if (esp_run_dir_record(&run->dir, esp_stages[s].name)) {
-            ESP_TRY(esp_run_dir_set_record(&run->dir, esp_stages[s].name, NULL));
-        }
+    for (esp_stage s = first; s < ESP_N_STAGES; s++) {
+        ESP_TRY(esp_results_check_places(run, s));
+    }
+    for (esp_stage s = first; s < ESP_N_STAGES; s++) {
         for (size_t i = 0; i < ESP_MAX_OUTPUTS && esp_stages[s].outputs[i]; i++) {
             ESP_TRY(esp_run_dir_remove(&run->dir, esp_stages[s].outputs[i]));
+        }
+        if (esp_run_dir_record(&run->dir, esp_stages[s].name)) {
+            ESP_TRY(esp_run_dir_set_record(&run->dir, esp_stages[s].name, NULL));
         }
     }
     return ESP_OK;
@@ -127,19 +133,59 @@ static esp_status decide(bool *done, esp_run *run, esp_stage s, json_t *now)
     return settings != ESP_OK ? settings : inputs;
 }
 
-/* Rank 0: decides, and records that the stage has begun. */
-static esp_status begin(bool *done, esp_run *run, esp_stage s)
+/* Whether it is done, as decide and what it left say; damaged results are forgotten when that is wanted.
+ * Collective. */
+static esp_status is_done(bool *done, esp_run *run, esp_stage s, json_t *now)
 {
+    MPI_Comm world = run->grid->world;
+    bool first = run->grid->rank == 0;
+    esp_status st;
+
+    *done = false;
+    ESP_TRY(esp_agree(world, first ? decide(done, run, s, now) : ESP_OK));
+    ESP_MPI(MPI_Bcast(done, 1, MPI_C_BOOL, 0, world));
+    if (!*done) {
+        return ESP_OK;
+    }
+    st = esp_results_verify(run, s);
+    if (st != ESP_OK && run->force) {
+        *done = false;
+        st = esp_agree(world, first ? forget_from(run, s) : ESP_OK);
+    }
+    return st;
+}
+
+/* Rank 0: records that the stage has begun. */
+static esp_status begin(esp_run *run, esp_stage s, json_t *record)
+{
+    ESP_TRY(esp_results_check_places(run, s));
+    ESP_TRY(esp_run_dir_make(&run->dir, run->config));
+    esp_record_digest(run->settings, record);
+    esp_run_dir_event(&run->dir, "start", esp_stages[s].name, NULL);
+    return esp_run_dir_set_record(&run->dir, esp_stages[s].name, json_incref(record));
+}
+
+/* Whether the stage is done; else what it reads has been checked, and its beginning is recorded.
+ * Collective. */
+static esp_status prepare(bool *done, esp_run *run, esp_stage s)
+{
+    MPI_Comm world = run->grid->world;
+    bool first = run->grid->rank == 0;
     json_t *record = NULL;
-    esp_status st = esp_record_make(&record, run, s);
+    esp_status st = esp_agree(world, first ? esp_record_check_chain(run, s) : ESP_OK);
 
     if (st == ESP_OK) {
-        st = decide(done, run, s, record);
+        st = esp_agree(world, first ? esp_record_make(&record, run, s) : ESP_OK);
+    }
+    if (st == ESP_OK) {
+        st = esp_results_verify_read(run, s);
+    }
+    if (st == ESP_OK) {
+        st = is_done(done, run, s, record);
     }
     if (st == ESP_OK && !*done) {
-        esp_record_digest(run->settings, record);
-        esp_run_dir_event(&run->dir, "start", esp_stages[s].name, NULL);
-        return esp_run_dir_set_record(&run->dir, esp_stages[s].name, record);
+        run->verified &= ~(1u << s);
+        st = esp_agree(world, first ? begin(run, s, record) : ESP_OK);
     }
     json_decref(record);
     return st;
@@ -186,13 +232,15 @@ static void usage_end(usage *u, MPI_Comm world)
 }
 
 /* Rank 0: records how the stage ended. */
-static esp_status end(esp_run *run, const esp_stage_info *stage, esp_status st, const usage *u)
+static esp_status end(esp_run *run, esp_stage s, esp_status st, const usage *u)
 {
+    const esp_stage_info *stage = &esp_stages[s];
     double seconds = nearbyint(u->seconds * 1e3) / 1e3; /* the same when it is read back */
     double waited = u->seconds > 0 ? u->sent.waited / u->seconds / run->grid->size : 0;
     char now[ESP_TIME_SIZE];
     json_t *record = json_deep_copy(esp_run_dir_record(&run->dir, stage->name)), *fields;
 
+    st = st == ESP_OK ? esp_results_record(record, run, s) : st;
     if (st != ESP_OK) {
         esp_run_dir_event(&run->dir, st == ESP_ESTOPPED ? "stopped" : "failed", stage->name, NULL);
         json_decref(record);
@@ -228,8 +276,7 @@ static esp_status do_stage(esp_run *run, esp_stage s)
 
     usage_begin(&used);
     ESP_TRY(esp_agree(world, esp_run_check_stop(run, esp_stages[s].name)));
-    ESP_TRY(esp_agree(world, first ? begin(&done, run, s) : ESP_OK));
-    ESP_MPI(MPI_Bcast(&done, 1, MPI_C_BOOL, 0, world));
+    ESP_TRY(prepare(&done, run, s));
     ESP_MPI(MPI_Bcast(run->settings, sizeof run->settings, MPI_CHAR, 0, world));
     if (done) {
         esp_info("%s: done before, nothing has changed", esp_stages[s].name);
@@ -238,7 +285,7 @@ static esp_status do_stage(esp_run *run, esp_stage s)
     esp_info("%s", esp_stages[s].name);
     st = esp_agree(world, esp_stages[s].work(run));
     usage_end(&used, world);
-    return esp_agree(world, first ? end(run, &esp_stages[s], st, &used) : st);
+    return esp_agree(world, first ? end(run, s, st, &used) : st);
 }
 
 /* ESP_EUSAGE when a stage needs the result of one that is neither done nor asked for. */
@@ -258,8 +305,15 @@ static esp_status check_before(const esp_run *run, unsigned wanted, esp_stage s,
 /* Rank 0: the run directory and what is recorded in it, before any work. */
 static esp_status open_dir(esp_run *run, unsigned wanted)
 {
+    ESP_TRY(esp_results_check_model(run));
     ESP_TRY(esp_run_dir_open(&run->dir, run->config->run_dir));
     ESP_TRY(check_settings(run, wanted));
+    for (esp_stage s = 0; s < ESP_N_STAGES; s++) {
+        if (wanted >> s & 1 &&
+            !json_object_get(esp_run_dir_record(&run->dir, esp_stages[s].name), "finished")) {
+            ESP_TRY(esp_results_check_places(run, s));
+        }
+    }
     if (run->config->prune.criterion != ESP_RANDOM) {
         ESP_TRY(check_before(run, wanted, ESP_STAGE_PLAN, ESP_STAGE_SCORE));
     }
@@ -320,7 +374,6 @@ static esp_status work(esp_run *run, unsigned wanted)
     ESP_TRY(esp_agree(world, first ? esp_run_check_samples(run, wanted) : ESP_OK));
     ESP_TRY(esp_agree(world, first ? fit_memory(run, wanted) : ESP_OK));
     ESP_MPI(MPI_Bcast(run->chunk_tok, sizeof run->chunk_tok, MPI_BYTE, 0, world));
-    ESP_TRY(esp_agree(world, first ? esp_run_dir_make(&run->dir, run->config) : ESP_OK));
     for (int s = 0; s < ESP_N_STAGES; s++) {
         if (wanted >> s & 1) {
             ESP_TRY(do_stage(run, (esp_stage)s));

@@ -31,6 +31,18 @@ void esp_samples_free(esp_samples *s)
     *s = (esp_samples){ 0 };
 }
 
+void esp_samples_digest(uint64_t words[ESP_DIGEST_WORDS], const esp_samples *s)
+{
+    size_t n_tok = s->n ? s->start[s->n] : 0;
+    esp_digest d;
+
+    esp_digest_init(&d);
+    esp_digest_add(&d, s->start, s->n ? (s->n + 1) * sizeof *s->start : 0);
+    esp_digest_add(&d, s->ids, n_tok * sizeof *s->ids);
+    esp_digest_add(&d, s->targets, n_tok * sizeof *s->targets);
+    esp_digest_end_words(&d, words);
+}
+
 size_t esp_samples_longest(const esp_samples *s)
 {
     size_t longest = 0;

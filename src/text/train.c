@@ -4,6 +4,7 @@
 
 #include "espalier/corpus.h"
 #include "espalier/file.h"
+#include "espalier/folder.h"
 #include "espalier/mem.h"
 #include "sentencepiece_shim.h"
 #include "text_impl.h"
@@ -39,27 +40,42 @@ static void add_lines(lines *l, const esp_document *d)
     }
 }
 
+enum { N_FILES = 3 };
+
+static const char *const names[N_FILES] = { "tokenizer.model", "tokenizer_config.json",
+                                            "special_tokens_map.json" };
+
+static esp_status check_files(const char *dir, bool replace)
+{
+    esp_status st = ESP_OK;
+
+    for (size_t i = 0; i < N_FILES && st == ESP_OK && esp_dir_exists(dir); i++) {
+        char *path = esp_path(dir, names[i]);
+
+        st = esp_output_check(path, replace);
+        free(path);
+    }
+    return st;
+}
+
 static esp_status write_files(const char *dir, const char *model, size_t n_model)
 {
-    const struct {
-        const char *name, *data;
-        size_t n;
-    } files[] = { { "tokenizer.model", model, n_model },
-                  { "tokenizer_config.json", CONFIG, strlen(CONFIG) },
-                  { "special_tokens_map.json", "{\n" NAMES, strlen("{\n" NAMES) } };
+    const char *data[N_FILES] = { model, CONFIG, "{\n" NAMES };
 
     ESP_TRY(esp_mkdirs(dir));
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        char *path = esp_path(dir, files[i].name);
-        esp_status st = esp_file_write(path, files[i].data, files[i].n);
+    for (size_t i = 0; i < N_FILES; i++) {
+        char *path = esp_path(dir, names[i]);
+        esp_status st = esp_folder_add(dir, names[i]);
 
+        st = st == ESP_OK ? esp_file_write(path, data[i], i == 0 ? n_model : strlen(data[i])) : st;
         free(path);
         ESP_TRY(st);
     }
     return ESP_OK;
 }
 
-esp_status esp_tokenizer_train(const char *model_dir, const char *corpus_path, size_t vocab)
+esp_status esp_tokenizer_train(const char *model_dir, const char *corpus_path, size_t vocab,
+                               bool replace)
 {
     esp_corpus c;
     lines l = { 0 };
@@ -67,6 +83,7 @@ esp_status esp_tokenizer_train(const char *model_dir, const char *corpus_path, s
     size_t n_model;
     esp_status st;
 
+    ESP_TRY(check_files(model_dir, replace));
     ESP_TRY(esp_corpus_read(&c, corpus_path, NULL));
     for (size_t i = 0; i < c.n; i++) {
         add_lines(&l, &c.documents[i]);

@@ -1,0 +1,292 @@
+/* results.c - what the stages leave in the run directory: whose it is, and whether it still is that. */
+#include "run_impl.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/file.h"
+#include "espalier/folder.h"
+#include "espalier/mem.h"
+
+/* ---- places ------------------------------------------------------------------------------------ */
+
+/* Nothing of somebody else's may stand where a stage writes: folders say by their marker whose they are,
+ * files are ours where the stage is recorded. */
+static esp_status check_place(const esp_run *run, const esp_stage_info *stage, const char *name)
+{
+    char *path = esp_run_path(run, name);
+    bool folder = strchr(name, '.') == NULL;
+    esp_status st = ESP_OK;
+
+    if (folder) {
+        st = esp_folder_check(path);
+    } else if (esp_run_dir_has(&run->dir, name) &&
+               (!esp_file_exists(path) || !esp_run_dir_record(&run->dir, stage->name))) {
+        st = esp_fail(ESP_EUSAGE,
+                      "%s: is there, and manifest.json does not say that espalier made it: move it "
+                      "away, or use another run_dir",
+                      path);
+    }
+    free(path);
+    return st;
+}
+
+esp_status esp_results_check_places(const esp_run *run, esp_stage s)
+{
+    const esp_stage_info *stage = &esp_stages[s];
+
+    for (size_t i = 0; i < ESP_MAX_OUTPUTS && stage->outputs[i]; i++) {
+        ESP_TRY(check_place(run, stage, stage->outputs[i]));
+    }
+    return ESP_OK;
+}
+
+static bool is_in(const char *path, const char *dir)
+{
+    size_t n = strlen(dir);
+
+    return strncmp(path, dir, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
+/* Whether a path is, or lies in, what a stage makes; *name is that. */
+static bool is_in_result(const char **name, const char *path, const char *run_dir)
+{
+    for (int s = 0; s < ESP_N_STAGES; s++) {
+        for (size_t i = 0; i < ESP_MAX_OUTPUTS && esp_stages[s].outputs[i]; i++) {
+            char *result = esp_path(run_dir, esp_stages[s].outputs[i]);
+            bool is = is_in(path, result);
+
+            free(result);
+            *name = esp_stages[s].outputs[i];
+            if (is) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+esp_status esp_results_check_model(const esp_run *run)
+{
+    char *model = esp_path_real(run->config->model), *dir = esp_path_real(run->config->run_dir);
+    const char *name;
+    esp_status st = ESP_OK;
+
+    if (is_in(dir, model)) {
+        st =
+            esp_fail(ESP_EUSAGE,
+                     "run_dir: %s is in the model folder %s, where nothing is written: use another "
+                     "run_dir",
+                     run->config->run_dir, run->config->model);
+    } else if (is_in_result(&name, model, dir)) {
+        st = esp_fail(ESP_EUSAGE,
+                      "model: %s is in %s of run_dir %s, a result that this run may replace: use "
+                      "another run_dir",
+                      run->config->model, name, run->config->run_dir);
+    }
+    free(model);
+    free(dir);
+    return st;
+}
+
+/* ---- digests ----------------------------------------------------------------------------------- */
+
+/* Adds the digest of a file of the run directory under its name; one that is not there is left out. */
+static esp_status add_file(json_t *digests, const esp_run *run, const char *name)
+{
+    char hex[ESP_DIGEST_SIZE], *path = esp_run_path(run, name);
+    esp_map map;
+    esp_status st = ESP_OK;
+
+    if (esp_file_exists(path)) {
+        st = esp_map_open(&map, path);
+        if (st == ESP_OK) {
+            esp_digest_bytes(hex, map.data, map.n);
+            esp_map_close(&map);
+            json_object_set_new(digests, name, json_string(hex));
+        }
+    }
+    free(path);
+    return st;
+}
+
+/* The files that a folder's marker names; the weights of a model have its digest instead. */
+static esp_status add_folder(json_t *digests, const esp_run *run, const char *name)
+{
+    char *path = esp_run_path(run, name), **files = NULL;
+    size_t n = 0;
+    esp_status st = esp_dir_exists(path) ? esp_folder_names(&files, &n, path) : ESP_OK;
+
+    for (size_t i = 0; i < n; i++) {
+        if (st == ESP_OK && !strchr(files[i], '*')) {
+            char *file = esp_path(name, files[i]);
+
+            st = add_file(digests, run, file);
+            free(file);
+        }
+        free(files[i]);
+    }
+    free(files);
+    free(path);
+    return st;
+}
+
+static bool is_partial(const esp_stage_info *stage, const char *name)
+{
+    return stage->partial && strcmp(stage->partial, name) == 0;
+}
+
+esp_status esp_results_record(json_t *record, const esp_run *run, esp_stage s)
+{
+    const esp_stage_info *stage = &esp_stages[s];
+    json_t *digests = json_object();
+
+    json_object_set_new(record, "outputs", digests);
+    if (stage->model) {
+        json_object_set_new(digests, stage->model, json_string(run->made));
+    }
+    for (size_t i = 0; i < ESP_MAX_OUTPUTS && stage->outputs[i]; i++) {
+        const char *name = stage->outputs[i];
+
+        if (!is_partial(stage, name)) {
+            ESP_TRY(strchr(name, '.') ? add_file(digests, run, name)
+                                      : add_folder(digests, run, name));
+        }
+    }
+    return ESP_OK;
+}
+
+const char *esp_results_digest(const esp_run *run, esp_stage s, const char *name)
+{
+    const json_t *record = esp_run_dir_record(&run->dir, esp_stages[s].name);
+
+    return json_object_get(record, "finished")
+               ? json_string_value(json_object_get(json_object_get(record, "outputs"), name))
+               : NULL;
+}
+
+/* ---- verification ------------------------------------------------------------------------------ */
+
+static esp_status differs(const esp_run *run, esp_stage s, const char *name, const char *recorded,
+                          const char *there)
+{
+    const char *stage = esp_stages[s].name;
+
+    return esp_fail(ESP_EUSAGE,
+                    "%s/%s: is not what %s left there (digest %s was recorded, now it is %s): put "
+                    "that back, or espalier %s -f to make it and all that follows anew",
+                    run->dir.path, name, stage, recorded, there ? there : "missing", stage);
+}
+
+/* Rank 0: the files of a result. */
+static esp_status verify_files(const esp_run *run, esp_stage s, const char *result)
+{
+    json_t *record = esp_run_dir_record(&run->dir, esp_stages[s].name), *value;
+    json_t *now = json_object();
+    const char *name;
+    esp_status st = ESP_OK;
+
+    json_object_foreach(json_object_get(record, "outputs"), name, value)
+    {
+        bool model = esp_stages[s].model && strcmp(name, esp_stages[s].model) == 0;
+
+        if (st == ESP_OK && !model && is_in(name, result)) {
+            const char *recorded = json_string_value(value), *there;
+
+            st = add_file(now, run, name);
+            there = json_string_value(json_object_get(now, name));
+            if (st == ESP_OK && !(there && strcmp(there, recorded) == 0)) {
+                st = differs(run, s, name, recorded, there);
+            }
+        }
+    }
+    json_decref(now);
+    return st;
+}
+
+/* The bytes of a model on all nodes; its other files have been compared. Collective. */
+static esp_status verify_model(const esp_run *run, esp_stage s)
+{
+    const char *name = esp_stages[s].model, *recorded;
+    char hex[ESP_DIGEST_SIZE], *path = esp_run_path(run, name);
+    char *weights = esp_path(name, "model*.safetensors");
+    esp_model m = { 0 };
+    esp_status st = esp_run_load_model(&m, run, path);
+
+    if (st == ESP_OK) {
+        st = esp_run_digest_model(hex, &m, run, 1u << s);
+    }
+    if (st == ESP_OK && run->grid->rank == 0) {
+        recorded = esp_results_digest(run, s, name);
+        st = strcmp(hex, recorded) == 0 ? ESP_OK : differs(run, s, weights, recorded, hex);
+    }
+    esp_model_free(&m);
+    free(weights);
+    free(path);
+    return esp_agree(run->grid->world, st);
+}
+
+/* Rank 0: whether there is something to compare with. */
+static esp_status need_digest(const esp_run *run, esp_stage s, const char *result)
+{
+    const char *name = esp_stages[s].name;
+
+    if (esp_results_digest(run, s, result)) {
+        return ESP_OK;
+    }
+    return esp_fail(ESP_EUSAGE,
+                    "%s/%s: manifest.json has no digest of it, so nobody knows whether %s made it: "
+                    "espalier %s makes it%s",
+                    run->dir.path, result, name, name,
+                    esp_run_dir_record(&run->dir, name) ? " anew with -f" : ", once it is away");
+}
+
+static esp_status verify(esp_run *run, esp_stage s, const char *result)
+{
+    MPI_Comm world = run->grid->world;
+    bool model = esp_stages[s].model && strcmp(result, esp_stages[s].model) == 0;
+    esp_status st = ESP_OK;
+
+    if (run->verified >> s & 1) {
+        return ESP_OK;
+    }
+    if (run->grid->rank == 0) {
+        st = strchr(result, '.') || model ? need_digest(run, s, result) : ESP_OK;
+        st = st == ESP_OK ? verify_files(run, s, result) : st;
+    }
+    ESP_TRY(esp_agree(world, st));
+    return model ? verify_model(run, s) : ESP_OK;
+}
+
+esp_status esp_results_verify(esp_run *run, esp_stage s)
+{
+    const esp_stage_info *stage = &esp_stages[s];
+
+    for (size_t i = 0; i < ESP_MAX_OUTPUTS && stage->outputs[i]; i++) {
+        if (!is_partial(stage, stage->outputs[i])) {
+            ESP_TRY(verify(run, s, stage->outputs[i]));
+        }
+    }
+    run->verified |= 1u << s;
+    return ESP_OK;
+}
+
+esp_status esp_results_verify_read(esp_run *run, esp_stage s)
+{
+    unsigned reads = esp_stages[s].reads;
+
+    if (reads & ESP_READS_SCORED && run->config->prune.criterion != ESP_RANDOM) {
+        ESP_TRY(verify(run, ESP_STAGE_SCORE, "importance.h5"));
+    }
+    if (reads & ESP_READS_PLAN) {
+        ESP_TRY(verify(run, ESP_STAGE_PLAN, "plan.json"));
+    }
+    if (reads & ESP_READS_PRUNED && esp_run_has(run, "pruned")) {
+        ESP_TRY(verify(run, ESP_STAGE_PRUNE, "pruned"));
+    }
+    if (reads & ESP_READS_RECOVERED && esp_run_has(run, "recovered")) {
+        ESP_TRY(verify(run, ESP_STAGE_RECOVER, "recovered"));
+    }
+    return ESP_OK;
+}
