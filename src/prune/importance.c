@@ -54,7 +54,7 @@ typedef struct estimate {
     const esp_grid *grid;
 } estimate;
 
-/* ESP_EFORMAT when a sum over the first n samples is not finite; sums are fresh. Collective. */
+/* Fresh sums, and losses, over the first n samples; as esp_calibrate. Collective. */
 static esp_status calibrate(esp_sums *sums, double *loss, double *flops, const estimate *e,
                             size_t n)
 {
