@@ -327,6 +327,7 @@ static void test_unread_keys_are_refused(void)
     check_refused("{" GLM ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}",
                   "must be null: the code of this model_type does not read it");
     check_refused("{" GLM ", \"rope_ratio\": 0}", "rope_ratio is 0");
+    check_refused("{" GLM ", \"rope_ratio\": 1e300}", "must be from 1e-6 to 1e6");
     check_refused(
         "{\"model_type\": \"baichuan\", \"num_key_value_heads\": null, \"rope_ratio\": 2, "
         "\"rope_theta\": null}",

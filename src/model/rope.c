@@ -27,9 +27,7 @@ static esp_status read_share(double *share, const esp_rope_reader *r)
         return ESP_OK;
     }
     return esp_config_refuse(c, key,
-                             free_choice ? "at most 1"
-                                         : "1: clients of this model_type "
-                                           "turn all channels of a head");
+                             free_choice ? "at most 1" : "1: this model_type has no use for it");
 }
 
 static esp_status read_channels(const esp_rope_reader *r)
@@ -163,6 +161,9 @@ static esp_status read_unscaled(const esp_rope_reader *r)
 
     ESP_TRY(check_unscaled(r->config, ratio));
     ESP_TRY(esp_config_real(&m->rope_ratio, r->config, "rope_ratio", 1));
+    if (m->rope_ratio < 1 / ESP_LARGEST_ANGLE || m->rope_ratio > ESP_LARGEST_ANGLE) {
+        return esp_config_refuse(r->config, "rope_ratio", "from 1e-6 to 1e6");
+    }
     ESP_TRY(read_channels(r));
     ESP_NEW(m->rope.inv_freq, m->rope.n / 2);
     ESP_TRY(m->rope_ratio != 1 ? settle(&use, m) : ESP_OK);

@@ -4,6 +4,8 @@
 
 #include "model/model_impl.h"
 
+#define ESP_LARGEST_ANGLE 1e6 /* a position, and of factors: far beyond all that is in use */
+
 typedef struct esp_rope_reader {
     esp_model *model;              /* its arch and dims known, its rope under way           */
     const esp_config_part *config; /* all of config.json                                    */

@@ -13,7 +13,6 @@
 #define PI         3.14159265358979323846
 #define PHI_BORDER 4096 /* original_max_position_embeddings of a Phi-3 that does not say it */
 #define MAX_TOKENS ((double)((size_t)1 << 28))
-#define LARGEST    1e6 /* of frequencies and factors: far beyond all that is in use */
 #define ORIGINAL   "original_max_position_embeddings"
 
 /* ---- values ---- */
@@ -197,7 +196,7 @@ static esp_status read_list(double **divided, const esp_rope_reader *r, const ch
     size_t n = r->model->rope.n / 2;
     char must_be[96];
 
-    snprintf(must_be, sizeof must_be, "a list of %zu numbers above 0, one a pair of channels", n);
+    snprintf(must_be, sizeof must_be, "a list of %zu numbers above 0, one per pair of channels", n);
     if (json_array_size(list) != n) {
         return esp_config_refuse(r->part, key, must_be);
     }
@@ -275,13 +274,13 @@ static esp_status apply(esp_rope_reader *r)
 static esp_status check_rope(const esp_rope_reader *r)
 {
     const esp_rope *rope = &r->model->rope;
-    bool sound = rope->gain < LARGEST && rope->stretch < LARGEST;
+    bool sound = rope->gain < ESP_LARGEST_ANGLE && rope->stretch < ESP_LARGEST_ANGLE;
 
     for (size_t i = 0; i < rope->n / 2 && sound; i++) {
         double longer = rope->longer ? rope->longer[i] : 1;
 
-        sound =
-            rope->inv_freq[i] > 0 && rope->inv_freq[i] < LARGEST && longer > 0 && longer < LARGEST;
+        sound = rope->inv_freq[i] > 0 && rope->inv_freq[i] < ESP_LARGEST_ANGLE && longer > 0 &&
+                longer < ESP_LARGEST_ANGLE;
     }
     return sound ? ESP_OK
                  : esp_fail(ESP_EFORMAT,

@@ -28,13 +28,13 @@ static size_t reach_of(const esp_rope *r, const esp_batch *batch, size_t j)
 
 static double frequency(const esp_rope *r, size_t reach, size_t c)
 {
-    double s = r->stretch * (double)reach / (double)r->border - (r->stretch - 1);
+    double s;
 
-    if (reach == 0) {
-        return r->inv_freq[c];
+    if (reach == 0 || r->longer) {
+        return reach == 0 ? r->inv_freq[c] : r->longer[c];
     }
-    return r->longer ? r->longer[c]
-                     : r->inv_freq[c] * pow(s, -2.0 * (double)c / (double)(r->n - 2));
+    s = r->stretch * (double)reach / (double)r->border - (r->stretch - 1);
+    return r->inv_freq[c] * pow(s, -2.0 * (double)c / (double)(r->n - 2));
 }
 
 static size_t position_of(const esp_rotation *r, const esp_batch *batch, size_t j, size_t t)
