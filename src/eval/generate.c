@@ -151,8 +151,8 @@ static esp_status check_logits(const decoder *d)
 
     if (bad < V) {
         return esp_fail(ESP_EFAILED,
-                        "after token %zu the logit of id %zu is %g: the model's weights are too "
-                        "large for f32 or broken",
+                        "after token %zu the logit of id %zu is %g: weights are too large for "
+                        "f32 or broken; get the model anew",
                         d->cache.n, bad, fabs((double)d->logits[bad])); /* a NaN may have a sign */
     }
     return ESP_OK;

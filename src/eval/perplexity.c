@@ -106,11 +106,10 @@ static esp_status summarize(esp_eval *e, const double *numbers, size_t n_samples
         const double *row = numbers + j * N_NUMBERS;
 
         if (!isfinite(row[SUM])) {
-            return esp_fail(
-                ESP_EFAILED,
-                "evaluation: sample %zu of %zu: the loss is %g: the model's weights are "
-                "too large for f32 or broken",
-                j, n_samples, fabs(row[SUM])); /* a NaN may have a sign */
+            return esp_fail(ESP_EFAILED,
+                            "evaluation: sample %zu of %zu: the loss is %g: weights are too large "
+                            "for f32 or broken; get the model anew, or leave that text out",
+                            j, n_samples, fabs(row[SUM])); /* a NaN may have a sign */
         }
         for (int i = 0; i < N_NUMBERS; i++) {
             total[i] += row[i];

@@ -263,8 +263,8 @@ static esp_status check_losses(const double *loss, size_t n, const calibration *
             : step <= n_layers ? esp_format("layer %llu", (unsigned long long)step - 1)
                                : esp_strdup("the head");
     esp_fail(ESP_EFORMAT,
-             "calibration: sample %zu of %zu: the loss is %g, as what %s gives is not finite: the "
-             "model's weights are too large for f32 or broken",
+             "calibration: sample %zu of %zu: the loss is %g, as what %s gives is not finite: "
+             "weights are too large for f32 or broken; get the model anew, or leave that text out",
              j, n, fabs(loss[j]), where); /* a NaN may have a sign */
     free(where);
     return ESP_EFORMAT;

@@ -91,11 +91,10 @@ static esp_status refuse_gradient(esp_sums *sums, double *loss, const estimate *
     }
     esp_sums_broken(&layer, &slot, sums, e->model);
     name = esp_model_tensor_name(e->model, layer, slot);
-    esp_fail(
-        ESP_EFORMAT,
-        "calibration: sample %zu of %zu: the gradient of %s is not finite: the model's weights "
-        "are too large for f32 or broken",
-        bad - 1, e->samples->n, name);
+    esp_fail(ESP_EFORMAT,
+             "calibration: sample %zu of %zu: the gradient of %s is not finite: weights are too "
+             "large for f32 or broken; get the model anew, or leave that text out",
+             bad - 1, e->samples->n, name);
     free(name);
     return ESP_EFORMAT;
 }

@@ -443,7 +443,8 @@ static esp_status begin(loop *r)
     if (!isfinite(first_loss)) {
         return esp_fail(ESP_EFAILED,
                         "recovery: the validation loss before the first step is %g: "
-                        "the model to recover is broken",
+                        "weights of the model to recover are too large for f32 or broken; get or "
+                        "make it anew",
                         fabs(first_loss));
     }
     start(r, first_loss);
