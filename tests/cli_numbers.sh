@@ -45,10 +45,10 @@ not_there "$work/huge-recover/adapter" "$work/huge-recover/recovered"
 
 # A perplexity may be beyond f64 where the loss is a number.
 make_model "$work/far" -s synth.std=100
-exits 0 "$ESPALIER" eval $(with far far)
+exits 0 "$ESPALIER" eval $(with far far-eval)
 prints '^dense .* inf '
-grep -q '"perplexity": null' "$work/far/eval.json" || fail "the perplexity is not null"
-[ "$(json "$work/far/eval.json" dense loss)" != "" ] || fail "no loss beside an infinite perplexity"
+grep -q '"perplexity": null' "$work/far-eval/eval.json" || fail "the perplexity is not null"
+[ "$(json "$work/far-eval/eval.json" dense loss)" != "" ] || fail "no loss beside an infinite perplexity"
 
 # ---- what is written -----------------------------------------------------------------------------------
 exits 1 "$ESPALIER" synth -s synth.output="$work/half" -s synth.dtype=F16 -s synth.std=1e5
