@@ -10,6 +10,8 @@ static const struct steps_case {
     { "`normalizer`:{`type`:`NFC`}",
       "Cafe\xCC\x81 \xE1\x84\x92\xE1\x85\xA1\xE1\x86\xAB o\xCC\xA3\xCC\x88",
       "Caf\xC3\xA9 \xED\x95\x9C \xE1\xBB\x8D\xCC\x88" },
+    { "`normalizer`:{`type`:`NFC`}", "\xEC\xB1\x84\xE1\x86\xA7 a\xCC\x81\xCC\xA7\xCC\x80",
+      "\xEC\xB1\x84\xE1\x86\xA7 \xC3\xA1\xCC\xA7\xCC\x80" },
     { "`normalizer`:{`type`:`NFD`}", "Caf\xC3\xA9 \xED\x95\x9C",
       "Cafe\xCC\x81 \xE1\x84\x92\xE1\x85\xA1\xE1\x86\xAB" },
     { "`normalizer`:{`type`:`NFKC`}", "\xEF\xAC\x81 \xC2\xBD \xEF\xBC\xA1 \xE2\x85\xA7",
@@ -297,14 +299,19 @@ static void refused_patterns(void)
  * within the test's time limit. */
 static void long_texts(void)
 {
+    static const char *const more[] = { "a", " ", "\xFF", "\xCC\x81\xCC\xA7", "a\n" };
     size_t n = 1000000;
     char *text = esp_calloc(n + 1, 1);
 
     for (size_t i = 0; i < COUNT(cases); i++) {
         esp_tokenizer *t = read_steps(cases[i].json);
 
-        for (const char *c = "a \xFF"; t && *c; c++) {
-            memset(text, *c, n);
+        for (size_t j = 0; t && j < COUNT(more); j++) {
+            size_t step = strlen(more[j]);
+
+            for (size_t at = 0; at < n; at++) {
+                text[at] = more[j][at % step];
+            }
             free(pieces_of(t, text, n));
         }
         esp_tokenizer_free(t);

@@ -6,6 +6,15 @@
 
 #include "espalier/status.h"
 
+#define MAX_PARTS 18 /* characters that one becomes at most (U+FDFA) */
+
+static void put(esp_bytes *out, utf8proc_int32_t c)
+{
+    utf8proc_uint8_t bytes[4];
+
+    esp_bytes_add(out, (const char *)bytes, (size_t)utf8proc_encode_char(c, bytes));
+}
+
 /* ---- normal forms ---------------------------------------------------------------------------------- */
 
 /* Calls change for the runs of well-formed UTF-8. */
@@ -23,12 +32,81 @@ static void on_runs(esp_bytes *out, const char *s, size_t n, esp_rewrite *change
     }
 }
 
+typedef struct points {
+    utf8proc_int32_t *c; /* [n] owned */
+    size_t n, room;
+} points;
+
+static void decompose(points *p, const char *s, size_t n, utf8proc_option_t form)
+{
+    utf8proc_option_t how = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (form & UTF8PROC_COMPAT);
+
+    for (size_t at = 0; at < n;) {
+        utf8proc_int32_t c;
+        utf8proc_ssize_t made;
+
+        at += (size_t)utf8proc_iterate((const utf8proc_uint8_t *)s + at, (utf8proc_ssize_t)(n - at),
+                                       &c);
+        p->c = esp_room(p->c, &p->room, p->n + MAX_PARTS, sizeof *p->c);
+        made = utf8proc_decompose_char(c, p->c + p->n, MAX_PARTS, how, NULL);
+        ESP_REQUIRE(made >= 0 && made <= MAX_PARTS);
+        p->n += (size_t)made;
+    }
+}
+
+static uint64_t class_of(utf8proc_int32_t c)
+{
+    return (uint64_t)utf8proc_get_property(c)->combining_class;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Marks one after another go by class, those of one class as they came (canonical ordering; that of
+ * utf8proc takes quadratic time). */
+static void order_marks(points *p)
+{
+    uint64_t *key = NULL;
+    size_t room = 0;
+
+    for (size_t at = 0, end; at < p->n; at = end + 1) {
+        for (end = at; end < p->n && class_of(p->c[end]) > 0; end++) {
+        }
+        if (end - at < 2) {
+            continue;
+        }
+        key = esp_room(key, &room, end - at, sizeof *key);
+        for (size_t i = at; i < end; i++) { /* class, place, character: 8, 35 and 21 bits */
+            key[i - at] = class_of(p->c[i]) << 56 | (uint64_t)(i - at) << 21 | (uint32_t)p->c[i];
+        }
+        qsort(key, end - at, sizeof *key, by_size);
+        for (size_t i = at; i < end; i++) {
+            p->c[i] = (utf8proc_int32_t)(key[i - at] & 0x1FFFFF);
+        }
+    }
+    free(key);
+}
+
+static void compose(esp_bytes *out, utf8proc_int32_t *c, size_t n, utf8proc_option_t form)
+{
+    utf8proc_ssize_t left = utf8proc_normalize_utf32(c, (utf8proc_ssize_t)n,
+                                                     UTF8PROC_STABLE | (form & UTF8PROC_COMPOSE));
+
+    ESP_REQUIRE(left >= 0);
+    for (utf8proc_ssize_t i = 0; i < left; i++) {
+        put(out, c[i]);
+    }
+}
+
 /* below: the first byte of the first character that the form may change. */
 static void to_form(esp_bytes *out, const char *s, size_t n, unsigned below, utf8proc_option_t form)
 {
-    utf8proc_uint8_t *made;
-    utf8proc_ssize_t n_made;
-    size_t plain = 0;
+    points p = { 0 };
+    size_t plain = 0, end;
 
     while (plain < n && (uint8_t)s[plain] < below) {
         plain++;
@@ -37,11 +115,14 @@ static void to_form(esp_bytes *out, const char *s, size_t n, unsigned below, utf
         esp_bytes_add(out, s, n);
         return;
     }
-    n_made = utf8proc_map((const utf8proc_uint8_t *)s, (utf8proc_ssize_t)n, &made,
-                          UTF8PROC_STABLE | form);
-    ESP_REQUIRE(n_made >= 0); /* the text is UTF-8 */
-    esp_bytes_add(out, (const char *)made, (size_t)n_made);
-    free(made);
+    decompose(&p, s, n, form);
+    order_marks(&p);
+    for (size_t at = 0; at < p.n; at = end) { /* utf8proc loses U+11A7 after a Hangul syllable */
+        for (end = at + 1; end < p.n && p.c[end] != 0x11A7; end++) {
+        }
+        compose(out, p.c + at, end - at, form);
+    }
+    free(p.c);
 }
 
 static void nfc(esp_bytes *out, const char *s, size_t n)
@@ -85,13 +166,6 @@ void esp_rewrite_nfkd(esp_bytes *out, const char *s, size_t n)
 }
 
 /* ---- character by character ------------------------------------------------------------------------ */
-
-static void put(esp_bytes *out, utf8proc_int32_t c)
-{
-    utf8proc_uint8_t bytes[4];
-
-    esp_bytes_add(out, (const char *)bytes, (size_t)utf8proc_encode_char(c, bytes));
-}
 
 /* What becomes of one character. */
 typedef void change(esp_bytes *out, utf8proc_int32_t c);
