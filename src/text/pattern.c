@@ -8,7 +8,7 @@
 #include "espalier/mem.h"
 #include "text_impl.h"
 
-/* Oniguruma's \w has the small digits and fractions of Latin-1 as well. */
+/* Oniguruma's \w has the small digits and fractions of Latin-1 as well, unless it is in a class. */
 #define WORD_CLASS ESP_WORD_CLASS "\\x{B2}\\x{B3}\\x{B9}\\x{BC}-\\x{BE}"
 #define WORD       "[" WORD_CLASS "]"
 
@@ -45,7 +45,7 @@ static const struct escape {
 } escapes[] = {
     { 's', "[" ESP_SPACE_CLASS "]", ESP_SPACE_CLASS },
     { 'S', "[^" ESP_SPACE_CLASS "]", "\\S\\x{180E}" },
-    { 'w', WORD, WORD_CLASS },
+    { 'w', WORD, ESP_WORD_CLASS },
     { 'W', "[^" WORD_CLASS "]", NULL },
     { 'd', "\\p{Nd}", "\\p{Nd}" },
     { 'D', "\\P{Nd}", "\\P{Nd}" },
@@ -124,7 +124,7 @@ static esp_status translate_posix(reader *r)
 {
     static const char *const names[][2] = {
         { "[:space:]", ESP_SPACE_CLASS },
-        { "[:word:]", WORD_CLASS },
+        { "[:word:]", ESP_WORD_CLASS },
         { "[:punct:]", "\\p{P}\\p{S}" },
         { "[:alpha:]", "\\p{Alphabetic}" },
         { "[:alnum:]", "\\p{Alphabetic}\\p{Nd}" },
