@@ -125,7 +125,7 @@ demo: deps
 lint:
 	@sh tests/lint.sh
 
-interop: all $(addprefix $(BUILD)/tests/,tool_logits tool_generate tool_tokens tool_defaults)
+interop: all $(addprefix $(BUILD)/tests/,tool_logits tool_generate tool_tokens tool_tokenizer tool_defaults)
 	@BUILD=$(BUILD) sh tests/interop.sh
 
 format:

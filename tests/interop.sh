@@ -166,7 +166,7 @@ else
 fi
 # shellcheck disable=SC2086
 check "tokenizers" "$python" tests/interop_tokenizers.py "$BUILD/espalier" \
-    "$BUILD/tests/tool_tokens" "$work/tokenizers" $ESPALIER_TOKENIZERS
+    "$BUILD/tests/tool_tokenizer" "$work/tokenizers" $ESPALIER_TOKENIZERS
 check "rotary positions" "$python" tests/interop_rotary.py "$work/rotary"
 check "golden values" "$python" tests/interop_families.py check tests/golden
 [ $failed -eq 0 ] && echo "interop: all the same"

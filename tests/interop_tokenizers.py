@@ -3,7 +3,7 @@
 
     interop_tokenizers.py ESPALIER TOOL WORK [FOLDER...]
 
-TOOL is tool_tokens. Trains byte-level BPEs with the pipelines of LLaMA-3, GPT-2, Qwen3, DeepSeek, SmolLM2 and
+TOOL is tool_tokenizer. Trains byte-level BPEs with the pipelines of LLaMA-3, GPT-2, Qwen3, DeepSeek, SmolLM2 and
 BLOOM, OPT's pair of files, BPEs with byte fallback like those of LLaMA-2, Mistral, Phi-3 and Gemma, one for each
 other normalizer and pre-tokenizer, and SentencePiece models (BPE and unigram, with the classes that
 transformers has for them, and as ChatGLM-6B and ChatGLM2 use them) in folders below WORK, and compares ids

@@ -145,6 +145,8 @@ static void byte_level(void)
           270); /* the longer one, and the blanks */
     READS(t, "hello world", true, 270, 259, 264, 271);
     READS(t, "<|begin|>hello world<|end|>", false, 270, 259, 264, 271);
+    READS(t, "\xEF\xBF\xBD!", true, 172, 253, 246, 0); /* three bytes of a character of four */
+    READS(t, "\xEF\xBF\xBD\xEF\xBF\xBD", true, 253, 246);
     CU_ASSERT_EQUAL(esp_tokenizer_size(t), 273);
     GOES_ROUND(t, " two  blanks\tand\r\n\r\n\n lines <|end|>\xC3\xA9 \xF0\x9F\x98\x80 12345 ");
     GOES_ROUND(t, "not \xFF\xC3 UTF-8 \xE2\x82 \xF0\x9F\x98 \xED\xA0\x80 and\0nul");
@@ -241,6 +243,13 @@ static void metaspace(void)
           272, 274, 275, 119, 117, 260, 273);
     READS(t, "abc abc", true, 1, 267, 267, 2);
     READS(t, "<s>abc</s>abc", false, 1, 267, 2, 267);
+    READS(t, "abc abc", true, 1, 267, 2, 267); /* what is shown loses the first blank alone */
+    READS(t, "\xC3\xA9", true, 3 + 0xC3, 2, 3 + 0xA9);
+    READS(t,
+          "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"
+          "ab",
+          true, 3 + 0xC3, 3 + 0xA9, 3 + 0xFF, 264);
+    CU_ASSERT(esp_tokenizer_is_byte(t, 3 + 0xC3) && !esp_tokenizer_is_byte(t, 264));
     GOES_ROUND(t, "  abc</s> abc<s>abc <extra> c<extra>\n\n\t\r\n \xF0\x9F\x98\x80 ");
     GOES_ROUND(t, "<s>abc");
     GOES_ROUND(t, "<extra> abc");

@@ -78,6 +78,9 @@ esp_status esp_tokenizer_encode(const esp_tokenizer *t, esp_ids *ids, const char
 esp_status esp_tokenizer_encode_prompt(const esp_tokenizer *t, esp_ids *ids, const char *text,
                                        size_t n);
 
+/* Whether an id is a byte alone (byte fallback), which may be part of a character. Local. */
+bool esp_tokenizer_is_byte(const esp_tokenizer *t, int32_t id);
+
 /* Text of n ids, 0-terminated, the caller frees; special tokens are left out when skip_special.
  * *n_bytes may be NULL. ESP_EFORMAT for an id beyond the vocabulary. Local. */
 esp_status esp_tokenizer_decode(const esp_tokenizer *t, char **text, size_t *n_bytes,

@@ -7,27 +7,59 @@
 
 typedef struct printer {
     const esp_tokenizer *tokenizer;
-    esp_ids ids;    /* prompt and what was made */
-    size_t printed; /* bytes of their text      */
+    esp_ids ids;     /* prompt and what was made                */
+    size_t n_prompt; /* ids of the prompt, once it is printed   */
+    size_t from;     /* first id of the text                    */
+    char *text;      /* owned; of the ids, when it was printed  */
+    size_t printed;  /* bytes of it                             */
 } printer;
 
-/* The text of one more id: what the text of all ids has beyond that printed so far. */
-static void print_id(void *ctx, int32_t id)
+#define UNREADABLE "\xEF\xBF\xBD" /* U+FFFD, for bytes that are no character yet */
+
+static esp_status text_of(const printer *p, char **text, size_t *n)
 {
-    printer *p = ctx;
+    return esp_tokenizer_decode(p->tokenizer, text, n, p->ids.id + p->from, p->ids.n - p->from,
+                                true);
+}
+
+/* Prints what the text of all ids has beyond that printed so far; unless it is the last, without what
+ * more ids may still make a character of. */
+static void print_text(printer *p, bool last)
+{
     char *text;
     size_t n;
 
-    esp_ids_add(&p->ids, id);
-    if (esp_tokenizer_decode(p->tokenizer, &text, &n, p->ids.id, p->ids.n, true) != ESP_OK) {
-        return; /* an id of the model that the tokenizer does not have: no text */
+    if (p->ids.n == p->from ||
+        (!last && esp_tokenizer_is_byte(p->tokenizer, p->ids.id[p->ids.n - 1])) ||
+        text_of(p, &text, &n) != ESP_OK) { /* an id that the tokenizer does not have: no text */
+        return;
+    }
+    if (n < p->printed || (p->printed > 0 && memcmp(text, p->text, p->printed) != 0)) {
+        /* bytes that make no character spoil those of the prompt before them: its text stands */
+        free(text);
+        p->from = p->n_prompt;
+        p->printed = 0;
+        print_text(p, last);
+        return;
+    }
+    while (!last && n >= 3 && memcmp(text + n - 3, UNREADABLE, 3) == 0) {
+        n -= 3;
     }
     if (n > p->printed) {
         fwrite(text + p->printed, 1, n - p->printed, stdout);
         fflush(stdout);
         p->printed = n;
     }
-    free(text);
+    free(p->text);
+    p->text = text;
+}
+
+static void print_id(void *ctx, int32_t id)
+{
+    printer *p = ctx;
+
+    esp_ids_add(&p->ids, id);
+    print_text(p, false);
 }
 
 static esp_status generate(const esp_config *c, const esp_model *m, const esp_tokenizer *t)
@@ -44,12 +76,16 @@ static esp_status generate(const esp_config *c, const esp_model *m, const esp_to
     esp_status st = esp_tokenizer_encode_prompt(t, &ids, prompt, strlen(prompt));
 
     for (size_t i = 0; st == ESP_OK && i < ids.n; i++) {
-        print_id(&p, ids.id[i]);
+        esp_ids_add(&p.ids, ids.id[i]);
     }
+    print_text(&p, true);
+    p.n_prompt = p.ids.n;
     if (st == ESP_OK) {
         st = esp_generate(&ids, m, &o, print_id, &p);
+        print_text(&p, true);
         putchar('\n');
     }
+    free(p.text);
     esp_ids_free(&p.ids);
     esp_ids_free(&ids);
     return st;

@@ -167,6 +167,11 @@ bool esp_tokenizer_prompt_first(const esp_tokenizer *t)
     return t->prompt_first;
 }
 
+bool esp_tokenizer_is_byte(const esp_tokenizer *t, int32_t id)
+{
+    return id >= 0 && (size_t)id < t->n_tokens && t->token[id].byte;
+}
+
 /* ---- text to ids ----------------------------------------------------------------------------------- */
 
 /* One call of encode: where the ids go, and room to work in. */
