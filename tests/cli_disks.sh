@@ -93,6 +93,25 @@ while [ $room -lt "$total" ]; do
 done
 echo "$number runs with less room than the $total bytes that they write"
 
+# A disk that is really full, and then is made larger, where this user may mount one.
+mkdir "$work/disk"
+trap 'umount "$work/disk" 2> /dev/null' EXIT INT TERM
+for size in 40k 160k 320k 640k; do
+    if ! mount -t tmpfs -o size=$size espalier "$work/disk" 2> /dev/null; then
+        echo "skipped: this user may not mount a small disk"
+        break
+    fi
+    exits 1 "$ESPALIER" $(run "$work/disk/run")
+    complains "$work/disk/run/" "No space left"
+    no_parts "$work/disk/run"
+    mount -o remount,size=8m "$work/disk"
+    exits 0 "$ESPALIER" $(run "$work/disk/run")
+    cmp "$work/whole/recovered/model.safetensors" "$work/disk/run/recovered/model.safetensors" ||
+        fail "another result on a disk that was full"
+    umount "$work/disk"
+done
+
+# An earlier result stays.
 before=$(cksum < "$work/tokens.h5")
 exits 1 $with FAULTY_DIR="$work/tokens" FAULTY_ROOM=70000 "$ESPALIER" tokenize -s model="$work/model" \
     -s tokenize.corpus="$work/train.jsonl" -s tokenize.output="$work/tokens.h5"
