@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "espalier/checkpoint.h"
+#include "espalier/config.h"
+#include "espalier/corpus.h"
 #include "espalier/importance.h"
 #include "espalier/io.h"
 #include "espalier/peft.h"
@@ -476,6 +478,105 @@ static void test_manifest(void)
     free(dir);
 }
 
+/* ---- adapters, configurations, texts ---- */
+
+typedef struct adapted {
+    subject x;
+    char *dir;
+} adapted;
+
+static bool read_adapter(void *ctx)
+{
+    adapted *c = ctx;
+    esp_params p;
+    esp_adapter a;
+    bool taken = esp_peft_load(&p, &a, &c->x.m, c->dir, MPI_COMM_WORLD) == ESP_OK;
+
+    if (taken) {
+        esp_params_free(&p);
+        esp_adapter_free(&a);
+    }
+    return taken;
+}
+
+static void test_adapter(void)
+{
+    char *root = esp_test_fresh_dir("adapters"), *path;
+    adapted c = { .dir = esp_path(root, "adapter") };
+    esp_params p;
+    esp_adapter a;
+
+    subject_init(&c.x, &small);
+    esp_adapter_init(&a, &c.x.m, 2, 4);
+    esp_params_lora(&p, &a, &c.x.m, UINT64_MAX, 1);
+    CU_ASSERT_EQUAL(esp_peft_save(c.dir, &a, &c.x.m, 0, "base", MPI_COMM_WORLD), ESP_OK);
+    path = esp_path(c.dir, "adapter_config.json");
+    damage(path, SIZE_MAX, MUTANTS, false, read_adapter, &c);
+    free(path);
+    path = esp_path(c.dir, "adapter_model.safetensors");
+    damage(path, 4000, MUTANTS, false, read_adapter, &c);
+    esp_params_free(&p);
+    esp_adapter_free(&a);
+    subject_free(&c.x);
+    free(path);
+    free(c.dir);
+    free(root);
+}
+
+static bool read_settings(void *path)
+{
+    esp_config c;
+    bool taken = esp_config_load(&c, path, NULL, 0) == ESP_OK;
+
+    if (taken) {
+        esp_config_free(&c);
+    }
+    return taken;
+}
+
+static bool read_corpus(void *path)
+{
+    esp_corpus c;
+    bool taken = esp_corpus_read(&c, path, NULL) == ESP_OK;
+
+    if (taken) {
+        esp_corpus_free(&c);
+    }
+    return taken;
+}
+
+static void test_texts(void)
+{
+    static const struct {
+        const char *name, *text;
+        bool (*read_it)(void *path);
+    } files[] = {
+        { "my.cfg",
+          "model = \"m\"; # as in the README\nprune: { ratio = 0.25; attention_layers = [\"0-1\"]; "
+          "};\n"
+          "recover = { steps = 100; learning_rate = 1e-4; };\n",
+          read_settings },
+        { "a.jsonl", "{\"text\": \"one \\u20ac\"}\n\n{\"text\": \"two\", \"n\": [1]}\n",
+          read_corpus },
+        { "a.json",
+          "[{\"instruction\": \"add\", \"input\": \"1 2\", \"output\": \"3\"}, {\"instruction\": "
+          "\"say\","
+          " \"input\": \"\", \"output\": \"it\"}]",
+          read_corpus },
+        { "a.txt", "One.\n\nTwo caf\xc3\xa9s.<|endoftext|>Three.\r\n", read_corpus },
+    };
+    char *dir = esp_test_fresh_dir("texts");
+
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char *path = esp_path(dir, files[i].name);
+
+        CU_ASSERT_EQUAL(esp_file_write(path, files[i].text, strlen(files[i].text)), ESP_OK);
+        damage(path, SIZE_MAX, MUTANTS, false, files[i].read_it, path);
+        free(path);
+    }
+    free(dir);
+}
+
 /* ---- tokenizers ---- */
 
 static const char words[] =
@@ -562,4 +663,5 @@ ESP_TEST_MAIN("damaged", { "token file", test_tokens }, { "borders", test_border
               { "importance", test_scores }, { "checkpoint", test_checkpoint },
               { "safetensors", test_safetensors }, { "config.json", test_config },
               { "plan.json", test_plan }, { "manifest.json", test_manifest },
+              { "adapter", test_adapter }, { "texts", test_texts },
               { "tokenizer.json", test_tokenizer_json }, { "real tokenizers", test_tokenizers })

@@ -22,7 +22,7 @@ static int open_nameless(const char *dir)
     int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);
     char *path;
 
-    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR)) {
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL)) {
         return fd;
     }
     path = esp_format("%s/espalier-XXXXXX", dir);

@@ -225,6 +225,21 @@ static esp_status read_config(size_t *rank, double *alpha, const char *path)
     return st;
 }
 
+/* Before there is room for such matrices: r is a side of all that are in the file. */
+static esp_status check_rank(const esp_safetensors *file, size_t rank, const char *path)
+{
+    for (size_t i = 0; i < file->n; i++) {
+        const esp_tensor_info *t = &file->tensors[i];
+
+        if (t->n_dims != 2 || (t->shape[0] != rank && t->shape[1] != rank)) {
+            return esp_fail(ESP_EFORMAT,
+                            "%s: %s: is no matrix of an adapter with r = %zu, as %s says", path,
+                            t->name, rank, CONFIG);
+        }
+    }
+    return file->n > 0 ? ESP_OK : esp_fail(ESP_EFORMAT, "%s: has no tensors", path);
+}
+
 /* The slots that have a matrix A in layer 0. */
 static uint64_t targets_in(const esp_safetensors *file, const esp_model *m)
 {
@@ -296,6 +311,9 @@ static esp_status read_adapter(esp_params *p, esp_adapter *a, const esp_model *m
 
     if (st == ESP_OK) {
         st = esp_safetensors_open(&file, tensors);
+    }
+    if (st == ESP_OK) {
+        st = check_rank(&file, rank, tensors);
     }
     if (st == ESP_OK) {
         esp_adapter_init(a, m, rank, (float)alpha);
