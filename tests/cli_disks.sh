@@ -113,7 +113,7 @@ done
 
 # An earlier result stays.
 before=$(cksum < "$work/tokens.h5")
-exits 1 $with FAULTY_DIR="$work/tokens" FAULTY_ROOM=70000 "$ESPALIER" tokenize -s model="$work/model" \
+exits 1 $with FAULTY_DIR="$work/tokens" FAULTY_ROOM=70000 "$ESPALIER" tokenize -f -s model="$work/model" \
     -s tokenize.corpus="$work/train.jsonl" -s tokenize.output="$work/tokens.h5"
 complains tokens.h5 "make room"
 [ "$before" = "$(cksum < "$work/tokens.h5")" ] || fail "an earlier token file has changed"

@@ -467,12 +467,14 @@ static bool read_run_dir(void *dir)
 
 static void test_manifest(void)
 {
-    static const char text[] =
-        "{\"espalier\": \"1\", \"stages\": {\"score\": {\"settings\": {\"seed\": 1}, \"inputs\": "
-        "{\"model\": \"abc\"}, \"finished\": \"2026\", \"duration\": 1.5}}}";
     char *dir = esp_test_fresh_dir("manifest"), *path = esp_path(dir, "manifest.json");
+    json_t *record = json_pack("{s:{s:i}, s:{s:s}, s:s, s:f}", "settings", "seed", 1, "inputs",
+                               "model", "abc", "finished", "2026", "duration", 1.5);
+    esp_run_dir d;
 
-    CU_ASSERT_EQUAL(esp_file_write(path, text, strlen(text)), ESP_OK);
+    CU_ASSERT_EQUAL_FATAL(esp_run_dir_open(&d, dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_run_dir_set_record(&d, "score", record), ESP_OK);
+    esp_run_dir_close(&d);
     damage(path, SIZE_MAX, MUTANTS, false, read_run_dir, dir);
     free(path);
     free(dir);
