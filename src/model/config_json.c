@@ -123,7 +123,7 @@ esp_status esp_config_real(double *real, const esp_config_part *c, const char *k
     return ESP_OK;
 }
 
-esp_status esp_config_flag_at(bool *flag, const esp_config_part *c, const char *key, bool missing)
+esp_status esp_config_bool(bool *flag, const esp_config_part *c, const char *key, bool missing)
 {
     const json_t *v = esp_config_get(c, key);
 
@@ -313,7 +313,7 @@ static esp_status check_flags(const esp_config_part *c, const esp_arch *arch)
         const esp_config_flag *f = &arch->flags[i];
         bool value;
 
-        ESP_TRY(esp_config_flag_at(&value, c, f->key, false));
+        ESP_TRY(esp_config_bool(&value, c, f->key, false));
         if (value != f->value) {
             return esp_config_refuse(c, f->key, f->value ? "true" : "false");
         }
@@ -380,7 +380,7 @@ static esp_status check_bias_flags(const esp_config_part *c)
 
     for (size_t i = 0; i < 2; i++) {
         if (esp_arch_default(c->arch, flags[i])) {
-            ESP_TRY(esp_config_flag_at(&value, c, flags[i], false));
+            ESP_TRY(esp_config_bool(&value, c, flags[i], false));
         }
     }
     return ESP_OK;
@@ -398,7 +398,7 @@ esp_status esp_config_read(esp_model *m, const char *path)
     ESP_TRY(check_activation(&c, m->arch));
     ESP_TRY(check_flags(&c, m->arch));
     ESP_TRY(read_dims(&m->dims, &c, m->arch));
-    ESP_TRY(esp_config_flag_at(&m->tied, &c, "tie_word_embeddings", false));
+    ESP_TRY(esp_config_bool(&m->tied, &c, "tie_word_embeddings", false));
     m->normal_head =
         m->arch->normal_head_key && json_object_get(m->config, m->arch->normal_head_key);
     ESP_TRY(check_bias_flags(&c));

@@ -47,7 +47,7 @@ static esp_status read_window(size_t *window, size_t *first, const esp_config_pa
     if (c->arch->windows == ESP_WINDOWS_LAST) {
         const json_t *layers = esp_config_get(c, "max_window_layers");
 
-        ESP_TRY(esp_config_flag_at(&on, c, "use_sliding_window", false));
+        ESP_TRY(esp_config_bool(&on, c, "use_sliding_window", false));
         if (!json_is_integer(layers) || json_integer_value(layers) < 0) {
             return esp_config_refuse(c, "max_window_layers", "a whole number from 0");
         }

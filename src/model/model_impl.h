@@ -51,7 +51,7 @@ esp_status esp_config_size(size_t *size, const esp_config_part *c, const char *k
                            size_t fallback);
 
 /* true or false; missing or null: missing. Local. */
-esp_status esp_config_flag_at(bool *flag, const esp_config_part *c, const char *key, bool missing);
+esp_status esp_config_bool(bool *flag, const esp_config_part *c, const char *key, bool missing);
 
 /* A positive finite number; missing: fallback, refused where that is 0. Local. */
 esp_status esp_config_real(double *v, const esp_config_part *c, const char *key, double fallback);
