@@ -257,7 +257,7 @@ def reference(folder):
     if chatglm_reference(folder):
         glm = chatglm_reference(folder)
         return lambda text: (glm(text), None)
-    if os.path.exists(os.path.join(folder, "vocab.json")):
+    if os.path.exists(os.path.join(folder, "vocab.json")) and "qwen2" not in folder:
         t = GPT2Tokenizer.from_pretrained(folder)
         return lambda text: shown(t(text).input_ids, t)
     if os.path.exists(os.path.join(folder, "config.json")) and not os.path.exists(path):
@@ -357,6 +357,14 @@ def compare_made(espalier, tool, work):
     sentencepiece_model(folder["unigram"], "unigram", lines)
     chatglm(folder["glm"], "ice_text", lines, symbols)
     chatglm(folder["glm2"], "tokenizer", lines, [])
+    folder["qwen2 pair"] = os.path.join(work, "qwen2 pair")
+    pair = Tokenizer.from_file(os.path.join(folder["qwen3"], "tokenizer.json"))
+    os.makedirs(folder["qwen2 pair"], exist_ok=True)
+    pair.model.save(folder["qwen2 pair"])
+    write_json(os.path.join(folder["qwen2 pair"], "config.json"), {"model_type": "qwen2"})
+    names = {"eos_token": "<|end|>", "pad_token": "<|end|>", "unk_token": "<|end|>"}
+    config = {"tokenizer_class": "Qwen2Tokenizer", **names}
+    write_json(os.path.join(folder["qwen2 pair"], "tokenizer_config.json"), config)
     classes = make_classes(work, os.path.join(folder["bpe"], "tokenizer.model"))
     good = compare_command(espalier, work, folder["llama2"], lines)
     for name, place in {**folder, **make_single_steps(work, lines), **classes}.items():

@@ -320,6 +320,66 @@ static void unknown(void)
     free(dir);
 }
 
+/* Characters are written otherwise within a piece or at its end; ids of the library. */
+static void affixes(void)
+{
+    static const struct {
+        const char *fields;
+        int32_t want[9];
+        size_t n;
+    } cases[] = {
+        { "`continuing_subword_prefix`: `##`, `merges`: [`a ##b`, `##a ##b`]",
+          { 4, 0, 10, 1, 4, 8, 0 },
+          7 },
+        { "`end_of_word_suffix`: `</w>`, `merges`: [`a b</w>`, `a b`]",
+          { 7, 0, 7, 5, 4, 8, 9 },
+          7 },
+        { "`continuing_subword_prefix`: `##`, `end_of_word_suffix`: `</w>`,"
+          " `merges`: [`a ##b</w>`]",
+          { 7, 0, 2, 6, 5, 0, 3, 8, 9 },
+          9 },
+    };
+    char *dir = esp_test_dir("affixes");
+
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        char *text =
+            esp_format("{`decoder`: {`type`: `Fuse`}, `pre_tokenizer`: {`type`:"
+                       " `WhitespaceSplit`}, `model`: {`type`: `BPE`, `unk_token`: `?`,"
+                       " `vocab`: {`a`: 0, `b`: 1, `##a`: 2, `##b`: 3, `ab`: 4, `b</w>`: 5,"
+                       " `##b</w>`: 6, `ab</w>`: 7, `?`: 8, `a</w>`: 9, `##ab`: 10}, %s}}",
+                       cases[i].fields);
+        esp_tokenizer *t;
+
+        write_text(dir, "tokenizer.json", text);
+        t = open_dir(dir);
+        CU_ASSERT(gives(t, "ab aab b abc a", false, cases[i].want, cases[i].n));
+        esp_tokenizer_free(t);
+        free(text);
+    }
+    free(dir);
+}
+
+/* An added token that is found as a word of its own alone; one that takes white space after it, which is
+ * a token, too; ids of the library. */
+static void added_words(void)
+{
+    char *dir = esp_test_dir("words");
+    esp_tokenizer *t;
+
+    write_text(dir, "tokenizer.json",
+               "{`decoder`: {`type`: `Fuse`}, `added_tokens`: [{`id`: 6, `content`: `cat`,"
+               " `single_word`: true}, {`id`: 7, `content`: `<s>`, `rstrip`: true}, {`id`: 8,"
+               " `content`: `\\n\\n`}], `model`: {`type`: `BPE`, `merges`: [], `vocab`: {`a`: 0,"
+               " `b`: 1, `c`: 2, `t`: 3, ` `: 4, `_`: 5, `\\n`: 9}}}");
+    t = open_dir(dir);
+    GIVES(t, "cat acat cata a cat_cat cat", false, 6, 4, 0, 2, 0, 3, 4, 2, 0, 3, 0, 4, 0, 4, 2, 0,
+          3, 5, 2, 0, 3, 4, 6);
+    GIVES(t, "<s> \n\n\n\na", false, 7, 8, 8, 0);
+    GIVES(t, "<s> \n\n a", false, 7, 8, 4, 0);
+    esp_tokenizer_free(t);
+    free(dir);
+}
+
 /* One piece of a million bytes: what would be quadratic does not end within the test's time limit. */
 static void long_piece(void)
 {
@@ -482,6 +542,7 @@ static void shared_json(void)
 ESP_TEST_MAIN("tokenizer", { "byte level, LLaMA-3's pattern", byte_level },
               { "byte level, GPT-2's pattern", byte_level_gpt2 }, { "split behaviours", splits },
               { "metaspace as in LLaMA-2", metaspace }, { "metaspace schemes", metaspace_schemes },
-              { "unknown characters", unknown }, { "pieces of a million bytes", long_piece },
+              { "unknown characters", unknown }, { "affixes", affixes },
+              { "added words", added_words }, { "pieces of a million bytes", long_piece },
               { "refused files", refusals }, { "refused ids", bad_ids },
               { "tokenizer.json of shared models", shared_json })

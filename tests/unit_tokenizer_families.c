@@ -250,6 +250,20 @@ static void pair(void)
     GIVES(t, "aba", false, 3, 13);
     CU_ASSERT_STRING_NOT_EQUAL(first, esp_tokenizer_digest(t)); /* merges count */
     esp_tokenizer_free(t);
+    write_text(dir, "tokenizer_config.json", "{`tokenizer_class`: `Qwen2TokenizerFast`}");
+    write_text(dir, "vocab.json", "{`a`: 0, `b`: 1, `ba`: 2, `,`: 3, `,b`: 4}");
+    write_text(dir, "merges.txt", ", b\nb a\n");
+    t = open_dir(dir);
+    GIVES(t, ",ba", false, 4,
+          0); /* the comma is apart by GPT-2's split, with the word by this one */
+    esp_tokenizer_free(t);
+    write_text(dir, "tokenizer_config.json", "{`tokenizer_class`: `OddTokenizer`}");
+    CU_ASSERT_EQUAL(esp_tokenizer_open(&t, dir), ESP_EFORMAT);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "OddTokenizer"));
+    write_text(dir, "tokenizer_config.json", "{`tokenizer_class`: `GPT2Tokenizer`}");
+    t = open_dir(dir);
+    GIVES(t, ",ba", false, 3, 2);
+    esp_tokenizer_free(t);
     write_text(dir, "merges.txt", "a q\n");
     CU_ASSERT_EQUAL(esp_tokenizer_open(&t, dir), ESP_EFORMAT);
     write_text(dir, "merges.txt", "a \xFF\n");

@@ -1,10 +1,10 @@
 /* tokenizer.h - text to ids and back, from the tokenizer files of a model folder.
  *
  * Of the files in the folder the first of these is taken: tokenizer.json (BPE, with the normalizers,
- * pre-tokenizers, added tokens and decoders of the Hugging Face library; what this program does not know
- * of them is refused by name); tokenizer.model (SentencePiece, BPE or unigram); ice_text.model (that of
- * ChatGLM-6B); vocab.json with merges.txt (byte-level BPE of GPT-2 and OPT). Added tokens are found in text
- * before anything else. BOS and EOS follow the template of the post-processor; where there is none,
+ * pre-tokenizers, added tokens and decoders of the Hugging Face library; what this program does not know of
+ * them is refused by name); tokenizer.model (SentencePiece, BPE or unigram); ice_text.model (that of
+ * ChatGLM-6B); vocab.json with merges.txt (byte-level BPE of GPT-2, OPT and Qwen2). Added tokens are found
+ * in text before anything else. BOS and EOS follow the template of the post-processor; where there is none,
  * add_bos_token and add_eos_token of tokenizer_config.json (absent: neither, but for CodeLlamaTokenizer's
  * BOS). A truncation or padding that the file asks for is left out: the caller cuts.
  *

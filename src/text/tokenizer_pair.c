@@ -1,4 +1,5 @@
-/* tokenizer_pair.c - vocab.json and merges.txt, the byte-level BPE of GPT-2 before tokenizer.json. */
+/* tokenizer_pair.c - vocab.json and merges.txt, the byte-level BPE of GPT-2 and Qwen2 without
+ * tokenizer.json. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,17 +30,60 @@ static esp_status read_merges(json_t *list, const char *path)
     return st;
 }
 
-/* The two files and the setting as the tokenizer.json that they amount to. */
-static json_t *whole_file(json_t *vocab, json_t *merges, const json_t *config)
+/* The split of Qwen2. */
+#define QWEN2_PATTERN                                                     \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| " \
+    "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"                                      \
+    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
+
+static json_t *byte_level(bool prefix, bool regex)
 {
-    return json_pack("{s:{s:s, s:O, s:O}, s:{s:s, s:b}, s:{s:s}}", "model", "type", "BPE", "vocab",
-                     vocab, "merges", merges, "pre_tokenizer", "type", "ByteLevel",
-                     "add_prefix_space", (int)esp_json_bool(config, "add_prefix_space", false),
-                     "decoder", "type", "ByteLevel");
+    return json_pack("{s:s, s:b, s:b}", "type", "ByteLevel", "add_prefix_space", (int)prefix,
+                     "use_regex", (int)regex);
 }
 
-static esp_status read_both(esp_tokenizer *t, const json_t *config, const char *vocab_path,
-                            const char *merges_path)
+/* The two files and the setting as the tokenizer.json that they amount to. */
+static json_t *whole_file(json_t *vocab, json_t *merges, const json_t *config, bool qwen2)
+{
+    bool prefix = esp_json_bool(config, "add_prefix_space", false);
+    json_t *root = json_pack("{s:{s:s, s:O, s:O}, s:{s:s}}", "model", "type", "BPE", "vocab", vocab,
+                             "merges", merges, "decoder", "type", "ByteLevel");
+
+    if (qwen2) {
+        json_object_set_new(root, "normalizer", json_pack("{s:s}", "type", "NFC"));
+        json_object_set_new(root, "pre_tokenizer",
+                            json_pack("{s:s, s:[{s:s, s:{s:s}, s:s, s:b}, o]}", "type", "Sequence",
+                                      "pretokenizers", "type", "Split", "pattern", "Regex",
+                                      QWEN2_PATTERN, "behavior", "Isolated", "invert", 0,
+                                      byte_level(prefix, false)));
+    } else {
+        json_object_set_new(root, "pre_tokenizer", byte_level(prefix, true));
+    }
+    return root;
+}
+
+/* Which class of transformers the folder means; those that the files alone do not tell about are
+ * refused. */
+static esp_status read_class(bool *qwen2, const json_t *config, const json_t *model,
+                             const char *path)
+{
+    bool qwen = strncmp(esp_json_string(model, "model_type", ""), "qwen", 4) == 0;
+    const char *name =
+        esp_json_string(config, "tokenizer_class", qwen ? "Qwen2Tokenizer" : "GPT2Tokenizer");
+    size_t n = strlen(name);
+
+    n -= n > 4 && strcmp(name + n - 4, "Fast") == 0 ? 4 : 0;
+    *qwen2 = n == 14 && strncmp(name, "Qwen2Tokenizer", n) == 0;
+    if (!*qwen2 && !(n == 13 && strncmp(name, "GPT2Tokenizer", n) == 0)) {
+        return esp_json_refuse(path, "tokenizer_class", json_object_get(config, "tokenizer_class"),
+                               "vocab.json and merges.txt are read for GPT2Tokenizer and "
+                               "Qwen2Tokenizer; for others tokenizer.json is needed");
+    }
+    return ESP_OK;
+}
+
+static esp_status read_both(esp_tokenizer *t, const json_t *config, bool qwen2,
+                            const char *vocab_path, const char *merges_path)
 {
     json_t *vocab = NULL, *merges = json_array(), *root = NULL;
     bool has_template = false;
@@ -47,7 +91,7 @@ static esp_status read_both(esp_tokenizer *t, const json_t *config, const char *
 
     st = st == ESP_OK ? read_merges(merges, merges_path) : st;
     if (st == ESP_OK) {
-        root = whole_file(vocab, merges, config);
+        root = whole_file(vocab, merges, config, qwen2);
         st = esp_tokenizer_read_root(t, root, vocab_path, &has_template);
     }
     json_decref(root);
@@ -70,13 +114,18 @@ static esp_status read_end(esp_tokenizer *t, const char *path)
 esp_status esp_tokenizer_read_pair(esp_tokenizer *t, const char *dir)
 {
     char *vocab = esp_path(dir, "vocab.json"), *merges = esp_path(dir, "merges.txt"),
-         *path = esp_path(dir, "tokenizer_config.json");
-    json_t *config = NULL;
+         *path = esp_path(dir, "tokenizer_config.json"), *model_path = esp_path(dir, "config.json");
+    json_t *config = NULL, *model = NULL;
+    bool qwen2 = false;
     esp_status st = esp_json_read_optional(&config, path);
 
-    st = st == ESP_OK ? read_both(t, config, vocab, merges) : st;
+    st = st == ESP_OK ? esp_json_read_optional(&model, model_path) : st;
+    st = st == ESP_OK ? read_class(&qwen2, config, model, path) : st;
+    st = st == ESP_OK ? read_both(t, config, qwen2, vocab, merges) : st;
     st = st == ESP_OK ? read_end(t, vocab) : st;
+    json_decref(model);
     json_decref(config);
+    free(model_path);
     free(vocab);
     free(merges);
     free(path);
