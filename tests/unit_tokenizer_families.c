@@ -192,7 +192,7 @@ static void legacy(void)
           "aaa  a" },
         { "", "{`legacy`: false, `add_bos_token`: true}", { 1, 6, 4, 2, 4, 3, 2, 6 }, 8, "aaa  a" },
     };
-    char *dir = esp_test_dir("legacy");
+    char *dir = esp_test_dir("legacy"), digest[COUNT(cases)][64];
 
     write_sentencepiece(dir, "tokenizer.model", NULL, 0);
     for (size_t i = 0; i < COUNT(cases); i++) {
@@ -205,8 +205,16 @@ static void legacy(void)
         CU_ASSERT(gives(t, "aa</s>a </s> a", true, cases[i].want, cases[i].n));
         CU_ASSERT(reads(t, cases[i].shown, true, cases[i].want, cases[i].n));
         CU_ASSERT_EQUAL(esp_tokenizer_size(t), 7);
+        snprintf(digest[i], sizeof digest[i], "%s", esp_tokenizer_digest(t));
         esp_tokenizer_free(t);
         free(model);
+    }
+    for (size_t i = 0; i < COUNT(cases); i++) { /* other ids, another digest */
+        for (size_t j = 0; j < i; j++) {
+            CU_ASSERT((cases[i].n == cases[j].n &&
+                       memcmp(cases[i].want, cases[j].want, sizeof cases[i].want) == 0) ||
+                      strcmp(digest[i], digest[j]) != 0);
+        }
     }
     write_text(dir, "tokenizer_config.json", "{`tokenizer_class`: `GemmaTokenizer`}");
     CU_ASSERT_EQUAL(esp_tokenizer_open(&(esp_tokenizer *){ NULL }, dir), ESP_EFORMAT);

@@ -56,7 +56,8 @@ void esp_ids_free(esp_ids *ids); /* safe twice and on {0} */
 esp_status esp_tokenizer_open(esp_tokenizer **t, const char *model_dir);
 void esp_tokenizer_free(esp_tokenizer *t); /* NULL is fine */
 
-/* Digest of the tokenizer's file. Owned by t. Local. */
+/* Digest of the tokenizer's file and of what the folder's other files make of it (class, blanks,
+ * added tokens, BOS and EOS). Owned by t. Local. */
 const char *esp_tokenizer_digest(const esp_tokenizer *t);
 
 /* Largest id + 1, and the tokens that are named BOS and EOS (-1: none), whether or not the rules add

@@ -55,6 +55,40 @@ static esp_status digest_files(esp_tokenizer *t, const char *dir, const char *na
     return st;
 }
 
+static void add_steps(esp_digest *d, const esp_steps *s)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        const int step[] = { (int)s->step[i].kind, (int)s->step[i].prefix, (int)s->step[i].split,
+                             s->step[i].invert };
+
+        esp_digest_add(d, step, sizeof step);
+    }
+}
+
+/* What other files of the folder make of the same tokenizer's file counts as well. */
+static void digest_reading(esp_tokenizer *t)
+{
+    const bool flags[] = { t->sp != NULL, t->prefixed, t->prefixed_every, t->prompt_first };
+    esp_digest d;
+
+    esp_digest_init(&d);
+    esp_digest_add(&d, t->digest, strlen(t->digest));
+    esp_digest_add(&d, flags, sizeof flags);
+    add_steps(&d, &t->normalizer);
+    add_steps(&d, &t->pre_tokenizer);
+    for (size_t i = 0; i < t->added.n; i++) {
+        const esp_added *a = &t->added.token[i];
+        const int32_t token[] = { a->id, a->normalized, a->lstrip, a->rstrip, a->single_word };
+
+        esp_digest_add(&d, a->content, strlen(a->content) + 1);
+        esp_digest_add(&d, token, sizeof token);
+    }
+    esp_digest_add(&d, t->before.id, t->before.n * sizeof *t->before.id);
+    esp_digest_add(&d, "", 1);
+    esp_digest_add(&d, t->after.id, t->after.n * sizeof *t->after.id);
+    esp_digest_end(&d, t->digest);
+}
+
 static esp_status read_folder(esp_tokenizer *t, const char *dir)
 {
     static const struct {
@@ -88,7 +122,9 @@ esp_status esp_tokenizer_open(esp_tokenizer **t, const char *model_dir)
     made->bos = made->eos = -1;
     st = read_folder(made, model_dir);
     st = st == ESP_OK ? esp_tokenizer_settle(made) : st;
-    if (st != ESP_OK) {
+    if (st == ESP_OK) {
+        digest_reading(made);
+    } else {
         esp_tokenizer_free(made);
         made = NULL;
     }
