@@ -72,6 +72,31 @@ compare 4 1
 compare 2 2
 compare 4 2
 
+# ---- families, types, precisions and methods that have buffers of their own ----------------------------
+case_of() { # FAMILY DTYPE [setting...]
+    name="$1 $2" run=$work/case model=$work/model-$1-$2
+    settings="-s synth.model_type=$1 -s synth.dtype=$2"
+    shift 2
+    [ -d "$model" ] || make_model "$model" -s synth.layers=4 -s synth.hidden=256 -s synth.mlp=512 \
+        -s synth.vocab=8192 $settings
+    set -- -c "$work/run.cfg" -s model="$model" -s run_dir="$run" -s parallel.threads=1 -s eval.corpus= "$@"
+    exits 2 "$ESPALIER" run "$@" -s memory_limit="30 MB"
+    complains "needs" "the limit is 29 MiB by memory_limit"
+    not_there "$run"
+    exits 0 "$ESPALIER" run "$@"
+    exits 0 "$ESPALIER" estimate "$@" -s estimate.ranks=1 -s cluster.cores=1 -s estimate.output="$work/case.json"
+    for stage in score prune recover; do
+        within "$(json "$work/case.json" $stage anonymous)" "$(json "$run/manifest.json" $stage anonymous)" 0.1 \
+            "$name $*: memory of $stage"
+    done
+    rm -rf "$run" "$work/case.json"
+}
+case_of llama BF16
+case_of baichuan2-7b BF16
+case_of gemma2 F16 -s recover.method=full
+"$ESPALIER" score -c "$work/run.cfg" -s run_dir="$work/none" -s precision=bf16 -s memory_limit=1 2>&1 |
+    grep -q 'precision: bf16' || case_of llama F32 -s precision=bf16
+
 # ---- memory_limit ------------------------------------------------------------------------------------
 need=$(json "$work/1-1/manifest.json" score anonymous)
 limit=$((need * 8 / 10))

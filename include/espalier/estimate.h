@@ -21,6 +21,7 @@
 #define ESPALIER_ESTIMATE_H
 
 #include "espalier/config.h"
+#include "espalier/groups.h"
 #include "espalier/limit.h"
 #include "espalier/par.h"
 #include "espalier/traffic.h"
@@ -48,8 +49,9 @@ typedef struct esp_job {
     esp_limit limit;          /* of a rank: memory_limit, until someone says what it is then    */
     esp_model pruned;         /* owned; shapes of what a plan by these settings leaves           */
     esp_text_size calibration, training, evaluation;
-    uint64_t targets;           /* bit set of slots that recover adapts         */
-    size_t sums, scores, units; /* numbers of sums and scores a criterion; bytes of units */
+    esp_groups groups;   /* owned; of dense                                             */
+    uint64_t targets;    /* bit set of slots that recover adapts                        */
+    size_t units, texts; /* bytes of groups; of the samples that are there with a stage */
 } esp_job;
 
 typedef struct esp_prediction {
@@ -69,8 +71,9 @@ esp_limit esp_limit_of_settings(const esp_config *c);
 void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c);
 void esp_job_free(esp_job *j); /* safe twice and on {0} */
 
-/* Sets *to to the size of samples, where there are some. Local. */
-void esp_job_take_text(esp_text_size *to, const esp_samples *s);
+/* Takes the sizes of the samples that have been read, where there are some. Local. */
+void esp_job_take_texts(esp_job *j, const esp_samples *calibration, const esp_samples *training,
+                        const esp_samples *evaluation);
 
 /* The settings, without what is to be measured (0). Local. */
 esp_cluster esp_cluster_of(const esp_config *c);

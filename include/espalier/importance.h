@@ -58,27 +58,36 @@ typedef struct esp_scores {
 /* Tokens of a chunk where nothing is set, for a rank's n_tok tokens of samples of at most longest. Local. */
 size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid);
 
-/* Whether several data ranks bring rows of all samples together for a matrix, n_tok tokens of a_token numbers
- * each, instead of summing its gradients, `numbers` of sum_bytes each: fewer bytes, and not too many for a
- * rank's memory. Local. */
-bool esp_importance_gathers(size_t n_tok, size_t a_token, size_t numbers, size_t sum_bytes);
+/* What esp_importance_estimate takes on a rank of a grid, which needs no communicators, for sizes of all
+ * samples and of the rank's own. Exact for layers of one size. Local. */
+typedef struct esp_importance_work {
+    size_t bytes;            /* of memory, at most                                               */
+    size_t n_sums;           /* numbers of sums over rows and columns                            */
+    double sent;             /* bytes of panels that each of the data ranks but one passes on    */
+    double gathered, summed; /* numbers whose products take all samples on every rank, own ones */
+    double numbers;          /* of all matrices                                                  */
+} esp_importance_work;
 
-/* Bytes of a rank with so many threads for the gradients of a matrix on their way to sums, in a bit set of
- * criteria. Local. */
-size_t esp_importance_bytes(unsigned criteria, size_t n_threads);
+void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const esp_groups *g,
+                            const esp_importance_options *o, esp_text_size all, esp_text_size own,
+                            const esp_grid *grid);
 
 /* Scores of all criteria in one pass over the samples; l1 and l2 need the weights only, random the
  * shapes only, and samples may be NULL then. A rank takes its samples as one batch, in chunks, so that
  * the gradient of a matrix is complete when backward has come by. Memory beside the pass, in f32: for
  * each of the rank's tokens, inputs and outputs of the matrices of one layer (on a grid of several stages,
  * of the layers of the stage), and for ESP_UNIT_HIDDEN the gradient of the logits; the sums over rows and
- * columns; esp_importance_bytes. ESP_EUSAGE for a sample that predicts nothing; ESP_EFORMAT
+ * columns: see esp_importance_work. ESP_EUSAGE for a sample that predicts nothing; ESP_EFORMAT
  * for a loss, a gradient (the first sample, and where in the model) or a score that is not finite. The
  * same scores, or the same refusal, on all ranks afterwards. Collective on grid->world. */
 esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_groups *g,
                                    const esp_samples *samples, const esp_importance_options *o,
                                    const esp_grid *grid);
 void esp_scores_free(esp_scores *s); /* safe twice and on {0} */
+
+/* Bytes of memory that scores take, of bit sets as in the options. Local. */
+size_t esp_scores_bytes(const esp_groups *g, unsigned criteria, unsigned aggregations,
+                        unsigned units);
 
 /* Borrowed; NULL when not asked for. structure: [n_structures][n_groups * channels_per_group], none
  * for criterion random. Local. */

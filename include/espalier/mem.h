@@ -32,6 +32,10 @@ char *esp_strdup(const char *s);
 /* A size as the int that MPI and BLAS take; aborts where it does not fit. Local. */
 int esp_count(size_t n);
 
+/* Has large arrays mapped each by itself from now on, so that one that is freed is no memory of this process
+ * any more. Local. */
+void esp_mem_init(void);
+
 /* Largest resident set of this process so far, and the anonymous part now, in bytes. Local. */
 size_t esp_peak_resident(void);
 size_t esp_anonymous_resident(void);

@@ -84,6 +84,12 @@ esp_status esp_recover_foresee(size_t *steps, const esp_samples *samples,
 void esp_recover_prepare(esp_params *p, esp_adapter *adapter, esp_model *m,
                          const esp_recover_options *o);
 
+/* Of n samples with a target those that are held out: validation of them, or that fraction. Local. */
+size_t esp_recover_held_out(double validation, size_t n);
+
+/* Bytes of what is trained, which is there until it is freed. m as before it. Local. */
+size_t esp_recover_left(const esp_model *m, const esp_recover_options *o, const esp_grid *grid);
+
 /* Bytes of memory that this and esp_recover take on a rank together, on a grid that needs no communicators,
  * but for what goes through files. m as before it. Local. */
 size_t esp_recover_bytes(const esp_model *m, const esp_recover_options *o, esp_text_size t,

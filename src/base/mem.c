@@ -76,6 +76,14 @@ int esp_count(size_t n)
     return (int)n;
 }
 
+void esp_mem_init(void)
+{
+#ifdef __GLIBC__ /* which else keeps what it has been given back once, up to 64 MB */
+    mallopt(M_MMAP_THRESHOLD, (int)LARGE);
+    mallopt(M_TRIM_THRESHOLD, (int)LARGE);
+#endif
+}
+
 size_t esp_peak_resident(void)
 {
     struct rusage u;

@@ -138,7 +138,9 @@ static esp_status read_shape(esp_model *m, const esp_config *c)
 {
     esp_synth_options o = cmd_synth_options(c);
 
-    return *c->model ? esp_model_shape(m, c->model) : esp_synth_shape(m, &o);
+    ESP_TRY(*c->model ? esp_model_shape(m, c->model) : esp_synth_shape(m, &o));
+    m->precision = (esp_precision)c->precision;
+    return ESP_OK;
 }
 
 esp_status cmd_estimate(const esp_invocation *in)

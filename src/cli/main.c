@@ -8,6 +8,7 @@
 #include "espalier/file.h"
 #include "espalier/h5.h"
 #include "espalier/log.h"
+#include "espalier/mem.h"
 #include "espalier/version.h"
 
 static volatile sig_atomic_t stop_requested;
@@ -24,6 +25,7 @@ static void prepare_process(void)
 {
     struct sigaction action = { .sa_handler = request_stop, .sa_flags = SA_RESTART };
 
+    esp_mem_init();
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGUSR1, &action, NULL);
     signal(SIGXFSZ, SIG_IGN);

@@ -44,10 +44,26 @@ size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid)
     return chunk > longest ? chunk : longest;
 }
 
-/* This rank's samples, cut into chunks. */
-static void take_samples(calibration *c, const esp_samples *samples,
-                         const esp_importance_options *o)
+esp_pass_options esp_calibration_pass(esp_text_size own, const esp_importance_options *o,
+                                      const esp_grid *grid)
 {
+    size_t chunk =
+        o->chunk_tok ? o->chunk_tok : esp_importance_chunk(own.tokens, own.longest, grid);
+
+    return (esp_pass_options){ .max_samples = own.samples,
+                               .max_tok = own.tokens,
+                               .chunk_tok = esp_min(esp_max(chunk, own.longest), own.tokens),
+                               .longest = own.longest,
+                               .backward = true,
+                               .scratch = o->scratch,
+                               .grid = grid };
+}
+
+/* This rank's samples, cut into chunks. */
+static esp_pass_options take_samples(calibration *c, const esp_samples *samples,
+                                     const esp_importance_options *o)
+{
+    esp_pass_options options;
     size_t step = (size_t)c->grid->n_data, n_tok = 0, n, longest = 0, *pick;
 
     ESP_NEW(pick, samples->n / step + 1); /* pick[0] is sample 0 where there is no own one */
@@ -62,27 +78,24 @@ static void take_samples(calibration *c, const esp_samples *samples,
         longest = length > longest ? length : longest;
     }
     esp_model_batch_init(&c->batch, c->model, n, n_tok);
-    c->batch.chunk_tok =
-        o->chunk_tok ? o->chunk_tok : esp_importance_chunk(n_tok, longest, c->grid);
-    c->batch.chunk_tok = c->batch.chunk_tok > longest ? c->batch.chunk_tok : longest;
+    options = esp_calibration_pass((esp_text_size){ n, n_tok, longest }, o, c->grid);
+    c->batch.chunk_tok = options.chunk_tok;
     esp_batch_fill(&c->batch, samples, pick, n);
     ESP_NEW(c->scale, n);
     for (size_t i = 0; i < c->n_own; i++) {
         c->scale[i] = 1.0f / (float)esp_samples_targets(samples, pick[i]);
     }
     free(pick);
+    return options;
 }
 
 static void calibration_init(calibration *c, const esp_model *m, const esp_samples *samples,
                              const esp_importance_options *o, esp_sums *sums, const esp_grid *grid)
 {
-    esp_pass_options options = { .backward = true, .grid = grid, .scratch = o->scratch };
+    esp_pass_options options;
 
     *c = (calibration){ .model = m, .grid = grid, .hidden = o->units & 1u << ESP_UNIT_HIDDEN };
-    take_samples(c, samples, o);
-    options.max_samples = c->batch.n_samples;
-    options.max_tok = c->batch.n_tok;
-    options.chunk_tok = c->batch.chunk_tok < options.max_tok ? c->batch.chunk_tok : options.max_tok;
+    options = take_samples(c, samples, o);
     esp_pass_init(&c->pass, m, options);
     if (c->hidden && m->normal_head) {
         ESP_NEW(c->radial, c->batch.n_samples * m->dims.vocab);

@@ -3,13 +3,10 @@
 
 #include <stdlib.h>
 
-#include "espalier/importance.h"
 #include "espalier/mem.h"
 #include "espalier/traffic.h"
 
 #define MOST_BYTES ((size_t)256 << 20) /* of what is gathered for a weight */
-
-enum { DY, X, RADIAL, IDS, DX };
 
 /* Rank r has samples r, r + n_data, ... one after another, behind those of the ranks before it. */
 static void place_samples(esp_gather *g, const esp_samples *s)
@@ -30,26 +27,43 @@ static void place_samples(esp_gather *g, const esp_samples *s)
     }
 }
 
+static void make_gather(esp_gather *g, size_t n, const esp_grid *grid, size_t *bytes)
+{
+    size_t n_data = (size_t)grid->n_data;
+
+    *g = (esp_gather){ .grid = grid };
+    ESP_MAKE(g->begin, n, bytes);
+    ESP_MAKE(g->end, n, bytes);
+    ESP_MAKE(g->sample, n, bytes);
+    ESP_MAKE(g->tokens, n_data, bytes);
+    ESP_MAKE(g->samples, n_data, bytes);
+    ESP_MAKE(g->counts, n_data, bytes);
+    ESP_MAKE(g->at, n_data, bytes);
+}
+
+size_t esp_gather_bytes(size_t n_samples, const esp_grid *grid)
+{
+    size_t bytes = 0;
+    esp_gather g;
+
+    make_gather(&g, n_samples, grid, &bytes);
+    return bytes;
+}
+
 void esp_gather_init(esp_gather *g, const esp_samples *samples, const esp_grid *grid)
 {
     static const esp_samples none = { 0 };
     const esp_samples *s = samples ? samples : &none;
 
-    *g = (esp_gather){ .grid = grid, .n_tok = s->n ? s->start[s->n] : 0 };
-    ESP_NEW(g->begin, s->n);
-    ESP_NEW(g->end, s->n);
-    ESP_NEW(g->sample, s->n);
-    ESP_NEW(g->tokens, (size_t)grid->n_data);
-    ESP_NEW(g->samples, (size_t)grid->n_data);
-    ESP_NEW(g->counts, (size_t)grid->n_data);
-    ESP_NEW(g->at, (size_t)grid->n_data);
+    make_gather(g, s->n, grid, NULL);
+    g->n_tok = s->n ? s->start[s->n] : 0;
     g->rows = (esp_rows){ s->n, g->begin, g->end, g->sample };
     place_samples(g, s);
 }
 
 void esp_gather_free(esp_gather *g)
 {
-    for (int i = DY; i <= DX; i++) {
+    for (int i = ESP_GATHER_DY; i <= ESP_GATHER_DX; i++) {
         free(g->room[i]);
     }
     free(g->begin);
@@ -62,20 +76,14 @@ void esp_gather_free(esp_gather *g)
     *g = (esp_gather){ 0 };
 }
 
-bool esp_importance_gathers(size_t n_tok, size_t a_token, size_t numbers, size_t sum_bytes)
-{
-    size_t bytes = n_tok * a_token * sizeof(float);
-
-    return bytes <= MOST_BYTES && bytes <= numbers * sum_bytes;
-}
-
-bool esp_gather_pays(const esp_gather *g, const esp_weight *w, const esp_gradient *d,
+/* Fewer bytes, and not too many for the memory of a rank. */
+bool esp_gather_pays(const esp_gather *g, const esp_weight *w, bool product, bool looked_up,
                      size_t sum_bytes)
 {
-    size_t a_token = (d->dy ? w->rows + w->cols : 0) + (d->ids ? w->cols : 0);
+    size_t a_token = (product ? w->rows + w->cols : 0) + (looked_up ? w->cols : 0);
+    size_t bytes = g->n_tok * a_token * sizeof(float);
 
-    return g->grid->n_data == 1 ||
-           esp_importance_gathers(g->n_tok, a_token, w->rows * w->cols, sum_bytes);
+    return g->grid->n_data == 1 || (bytes <= MOST_BYTES && bytes <= w->rows * w->cols * sum_bytes);
 }
 
 /* Rows of `width` numbers of 4 bytes each: n[r] of them come from rank r. */
@@ -108,19 +116,20 @@ esp_gradient esp_gather_all(esp_gather *g, const esp_weight *w, const esp_gradie
         return all;
     }
     if (own->dy) {
-        all.dy =
-            gather(g, DY, own->dy, esp_packed_width(ESP_FACTOR_DY, w->rows), g->tokens, MPI_FLOAT);
-        all.x = own->x == g->x ? g->room[X]
-                               : gather(g, X, own->x, esp_packed_width(ESP_FACTOR_X, w->cols),
-                                        g->tokens, MPI_FLOAT);
+        all.dy = gather(g, ESP_GATHER_DY, own->dy, esp_packed_width(ESP_FACTOR_DY, w->rows),
+                        g->tokens, MPI_FLOAT);
+        all.x = own->x == g->x
+                    ? g->room[ESP_GATHER_X]
+                    : gather(g, ESP_GATHER_X, own->x, esp_packed_width(ESP_FACTOR_X, w->cols),
+                             g->tokens, MPI_FLOAT);
         g->x = own->x;
     }
     if (own->radial) {
-        all.radial = gather(g, RADIAL, own->radial, w->rows, g->samples, MPI_FLOAT);
+        all.radial = gather(g, ESP_GATHER_RADIAL, own->radial, w->rows, g->samples, MPI_FLOAT);
     }
     if (own->ids) {
-        all.ids = gather(g, IDS, own->ids, 1, g->tokens, MPI_INT32_T);
-        all.dx = gather(g, DX, own->dx, w->cols, g->tokens, MPI_FLOAT);
+        all.ids = gather(g, ESP_GATHER_IDS, own->ids, 1, g->tokens, MPI_INT32_T);
+        all.dx = gather(g, ESP_GATHER_DX, own->dx, w->cols, g->tokens, MPI_FLOAT);
     }
     return all;
 }

@@ -29,25 +29,36 @@ typedef struct esp_rows { /* of a gradient's arrays: tokens begin[j] .. end[j] -
     const size_t *sample; /* its row in arrays with a row a sample */
 } esp_rows;
 
+/* What is brought together, each in a room of its own. */
+typedef enum esp_gathered {
+    ESP_GATHER_DY,
+    ESP_GATHER_X,
+    ESP_GATHER_RADIAL,
+    ESP_GATHER_IDS,
+    ESP_GATHER_DX,
+    ESP_N_GATHERED
+} esp_gathered;
+
 typedef struct esp_gather {
     const esp_grid *grid; /* borrowed */
     esp_rows rows;        /* of all samples, in their order; its arrays are owned */
     size_t n_tok;         /* of all samples                                       */
     size_t *begin, *end, *sample;
-    size_t *tokens, *samples; /* [n_data] owned: of each rank            */
-    int *counts, *at;         /* [n_data] owned                          */
-    const float *x;           /* whose rows of all ranks are still there; NULL: none */
-    void *room[5];            /* owned: of dy, x, radial, ids, dx         */
-    size_t n_room[5];
+    size_t *tokens, *samples;   /* [n_data] owned: of each rank            */
+    int *counts, *at;           /* [n_data] owned                          */
+    const float *x;             /* whose rows of all ranks are still there; NULL: none */
+    void *room[ESP_N_GATHERED]; /* owned */
+    size_t n_room[ESP_N_GATHERED];
 } esp_gather;
 
 /* samples: all of them, NULL where there are none. Local. */
 void esp_gather_init(esp_gather *g, const esp_samples *samples, const esp_grid *grid);
-void esp_gather_free(esp_gather *g); /* safe twice and on {0} */
+size_t esp_gather_bytes(size_t n_samples, const esp_grid *grid); /* that it takes, rooms left out */
+void esp_gather_free(esp_gather *g);                             /* safe twice and on {0} */
 
-/* Whether the gradient of w is to be made from all samples; sum_bytes is what a number of its sums takes.
- * Local. */
-bool esp_gather_pays(const esp_gather *g, const esp_weight *w, const esp_gradient *d,
+/* Whether the gradient of w, of a product or rows that were looked up, is to be made from all samples;
+ * sum_bytes is what a number of its sums takes. Local. */
+bool esp_gather_pays(const esp_gather *g, const esp_weight *w, bool product, bool looked_up,
                      size_t sum_bytes);
 
 /* The gradient with rows of all samples, g->rows, until the next call. An input x that several weights have

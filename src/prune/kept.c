@@ -18,6 +18,12 @@ static esp_keep *keep_of(const esp_kept *k, size_t layer, int slot)
                : &k->layer[(layer - k->stage.begin) % k->stage.at_once * n_slots(k) + (size_t)slot];
 }
 
+static void make_kept(esp_kept *k, size_t *bytes)
+{
+    ESP_MAKE(k->outer, n_slots(k), bytes);
+    ESP_MAKE(k->layer, k->stage.at_once * n_slots(k), bytes);
+}
+
 void esp_kept_init(esp_kept *k, esp_panels *panels, const esp_pass *pass, const esp_batch *batch)
 {
     *k = (esp_kept){ .model = pass->model,
@@ -26,8 +32,16 @@ void esp_kept_init(esp_kept *k, esp_panels *panels, const esp_pass *pass, const 
                      .scratch = pass->options.scratch,
                      .n_samples = batch->n_samples,
                      .start = batch->start };
-    ESP_NEW(k->outer, n_slots(k));
-    ESP_NEW(k->layer, k->stage.at_once * n_slots(k));
+    make_kept(k, NULL);
+}
+
+size_t esp_kept_bytes(const esp_model *m, const esp_stage_layers *stage)
+{
+    esp_kept k = { .model = m, .stage = *stage };
+    size_t bytes = 0;
+
+    make_kept(&k, &bytes);
+    return bytes;
 }
 
 static void free_keeps(esp_keep *keep, size_t n)
@@ -56,12 +70,17 @@ static bool is_wanted(const esp_kept *k, size_t layer, int slot)
            (esp_sums_at(sums, layer, slot, ESP_ROWS) || esp_sums_at(sums, layer, slot, ESP_COLS));
 }
 
+size_t esp_kept_numbers(esp_factor which, size_t n_rows, size_t width)
+{
+    return n_rows * esp_packed_width(which, width);
+}
+
 /* Packs rows of a chunk, `at` of those of all samples in the end. */
 static void append(const esp_kept *k, esp_room *to, esp_factor which, size_t at, const float *rows,
                    size_t n, size_t width, const size_t *start)
 {
     const esp_spans samples = { k->n_samples, start, start + 1 };
-    size_t needed = start[k->n_samples] * esp_packed_width(which, width);
+    size_t needed = esp_kept_numbers(which, start[k->n_samples], width);
 
     if (to->n < needed) {
         esp_room_free(to);

@@ -29,7 +29,11 @@ typedef struct esp_kept {
 
 /* For the batch of a pass. Borrows what it is given. Local. */
 void esp_kept_init(esp_kept *k, esp_panels *panels, const esp_pass *pass, const esp_batch *batch);
+size_t esp_kept_bytes(const esp_model *m, const esp_stage_layers *stage); /* rooms left out */
 void esp_kept_free(esp_kept *k); /* safe twice and on {0} */
+
+/* Numbers of room for n_rows rows of a weight. Local. */
+size_t esp_kept_numbers(esp_factor which, size_t n_rows, size_t width);
 
 /* Takes what a sink gets. Local. */
 void esp_kept_linear(esp_kept *k, size_t layer, int slot, const float *dy, const float *x,

@@ -57,40 +57,60 @@ static size_t part_numbers(size_t n_criteria)
     return n_criteria * (ESP_GRADIENT_ROWS + ESP_GRADIENT_COLS);
 }
 
-size_t esp_importance_bytes(unsigned criteria, size_t n_threads)
+static unsigned criteria_of(const esp_criteria *list)
 {
-    size_t n = esp_criteria_list(criteria).n;
-    size_t numbers =
-        panel_tiles(n_threads) * numbers_a_tile(criteria) + run_tiles(n_threads) * part_numbers(n);
+    unsigned criteria = 0;
 
-    return numbers * sizeof(double) + esp_tiles_bytes(n_threads);
+    for (size_t i = 0; i < list->n; i++) {
+        criteria |= 1u << list->at[i];
+    }
+    return criteria;
+}
+
+/* Beside what has a constructor of its own. */
+static void make_panels(esp_panels *p, const esp_criteria *list, const esp_model *m,
+                        size_t n_samples, const esp_grid *grid, size_t n_threads, size_t *bytes)
+{
+    size_t longest = longest_vector(m);
+
+    *p = (esp_panels){ .grid = grid,
+                       .n_samples = n_samples,
+                       .n_tile = numbers_a_tile(criteria_of(list)) };
+    ESP_MAKE(p->row, esp_max(n_samples, 1) + 1, bytes);
+    ESP_MAKE(p->counts, (size_t)grid->n_data, bytes);
+    ESP_MAKE(p->panel, panel_tiles(n_threads) * p->n_tile, bytes);
+    ESP_MAKE(p->part, run_tiles(n_threads) * part_numbers(list->n), bytes);
+    ESP_MAKE(p->vector, 2 * longest, bytes);
+    ESP_MAKE(p->vector_w, longest, bytes);
 }
 
 void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const esp_samples *all,
                      const size_t *start, size_t n_samples, bool fisher_sum, const esp_grid *grid)
 {
-    size_t longest = longest_vector(m), n_threads = (size_t)omp_get_max_threads();
-    unsigned criteria = 0;
+    unsigned criteria = criteria_of(&sums->criteria);
 
-    *p = (esp_panels){ .sums = sums, .grid = grid, .n_samples = n_samples };
-    for (size_t i = 0; i < sums->criteria.n; i++) {
-        criteria |= 1u << sums->criteria.at[i];
-    }
+    make_panels(p, &sums->criteria, m, n_samples, grid, (size_t)omp_get_max_threads(), NULL);
+    p->sums = sums;
     esp_tiles_init(&p->tiles, m, criteria & ESP_NEEDS_GRADIENT, criteria & ESP_NEEDS_FISHER);
     p->g_scale = all ? 1 / (double)all->n : 0;
     p->f_scale = fisher_sum ? 1 : p->g_scale;
-    ESP_NEW(p->row, esp_max(n_samples, 1) + 1);
     for (size_t j = 0; j <= esp_max(n_samples, 1); j++) {
         p->row[j] = j;
     }
     p->start = n_samples ? start : p->row;
     esp_gather_init(&p->gather, all, grid);
-    ESP_NEW(p->counts, (size_t)grid->n_data);
-    p->n_tile = numbers_a_tile(criteria);
-    ESP_NEW(p->panel, panel_tiles(n_threads) * p->n_tile);
-    ESP_NEW(p->part, run_tiles(n_threads) * part_numbers(sums->criteria.n));
-    ESP_NEW(p->vector, 2 * longest);
-    ESP_NEW(p->vector_w, longest);
+}
+
+size_t esp_panels_bytes(unsigned criteria, const esp_model *m, size_t n_all, size_t n_samples,
+                        const esp_grid *grid)
+{
+    esp_criteria list = esp_criteria_list(criteria);
+    size_t n_threads = (size_t)grid->n_threads;
+    size_t bytes = esp_tiles_bytes(m, n_threads) + esp_gather_bytes(n_all, grid);
+    esp_panels p;
+
+    make_panels(&p, &list, m, n_samples, grid, n_threads, &bytes);
+    return bytes;
 }
 
 void esp_panels_free(esp_panels *p)
@@ -293,7 +313,8 @@ void esp_panels_add(esp_panels *p, size_t layer, int slot, const esp_weight *w,
     if (!rows && !cols) {
         return;
     }
-    if (p->tiles.gradient && esp_gather_pays(&p->gather, w, gradient, sum_bytes(p))) {
+    if (p->tiles.gradient &&
+        esp_gather_pays(&p->gather, w, gradient->dy != NULL, gradient->ids != NULL, sum_bytes(p))) {
         add_own_tiles(p, rows, cols, w, gradient);
     } else {
         add_own_samples(p, rows, cols, w, gradient);

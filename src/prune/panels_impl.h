@@ -36,6 +36,10 @@ void esp_panels_init(esp_panels *p, esp_sums *sums, const esp_model *m, const es
                      const size_t *start, size_t n_samples, bool fisher_sum, const esp_grid *grid);
 void esp_panels_free(esp_panels *p); /* safe twice and on {0} */
 
+/* Bytes that it takes for n_all samples, n_samples of them on this rank, rooms that grow left out. Local. */
+size_t esp_panels_bytes(unsigned criteria, const esp_model *m, size_t n_all, size_t n_samples,
+                        const esp_grid *grid);
+
 /* Adds a matrix and its bias. The gradient is not read where no criterion needs it or this rank has no
  * samples; all ranks call it for the same weights in the same order. Collective on grid->data. */
 void esp_panels_add(esp_panels *p, size_t layer, int slot, const esp_weight *w,

@@ -70,14 +70,29 @@ const double *esp_scores_structure(const esp_scores *s, const esp_unit *u, esp_c
     return s->structure[index_of(s, u, c)];
 }
 
-static void make_room(esp_scores *s, const esp_unit *u, esp_criterion c)
+static void make_unit(esp_scores *s, const esp_unit *u, esp_criterion c, size_t *bytes)
 {
     if (1u << c & ESP_NEEDS_WEIGHTS) {
-        ESP_NEW(s->structure[index_of(s, u, c)], u->n_structures * n_channels(u));
+        ESP_MAKE(s->structure[index_of(s, u, c)], u->n_structures * n_channels(u), bytes);
     }
     for (esp_aggregation a = 0; a < ESP_N_AGGREGATIONS; a++) {
         if (s->aggregations & 1u << a) {
-            ESP_NEW(*esp_scores_place(s, u, c, a), u->n_groups);
+            ESP_MAKE(*esp_scores_place(s, u, c, a), u->n_groups, bytes);
+        }
+    }
+}
+
+static void make_scores(esp_scores *s, size_t *bytes)
+{
+    const esp_groups *g = s->groups;
+
+    ESP_MAKE(s->group, g->n_units * ESP_N_CRITERIA * ESP_N_AGGREGATIONS, bytes);
+    ESP_MAKE(s->structure, g->n_units * ESP_N_CRITERIA, bytes);
+    for (size_t u = 0; u < g->n_units; u++) {
+        for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {
+            if (s->units & 1u << g->units[u].kind && s->criteria & 1u << c) {
+                make_unit(s, &g->units[u], c, bytes);
+            }
         }
     }
 }
@@ -88,15 +103,19 @@ void esp_scores_init(esp_scores *s, const esp_groups *g, unsigned criteria, unsi
     *s = (esp_scores){
         .groups = g, .criteria = criteria, .aggregations = aggregations, .units = units
     };
-    ESP_NEW(s->group, g->n_units * ESP_N_CRITERIA * ESP_N_AGGREGATIONS);
-    ESP_NEW(s->structure, g->n_units * ESP_N_CRITERIA);
-    for (size_t u = 0; u < g->n_units; u++) {
-        for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {
-            if (units & 1u << g->units[u].kind && criteria & 1u << c) {
-                make_room(s, &g->units[u], c);
-            }
-        }
-    }
+    make_scores(s, NULL);
+}
+
+size_t esp_scores_bytes(const esp_groups *g, unsigned criteria, unsigned aggregations,
+                        unsigned units)
+{
+    esp_scores s = {
+        .groups = g, .criteria = criteria, .aggregations = aggregations, .units = units
+    };
+    size_t bytes = 0;
+
+    make_scores(&s, &bytes);
+    return bytes;
 }
 
 void esp_scores_free(esp_scores *s)

@@ -36,17 +36,35 @@ static size_t place_sides(esp_sums *s, const esp_groups *g, unsigned units)
     return at;
 }
 
-void esp_sums_init(esp_sums *s, const esp_model *m, const esp_groups *g, unsigned units,
-                   unsigned criteria)
+static void make_sides(esp_sums *s, const esp_model *m, unsigned criteria, size_t *bytes)
 {
     size_t n_weights = m->dims.n_layers * m->arch->n_slots;
 
     *s = (esp_sums){ .criteria = esp_criteria_list(criteria), .n_slots = m->arch->n_slots };
-    ESP_NEW(s->side[ESP_ROWS], n_weights);
-    ESP_NEW(s->side[ESP_COLS], n_weights);
+    ESP_MAKE(s->side[ESP_ROWS], n_weights, bytes);
+    ESP_MAKE(s->side[ESP_COLS], n_weights, bytes);
+}
+
+void esp_sums_init(esp_sums *s, const esp_model *m, const esp_groups *g, unsigned units,
+                   unsigned criteria)
+{
+    make_sides(s, m, criteria, NULL);
     s->n = place_sides(s, g, units);
     ESP_NEW(s->all, s->n);
     place_sides(s, g, units);
+}
+
+size_t esp_sums_bytes(size_t *n, const esp_model *m, const esp_groups *g, unsigned units,
+                      unsigned criteria)
+{
+    size_t bytes = 0;
+    esp_sums s;
+
+    make_sides(&s, m, criteria, NULL);
+    *n = place_sides(&s, g, units);
+    esp_sums_free(&s);
+    make_sides(&s, m, criteria, &bytes);
+    return bytes + esp_calloc_bytes(*n, sizeof *s.all);
 }
 
 void esp_sums_free(esp_sums *s)

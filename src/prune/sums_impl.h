@@ -22,6 +22,10 @@ void esp_sums_init(esp_sums *s, const esp_model *m, const esp_groups *g, unsigne
                    unsigned criteria);
 void esp_sums_free(esp_sums *s); /* safe twice and on {0} */
 
+/* Bytes that it takes; n: of them numbers. Local. */
+size_t esp_sums_bytes(size_t *n, const esp_model *m, const esp_groups *g, unsigned units,
+                      unsigned criteria);
+
 /* [criteria.n, length] of a side of a weight; NULL where no unit needs it. Borrowed. Local. */
 double *esp_sums_at(const esp_sums *s, size_t layer, int slot, esp_side side);
 

@@ -20,6 +20,11 @@ void esp_tiles_init(esp_tiles *t, const esp_model *m, bool gradient, bool fisher
     t->bf16 = esp_bf16_open(m->precision);
 }
 
+size_t esp_tiles_bytes(const esp_model *m, size_t n_threads)
+{
+    return esp_calloc_bytes(n_threads * TILE, sizeof(float)) + esp_bf16_bytes(m->precision);
+}
+
 void esp_tiles_free(esp_tiles *t)
 {
     free(t->scratch);
@@ -27,11 +32,6 @@ void esp_tiles_free(esp_tiles *t)
     esp_bf16_room_free(&t->dy);
     esp_bf16_room_free(&t->x);
     *t = (esp_tiles){ 0 };
-}
-
-size_t esp_tiles_bytes(size_t n_threads)
-{
-    return n_threads * TILE * sizeof(float);
 }
 
 /* ---- places ------------------------------------------------------------------------------------ */

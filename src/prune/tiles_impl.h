@@ -24,10 +24,8 @@ typedef struct esp_tiles {
 
 /* Local. */
 void esp_tiles_init(esp_tiles *t, const esp_model *m, bool gradient, bool fisher);
-void esp_tiles_free(esp_tiles *t); /* safe twice and on {0} */
-
-/* Bytes that these take beside bf16's, for so many threads. Local. */
-size_t esp_tiles_bytes(size_t n_threads);
+size_t esp_tiles_bytes(const esp_model *m, size_t n_threads); /* that it takes, operands left out */
+void esp_tiles_free(esp_tiles *t);                            /* safe twice and on {0} */
 
 size_t esp_tiles_count(const esp_weight *w);
 esp_tile_place esp_tiles_at(const esp_weight *w, size_t i);

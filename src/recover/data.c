@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "espalier/mem.h"
+#include "espalier/recover.h"
 #include "espalier/rng.h"
 
 /* Names of random streams. */
@@ -13,7 +14,7 @@
 
 #define NO_EPOCH ((size_t)-1)
 
-size_t esp_data_held_out(double validation, size_t n)
+size_t esp_recover_held_out(double validation, size_t n)
 {
     double count = validation < 1 ? validation * (double)n : validation;
 
@@ -47,7 +48,7 @@ esp_status esp_data_split(esp_data *d, const esp_samples *s, double validation, 
             d->index[n++] = j;
         }
     }
-    d->n_valid = esp_data_held_out(validation, n);
+    d->n_valid = esp_recover_held_out(validation, n);
     if (d->n_valid >= n) {
         return esp_fail(ESP_EUSAGE,
                         "recovery: of %zu samples %zu have a target and %zu are held out for "

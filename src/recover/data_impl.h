@@ -20,8 +20,6 @@ typedef struct esp_data {
 esp_status esp_data_split(esp_data *d, const esp_samples *s, double validation, uint64_t seed);
 size_t esp_data_bytes(size_t n); /* that it takes for n samples */
 
-/* Of n samples with a target those that are held out. Local. */
-size_t esp_data_held_out(double validation, size_t n);
 void esp_data_free(esp_data *d); /* safe twice and on {0} */
 
 /* The samples of an epoch in its order, [n_train], borrowed until the next call. Local. */

@@ -95,7 +95,7 @@ size_t esp_recover_bytes(const esp_model *m, const esp_recover_options *o, esp_t
     esp_pass_scratch scratch;
     esp_params plan;
 
-    make_loop(&r, esp_data_held_out(o->validation, t.samples), &bytes);
+    make_loop(&r, esp_recover_held_out(o->validation, t.samples), &bytes);
     esp_params_plan(&plan, m, o->targets, options.rank, grid->rank, grid->size);
     if (!lora) {
         esp_model_reshape(&full, m, &m->dims);
@@ -108,6 +108,17 @@ size_t esp_recover_bytes(const esp_model *m, const esp_recover_options *o, esp_t
     esp_params_free(&plan);
     esp_model_free(&full);
     return bytes + esp_max(scratch.blocks, esp_max(scratch.loss, scratch.stem));
+}
+
+size_t esp_recover_left(const esp_model *m, const esp_recover_options *o, const esp_grid *grid)
+{
+    size_t rank = o->method == ESP_METHOD_LORA ? o->rank : 0, bytes;
+    esp_params plan;
+
+    esp_params_plan(&plan, m, o->targets, rank, grid->rank, grid->size);
+    bytes = esp_params_bytes(&plan) + (rank ? esp_adapter_bytes(m) : 0);
+    esp_params_free(&plan);
+    return bytes;
 }
 
 static void loop_init(loop *r, const esp_model *m)

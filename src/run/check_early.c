@@ -112,7 +112,7 @@ esp_status esp_run_check_early(const esp_run *run, unsigned stages)
 
 static esp_status check_training(const esp_run *run)
 {
-    esp_recover_options o = esp_run_recover_options(run, NULL);
+    esp_recover_options o = esp_run_recover_options(run->config, run->targets);
     size_t steps;
 
     ESP_TRY(esp_recover_foresee(&steps, &run->training, &o));

@@ -11,24 +11,24 @@
 
 /* ---- the job ---------------------------------------------------------------------------------- */
 
-/* Sizes of what groups and scores hold. */
-static void count_units(esp_job *j, const esp_groups *g)
+/* Bytes of what groups hold. */
+static size_t groups_bytes(const esp_groups *g)
 {
-    unsigned units = j->config->importance.units;
+    size_t bytes = 0;
 
     for (size_t u = 0; u < g->n_units; u++) {
-        const esp_unit *unit = &g->units[u];
-        size_t length = 0;
+        for (size_t i = 0; i < g->units[u].n_structures; i++) {
+            const esp_structure *s = &g->units[u].structures[i];
 
-        for (size_t i = 0; i < unit->n_structures; i++) {
-            length += unit->structures[i].length;
-        }
-        j->units += length * sizeof(int32_t);
-        if (units >> unit->kind & 1) {
-            j->sums += length;
-            j->scores += unit->n_groups * (1 + unit->n_structures * unit->channels_per_group);
+            bytes += sizeof *s + esp_calloc_bytes(s->length, sizeof *s->channel);
         }
     }
+    return bytes;
+}
+
+static size_t text_bytes(const esp_text_size *t)
+{
+    return t->tokens * 2 * sizeof(int32_t) + t->samples * sizeof(size_t);
 }
 
 /* What a plan by these settings leaves, whatever the scores; all of it where they leave no plan. */
@@ -78,7 +78,7 @@ esp_limit esp_limit_of_settings(const esp_config *c)
 void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c)
 {
     size_t windows = c->eval.samples ? c->eval.samples : c->estimate.windows;
-    esp_groups groups;
+    unsigned stages = esp_run_stages_of(c);
 
     *j = (esp_job){ .config = c,
                     .dense = dense,
@@ -87,21 +87,32 @@ void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c)
                     .training = text_of(c->estimate.documents, c->recover.cutoff),
                     .evaluation = text_of(windows, c->eval.window),
                     .targets = targets_of(c, dense->arch) };
-    esp_groups_find(&groups, dense);
-    count_units(j, &groups);
-    shape_pruned(j, &groups);
-    esp_groups_free(&groups);
+    j->texts = (stages >> ESP_STAGE_SCORE & 1 ? text_bytes(&j->calibration) : 0) +
+               (stages >> ESP_STAGE_RECOVER & 1 ? text_bytes(&j->training) : 0) +
+               (stages >> ESP_STAGE_EVAL & 1 ? text_bytes(&j->evaluation) : 0);
+    esp_groups_find(&j->groups, dense);
+    j->units = groups_bytes(&j->groups);
+    shape_pruned(j, &j->groups);
 }
 
 void esp_job_free(esp_job *j)
 {
+    esp_groups_free(&j->groups);
     esp_model_free(&j->pruned);
 }
 
-void esp_job_take_text(esp_text_size *to, const esp_samples *s)
+void esp_job_take_texts(esp_job *j, const esp_samples *calibration, const esp_samples *training,
+                        const esp_samples *evaluation)
 {
-    if (s->n > 0) {
-        *to = (esp_text_size){ s->n, s->start[s->n], esp_samples_longest(s) };
+    const esp_samples *from[] = { calibration, training, evaluation };
+    esp_text_size *to[] = { &j->calibration, &j->training, &j->evaluation };
+
+    j->texts = 0;
+    for (size_t i = 0; i < 3; i++) {
+        if (from[i]->n > 0) {
+            *to[i] = esp_samples_size(from[i]);
+            j->texts += text_bytes(to[i]);
+        }
     }
 }
 
@@ -116,17 +127,20 @@ unsigned esp_run_stages_of(const esp_config *c)
 
 /* ---- shares ----------------------------------------------------------------------------------- */
 
-/* The grid as rank 0 of a stage has it, without communicators. */
-static esp_grid grid_of(const esp_layout *l, size_t stage)
+esp_grid esp_grid_of(const esp_layout *l, size_t i)
 {
-    return (esp_grid){ .n_layers = (int)l->layers, .i_layers = (int)stage };
+    return (esp_grid){ .size = esp_count(n_ranks(l)),
+                       .n_data = esp_count(n_ranks(l) / l->layers),
+                       .n_layers = (int)l->layers,
+                       .i_layers = (int)i,
+                       .n_threads = (int)l->threads };
 }
 
 esp_extent esp_extent_of(const esp_model *m, size_t stage, const esp_layout *l)
 {
-    esp_grid grid = grid_of(l, stage);
+    esp_grid grid = esp_grid_of(l, stage);
 
-    return (esp_extent){ m, esp_pass_layers(m, &grid) };
+    return (esp_extent){ m, grid, esp_pass_layers(m, &grid) };
 }
 
 size_t esp_n_data(const esp_layout *l)
@@ -140,39 +154,6 @@ esp_text_size esp_local_text(const esp_text_size *all, size_t n_samples, const e
     double mean = all->samples ? (double)all->tokens / (double)all->samples : 0;
 
     return (esp_text_size){ n, (size_t)ceil((double)n * mean), all->longest };
-}
-
-size_t esp_pass_tokens(const esp_job *j, esp_stage s, const esp_layout *l, size_t chunk_tok)
-{
-    switch (s) {
-    case ESP_STAGE_RECOVER:
-        return chunk_tok * (l->layers > 1 ? 2 * l->layers : 1);
-    case ESP_STAGE_EVAL:
-        return chunk_tok * (l->layers > 1 ? 4 * l->layers : 1);
-    default:
-        return esp_local_text(&j->calibration, j->calibration.samples, l).tokens;
-    }
-}
-
-const esp_model *esp_model_of(const esp_job *j, esp_stage s)
-{
-    return s == ESP_STAGE_RECOVER ? &j->pruned : j->dense;
-}
-
-size_t esp_n_criteria(const esp_job *j)
-{
-    unsigned bits = j->config->importance.criteria & ~(1u << ESP_RANDOM);
-    size_t n = 0;
-
-    for (; bits; bits &= bits - 1) {
-        n++;
-    }
-    return n;
-}
-
-bool esp_needs_fisher(const esp_job *j)
-{
-    return (j->config->importance.criteria & (1u << ESP_ELEMENT2 | 1u << ESP_MIX)) != 0;
 }
 
 /* ---- training --------------------------------------------------------------------------------- */
@@ -189,18 +170,11 @@ static void count_trained(void *ctx, size_t layer, int slot, const esp_weight *w
     }
 }
 
-static size_t held_out(double validation, size_t n)
-{
-    size_t count = (size_t)(validation < 1 ? validation * (double)n : validation);
-
-    return validation > 0 ? esp_max(count, 1) : 0;
-}
-
 esp_training_size esp_training_size_of(const esp_job *j, const esp_layout *l)
 {
     const esp_config *c = j->config;
-    size_t n_valid =
-        esp_min(held_out(c->recover.validation, j->training.samples), j->training.samples);
+    size_t n_valid = esp_min(esp_recover_held_out(c->recover.validation, j->training.samples),
+                             j->training.samples);
     size_t n_train = j->training.samples - n_valid, epoch = divide_up(n_train, c->recover.batch);
     size_t own = divide_up(esp_min(c->recover.batch, n_train), esp_n_data(l));
     esp_tally t = { j, &j->pruned, 0 };
@@ -223,7 +197,7 @@ esp_training_size esp_training_size_of(const esp_job *j, const esp_layout *l)
 static size_t longest_chunk(const esp_job *j, esp_stage s, const esp_layout *l)
 {
     esp_text_size t = esp_local_text(&j->calibration, j->calibration.samples, l);
-    esp_grid grid = grid_of(l, 0);
+    esp_grid grid = esp_grid_of(l, 0);
 
     switch (s) {
     case ESP_STAGE_RECOVER:

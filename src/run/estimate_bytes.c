@@ -12,17 +12,18 @@ static void score_sends(esp_prediction *p, const esp_job *j, const esp_layout *l
 {
     double data = (double)esp_n_data(l), D = (double)j->dense->dims.hidden;
     double tokens = (double)j->calibration.tokens;
+    esp_importance_work w = { 0 };
 
     if (!(j->config->importance.criteria & ESP_CRITERIA_OF_SAMPLES)) {
         return;
     }
     for (size_t i = 0; i < l->layers; i++) {
-        esp_extent e = esp_extent_of(j->dense, i, l);
+        esp_grid grid = esp_grid_of(l, i);
 
-        p->sent[ESP_SENT_PANELS] += (data - 1) * esp_panel_work_of(j, &e, esp_n_data(l)).bytes;
+        esp_score_work(&w, j, &grid, l, p->chunk_tok);
+        p->sent[ESP_SENT_PANELS] += (data - 1) * w.sent;
     }
-    p->sent[ESP_SENT_SUMS] =
-        2 * ((double)n_ranks(l) - 1) * 8 * (double)j->sums * (double)esp_n_criteria(j);
+    p->sent[ESP_SENT_SUMS] = 2 * ((double)n_ranks(l) - 1) * 8 * (double)w.n_sums;
     p->sent[ESP_SENT_ACTIVATIONS] = 2 * ((double)l->layers - 1) * 4 * D * tokens;
     if (j->dense->tied && l->layers > 1 && j->config->importance.units >> ESP_UNIT_HIDDEN & 1) {
         p->sent[ESP_SENT_ACTIVATIONS] += 4 * D * tokens; /* from the embedding to the head */

@@ -3,6 +3,7 @@
 #define ESPALIER_ESTIMATE_IMPL_H
 
 #include "espalier/estimate.h"
+#include "espalier/importance.h"
 #include "espalier/mem.h"
 #include "espalier/pass.h"
 
@@ -23,9 +24,13 @@ typedef struct esp_tally {
     size_t n;
 } esp_tally;
 
+/* The first rank of stage i of those of the layout, without communicators. */
+esp_grid esp_grid_of(const esp_layout *l, size_t i);
+
 /* The layers of a stage, number `stage` of those of the layout. */
 typedef struct esp_extent {
     const esp_model *model;
+    esp_grid grid;
     esp_stage_layers of;
 } esp_extent;
 
@@ -45,27 +50,13 @@ typedef struct esp_training_size {
 
 esp_training_size esp_training_size_of(const esp_job *j, const esp_layout *l);
 
-/* The model whose weights a stage computes with; bit sets of what its criteria need. */
-const esp_model *esp_model_of(const esp_job *j, esp_stage s);
-size_t esp_n_criteria(const esp_job *j);
-bool esp_needs_fisher(const esp_job *j);
+/* Bytes that a stage takes with chunks of C tokens on a rank of the grid. */
+typedef size_t (*esp_stage_memory)(const esp_job *j, const esp_grid *grid, const esp_layout *l,
+                                   size_t C);
 
-/* Tokens of the rank that has the most in a pass: the samples of its calibration, or so many chunks as the
- * stages of recover and eval have under way. */
-size_t esp_pass_tokens(const esp_job *j, esp_stage s, const esp_layout *l, size_t chunk_tok);
-
-/* Whether a unit asked for owns a part of a weight: its gradient goes through the panels. */
-bool esp_is_scored(const esp_job *j, const esp_model *m, size_t layer, int slot);
-
-/* What the panels take for the weights of a stage over n_data data ranks. */
-typedef struct esp_panel_work {
-    double bytes;            /* each of the data ranks but one passes them on                   */
-    double gathered, summed; /* numbers whose products take all samples on every rank, own ones */
-    double numbers;          /* of all matrices                                                 */
-    size_t room;             /* bytes for what is gathered                                      */
-} esp_panel_work;
-
-esp_panel_work esp_panel_work_of(const esp_job *j, const esp_extent *e, size_t n_data);
+/* Of an estimate of importance. */
+void esp_score_work(esp_importance_work *w, const esp_job *j, const esp_grid *grid,
+                    const esp_layout *l, size_t chunk_tok);
 
 /* anonymous and mapped of p; bytes sent, read and written. */
 void esp_predict_memory(esp_prediction *p, const esp_job *j, esp_stage s, const esp_layout *l);

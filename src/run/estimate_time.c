@@ -115,15 +115,17 @@ static double score_seconds(const esp_prediction *p, const esp_job *j, const esp
                             const esp_layout *l, const esp_cluster *c)
 {
     esp_text_size t = esp_local_text(&j->calibration, j->calibration.samples, l);
-    esp_panel_work panels = esp_panel_work_of(j, e, esp_n_data(l));
     double chunks = ceil((double)t.tokens / fmax(1, (double)p->chunk_tok));
-    double data = (double)esp_n_data(l), sum = esp_needs_fisher(j) ? SUM_GF : SUM_G;
+    bool fisher = (j->config->importance.criteria & (1u << ESP_ELEMENT2 | 1u << ESP_MIX)) != 0;
+    double data = (double)esp_n_data(l), sum = fisher ? SUM_GF : SUM_G;
     double a_number = sum * (double)j->calibration.samples +
                       2 * (double)j->calibration.tokens / PRODUCTS;          /* of all samples */
     double idle = (double)t.samples * data / (double)j->calibration.samples; /* shares are uneven */
+    esp_importance_work panels;
     load work =
         pass_load(e, (double)t.tokens, (double)t.longest, l->layers > 1 ? chunks : 1, true, false);
 
+    esp_score_work(&panels, j, &e->grid, l, p->chunk_tok);
     work.flops += (panels.gathered + panels.summed * idle) * a_number / data;
     work.bytes += panels.numbers * 24 / data;
     return seconds_of(&work, l, c) * (chunks + (double)l->layers - 1) / chunks +
@@ -194,7 +196,10 @@ void esp_predict_time(esp_prediction *p, const esp_job *j, esp_stage s, const es
         p->seconds += samples ? slowest(score_seconds, p, j, j->dense, l, c) : 0;
         break;
     case ESP_STAGE_PLAN: /* rank 0 sorts and counts */
-        p->seconds += (double)j->scores * 1e-7;
+        p->seconds += (double)esp_scores_bytes(&j->groups, j->config->importance.criteria,
+                                               j->config->importance.aggregations,
+                                               j->config->importance.units) *
+                      1.25e-8;
         break;
     case ESP_STAGE_PRUNE:
         p->seconds += 2 * p->written / c->memory_bytes;

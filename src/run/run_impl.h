@@ -8,6 +8,7 @@
 #include "espalier/model.h"
 #include "espalier/plan.h"
 #include "espalier/recover.h"
+#include "espalier/recover.h"
 #include "espalier/run.h"
 #include "run_dir_impl.h"
 
@@ -157,11 +158,12 @@ esp_status esp_stage_prune(esp_run *run);
 esp_status esp_stage_recover(esp_run *run);
 esp_status esp_stage_eval(esp_run *run);
 
+/* What the settings say of an estimate of importance and of a training. Borrow from c. Local. */
+esp_importance_options esp_run_importance_options(const esp_config *c);
+esp_recover_options esp_run_recover_options(const esp_config *c, uint64_t targets);
+
 /* What the settings say of the plan. Borrows from c. Local. */
 esp_plan_options esp_run_plan_options(const esp_config *c);
-
-/* What the settings say of the recovery, once its samples are read. Borrows both. Local. */
-esp_recover_options esp_run_recover_options(const esp_run *run, const char *checkpoints);
 
 /* Scores of a model by the settings. Collective. */
 esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run *run,

@@ -69,16 +69,14 @@ static size_t micro_batch(const esp_run *run)
     return chunk > 0 && fit < set ? fit : set;
 }
 
-esp_recover_options esp_run_recover_options(const esp_run *run, const char *checkpoints)
+esp_recover_options esp_run_recover_options(const esp_config *c, uint64_t targets)
 {
-    const esp_config *c = run->config;
-
     return (esp_recover_options){
         .method = (esp_method)c->recover.method,
         .rank = c->recover.rank,
         .alpha = c->recover.alpha,
         .dropout = c->recover.dropout,
-        .targets = run->targets,
+        .targets = targets,
         .learning_rate = c->recover.learning_rate,
         .min_learning_rate = c->recover.min_learning_rate,
         .warmup = c->recover.warmup,
@@ -90,7 +88,7 @@ esp_recover_options esp_run_recover_options(const esp_run *run, const char *chec
         .epochs = c->recover.epochs,
         .steps = c->recover.steps,
         .batch = c->recover.batch,
-        .micro_batch = micro_batch(run),
+        .micro_batch = c->recover.micro_batch,
         .scratch = c->parallel.scratch,
         .validation = c->recover.validation,
         .validate_every = c->recover.validate_every,
@@ -100,8 +98,6 @@ esp_recover_options esp_run_recover_options(const esp_run *run, const char *chec
         .max_skipped = c->recover.max_skipped,
         .max_rollbacks = c->recover.max_rollbacks,
         .seed = c->seed,
-        .dir = checkpoints,
-        .settings = run->settings,
     };
 }
 
@@ -170,10 +166,13 @@ esp_status esp_stage_recover(esp_run *run)
     bool pruned = esp_run_has(run, "pruned");
     char *base = pruned ? esp_run_path(run, "pruned") : esp_strdup(run->config->model);
     char *checkpoints = esp_run_path(run, "recover");
-    esp_recover_options o = esp_run_recover_options(run, checkpoints);
+    esp_recover_options o = esp_run_recover_options(run->config, run->targets);
     esp_model m = { 0 };
     esp_status st;
 
+    o.micro_batch = micro_batch(run);
+    o.dir = checkpoints;
+    o.settings = run->settings;
     if (!pruned) {
         esp_info("recover: nothing was pruned in %s, the model itself is trained",
                  run->config->run_dir);

@@ -8,6 +8,7 @@
 #include "espalier/file.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
+#include "espalier/model_save.h"
 #include "espalier/traffic.h"
 
 const esp_stage_info esp_stages[ESP_N_STAGES] = {
@@ -330,6 +331,27 @@ static void find_limit(esp_run *run)
     esp_limit_hold(&run->limit);
 }
 
+/* Shapes of the model that is trained where this run prunes none: what is there, else the model itself. */
+static esp_status take_pruned(esp_job *j, const esp_run *run, unsigned wanted)
+{
+    char *dir = esp_run_path(run, "pruned");
+    esp_status st = ESP_OK;
+    esp_model m = { 0 };
+
+    if (!(wanted >> ESP_STAGE_PRUNE & 1)) {
+        if (esp_run_dir_has(&run->dir, "pruned")) {
+            st = esp_model_shape(&m, dir);
+        } else {
+            esp_model_reshape(&m, j->dense, &j->dense->dims);
+        }
+        m.precision = j->dense->precision;
+        esp_model_free(&j->pruned);
+        j->pruned = m;
+    }
+    free(dir);
+    return st;
+}
+
 /* Rank 0: whether the stages fit the limit, in chunks of what size. */
 static esp_status fit_memory(esp_run *run, unsigned wanted)
 {
@@ -342,9 +364,12 @@ static esp_status fit_memory(esp_run *run, unsigned wanted)
 
     esp_job_init(&job, &run->model, run->config);
     job.limit = run->limit;
-    esp_job_take_text(&job.calibration, &run->calibration);
-    esp_job_take_text(&job.training, &run->training);
-    esp_job_take_text(&job.evaluation, &run->evaluation);
+    st = take_pruned(&job, run, wanted);
+    if (st != ESP_OK) {
+        esp_job_free(&job);
+        return st;
+    }
+    esp_job_take_texts(&job, &run->calibration, &run->training, &run->evaluation);
     st = esp_check_memory(&job, wanted, &layout);
     for (esp_stage s = 0; st == ESP_OK && s < ESP_N_STAGES; s++) {
         run->chunk_tok[s] = esp_predict_chunk(&job, s, &layout);
