@@ -235,6 +235,11 @@ static void test_values_that_are_refused(void)
     check_refused("{\"model_type\": \"opt\", \"hidden_size\": \"-\", \"word_embed_proj_dim\": 512,"
                   "\"activation_function\": \"relu\"}",
                   "word_embed_proj_dim is 512, must be the same as hidden_size");
+    check_refused("{\"model_type\": \"baichuan\", \"rope_theta\": \"-\", \"vocab_size\": 125696}",
+                  "z_loss_weight is missing, must be 0 where the head is normalised");
+    check_refused("{\"model_type\": \"baichuan\", \"rope_theta\": \"-\","
+                  "\"architectures\": [\"BaichuanForCausalLM\"]}",
+                  "z_loss_weight is missing");
     check_refused("{\"is_causal\": false}", "is_causal is false");
     check_refused("{\"model_type\": \"gemma2\", \"use_bidirectional_attention\": true}",
                   "use_bidirectional_attention is true, must be false");

@@ -120,8 +120,7 @@ typedef struct esp_config_default {
 /* Another name that clients take for a key of config.json. */
 typedef struct esp_config_synonym {
     const char *key, *other;
-    bool
-        alone; /* may stand without the key; else it must say the same as the key where it stands */
+    bool alone; /* it may stand without the key; else it only says the same again */
 } esp_config_synonym;
 
 /* A flag of config.json that is understood with one value alone. */
@@ -161,11 +160,12 @@ typedef struct esp_arch {
     const char *architecture;     /* "LlamaForCausalLM"   */
     const char *uneven_type; /* model_type of the same block without biases that clients take where
                                  heads do not divide D; NULL: none */
-    const char
-        *has_key[4]; /* what tells the families of one model_type apart: config.json must have
-                               one of these keys; NULL: none */
-    const char *normal_head_key; /* a key of config.json with which the head's rows are normalised;
-                                    NULL: none */
+    /* What tells the families of one model_type apart: config.json must have one of these; NULL: none. */
+    const char *has_key[4];
+    /* A key of config.json with which the head's rows are normalised (NULL: none), and vocabulary and class
+     * of the published models that have it: a file of these without the key is refused. */
+    const char *normal_head_key, *normal_head_class;
+    size_t normal_head_vocab;
     const esp_config_keys *keys;
     const esp_config_synonym *synonyms; /* [n_synonyms] of keys */
     size_t n_synonyms;

@@ -2,6 +2,8 @@
  * positions (7B) or ALiBi (13B). */
 #include "family_impl.h"
 
+#define BAICHUAN2_VOCAB 125696
+
 enum { NORM1 = ESP_SLOT_BLOCK, QKV, O, NORM2, GATE_PROJ, UP, DOWN };
 
 static const esp_slot baichuan_slots[] = {
@@ -63,6 +65,8 @@ const esp_arch esp_baichuan_family = { .name = "baichuan-7b",
                                        .architecture = "BaiChuanForCausalLM",
                                        .has_key = { "max_position_embeddings" },
                                        .normal_head_key = "z_loss_weight",
+                                       .normal_head_vocab = BAICHUAN2_VOCAB,
+                                       .normal_head_class = "BaichuanForCausalLM",
                                        .keys = &esp_llama_keys,
                                        DEFAULTS(baichuan),
                                        .rotary = { .divisor = 1, .source = ESP_ROPE_FIXED },
@@ -112,6 +116,7 @@ const esp_arch esp_baichuan_alibi_family = { .name = "baichuan-13b",
                                              .architecture = "BaichuanForCausalLM",
                                              .has_key = { "model_max_length" },
                                              .normal_head_key = "z_loss_weight",
+                                             .normal_head_vocab = BAICHUAN2_VOCAB,
                                              .keys = &baichuan_13b_keys,
                                              DEFAULTS(baichuan_13b),
                                              .alibi = true,
