@@ -131,6 +131,11 @@ SLURM_MEM_PER_NODE=60 exits 2 "$ESPALIER" eval -c "$work/run.cfg" -s run_dir="$w
 complains "$work/long.jsonl: what is read of it needs more than" "the limit is 54 MiB by SLURM_MEM_PER_NODE"
 not_there "$work/refused"
 
+SLURM_MEM_PER_NODE=60 exits 2 "$ESPALIER" tokenize -s model="$work/model" -s tokenize.corpus="$work/long.jsonl" \
+    -s tokenize.output="$work/long.h5"
+complains "$work/long.jsonl: what is read of it needs more than" "the limit is 54 MiB by SLURM_MEM_PER_NODE"
+not_there "$work/long.h5"
+
 # ---- a cluster, and no model folder ------------------------------------------------------------------
 cat > "$work/cluster.cfg" << END
 cluster = { nodes = 4; cores = 16; memory = "64 GiB"; core_gflops = 50.0; memory_bandwidth = 200.0; };

@@ -65,6 +65,10 @@ typedef struct esp_prediction {
 /* memory_limit; 0 bytes where it is not set. Local. */
 esp_limit esp_limit_of_settings(const esp_config *c);
 
+/* That, else what the machine has for the job; this process is held to it from now on, until
+ * esp_limit_hold(NULL). Collective on world. */
+void esp_limit_begin(esp_limit *l, const esp_config *c, MPI_Comm world);
+
 /* Sizes of texts are those of the settings (calibration.samples of calibration.sequence tokens,
  * estimate.documents of recover.cutoff, estimate.windows of eval.window); who knows the texts sets them
  * afterwards. Local. */

@@ -3,6 +3,7 @@
 
 #include "command_impl.h"
 #include "espalier/corpus.h"
+#include "espalier/estimate.h"
 #include "espalier/file.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
@@ -42,6 +43,7 @@ static esp_status tokenize(const esp_config *c, const char *output, bool replace
 esp_status cmd_tokenize(const esp_invocation *in)
 {
     const esp_config *c = in->config;
+    esp_limit limit;
     char *output;
     esp_status st;
 
@@ -50,7 +52,9 @@ esp_status cmd_tokenize(const esp_invocation *in)
     ESP_TRY(esp_config_need(c, *c->tokenize.output ? "tokenize.output" : "run_dir"));
     output =
         *c->tokenize.output ? esp_strdup(c->tokenize.output) : esp_path(c->run_dir, "tokens.h5");
+    esp_limit_begin(&limit, c, in->grid->world);
     st = in->grid->rank == 0 ? tokenize(c, output, in->force) : ESP_OK;
+    esp_limit_hold(NULL);
     free(output);
     return st;
 }

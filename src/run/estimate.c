@@ -75,6 +75,15 @@ esp_limit esp_limit_of_settings(const esp_config *c)
     return (esp_limit){ .bytes = (double)c->memory_limit, .source = "memory_limit" };
 }
 
+void esp_limit_begin(esp_limit *l, const esp_config *c, MPI_Comm world)
+{
+    *l = esp_limit_of_settings(c);
+    if (l->bytes <= 0) {
+        esp_limit_find(l, "", world);
+    }
+    esp_limit_hold(l);
+}
+
 void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c)
 {
     size_t windows = c->eval.samples ? c->eval.samples : c->estimate.windows;

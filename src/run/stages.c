@@ -321,16 +321,6 @@ static esp_status open_dir(esp_run *run, unsigned wanted)
     return check_before(run, wanted, ESP_STAGE_PRUNE, ESP_STAGE_PLAN);
 }
 
-/* The limit of each rank: what is set, else what the machine has. Collective. */
-static void find_limit(esp_run *run)
-{
-    run->limit = esp_limit_of_settings(run->config);
-    if (run->limit.bytes <= 0) {
-        esp_limit_find(&run->limit, "", run->grid->world);
-    }
-    esp_limit_hold(&run->limit);
-}
-
 /* Shapes of the model that is trained where this run prunes none: what is there, else the model itself. */
 static esp_status take_pruned(esp_job *j, const esp_run *run, unsigned wanted)
 {
@@ -389,7 +379,7 @@ static esp_status work(esp_run *run, unsigned wanted)
     MPI_Comm world = run->grid->world;
     bool first = run->grid->rank == 0;
 
-    find_limit(run);
+    esp_limit_begin(&run->limit, run->config, run->grid->world);
     ESP_TRY(esp_run_check_precision(run, wanted));
     ESP_TRY(esp_agree(world, first ? esp_run_check_early(run, wanted) : ESP_OK));
     ESP_TRY(esp_agree(world, first ? open_dir(run, wanted) : ESP_OK));

@@ -71,6 +71,10 @@ static esp_status encode_all(esp_tokens *k, const esp_corpus *c, const esp_token
     for (size_t i = 0; i < c->n && st == ESP_OK; i++) {
         size_t at = (size_t)k->start[i], n_prompt;
 
+        st = esp_limit_check(0, path);
+        if (st != ESP_OK) {
+            break;
+        }
         st = esp_document_encode(&c->documents[i], c->instructions, t, &ids, &n_prompt);
         if (st != ESP_OK) {
             esp_fail_in(st, "%s: document %zu", path, i + 1);
