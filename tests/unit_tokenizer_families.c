@@ -144,75 +144,76 @@ static void chatglm2(void)
 
 /* tokenizer.model alone: the class that transformers 5 takes, and what it does with the blank before a
  * stretch of text. */
+static const struct {
+    const char *type, *config;
+    int32_t want[9];
+    size_t n;
+    const char *shown;
+} classes[] = {
+    { "", "{}", { 6, 4, 2, 6, 3, 2, 3, 6 }, 8, "aa a   a" },
+    { "", "{`tokenizer_class`: `LlamaTokenizer`}", { 6, 4, 2, 4, 3, 2, 6 }, 7, "aaa  a" },
+    { "",
+      "{`tokenizer_class`: `LlamaTokenizerFast`, `legacy`: false, `add_bos_token`: true,"
+      " `add_eos_token`: true}",
+      { 1, 6, 4, 2, 4, 3, 2, 6, 2 },
+      9,
+      "aaa  a" },
+    { "",
+      "{`tokenizer_class`: `LlamaTokenizer`, `legacy`: true}",
+      { 6, 4, 2, 6, 3, 2, 6 },
+      7,
+      "aa a  a" },
+    { "",
+      "{`tokenizer_class`: `LlamaTokenizer`, `legacy`: null}",
+      { 6, 4, 2, 4, 3, 2, 6 },
+      7,
+      "aaa  a" },
+    { "",
+      "{`tokenizer_class`: `LlamaTokenizer`, `add_prefix_space`: false}",
+      { 4, 4, 2, 4, 3, 2, 6 },
+      7,
+      "aaa  a" },
+    { "",
+      "{`tokenizer_class`: `CodeLlamaTokenizer`, `legacy`: true}",
+      { 1, 6, 4, 2, 4, 3, 2, 6 },
+      8,
+      "aaa  a" },
+    { "mistral",
+      "{`tokenizer_class`: `LlamaTokenizer`}",
+      { 6, 4, 2, 6, 3, 2, 3, 6 },
+      8,
+      "aa a   a" },
+    { "mistral",
+      "{`tokenizer_class`: `LlamaTokenizer`, `legacy`: false}",
+      { 6, 4, 2, 4, 3, 2, 6 },
+      7,
+      "aaa  a" },
+    { "", "{`legacy`: false, `add_bos_token`: true}", { 1, 6, 4, 2, 4, 3, 2, 6 }, 8, "aaa  a" },
+};
+
 static void legacy(void)
 {
-    static const struct {
-        const char *type, *config;
-        int32_t want[9];
-        size_t n;
-        const char *shown;
-    } cases[] = {
-        { "", "{}", { 6, 4, 2, 6, 3, 2, 3, 6 }, 8, "aa a   a" },
-        { "", "{`tokenizer_class`: `LlamaTokenizer`}", { 6, 4, 2, 4, 3, 2, 6 }, 7, "aaa  a" },
-        { "",
-          "{`tokenizer_class`: `LlamaTokenizerFast`, `legacy`: false, `add_bos_token`: true,"
-          " `add_eos_token`: true}",
-          { 1, 6, 4, 2, 4, 3, 2, 6, 2 },
-          9,
-          "aaa  a" },
-        { "",
-          "{`tokenizer_class`: `LlamaTokenizer`, `legacy`: true}",
-          { 6, 4, 2, 6, 3, 2, 6 },
-          7,
-          "aa a  a" },
-        { "",
-          "{`tokenizer_class`: `LlamaTokenizer`, `legacy`: null}",
-          { 6, 4, 2, 4, 3, 2, 6 },
-          7,
-          "aaa  a" },
-        { "",
-          "{`tokenizer_class`: `LlamaTokenizer`, `add_prefix_space`: false}",
-          { 4, 4, 2, 4, 3, 2, 6 },
-          7,
-          "aaa  a" },
-        { "",
-          "{`tokenizer_class`: `CodeLlamaTokenizer`}",
-          { 1, 6, 4, 2, 4, 3, 2, 6 },
-          8,
-          "aaa  a" },
-        { "mistral",
-          "{`tokenizer_class`: `LlamaTokenizer`}",
-          { 6, 4, 2, 6, 3, 2, 3, 6 },
-          8,
-          "aa a   a" },
-        { "mistral",
-          "{`tokenizer_class`: `LlamaTokenizer`, `legacy`: false}",
-          { 6, 4, 2, 4, 3, 2, 6 },
-          7,
-          "aaa  a" },
-        { "", "{`legacy`: false, `add_bos_token`: true}", { 1, 6, 4, 2, 4, 3, 2, 6 }, 8, "aaa  a" },
-    };
-    char *dir = esp_test_dir("legacy"), digest[COUNT(cases)][64];
+    char *dir = esp_test_dir("legacy"), digest[COUNT(classes)][64];
 
     write_sentencepiece(dir, "tokenizer.model", NULL, 0);
-    for (size_t i = 0; i < COUNT(cases); i++) {
-        char *model = esp_format("{`model_type`: `%s`}", cases[i].type);
+    for (size_t i = 0; i < COUNT(classes); i++) {
+        char *model = esp_format("{`model_type`: `%s`}", classes[i].type);
         esp_tokenizer *t;
 
         write_text(dir, "config.json", model);
-        write_text(dir, "tokenizer_config.json", cases[i].config);
+        write_text(dir, "tokenizer_config.json", classes[i].config);
         t = open_dir(dir);
-        CU_ASSERT(gives(t, "aa</s>a </s> a", true, cases[i].want, cases[i].n));
-        CU_ASSERT(reads(t, cases[i].shown, true, cases[i].want, cases[i].n));
+        CU_ASSERT(gives(t, "aa</s>a </s> a", true, classes[i].want, classes[i].n));
+        CU_ASSERT(reads(t, classes[i].shown, true, classes[i].want, classes[i].n));
         CU_ASSERT_EQUAL(esp_tokenizer_size(t), 7);
         snprintf(digest[i], sizeof digest[i], "%s", esp_tokenizer_digest(t));
         esp_tokenizer_free(t);
         free(model);
     }
-    for (size_t i = 0; i < COUNT(cases); i++) { /* other ids, another digest */
+    for (size_t i = 0; i < COUNT(classes); i++) { /* other ids, another digest */
         for (size_t j = 0; j < i; j++) {
-            CU_ASSERT((cases[i].n == cases[j].n &&
-                       memcmp(cases[i].want, cases[j].want, sizeof cases[i].want) == 0) ||
+            CU_ASSERT((classes[i].n == classes[j].n &&
+                       memcmp(classes[i].want, classes[j].want, sizeof classes[i].want) == 0) ||
                       strcmp(digest[i], digest[j]) != 0);
         }
     }

@@ -13,6 +13,14 @@ esp_step *esp_steps_add(esp_steps *s, esp_step_kind kind)
     return &s->step[s->n++];
 }
 
+void esp_steps_replace(esp_steps *s, const char *literal, const char *text)
+{
+    esp_step *step = esp_steps_add(s, ESP_STEP_REPLACE);
+
+    step->text = esp_strdup(text);
+    ESP_REQUIRE(esp_pattern_compile(&step->pattern, literal, true) == ESP_OK);
+}
+
 void esp_steps_free(esp_steps *s)
 {
     for (size_t i = 0; i < s->n; i++) {

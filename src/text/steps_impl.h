@@ -52,7 +52,8 @@ typedef struct esp_steps {
 } esp_steps;
 esp_step *esp_steps_add(esp_steps *s,
                         esp_step_kind kind); /* zeroed but for kind; the list owns it */
-void esp_steps_free(esp_steps *s);           /* safe twice and on {0} */
+void esp_steps_replace(esp_steps *s, const char *literal, const char *text); /* one more REPLACE */
+void esp_steps_free(esp_steps *s); /* safe twice and on {0} */
 
 /* Pieces of a text, one after another in one buffer. */
 typedef struct esp_pieces {

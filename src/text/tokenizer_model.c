@@ -70,20 +70,12 @@ static bool has_dummy_prefix(const esp_sp *sp)
            strncmp(esp_sp_piece(sp, first), ESP_METASPACE, strlen(ESP_METASPACE)) == 0;
 }
 
-static esp_status add_literal(esp_steps *steps, const char *literal, const char *text)
-{
-    esp_step *step = esp_steps_add(steps, ESP_STEP_REPLACE);
-
-    step->text = esp_strdup(text);
-    return esp_pattern_compile(&step->pattern, literal, true);
-}
-
-static esp_status read_decoder(esp_tokenizer *t)
+static void read_decoder(esp_tokenizer *t)
 {
     t->decoder.byte_fallback = true;
     t->prefixed = t->prefixed_every = has_dummy_prefix(t->sp);
     t->decoder.first_blanks = t->prefixed;
-    return add_literal(&t->decoder.replace, ESP_METASPACE, " ");
+    esp_steps_replace(&t->decoder.replace, ESP_METASPACE, " ");
 }
 
 /* ---- classes of tokenizers ------------------------------------------------------------------------- */
@@ -204,14 +196,11 @@ static esp_status add_special(esp_tokenizer *t, const class_rule *c, const char 
 static esp_status add_stand_in(esp_tokenizer *t, const char *piece, const char *space)
 {
     int32_t id = esp_tokenizer_find(t, piece);
-    esp_step *step;
 
     if (id < 0) {
         return ESP_OK;
     }
-    step = esp_steps_add(&t->normalizer, ESP_STEP_REPLACE);
-    step->text = esp_strdup(piece);
-    ESP_TRY(esp_pattern_compile(&step->pattern, space, true));
+    esp_steps_replace(&t->normalizer, space, piece);
     return esp_tokenizer_set(t, id, space, strlen(space));
 }
 
@@ -290,7 +279,7 @@ static esp_status prefix_first_alone(esp_tokenizer *t, const char *path)
     esp_sp_close(t->sp);
     t->sp = NULL;
     ESP_TRY(open_sentencepiece(&t->sp, path, no_prefix, 4));
-    ESP_TRY(add_literal(&t->normalizer, " ", ESP_METASPACE));
+    esp_steps_replace(&t->normalizer, " ", ESP_METASPACE);
     step = esp_steps_add(&t->normalizer, ESP_STEP_PREFIX);
     step->prefix = ESP_PREFIX_AT_START;
     step->text = esp_strdup(ESP_METASPACE);
@@ -308,7 +297,7 @@ static esp_status read_sentencepiece(esp_tokenizer *t, const class_rule *c, cons
         return esp_json_refuse(path, "num_image_tokens of tokenizer_config.json",
                                json_object_get(config, "num_image_tokens"), "is to be a number");
     }
-    ESP_TRY(read_decoder(t));
+    read_decoder(t);
     if (t->prefixed && c == &plain && !esp_tokenizer_legacy(config, true)) {
         ESP_TRY(prefix_first_alone(t, path));
     }

@@ -95,14 +95,6 @@ static esp_status read_node(const node *at, const kind *kinds, size_t n, esp_ste
     return refuse(at, "type", "not supported; " ESP_ELSEWHERE);
 }
 
-static void add_replace(esp_steps *steps, const char *literal, const char *text)
-{
-    esp_step *step = esp_steps_add(steps, ESP_STEP_REPLACE);
-
-    step->text = esp_strdup(text);
-    ESP_REQUIRE(esp_pattern_compile(&step->pattern, literal, true) == ESP_OK);
-}
-
 /* {"String": literal} or {"Regex": pattern} */
 static esp_status read_pattern(const node *at, pcre2_code **pattern)
 {
@@ -337,7 +329,7 @@ static esp_status read_metaspace(const node *at, esp_steps *steps)
     if (!is_metaspace(at)) {
         return refuse(at, "replacement", "only U+2581 is supported");
     }
-    add_replace(steps, " ", ESP_METASPACE);
+    esp_steps_replace(steps, " ", ESP_METASPACE);
     if (strcmp(scheme, "always") == 0) {
         add_prefix(at->t, steps, ESP_PREFIX_UNLESS_THERE, ESP_METASPACE);
     } else if (strcmp(scheme, "first") == 0) {
@@ -414,7 +406,7 @@ static esp_status decode_metaspace(const node *at, esp_steps *steps)
         return refuse(at, "replacement", "only U+2581 is supported");
     }
     at->t->decoder.first_blanks = strcmp(scheme, "never") == 0 ? 0 : SIZE_MAX;
-    add_replace(steps, ESP_METASPACE, " ");
+    esp_steps_replace(steps, ESP_METASPACE, " ");
     return ESP_OK;
 }
 
