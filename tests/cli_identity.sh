@@ -97,11 +97,13 @@ refused_untouched "$work/model" $(stage run "$work/model/below/run")
 not_there "$work/model/below"
 
 # What came into a result since keeps that result.
-echo precious > "$work/used/pruned/notes"
-exits 0 "$ESPALIER" $(stage run "$work/used")
-refused_untouched "$work/used" $(stage run "$work/used") -f -s prune.ratio=0.25
-complains 'pruned/notes'
-rm "$work/used/pruned/notes"
+for notes in pruned/notes pruned/model-mine.safetensors recover/step-000002-mine.h5; do
+    echo precious > "$work/used/$notes"
+    exits 0 "$ESPALIER" $(stage run "$work/used")
+    refused_untouched "$work/used" $(stage run "$work/used") -f -s prune.ratio=0.25
+    complains "$notes"
+    rm "$work/used/$notes"
+done
 
 # ---- other weights, in a stage alone ---------------------------------------------------------------------
 exits 0 "$ESPALIER" $(stage score "$work/chain")

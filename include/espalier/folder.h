@@ -13,9 +13,9 @@
 
 #define ESP_MARKER ".espalier"
 
-/* Makes the folder, with its parents, and its marker. names [n]: files that will be in it, relative to it, as
- * patterns of fnmatch. What is there already must pass esp_folder_check; a marker that says
- * something else is replaced. ESP_EUSAGE, ESP_EIO. */
+/* Makes the folder, with its parents, and its marker; where both are there, names are added to it. names
+ * [n]: files that will be in it, relative to it, as they are or as patterns of fnmatch. ESP_EUSAGE where a
+ * folder without a marker, and not empty, is there; ESP_EIO. */
 esp_status esp_folder_make(const char *path, const char *const *names, size_t n);
 
 /* Adds a name to the marker of a folder; one without a marker stays without. ESP_EIO. */
@@ -28,6 +28,9 @@ esp_status esp_folder_names(char ***names, size_t *n, const char *path);
 /* ESP_OK where nothing is at path, or a folder that is empty or holds nothing but what its marker names,
  * partial files (ESP_PART) and folders of which the same is true. Else ESP_EUSAGE: what else is there. */
 esp_status esp_folder_check(const char *path);
+
+/* The same, but a folder with a marker may hold other things, too: for files to be put into it. */
+esp_status esp_folder_check_made(const char *path);
 
 /* Checks, then removes the folder with all that is in it. Nothing there is no error. ESP_EUSAGE: nothing was
  * removed; ESP_EIO. */

@@ -60,16 +60,6 @@ static esp_status read_marker(marker *k, const char *dir)
     return st;
 }
 
-static bool says(const marker *k, const char *const *names, size_t n)
-{
-    bool same = k->n == n;
-
-    for (size_t i = 0; same && i < n; i++) {
-        same = strcmp(k->names[i], names[i]) == 0;
-    }
-    return same;
-}
-
 static esp_status write_marker(const char *dir, const char *const *names, size_t n)
 {
     char *path = esp_path(dir, ESP_MARKER), *text = esp_strdup(FIRST_LINE);
@@ -222,17 +212,53 @@ esp_status esp_folder_remove(const char *path)
     return visit(path, remove_one);
 }
 
+esp_status esp_folder_check_made(const char *path)
+{
+    marker k;
+    bool there;
+
+    ESP_TRY(read_marker(&k, path));
+    there = k.there;
+    marker_free(&k);
+    return there ? ESP_OK : visit(path, NULL);
+}
+
+/* Adds names to a marker that may be there. */
+static esp_status add_names(const char *path, marker *k, const char *const *names, size_t n)
+{
+    bool changed = !k->there;
+
+    for (size_t i = 0; i < n; i++) {
+        if (!is_named(k, names[i])) {
+            add_name(k, names[i]);
+            changed = true;
+        }
+    }
+    return changed ? write_marker(path, (const char *const *)k->names, k->n) : ESP_OK;
+}
+
 esp_status esp_folder_make(const char *path, const char *const *names, size_t n)
 {
     marker k;
-    bool same;
+    esp_status st;
 
-    ESP_TRY(visit(path, NULL));
+    ESP_TRY(esp_folder_check_made(path));
     ESP_TRY(esp_mkdirs(path));
     ESP_TRY(read_marker(&k, path));
-    same = k.there && says(&k, names, n);
+    st = add_names(path, &k, names, n);
     marker_free(&k);
-    return same ? ESP_OK : write_marker(path, names, n);
+    return st;
+}
+
+esp_status esp_folder_add(const char *path, const char *name)
+{
+    marker k;
+    esp_status st;
+
+    ESP_TRY(read_marker(&k, path));
+    st = k.there ? add_names(path, &k, &name, 1) : ESP_OK;
+    marker_free(&k);
+    return st;
 }
 
 esp_status esp_folder_names(char ***names, size_t *n, const char *path)
@@ -247,20 +273,4 @@ esp_status esp_folder_names(char ***names, size_t *n, const char *path)
     *names = k.names;
     *n = k.n;
     return ESP_OK;
-}
-
-esp_status esp_folder_add(const char *path, const char *name)
-{
-    marker k;
-    esp_status st;
-
-    ESP_TRY(read_marker(&k, path));
-    if (!k.there || is_named(&k, name)) {
-        marker_free(&k);
-        return ESP_OK;
-    }
-    add_name(&k, name);
-    st = write_marker(path, (const char *const *)k.names, k.n);
-    marker_free(&k);
-    return st;
 }

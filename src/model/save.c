@@ -234,13 +234,27 @@ static esp_status write_index(const save *s)
     return write_text(s, INDEX, text);
 }
 
-static esp_status prepare(const save *s, const char *files_from)
+/* All that will be in the folder but the companions is named before the first of it is written. */
+static esp_status make_folder(const save *s)
 {
-    static const char *const names[] = { "config.json", "model*.safetensors", INDEX };
+    const char *own[] = { "config.json", INDEX };
+    esp_status st;
 
     ESP_TRY(esp_folder_check(s->dir));
     ESP_TRY(esp_folder_remove(s->part));
-    ESP_TRY(esp_folder_make(s->part, names, s->n_files > 1 ? 3 : 2));
+    st = esp_folder_make(s->part, own, s->n_files > 1 ? 2 : 1);
+    for (size_t f = 0; f < s->n_files && st == ESP_OK; f++) {
+        char *name = file_name(s, f);
+
+        st = esp_folder_add(s->part, name);
+        free(name);
+    }
+    return st;
+}
+
+static esp_status prepare(const save *s, const char *files_from)
+{
+    ESP_TRY(make_folder(s));
     ESP_TRY(write_text(s, "config.json", dump_config(s->model->config)));
     if (s->n_files > 1) {
         ESP_TRY(write_index(s));

@@ -128,15 +128,18 @@ static esp_status write_fields(esp_h5 *f, const esp_training *t)
     return st;
 }
 
+#define SIX "[0-9][0-9][0-9][0-9][0-9][0-9]"
+
 /* Rank 0: all but the digest and the content of the vectors. */
 static esp_status lay_out(uint64_t offset[ESP_N_VECTORS], const char *path, esp_checkpoint *c,
                           const esp_training *t)
 {
-    static const char *const files = "step-*.h5";
+    static const char *const files[] = { "step-" SIX ".h5", "step-" SIX "[0-9].h5",
+                                         "step-" SIX "[0-9][0-9].h5" };
     esp_h5 *f = &c->file;
     esp_status st;
 
-    ESP_TRY(esp_folder_make(c->dir, &files, 1));
+    ESP_TRY(esp_folder_make(c->dir, files, sizeof files / sizeof *files));
     ESP_TRY(esp_h5_create(f, path));
     st = esp_h5_set_int(f, "/", "version", VERSION);
     note(&st, esp_h5_set_string(f, "/", "settings", c->settings));

@@ -1,7 +1,7 @@
 /* results.c - what the stages leave in the run directory: whose it is, and whether it still is that. */
 #include "run_impl.h"
 
-#include <errno.h>
+#include <fnmatch.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,16 +11,23 @@
 
 /* ---- places ------------------------------------------------------------------------------------ */
 
+static bool is_partial(const esp_stage_info *stage, const char *name)
+{
+    return stage->partial && strcmp(stage->partial, name) == 0;
+}
+
 /* Nothing of somebody else's may stand where a stage writes: folders say by their marker whose they are,
- * files are ours where the stage is recorded. */
-static esp_status check_place(const esp_run *run, const esp_stage_info *stage, const char *name)
+ * files are ours where the stage is recorded. Unfinished work that is gone on with may have company. */
+static esp_status check_place(const esp_run *run, const esp_stage_info *stage, const char *name,
+                              bool anew)
 {
     char *path = esp_run_path(run, name);
     bool folder = strchr(name, '.') == NULL;
     esp_status st = ESP_OK;
 
     if (folder) {
-        st = esp_folder_check(path);
+        st =
+            is_partial(stage, name) && !anew ? esp_folder_check_made(path) : esp_folder_check(path);
     } else if (esp_run_dir_has(&run->dir, name) &&
                (!esp_file_exists(path) || !esp_run_dir_record(&run->dir, stage->name))) {
         st = esp_fail(ESP_EUSAGE,
@@ -32,12 +39,12 @@ static esp_status check_place(const esp_run *run, const esp_stage_info *stage, c
     return st;
 }
 
-esp_status esp_results_check_places(const esp_run *run, esp_stage s)
+esp_status esp_results_check_places(const esp_run *run, esp_stage s, bool anew)
 {
     const esp_stage_info *stage = &esp_stages[s];
 
     for (size_t i = 0; i < ESP_MAX_OUTPUTS && stage->outputs[i]; i++) {
-        ESP_TRY(check_place(run, stage, stage->outputs[i]));
+        ESP_TRY(check_place(run, stage, stage->outputs[i], anew));
     }
     return ESP_OK;
 }
@@ -111,15 +118,20 @@ static esp_status add_file(json_t *digests, const esp_run *run, const char *name
     return st;
 }
 
+static bool is_weights(const char *name)
+{
+    return fnmatch("*.safetensors", name, 0) == 0;
+}
+
 /* The files that a folder's marker names; the weights of a model have its digest instead. */
-static esp_status add_folder(json_t *digests, const esp_run *run, const char *name)
+static esp_status add_folder(json_t *digests, const esp_run *run, const char *name, bool model)
 {
     char *path = esp_run_path(run, name), **files = NULL;
     size_t n = 0;
     esp_status st = esp_dir_exists(path) ? esp_folder_names(&files, &n, path) : ESP_OK;
 
     for (size_t i = 0; i < n; i++) {
-        if (st == ESP_OK && !strchr(files[i], '*')) {
+        if (st == ESP_OK && !(model && is_weights(files[i]))) {
             char *file = esp_path(name, files[i]);
 
             st = add_file(digests, run, file);
@@ -132,9 +144,9 @@ static esp_status add_folder(json_t *digests, const esp_run *run, const char *na
     return st;
 }
 
-static bool is_partial(const esp_stage_info *stage, const char *name)
+static bool is_model(const esp_stage_info *stage, const char *name)
 {
-    return stage->partial && strcmp(stage->partial, name) == 0;
+    return stage->model && strcmp(stage->model, name) == 0;
 }
 
 esp_status esp_results_record(json_t *record, const esp_run *run, esp_stage s)
@@ -151,7 +163,7 @@ esp_status esp_results_record(json_t *record, const esp_run *run, esp_stage s)
 
         if (!is_partial(stage, name)) {
             ESP_TRY(strchr(name, '.') ? add_file(digests, run, name)
-                                      : add_folder(digests, run, name));
+                                      : add_folder(digests, run, name, is_model(stage, name)));
         }
     }
     return ESP_OK;
@@ -189,7 +201,7 @@ static esp_status verify_files(const esp_run *run, esp_stage s, const char *resu
 
     json_object_foreach(json_object_get(record, "outputs"), name, value)
     {
-        bool model = esp_stages[s].model && strcmp(name, esp_stages[s].model) == 0;
+        bool model = is_model(&esp_stages[s], name);
 
         if (st == ESP_OK && !model && is_in(name, result)) {
             const char *recorded = json_string_value(value), *there;
@@ -245,7 +257,7 @@ static esp_status need_digest(const esp_run *run, esp_stage s, const char *resul
 static esp_status verify(esp_run *run, esp_stage s, const char *result)
 {
     MPI_Comm world = run->grid->world;
-    bool model = esp_stages[s].model && strcmp(result, esp_stages[s].model) == 0;
+    bool model = is_model(&esp_stages[s], result);
     esp_status st = ESP_OK;
 
     if (run->verified >> s & 1) {

@@ -106,8 +106,9 @@ void esp_run_free_inputs(esp_run *run);
  * Local. */
 esp_status esp_results_check_model(const esp_run *run);
 
-/* ESP_EUSAGE where something that this program did not make stands in the place of an output. Rank 0. */
-esp_status esp_results_check_places(const esp_run *run, esp_stage s);
+/* ESP_EUSAGE where something that this program did not make stands in the place of an output; anew: which
+ * are all to be removed. Rank 0. */
+esp_status esp_results_check_places(const esp_run *run, esp_stage s, bool anew);
 
 /* Adds the digests of what a stage has left to its record. Rank 0. */
 esp_status esp_results_record(json_t *record, const esp_run *run, esp_stage s);

@@ -224,9 +224,9 @@ static esp_status intermediate_step(esp_plan *p, const esp_run *run, const esp_g
 
 static esp_status make_folder(const esp_run *run)
 {
-    static const char *const names[] = { "*.json" };
+    static const char *const names[] = { "[0-9].json", "[0-9][0-9].json", "[0-9][0-9][0-9].json" };
     char *path = esp_run_path(run, "steps");
-    esp_status st = run->grid->rank == 0 ? esp_folder_make(path, names, 1) : ESP_OK;
+    esp_status st = run->grid->rank == 0 ? esp_folder_make(path, names, 3) : ESP_OK;
 
     free(path);
     return esp_agree(run->grid->world, st);

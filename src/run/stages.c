@@ -79,7 +79,7 @@ static bool worth_keeping(const esp_run *run, const esp_stage_info *stage, const
 static esp_status forget_from(esp_run *run, esp_stage first)
 {
     for (esp_stage s = first; s < ESP_N_STAGES; s++) {
-        ESP_TRY(esp_results_check_places(run, s));
+        ESP_TRY(esp_results_check_places(run, s, true));
     }
     for (esp_stage s = first; s < ESP_N_STAGES; s++) {
         for (size_t i = 0; i < ESP_MAX_OUTPUTS && esp_stages[s].outputs[i]; i++) {
@@ -159,7 +159,7 @@ static esp_status is_done(bool *done, esp_run *run, esp_stage s, json_t *now)
 /* Rank 0: records that the stage has begun. */
 static esp_status begin(esp_run *run, esp_stage s, json_t *record)
 {
-    ESP_TRY(esp_results_check_places(run, s));
+    ESP_TRY(esp_results_check_places(run, s, false));
     ESP_TRY(esp_run_dir_make(&run->dir, run->config));
     esp_record_digest(run->settings, record);
     esp_run_dir_event(&run->dir, "start", esp_stages[s].name, NULL);
@@ -312,7 +312,7 @@ static esp_status open_dir(esp_run *run, unsigned wanted)
     for (esp_stage s = 0; s < ESP_N_STAGES; s++) {
         if (wanted >> s & 1 &&
             !json_object_get(esp_run_dir_record(&run->dir, esp_stages[s].name), "finished")) {
-            ESP_TRY(esp_results_check_places(run, s));
+            ESP_TRY(esp_results_check_places(run, s, false));
         }
     }
     if (run->config->prune.criterion != ESP_RANDOM) {
