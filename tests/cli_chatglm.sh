@@ -41,10 +41,10 @@ done
 grep -q '"num_layers": 1,' "$work/layer/pruned/config.json" || fail "layers that are left"
 
 # ---- generation -----------------------------------------------------------------------------------------
-# Behind the prompt comes what answers begin with.
+# Behind the prompt comes what answers begin with, as one text: only its first blank is none.
 on2 0 generate -s model="$work/block/recovered" -s generate.prompt="what did the cat see?" \
     -s generate.tokens=24
 cat "$work/out"
 prints '^what did the cat see?'
-prints 'see?the '
+prints 'see? the '
 finish
