@@ -294,11 +294,11 @@ static esp_status replace(const char *path, const char *part)
     bool folder = esp_dir_exists(path);
     esp_status st = folder ? esp_folder_check(path) : check_place(path);
 
-    if (st == ESP_OK && folder) {
-        st = esp_folder_remove(old);
-        if (st == ESP_OK && rename(path, old) != 0) {
-            st = esp_fail(ESP_EIO, "%s: cannot rename: %s", path, strerror(errno));
-        }
+    if (st == ESP_OK && esp_dir_exists(part)) {
+        st = esp_folder_remove(old); /* of a job that died */
+    }
+    if (st == ESP_OK && folder && rename(path, old) != 0) {
+        st = esp_fail(ESP_EIO, "%s: cannot rename: %s", path, strerror(errno));
     }
     if (st == ESP_OK && rename(part, path) != 0) {
         st = esp_fail(ESP_EIO, "%s: cannot rename to %s: %s", part, path, strerror(errno));

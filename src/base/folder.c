@@ -206,10 +206,26 @@ esp_status esp_folder_check(const char *path)
     return visit(path, NULL);
 }
 
+/* It goes at once, under another name, and then bit by bit: who is interrupted leaves no half of it. */
 esp_status esp_folder_remove(const char *path)
 {
-    ESP_TRY(visit(path, NULL));
-    return visit(path, remove_one);
+    char *old = esp_format("%s%s", path, ESP_OLD);
+    esp_status st = visit(path, NULL);
+
+    if (st == ESP_OK) {
+        st = visit(old, NULL);
+    }
+    if (st == ESP_OK) {
+        st = visit(old, remove_one);
+    }
+    if (st == ESP_OK && rename(path, old) != 0 && errno != ENOENT) {
+        st = esp_fail(ESP_EIO, "%s: cannot rename to %s: %s", path, old, strerror(errno));
+    }
+    if (st == ESP_OK) {
+        st = visit(old, remove_one);
+    }
+    free(old);
+    return st;
 }
 
 esp_status esp_folder_check_made(const char *path)

@@ -22,12 +22,11 @@ static esp_status check_place(const esp_run *run, const esp_stage_info *stage, c
                               bool anew)
 {
     char *path = esp_run_path(run, name);
-    bool folder = strchr(name, '.') == NULL;
+    bool folder = strchr(name, '.') == NULL, goes_on = is_partial(stage, name) && !anew;
     esp_status st = ESP_OK;
 
     if (folder) {
-        st =
-            is_partial(stage, name) && !anew ? esp_folder_check_made(path) : esp_folder_check(path);
+        st = goes_on ? esp_folder_check_made(path) : esp_folder_check(path);
     } else if (esp_run_dir_has(&run->dir, name) &&
                (!esp_file_exists(path) || !esp_run_dir_record(&run->dir, stage->name))) {
         st = esp_fail(ESP_EUSAGE,
