@@ -108,13 +108,48 @@ done
 # ---- other weights, in a stage alone ---------------------------------------------------------------------
 exits 0 "$ESPALIER" $(stage score "$work/chain")
 exits 0 "$ESPALIER" $(stage plan "$work/chain")
-for name in plan prune recover eval; do
+refused_untouched "$work/chain" $(stage recover "$work/chain")
+complains 'needs pruned' 'espalier prune'
+for name in plan prune eval; do
     refused_untouched "$work/chain" $(stage $name "$work/chain") -s model="$work/other"
     complains 'was done with another content of model'
 done
 exits 0 "$ESPALIER" $(stage prune "$work/chain")
 exits 0 "$ESPALIER" $(stage recover "$work/chain")
 exits 0 "$ESPALIER" $(stage eval "$work/chain")
+refused_untouched "$work/chain" $(stage recover "$work/chain") -s model="$work/other"
+complains 'was done with another content of model'
+
+# Another tokenizer is other text; the same text is the same at another place.
+cp "$work/model/tokenizer.json" "$work/good"
+sed -i 's/"<0x74>": 119/"<0x74>": 120/; s/"<0x75>": 120/"<0x75>": 119/' "$work/model/tokenizer.json"
+for name in prune recover eval run; do
+    refused_untouched "$work/chain" $(stage $name "$work/chain")
+    complains 'another content of tokenizer'
+done
+exits 0 "$ESPALIER" tokenize -q -s model="$work/model" -s tokenize.corpus="$work/text.jsonl" \
+    -s tokenize.output="$work/text.h5"
+cp "$work/good" "$work/model/tokenizer.json"
+exits 2 "$ESPALIER" $(stage score "$work/tokens") -s calibration.corpus="$work/text.h5"
+complains 'text.h5' 'another tokenizer'
+cp "$work/text.jsonl" "$work/copy.jsonl"
+exits 0 "$ESPALIER" $(stage run "$work/chain") -s calibration.corpus="$work/copy.jsonl" \
+    -s recover.corpus="$work/./text.jsonl"
+
+# Of what is missing, an evaluation alone is refused; a run makes it again.
+mv "$work/chain/pruned" "$work/chain/adapter" "$work/mine/deep"
+refused_untouched "$work/chain" $(stage eval "$work/chain")
+complains 'needs pruned'
+exits 0 "$ESPALIER" $(stage run "$work/chain")
+cmp "$work/mine/deep/pruned/model.safetensors" "$work/chain/pruned/model.safetensors" || fail "another cut"
+cmp "$work/mine/deep/adapter/adapter_model.safetensors" "$work/chain/adapter/adapter_model.safetensors" ||
+    fail "another adapter"
+
+# A result that came from elsewhere is nobody's here.
+mkdir -p "$work/brought"
+cp -r "$work/chain/recovered" "$work/brought/recovered"
+refused_untouched "$work/brought" $(stage run "$work/brought")
+complains 'brought/recovered'
 
 # Ranks with other bytes: a copy on the second "node" has another bit; with the same bytes it is the same model.
 mkdir -p "$work/a" "$work/b"

@@ -77,6 +77,10 @@ typedef struct esp_map {
 esp_status esp_map_open(esp_map *m, const char *path);
 void esp_map_close(esp_map *m); /* safe twice and on {0} */
 
+/* ESP_EFAILED where the file is not as it was when it was mapped: gone, another one, of another time.
+ * Local. */
+esp_status esp_map_check(const esp_map *m);
+
 /* From now on the job ends with one line that names the file and exit code 1, instead of a signal, when bytes
  * of a mapped file cannot be had: it became shorter, or its device failed. Once, by the program. Local. */
 void esp_map_watch(void);

@@ -19,7 +19,8 @@
 typedef struct mapped {
     _Atomic uintptr_t begin; /* 0: unused; set last, cleared first */
     size_t n;
-    char *path; /* owned */
+    char *path;       /* owned                                 */
+    struct stat then; /* of the file, when it was mapped       */
     struct mapped *next;
 } mapped;
 
@@ -42,6 +43,9 @@ void esp_map_note(const void *begin, size_t n, const char *path)
     }
     e->n = n;
     e->path = esp_strdup(path);
+    if (stat(path, &e->then) != 0) {
+        e->then = (struct stat){ 0 }; /* a name, or gone already */
+    }
     e->begin = (uintptr_t)begin;
     pthread_mutex_unlock(&changing);
 }
@@ -145,4 +149,28 @@ void esp_map_close(esp_map *m)
         munmap((void *)(uintptr_t)m->data, m->n);
     }
     *m = (esp_map){ 0 };
+}
+
+esp_status esp_map_check(const esp_map *m)
+{
+    esp_status st = ESP_OK;
+    struct stat now;
+
+    pthread_mutex_lock(&changing);
+    for (mapped *e = all_mapped; e && m->data; e = e->next) {
+        const struct stat *then = &e->then;
+
+        if (e->begin == (uintptr_t)m->data &&
+            (stat(e->path, &now) != 0 || now.st_ino != then->st_ino || now.st_dev != then->st_dev ||
+             now.st_size != then->st_size || now.st_mtim.tv_sec != then->st_mtim.tv_sec ||
+             now.st_mtim.tv_nsec != then->st_mtim.tv_nsec)) {
+            st = esp_fail(
+                ESP_EFAILED,
+                "%s: was changed while it was in use: what was made of it is not kept; see "
+                "that nothing changes it, and run again",
+                e->path);
+        }
+    }
+    pthread_mutex_unlock(&changing);
+    return st;
 }

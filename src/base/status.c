@@ -57,6 +57,21 @@ void esp_error_clear(void)
     slot[0] = '\0';
 }
 
+/* What only other ranks than the first have met may be a matter of their host. */
+static void tell(int status, int rank)
+{
+    char host[MPI_MAX_PROCESSOR_NAME];
+    int n;
+
+    fprintf(stderr, "espalier: %s", status == ESP_ESTOPPED ? "" : "error: ");
+    if (rank > 0) {
+        ESP_MPI(MPI_Get_processor_name(host, &n));
+        fprintf(stderr, "rank %d (host %s): ", rank, host);
+    }
+    fprintf(stderr, "%s\n", slot);
+    fflush(stderr);
+}
+
 esp_status esp_agree(MPI_Comm comm, esp_status st)
 {
     int rank, size, first, agreed = (int)st;
@@ -70,8 +85,7 @@ esp_status esp_agree(MPI_Comm comm, esp_status st)
     }
     ESP_MPI(MPI_Bcast(&agreed, 1, MPI_INT, first, comm));
     if (rank == first && slot[0]) {
-        fprintf(stderr, "espalier: %s%s\n", agreed == ESP_ESTOPPED ? "" : "error: ", slot);
-        fflush(stderr);
+        tell(agreed, rank);
     }
     esp_error_clear(); /* told once, or another rank's to tell */
     return (esp_status)agreed;

@@ -157,7 +157,7 @@ esp_status esp_peft_save(const char *dir, const esp_adapter *a, const esp_model 
     }
     st = esp_agree(comm, st);
     if (st != ESP_OK && rank == 0) {
-        esp_remove(part); /* the first failure is the one that is told */
+        esp_folder_remove(part); /* the first failure is the one that is told */
         esp_error_clear();
     }
     free(part);

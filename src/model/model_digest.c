@@ -45,6 +45,16 @@ static void add_text(esp_digest *d, char *text)
     free(text);
 }
 
+/* The angles are those of config.json, but for what the code of a ChatGLM beside it or a setting says; to
+ * as many digits as do not depend on a processor's library. */
+static void add_rope(esp_digest *d, const esp_rope *r)
+{
+    add_text(d, esp_format("%zu %.6g %zu %.6g", r->n, r->gain, r->border, r->stretch));
+    for (size_t i = 0; i < r->n / 2; i++) {
+        add_text(d, esp_format("%.6g %.6g", r->inv_freq[i], r->longer ? r->longer[i] : 0));
+    }
+}
+
 void esp_model_digest_of(char hex[ESP_DIGEST_SIZE], const esp_model *m, const uint64_t *chunks)
 {
     size_t n = 0;
@@ -54,6 +64,7 @@ void esp_model_digest_of(char hex[ESP_DIGEST_SIZE], const esp_model *m, const ui
 
     esp_digest_init(&d);
     add_text(&d, json_dumps(m->config, JSON_COMPACT | JSON_SORT_KEYS));
+    add_rope(&d, &m->rope);
     for (size_t i = 0; i < n; i++) {
         char *name = esp_tensor_ref_name(m, &refs[i]);
 
@@ -291,7 +302,7 @@ esp_status esp_model_digest(char hex[ESP_DIGEST_SIZE], const esp_model *m, size_
 
     esp_model_digest_of(hex, m, NULL);
     esp_digest_words(words, hex, ESP_DIGEST_SIZE);
-    what = esp_format("%s: config.json, or the types in its files,", m->dir);
+    what = esp_format("%s: config.json, code beside it, or the types in its files,", m->dir);
     st = esp_agree_same(words, what, comm);
     free(what);
     if (st != ESP_OK || !m->outer[ESP_SLOT_EMBED].data) {

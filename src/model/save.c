@@ -352,7 +352,7 @@ esp_status esp_model_save(char digest[ESP_DIGEST_SIZE], const char *dir, const e
         st = esp_agree(comm, s.rank == 0 ? esp_commit(s.dir) : ESP_OK);
     }
     if (st != ESP_OK && s.rank == 0) {
-        esp_remove(s.part); /* the first failure is the one that is told */
+        esp_folder_remove(s.part); /* the first failure is the one that is told */
         esp_error_clear();
     }
     if (st == ESP_OK && digest) {

@@ -54,6 +54,16 @@ esp_status esp_run_digest_model(char hex[ESP_DIGEST_SIZE], const esp_model *m, c
     return esp_model_digest(hex, m, begin, end, run->grid->world);
 }
 
+esp_status esp_run_check_unchanged(const esp_run *run, const esp_model *m)
+{
+    esp_status st = ESP_OK;
+
+    for (size_t f = 0; f < m->n_files && st == ESP_OK; f++) {
+        st = esp_map_check(&m->files[f].map);
+    }
+    return esp_agree(run->grid->world, st);
+}
+
 esp_status esp_run_open_model(esp_run *run, unsigned stages)
 {
     const char *dir = run->config->model;
@@ -72,15 +82,19 @@ esp_status esp_run_open_model(esp_run *run, unsigned stages)
 
 /* ---- samples ---------------------------------------------------------------------------------- */
 
-/* Token files need no tokenizer; anything else does. */
+/* Token files need no tokenizer; where the model has one, it must be that which made them. */
 static esp_status open_tokenizer(esp_tokenizer **t, const char *model, const char *corpus)
 {
     size_t n = strlen(corpus);
+    bool ids = n > 3 && strcmp(corpus + n - 3, ".h5") == 0;
+    esp_status st = *t ? ESP_OK : esp_tokenizer_open(t, model);
 
-    if (*t || (n > 3 && strcmp(corpus + n - 3, ".h5") == 0)) {
+    if (st != ESP_OK && ids) {
+        esp_error_clear();
+        *t = NULL;
         return ESP_OK;
     }
-    return esp_tokenizer_open(t, model);
+    return st;
 }
 
 static esp_status read_corpus(esp_samples *s, const esp_run *run, esp_tokenizer **t,

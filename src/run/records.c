@@ -16,6 +16,19 @@ void esp_record_digest(char hex[ESP_DIGEST_SIZE], const json_t *record)
     free(text);
 }
 
+/* Files that stages read are known by their content, wherever they lie. */
+static bool is_file(const char *setting)
+{
+    for (int s = 0; s < ESP_N_STAGES; s++) {
+        for (size_t i = 0; i < ESP_MAX_FILES && esp_stages[s].files[i]; i++) {
+            if (strcmp(esp_stages[s].files[i], setting) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 json_t *esp_record_settings(const esp_run *run, esp_stage s)
 {
     json_t *settings = json_object();
@@ -23,7 +36,7 @@ json_t *esp_record_settings(const esp_run *run, esp_stage s)
     for (size_t i = 0; i < esp_n_options; i++) {
         const esp_option *o = &esp_options[i];
 
-        if (o->stages & 1u << s) {
+        if (o->stages & 1u << s && !is_file(o->path)) {
             char *text = esp_option_text(run->config, o);
 
             json_object_set_new(settings, o->path, json_string(text));
@@ -65,6 +78,35 @@ static void add_result(json_t *inputs, const esp_run *run, esp_stage s, const ch
     }
 }
 
+/* The files that make the tokenizer of the model, as far as there are any. */
+static esp_status add_tokenizer(json_t *inputs, const esp_run *run)
+{
+    static const char *const names[] = { "tokenizer.json",
+                                         "tokenizer.model",
+                                         "tokenizer_config.json",
+                                         "special_tokens_map.json",
+                                         "added_tokens.json",
+                                         "vocab.json",
+                                         "merges.txt",
+                                         "ice_text.model" };
+    json_t *files = json_object();
+    char hex[ESP_DIGEST_SIZE];
+    esp_status st = ESP_OK;
+
+    for (size_t i = 0; i < sizeof names / sizeof *names && st == ESP_OK; i++) {
+        char *path = esp_path(run->config->model, names[i]);
+
+        st = esp_file_exists(path) ? add_file(files, names[i], path) : ESP_OK;
+        free(path);
+    }
+    if (st == ESP_OK && json_object_size(files) > 0) {
+        esp_record_digest(hex, files);
+        json_object_set_new(inputs, "tokenizer", json_string(hex));
+    }
+    json_decref(files);
+    return st;
+}
+
 static void add_samples(json_t *inputs, const esp_samples *samples)
 {
     uint64_t words[ESP_DIGEST_WORDS];
@@ -96,7 +138,7 @@ static const esp_samples *samples_of(const esp_run *run, esp_stage s)
 }
 
 /* The model and what earlier stages made of it. */
-static void add_chain(json_t *inputs, const esp_run *run, esp_stage s)
+static esp_status add_chain(json_t *inputs, const esp_run *run, esp_stage s)
 {
     const esp_stage_info *stage = &esp_stages[s];
     bool scored = run->config->prune.criterion != ESP_RANDOM;
@@ -118,13 +160,14 @@ static void add_chain(json_t *inputs, const esp_run *run, esp_stage s)
     if (stage->reads & ESP_READS_RECOVERED && esp_run_dir_has(&run->dir, "recovered")) {
         add_result(inputs, run, ESP_STAGE_RECOVER, "recovered");
     }
+    return stage->reads & ESP_READS_MODEL ? add_tokenizer(inputs, run) : ESP_OK;
 }
 
 static esp_status add_inputs(json_t *inputs, const esp_run *run, esp_stage s)
 {
     const esp_stage_info *stage = &esp_stages[s];
 
-    add_chain(inputs, run, s);
+    ESP_TRY(add_chain(inputs, run, s));
     for (size_t i = 0; i < ESP_MAX_FILES && stage->files[i]; i++) {
         ESP_TRY(add_named_file(inputs, run, stage->files[i]));
     }
@@ -210,11 +253,12 @@ esp_status esp_record_check_chain(const esp_run *run, esp_stage s)
         esp_status st = ESP_OK;
 
         if (json_object_get(then, "finished") && follows_from(run, s, b)) {
-            add_chain(now, run, b);
+            st = add_chain(now, run, b);
         }
         json_object_foreach(now, key, value)
         {
-            if (st == ESP_OK && !json_equal(value, json_object_get(made_of, key))) {
+            if (st == ESP_OK && json_object_get(made_of, key) &&
+                !json_equal(value, json_object_get(made_of, key))) {
                 st = refuse(run, before, "inputs", key, now, made_of);
             }
         }

@@ -16,8 +16,9 @@ static bool is_partial(const esp_stage_info *stage, const char *name)
     return stage->partial && strcmp(stage->partial, name) == 0;
 }
 
-/* Nothing of somebody else's may stand where a stage writes: folders say by their marker whose they are,
- * files are ours where the stage is recorded. Unfinished work that is gone on with may have company. */
+/* Nothing of somebody else's may stand where a stage writes: what is there is ours where the stage is
+ * recorded and, of folders, what their marker names. Unfinished work that is gone on with may have
+ * company. */
 static esp_status check_place(const esp_run *run, const esp_stage_info *stage, const char *name,
                               bool anew)
 {
@@ -27,8 +28,10 @@ static esp_status check_place(const esp_run *run, const esp_stage_info *stage, c
 
     if (folder) {
         st = goes_on ? esp_folder_check_made(path) : esp_folder_check(path);
-    } else if (esp_run_dir_has(&run->dir, name) &&
-               (!esp_file_exists(path) || !esp_run_dir_record(&run->dir, stage->name))) {
+    }
+    if (st == ESP_OK && esp_run_dir_has(&run->dir, name) &&
+        (!(folder ? esp_dir_exists(path) : esp_file_exists(path)) ||
+         !esp_run_dir_record(&run->dir, stage->name))) {
         st = esp_fail(ESP_EUSAGE,
                       "%s: is there, and manifest.json does not say that espalier made it: move it "
                       "away, or use another run_dir",
@@ -214,6 +217,33 @@ static esp_status verify_files(const esp_run *run, esp_stage s, const char *resu
     }
     json_decref(now);
     return st;
+}
+
+esp_status esp_results_verify_files(const esp_run *run, esp_stage s)
+{
+    const esp_stage_info *stage = &esp_stages[s];
+
+    for (size_t i = 0; i < ESP_MAX_OUTPUTS && stage->outputs[i]; i++) {
+        ESP_TRY(verify_files(run, s, stage->outputs[i]));
+    }
+    return ESP_OK;
+}
+
+bool esp_results_are_there(const esp_run *run, esp_stage s)
+{
+    json_t *record = esp_run_dir_record(&run->dir, esp_stages[s].name), *value;
+    const char *file;
+    bool all = esp_run_dir_has(&run->dir, esp_stages[s].outputs[0]);
+
+    for (size_t i = 1; i < ESP_MAX_OUTPUTS && esp_stages[s].outputs[i]; i++) {
+        const char *name = esp_stages[s].outputs[i];
+
+        json_object_foreach(json_object_get(record, "outputs"), file, value)
+        {
+            all = all && (!is_in(file, name) || esp_run_dir_has(&run->dir, name));
+        }
+    }
+    return all;
 }
 
 /* The bytes of a model on all nodes; its other files have been compared. Collective. */

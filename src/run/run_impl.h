@@ -95,6 +95,10 @@ esp_status esp_run_load_model(esp_model *m, const esp_run *run, const char *dir)
 esp_status esp_run_digest_model(char hex[ESP_DIGEST_SIZE], const esp_model *m, const esp_run *run,
                                 unsigned stages);
 
+/* ESP_EFAILED where a file of weights has changed since it was opened: before what was made of it is kept.
+ * Collective. */
+esp_status esp_run_check_unchanged(const esp_run *run, const esp_model *m);
+
 /* Opens the model, then reads the samples of these stages. Collective. */
 esp_status esp_run_open_model(esp_run *run, unsigned stages);
 esp_status esp_run_read_samples(esp_run *run, unsigned stages);
@@ -115,6 +119,11 @@ esp_status esp_results_record(json_t *record, const esp_run *run, esp_stage s);
 
 /* The digest recorded of a result of a finished stage, NULL where there is none. Borrowed. Rank 0. */
 const char *esp_results_digest(const esp_run *run, esp_stage s, const char *name);
+
+/* Whether all is there that a finished stage is recorded to have left; whether its files are what they
+ * were, as esp_results_verify has it. Rank 0. */
+bool esp_results_are_there(const esp_run *run, esp_stage s);
+esp_status esp_results_verify_files(const esp_run *run, esp_stage s);
 
 /* ESP_EUSAGE where what a finished stage left, or what a stage is about to read of earlier ones, is not
  * what was recorded: file, both digests, remedy. Collective. */

@@ -57,6 +57,9 @@ static esp_status evaluate_folder(json_t *results, esp_run *run, const char *kin
     if (st == ESP_OK) {
         st = evaluate(results, run, &m, kind);
     }
+    if (st == ESP_OK) {
+        st = esp_run_check_unchanged(run, &m);
+    }
     esp_model_free(&m);
     free(dir);
     return st;

@@ -153,6 +153,9 @@ static esp_status train(esp_run *run, esp_model *m, const esp_recover_options *o
                      run->grid);
     if (st == ESP_OK) {
         tell(run, &result);
+        st = esp_run_check_unchanged(run, m);
+    }
+    if (st == ESP_OK) {
         st = write_results(run, m, &params, &adapter);
     }
     esp_adapter_free(&adapter);

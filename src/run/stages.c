@@ -74,12 +74,24 @@ static bool worth_keeping(const esp_run *run, const esp_stage_info *stage, const
            (then && stage->partial && esp_run_dir_has(&run->dir, stage->partial));
 }
 
-/* Forgets a stage and all later ones: their results first, as the records are what says whose they are.
- * Nothing goes where something else stands among them. */
+/* Marks the record of a stage as one of results that are being removed. */
+static esp_status mark(esp_run *run, const char *stage)
+{
+    json_t *record = esp_run_dir_record(&run->dir, stage);
+
+    return record ? esp_run_dir_set_record(&run->dir, stage, json_pack("{s:b}", "forgotten", 1))
+                  : ESP_OK;
+}
+
+/* Forgets a stage and all later ones. Nothing goes where something else stands among their results. Records
+ * say whose results are, so they go last; who is interrupted goes on at the next call. */
 static esp_status forget_from(esp_run *run, esp_stage first)
 {
     for (esp_stage s = first; s < ESP_N_STAGES; s++) {
         ESP_TRY(esp_results_check_places(run, s, true));
+    }
+    for (esp_stage s = first; s < ESP_N_STAGES; s++) {
+        ESP_TRY(mark(run, esp_stages[s].name));
     }
     for (esp_stage s = first; s < ESP_N_STAGES; s++) {
         for (size_t i = 0; i < ESP_MAX_OUTPUTS && esp_stages[s].outputs[i]; i++) {
@@ -87,6 +99,16 @@ static esp_status forget_from(esp_run *run, esp_stage first)
         }
         if (esp_run_dir_record(&run->dir, esp_stages[s].name)) {
             ESP_TRY(esp_run_dir_set_record(&run->dir, esp_stages[s].name, NULL));
+        }
+    }
+    return ESP_OK;
+}
+
+static esp_status finish_forgetting(esp_run *run)
+{
+    for (esp_stage s = 0; s < ESP_N_STAGES; s++) {
+        if (json_object_get(esp_run_dir_record(&run->dir, esp_stages[s].name), "forgotten")) {
+            return forget_from(run, s);
         }
     }
     return ESP_OK;
@@ -124,11 +146,16 @@ static esp_status decide(bool *done, esp_run *run, esp_stage s, json_t *now)
     inputs = esp_record_compare(run, stage, "inputs", now, then);
     settings = esp_record_compare(run, stage, "settings", now, then); /* its message goes first */
     if (settings == ESP_OK && inputs == ESP_OK) {
-        *done = json_object_get(then, "finished") && esp_run_dir_has(&run->dir, stage->outputs[0]);
+        *done = json_object_get(then, "finished") && esp_results_are_there(run, s);
         return ESP_OK;
     }
-    if (run->force || (settings == ESP_OK && stage->follows)) {
+    if (run->force) {
         esp_error_clear();
+        return forget_from(run, s);
+    }
+    if (settings == ESP_OK && stage->follows) {
+        esp_error_clear();
+        ESP_TRY(esp_results_verify_files(run, s));
         return forget_from(run, s);
     }
     return settings != ESP_OK ? settings : inputs;
@@ -166,6 +193,23 @@ static esp_status begin(esp_run *run, esp_stage s, json_t *record)
     return esp_run_dir_set_record(&run->dir, esp_stages[s].name, json_incref(record));
 }
 
+/* Whether this rank sees the run directory, too. */
+static esp_status check_shared(const esp_run *run)
+{
+    char *path = esp_run_path(run, "manifest.json");
+    esp_status st = ESP_OK;
+
+    if (!esp_file_exists(path)) {
+        st = esp_fail(
+            ESP_EUSAGE,
+            "run_dir: %s is not there as rank 0 has made it: give a path that leads all ranks to "
+            "the same folder",
+            run->config->run_dir);
+    }
+    free(path);
+    return st;
+}
+
 /* Whether the stage is done; else what it reads has been checked, and its beginning is recorded.
  * Collective. */
 static esp_status prepare(bool *done, esp_run *run, esp_stage s)
@@ -187,6 +231,7 @@ static esp_status prepare(bool *done, esp_run *run, esp_stage s)
     if (st == ESP_OK && !*done) {
         run->verified &= ~(1u << s);
         st = esp_agree(world, first ? begin(run, s, record) : ESP_OK);
+        st = st == ESP_OK ? esp_agree(world, check_shared(run)) : st;
     }
     json_decref(record);
     return st;
@@ -285,8 +330,14 @@ static esp_status do_stage(esp_run *run, esp_stage s)
     }
     esp_info("%s", esp_stages[s].name);
     st = esp_agree(world, esp_stages[s].work(run));
+    st = st == ESP_OK ? esp_run_check_unchanged(run, &run->model) : st;
     usage_end(&used, world);
     return esp_agree(world, first ? end(run, s, st, &used) : st);
+}
+
+static bool is_finished(const esp_run *run, esp_stage s)
+{
+    return json_object_get(esp_run_dir_record(&run->dir, esp_stages[s].name), "finished");
 }
 
 /* ESP_EUSAGE when a stage needs the result of one that is neither done nor asked for. */
@@ -295,8 +346,7 @@ static esp_status check_before(const esp_run *run, unsigned wanted, esp_stage s,
     const esp_stage_info *b = &esp_stages[before];
 
     if (!(wanted >> s & 1) || wanted >> before & 1 ||
-        (json_object_get(esp_run_dir_record(&run->dir, b->name), "finished") &&
-         esp_run_dir_has(&run->dir, b->outputs[0]))) {
+        (is_finished(run, before) && esp_run_dir_has(&run->dir, b->outputs[0]))) {
         return ESP_OK;
     }
     return esp_fail(ESP_EUSAGE, "%s: %s needs %s, which is not there: espalier %s makes it",
@@ -308,17 +358,26 @@ static esp_status open_dir(esp_run *run, unsigned wanted)
 {
     ESP_TRY(esp_results_check_model(run));
     ESP_TRY(esp_run_dir_open(&run->dir, run->config->run_dir));
+    ESP_TRY(finish_forgetting(run));
     ESP_TRY(check_settings(run, wanted));
     for (esp_stage s = 0; s < ESP_N_STAGES; s++) {
-        if (wanted >> s & 1 &&
-            !json_object_get(esp_run_dir_record(&run->dir, esp_stages[s].name), "finished")) {
+        if (wanted >> s & 1 && !is_finished(run, s)) {
             ESP_TRY(esp_results_check_places(run, s, false));
         }
     }
     if (run->config->prune.criterion != ESP_RANDOM) {
         ESP_TRY(check_before(run, wanted, ESP_STAGE_PLAN, ESP_STAGE_SCORE));
     }
-    return check_before(run, wanted, ESP_STAGE_PRUNE, ESP_STAGE_PLAN);
+    ESP_TRY(check_before(run, wanted, ESP_STAGE_PRUNE, ESP_STAGE_PLAN));
+    if (is_finished(run, ESP_STAGE_PLAN)) { /* else the model itself is trained */
+        ESP_TRY(check_before(run, wanted, ESP_STAGE_RECOVER, ESP_STAGE_PRUNE));
+    }
+    for (esp_stage s = ESP_STAGE_PRUNE; s <= ESP_STAGE_RECOVER; s++) {
+        if (is_finished(run, s)) {
+            ESP_TRY(check_before(run, wanted, ESP_STAGE_EVAL, s));
+        }
+    }
+    return ESP_OK;
 }
 
 /* Shapes of the model that is trained where this run prunes none: what is there, else the model itself. */
