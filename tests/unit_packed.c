@@ -1,8 +1,10 @@
-/* unit_packed.c - packed rows, gradients from them against f64, and sums over samples bit for bit. */
+/* unit_packed.c - packed rows and the room they take, gradients from them against f64, and sums over samples
+ * bit for bit. */
 #include "differences.h"
 
 #include "espalier/bf16.h"
 #include "espalier/packed.h"
+#include "tensor/gemm_impl.h"
 
 /* More rows and columns than a tile; lengths below and above the runs that products are cut into. */
 enum { ROWS = 79, COLS = 70, N_SAMPLES = 18 };
@@ -105,6 +107,108 @@ static void test_fill(void)
     }
     fixture_free(&f);
 }
+
+/* ---- room -------------------------------------------------------------------------------------- */
+
+/* Widths and inner indices around vectors and panels; numbers around those that are packed. */
+enum { MOST = ESP_WIDEST_PANEL + 10, GAP = 3, GUARD = 2 * ESP_WIDEST_PANEL * (MOST + GAP) };
+
+/* n rows or columns of k inner indices: those of a row follow each other in memory, or those of an index. */
+typedef struct layout {
+    esp_factor which;
+    esp_dtype type;
+    bool across;      /* inner indices follow each other */
+    size_t n, k, gap; /* numbers that are not packed, behind each run of these, and of each panel */
+} layout;
+
+static size_t step_of(const layout *l)
+{
+    return (l->across ? l->k : l->n) + l->gap;
+}
+
+static void pack_numbers(float *to, size_t length, const layout *l, const void *numbers)
+{
+    esp_operand as_rows = l->across ? (esp_operand){ numbers, step_of(l), 1, l->type }
+                                    : (esp_operand){ numbers, 1, step_of(l), l->type };
+
+    if (l->which == ESP_FACTOR_DY) {
+        esp_pack_rows(to, length, as_rows, l->n, l->k);
+    } else {
+        esp_pack_cols(to, length, esp_transposed(as_rows), l->k, l->n);
+    }
+}
+
+/* Number i at inner index p; zero where a panel has more. */
+static float expected(const layout *l, const float *numbers, size_t i, size_t p)
+{
+    size_t step = step_of(l);
+
+    return i < l->n ? numbers[l->across ? i * step + p : p * step + i] : 0;
+}
+
+/* Panels `length` apart hold the numbers, and nothing else is written: not between them, nor behind. */
+static bool stays_within(const layout *l, const void *numbers, const float *plain)
+{
+    static float room[3 * GUARD];
+    size_t panel = esp_packed_width(l->which, 1), width = esp_packed_width(l->which, l->n);
+    size_t length = l->k + l->gap, end = width * length;
+
+    for (size_t i = 0; i < end + GUARD; i++) {
+        room[i] = NAN;
+    }
+    pack_numbers(room, length, l, numbers);
+    for (size_t i = 0; i < end + GUARD; i++) {
+        size_t at = i / panel % length, c = i / (panel * length) * panel + i % panel;
+
+        if (i < end && at < l->k ? room[i] != expected(l, plain, c, at) : !isnan(room[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void check_layouts(esp_dtype type, const void *numbers, const float *plain)
+{
+    for (size_t n = 1; n < MOST; n++) {
+        for (size_t k = 1; k < MOST; k++) {
+            for (unsigned i = 0; i < 8; i++) {
+                layout l = {
+                    i & 1 ? ESP_FACTOR_DY : ESP_FACTOR_X, type, i & 2, n, k, i & 4 ? GAP : 0
+                };
+
+                if (!stays_within(&l, numbers, plain)) {
+                    CU_FAIL("room");
+                    printf("type %d, %s, %zu of %zu, gap %zu\n", (int)type,
+                           i & 1 ? "rows" : "columns", n, k, l.gap);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+static void test_room(void)
+{
+    static const esp_dtype types[] = { ESP_F32, ESP_BF16, ESP_F16 };
+    size_t n = MOST * (MOST + GAP);
+
+    for (size_t t = 0; t < 3; t++) {
+        size_t bytes = n * esp_dtype_size(types[t]);
+        float *random = random_floats(n, 3), *plain;
+        char *numbers;
+
+        ESP_NEW(numbers, bytes);
+        ESP_NEW(plain, n);
+        esp_from_f32(numbers, types[t], random, n);
+        esp_to_f32(plain, numbers, types[t], n);
+        check_layouts(types[t], numbers, plain);
+        free(random);
+        free(numbers);
+        free(plain);
+    }
+}
+
+/* ---- sums -------------------------------------------------------------------------------------- */
 
 static void test_sums(void)
 {
@@ -228,6 +332,6 @@ static void test_bf16(void)
     fixture_free(&f);
 }
 
-ESP_TEST_MAIN("packed", { "rows in any batches", test_fill }, { "sums over tokens", test_sums },
-              { "gradients of samples", test_gradient }, { "sums over samples", test_moments },
-              { "rows in bf16", test_bf16 })
+ESP_TEST_MAIN("packed", { "rows in any batches", test_fill }, { "room of panels", test_room },
+              { "sums over tokens", test_sums }, { "gradients of samples", test_gradient },
+              { "sums over samples", test_moments }, { "rows in bf16", test_bf16 })

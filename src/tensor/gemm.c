@@ -78,8 +78,10 @@ static inline size_t place_of(size_t c)
     return (c & ~(size_t)3) | (c & 1) << 1 | (c & 2) >> 1;
 }
 
-/* LANES rows (zero where NULL) of n inner indices from p on, into panels of `width`, `length` apart. */
+/* LANES rows (zero where NULL) of n inner indices from p on, into panels of `width`, `length` apart: where
+ * several of these fit into a vector, the first n_panels of it. */
 static inline __attribute__((always_inline)) void pack_square(float *to, size_t width,
+                                                              size_t n_panels,
                                                               const char *const *row, esp_dtype t,
                                                               size_t p, size_t n, size_t length)
 {
@@ -101,7 +103,7 @@ static inline __attribute__((always_inline)) void pack_square(float *to, size_t 
         if (q < n && width >= ESP_LANES) {
             esp_lanes_store(to + (p + q) * width, column);
         }
-        for (size_t h = 0; q < n && h < ESP_LANES / width; h++) {
+        for (size_t h = 0; q < n && h < ESP_LANES / width && h < n_panels; h++) {
             memcpy(to + h * width * length + (p + q) * width, (const float *)&column + h * width,
                    width * sizeof(float));
         }
@@ -112,22 +114,23 @@ static inline __attribute__((always_inline)) void pack_square(float *to, size_t 
 static inline __attribute__((always_inline)) void pack_across(float *to, size_t width, source s,
                                                               esp_dtype t)
 {
-    size_t n_panels = (s.n + width - 1) / width * width;
-    size_t step = width < ESP_LANES ? ESP_LANES / width * width : ESP_LANES; /* whole panels */
+    size_t n =
+        (s.n + width - 1) / width * width; /* whole panels, and so are steps over narrow ones */
+    size_t step = width < ESP_LANES ? ESP_LANES / width * width : ESP_LANES;
 
-    for (size_t i = 0; i < n_panels; i += step) {
+    for (size_t i = 0; i < n; i += step) {
         float *at = to + i / width * width * s.length + i % width;
         const char *row[ESP_LANES];
-        size_t p = 0;
+        size_t p = 0, n_panels = (n - i) / width;
 
         for (size_t r = 0; r < ESP_LANES; r++) {
             row[r] = r < step && i + r < s.n ? source_at(&s, i + r, 0) : NULL;
         }
         for (; p + ESP_LANES <= s.k; p += ESP_LANES) {
-            pack_square(at, width, row, t, p, ESP_LANES, s.length);
+            pack_square(at, width, n_panels, row, t, p, ESP_LANES, s.length);
         }
         if (p < s.k) {
-            pack_square(at, width, row, t, p, s.k - p, s.length);
+            pack_square(at, width, n_panels, row, t, p, s.k - p, s.length);
         }
     }
 }
