@@ -174,6 +174,12 @@ static const struct steps_case {
       "\xE2\x96\x81"
       "a|\xE2\x96\x81|\xE2\x96\x81"
       "b" },
+    { "`normalizer`:{`type`:`Strip`,`strip_left`:false,`strip_right`:true},`pre_tokenizer`:{`type`:"
+      "`Metaspace`,`replacement`:`\\u2581`,`prepend_scheme`:`first`,`split`:false}",
+      "\tX\n", "\xE2\x96\x81\tX" },
+    { "`normalizer`:{`type`:`Strip`,`strip_left`:false,`strip_right`:true},`pre_tokenizer`:{`type`:"
+      "`Metaspace`,`replacement`:`\\u2581`,`prepend_scheme`:`first`,`split`:false}",
+      "\xE2\x80\x83X", "\xE2\x96\x81\xE2\x80\x83X" },
     { "`normalizer`:{`type`:`Strip`,`strip_left`:true,`strip_right`:true},`pre_tokenizer`:{`type`:`"
       "Metaspace`,`replacement`:`\\u2581`,`prepend_scheme`:`first`,`split`:false}",
       " a b",

@@ -221,8 +221,9 @@ static void split(const esp_step *step, esp_pieces *out, matches *m, bool *at_st
 static void rewrite(const esp_step *step, esp_pieces *out, const char *s, size_t n, bool *at_start)
 {
     size_t before = out->text.n;
+    bool ends_only = step->rewrite == esp_rewrite_no_right; /* what is left begins as before */
 
-    if (*at_start && out->n == 0 && n > 0) {
+    if (*at_start && !ends_only && out->n == 0 && n > 0) {
         size_t length = esp_utf8_length(s, n);
 
         step->rewrite(&out->text, s, length ? length : 1);
