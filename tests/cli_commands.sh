@@ -29,7 +29,16 @@ for command in inspect tokenize score plan prune recover eval generate run estim
     score | plan | prune | recover | eval | run) prints '^  precision ' ;;
     esac
 done
-exits 0 "$ESPALIER" config --check "$work/run.cfg"
+for arguments in "config --check $work/run.cfg" "config --check -c $work/run.cfg" "config -c $work/run.cfg --check" \
+    "--check -c $work/run.cfg config" "config --check --config=$work/run.cfg" "config --check=$work/run.cfg"; do
+    # shellcheck disable=SC2086
+    exits 0 "$ESPALIER" $arguments
+    prints "^$work/run.cfg: settings are right"
+done
+for arguments in 'config --check' 'config --check -q' 'config --check=-c'; do
+    # shellcheck disable=SC2086
+    exits 2 "$ESPALIER" $arguments
+done
 exits 0 "$ESPALIER" config --show -c "$work/run.cfg" -s recover.rank=5
 prints 'rank = 5;'
 cp "$work/out" "$work/shown.cfg"

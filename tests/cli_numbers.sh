@@ -38,6 +38,8 @@ on2 1 eval $(with huge eval)
 complains 'the dense model' 'sample 0 of 8' 'the loss is'
 not_there "$work/eval/eval.json"
 exits 1 "$ESPALIER" generate -s model="$work/huge" -s generate.prompt=the
+"$ESPALIER" generate -s model="$work/huge" -s generate.prompt=the > "$work/both" 2>&1 < /dev/null
+grep -q '^espalier: error:' "$work/both" || fail "the error follows the prompt on its line: $(cat "$work/both")"
 complains 'the logit of id'
 on2 1 recover $(with huge huge-recover)
 complains 'validation loss before the first step'
@@ -79,6 +81,12 @@ for method in lora full; do
     complains 'would be' 'inf' 'F16 ends at 65504' 'weight['
     not_there "$work/f16-$method/adapter" "$work/f16-$method/recovered"
 done
+
+# Nothing held out: no loss of validation is told, -1 least of all.
+exits 0 "$ESPALIER" recover $(with model held) -s recover.steps=2 -s recover.validation=0
+grep -q 'recover: 2 steps, training loss [0-9.]*, nothing held out' "$work/err" || fail "the training loss is not told"
+! grep -e 'validation -' "$work/err" || fail "a loss of validation is told"
+grep -q '"event":"trained".*"validation_loss":null' "$work/held/events.jsonl" || fail "validation_loss is not null"
 
 # Low enough in the end; the same bits where it was killed after the first way back.
 wild="-s recover.method=full -s recover.learning_rate=1e9 -s recover.max_rollbacks=60 -s recover.max_skipped=1"

@@ -67,6 +67,13 @@ printf 'prune = { ratio = 0.5; target = { macs = 0.5; }; };\n' > "$work/bad.cfg"
 refused "$work/bad.cfg" 'prune.ratio' 'prune.target' -- score -c "$work/bad.cfg"
 printf 'prune = { ratio = ; };\n' > "$work/bad.cfg"
 refused "$work/bad.cfg:1" 'syntax' -- score -c "$work/bad.cfg"
+ln -s round "$work/round"
+refused calibration.corpus "$work/round" -- score -s model="$work/good" -s calibration.corpus="$work/round"
+for dir in "$work/good" "$work/good/sub/run" "$work/good/../good/run"; do
+    exits 2 "$ESPALIER" score -s model="$work/good" -s calibration.corpus="$work/corpus.jsonl" -s run_dir="$dir"
+    complains run_dir "$dir" "is in" "use another folder"
+    not_there "$work/good/sub" "$work/good/run" "$work/good/config.used"
+done
 refused "$work/none.cfg" -- score -c "$work/none.cfg"
 refused 'parallel.scratch' "$work/nowhere" -- score -s model="$work/good" -s calibration.tokens="$work/ids" \
     -s parallel.scratch="$work/nowhere"

@@ -164,6 +164,7 @@ static void test_rlimit(void)
 static void test_hold(void)
 {
     esp_limit l = { .bytes = (double)esp_anonymous_resident() + 64 * MIB, .source = "here" };
+    esp_limit set = { .bytes = 1536, .source = "memory_limit" };
     char *text, *path;
     size_t n;
 
@@ -172,8 +173,14 @@ static void test_hold(void)
     CU_ASSERT_EQUAL(esp_limit_check(32 << 20, "file"), ESP_OK);
     CU_ASSERT_EQUAL(esp_limit_check(128 << 20, "file"), ESP_EUSAGE);
     CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "file: "));
-    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "by here"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "by here: give fewer"));
     esp_error_clear();
+    esp_limit_hold(&set);
+    CU_ASSERT_EQUAL(esp_limit_check(128 << 20, "file"), ESP_EUSAGE);
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "the limit is 1.5 KiB by memory_limit: "
+                                                       "give a higher memory_limit, fewer"));
+    esp_error_clear();
+    esp_limit_hold(&l);
     begin("hold", "");
     path = esp_path(root, "sparse");
     put("sparse", "x");

@@ -239,6 +239,10 @@ static void test_formats(void)
     REFUSED("prune:\n  ratio: 0.2\n", "looks like YAML");
     REFUSED("[prune]\nratio = 0.2\n", "looks like TOML or INI");
     REFUSED("prune = { ratio = ; };", "run.cfg:1: syntax error");
+    CU_ASSERT_PTR_NULL(strstr(esp_error_message(), "dot"));
+    REFUSED("prune.ratio = 0.2;", "run.cfg:1: syntax error", "prune: { ratio = 0.2; };");
+    REFUSED("seed = 1;\n prune.target.macs= 0.5\n", "run.cfg:2",
+            "prune: { target: { macs= 0.5; }; };");
 }
 
 /* What is set and not read is told by name; what is as it was, or is read, is not. */
@@ -301,6 +305,11 @@ static void test_refused(void)
             "without quotes");
     REFUSED("prune = { ratio = \"20%\"; }", "prune.ratio is a string", "20 % is written as 0.2");
     REFUSED("prune = { ratio = 20; }", "prune.ratio = 20", "20 % is written as 0.2");
+    REFUSED("recover = { beta1 = 1; }", "recover.beta1 = 1: must be a number from 0 to below 1");
+    CU_ASSERT_PTR_NULL(strstr(esp_error_message(), "written as")); /* no share, so not in percent */
+    REFUSED("recover = { epsilon = 5; }", "recover.epsilon = 5: must be a number from 0 to 1");
+    CU_ASSERT_PTR_NULL(strstr(esp_error_message(), "written as"));
+    REFUSED("recover = { dropout = 5; }", "5 % is written as 0.05");
     REFUSED("prune = { ratio = 1; }", "prune.ratio = 1 leaves nothing");
     REFUSED("recover = { learning_rate = 1e-5; min_learning_rate = 1e-4; }", "min_learning_rate");
     REFUSED("recover = { epochs = 0; }", "no step to train");

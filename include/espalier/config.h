@@ -116,6 +116,7 @@ typedef enum esp_option_type {
     ESP_O_COUNT,  /* size_t                                                           */
     ESP_O_BYTES,  /* size_t; text may have a unit: "6 GiB"                             */
     ESP_O_NUMBER, /* double                                                           */
+    ESP_O_SHARE,  /* double: a part of 1, which may be meant in percent               */
     ESP_O_BOOL,   /* bool                                                             */
     ESP_O_CHOICE, /* unsigned: index into choices                                     */
     ESP_O_SET,    /* unsigned: bits of choices                                        */

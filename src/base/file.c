@@ -61,14 +61,13 @@ bool esp_dir_exists(const char *path)
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
-/* What errno says of a folder: the user's path cannot be one, or the system refuses. */
-static esp_status folder_failed(const char *path)
+/* What errno says of a path: the user's is none that will do, or the system fails. */
+static esp_status path_failed(const char *path, const char *what)
 {
     bool is_path = errno == EACCES || errno == EPERM || errno == ENOTDIR || errno == EROFS ||
-                   errno == ENAMETOOLONG || errno == ELOOP || errno == ENOENT;
+                   errno == ENAMETOOLONG || errno == ELOOP || errno == ENOENT || errno == ENXIO;
 
-    return esp_fail(is_path ? ESP_EUSAGE : ESP_EIO, "%s: cannot create the folder: %s", path,
-                    strerror(errno));
+    return esp_fail(is_path ? ESP_EUSAGE : ESP_EIO, "%s: %s: %s", path, what, strerror(errno));
 }
 
 esp_status esp_dir_check(const char *path)
@@ -83,7 +82,7 @@ esp_status esp_dir_check(const char *path)
         there = dirname(there);
     }
     if (found != 0) {
-        st = folder_failed(path);
+        st = path_failed(path, "cannot create the folder");
     } else if (!S_ISDIR(s.st_mode)) {
         st = esp_fail(ESP_EUSAGE, "%s: cannot create the folder: %s is a file", path, there);
     } else if (access(there, W_OK | X_OK) != 0) {
@@ -122,7 +121,7 @@ esp_status esp_mkdirs(const char *path)
         if (c == '/' || c == '\0') {
             *at = '\0';
             if (mkdir(p, 0777) != 0 && errno != EEXIST) {
-                st = folder_failed(p);
+                st = path_failed(p, "cannot create the folder");
             }
             *at = c;
         }
@@ -150,14 +149,6 @@ esp_status esp_remove(const char *path)
     return ESP_OK;
 }
 
-/* A missing or unreadable input is the user's path, anything else the system's. */
-static esp_status open_failed(const char *path)
-{
-    esp_status st = errno == ENOENT || errno == EACCES || errno == ENOTDIR ? ESP_EUSAGE : ESP_EIO;
-
-    return esp_fail(st, "%s: cannot open: %s", path, strerror(errno));
-}
-
 static esp_status not_regular(const char *path, mode_t mode)
 {
     return esp_fail(ESP_EUSAGE, "%s: %s", path,
@@ -172,7 +163,7 @@ esp_status esp_file_open(int *fd, size_t *n, const char *path)
 
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would wait for a writer */
     if (*fd < 0) {
-        return open_failed(path);
+        return path_failed(path, "cannot open");
     }
     if (fstat(*fd, &s) != 0 || !S_ISREG(s.st_mode)) {
         close(*fd);

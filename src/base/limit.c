@@ -3,6 +3,7 @@
 
 #include <float.h>
 #include <limits.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -294,6 +295,19 @@ void esp_limit_hold(const esp_limit *l)
     hold.looked = 0;
 }
 
+static esp_status too_much(const char *what, double bytes, const esp_limit *l)
+{
+    bool set = strcmp(l->source, "memory_limit") == 0, small = l->bytes < 10 * MIB;
+
+    return esp_fail(
+        ESP_EUSAGE,
+        "%s: what is read of it needs more than %.0f MiB per rank, the limit is %.*g %s "
+        "by %s: give %sfewer or shorter samples, a smaller file, or fewer ranks per "
+        "node",
+        what, bytes / MIB, small ? 3 : DBL_DIG, small ? l->bytes / 1024 : round(l->bytes / MIB),
+        small ? "KiB" : "MiB", l->source, set ? "a higher memory_limit, " : "");
+}
+
 esp_status esp_limit_check(size_t more, const char *what)
 {
     double now, bytes;
@@ -306,9 +320,5 @@ esp_status esp_limit_check(size_t more, const char *what)
     if (bytes <= hold.limit->bytes) {
         return ESP_OK;
     }
-    return esp_fail(
-        ESP_EUSAGE,
-        "%s: what is read of it needs more than %.0f MiB per rank, the limit is %.0f MiB "
-        "by %s: give fewer or shorter samples, a smaller file, or fewer ranks per node",
-        what, bytes / MIB, hold.limit->bytes / MIB, hold.limit->source);
+    return too_much(what, bytes, hold.limit);
 }

@@ -123,12 +123,17 @@ static esp_status take(esp_arguments *a, int option, const char *given, const ch
 {
     switch (option) {
     case CHECK:
+        a->check = true;
+        if (given == optarg && *optarg == '-') { /* --check -c FILE */
+            optind--;
+            break;
+        }
+        /* fall through */
     case 'c':
         if (a->file) {
             return esp_fail(ESP_EUSAGE, "%s: a second file of settings: give it as -s @%s", optarg,
                             optarg);
         }
-        a->check = a->check || option == CHECK;
         a->file = optarg;
         break;
     case 's':
@@ -160,6 +165,10 @@ static esp_status take(esp_arguments *a, int option, const char *given, const ch
         a->reference = true;
         break;
     case ':':
+        if (optopt == CHECK && a->file) { /* -c FILE --check */
+            a->check = true;
+            break;
+        }
         return esp_fail(ESP_EUSAGE, "%s needs a value; see espalier --help", given);
     default:
         return no_option(given);
@@ -180,8 +189,9 @@ static esp_status check_command(const esp_arguments *a)
     if (!a->command) {
         return esp_fail(ESP_EUSAGE, "no command is given; see espalier --help");
     }
-    if (config != (a->check || a->show || a->reference)) {
-        return esp_fail(ESP_EUSAGE, "config goes with one of --check FILE, --show and --reference");
+    if (config != (a->check || a->show || a->reference) || (a->check && !a->file)) {
+        return esp_fail(ESP_EUSAGE,
+                        "config goes with one of --check [-c] FILE, --show and --reference");
     }
     return ESP_OK;
 }

@@ -84,6 +84,7 @@ static esp_status generate(const esp_config *c, const esp_model *m, const esp_to
         st = esp_generate(&ids, m, &o, print_id, &p);
         print_text(&p, true);
         putchar('\n');
+        fflush(stdout); /* before an error is told */
     }
     free(p.text);
     esp_ids_free(&p.ids);

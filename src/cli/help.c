@@ -21,7 +21,8 @@ static void print_options(void)
 
 static void print_config(void)
 {
-    puts("  config     --check FILE: are its settings right;  --show [-c FILE]: all settings in "
+    puts("  config     --check [-c] FILE: are its settings right;  --show [-c FILE]: all settings "
+         "in "
          "effect;\n"
          "             --reference: all settings as a Markdown table");
 }

@@ -42,6 +42,7 @@ static bool takes(esp_option_type option, int type)
     case ESP_O_BYTES:
         return whole || type == CONFIG_TYPE_STRING;
     case ESP_O_NUMBER:
+    case ESP_O_SHARE:
         return whole || type == CONFIG_TYPE_FLOAT;
     case ESP_O_BOOL:
         return type == CONFIG_TYPE_BOOL;
@@ -237,14 +238,53 @@ static const char *foreign_format(const char *text, const char *file)
                                                                                         : NULL;
 }
 
+/* What stands in a line, 1 .. , in the way of -s: "prune.target.macs = 0.5" as "prune: { target: { macs =
+ * 0.5; }; };"; NULL: nothing of the kind. The caller frees. */
+static char *as_groups(const char *text, int line)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz_0123456789";
+    char *made = esp_strdup("");
+    size_t n, groups = 0;
+
+    for (; line > 1 && (text = strchr(text, '\n')); line--) {
+        text++;
+    }
+    text += text ? strspn(text, " \t") : 0;
+    for (; text && (n = strspn(text, letters)) > 0 && text[n] == '.'; text += n + 1, groups++) {
+        char *more = esp_format("%s%.*s: { ", made, (int)n, text);
+
+        free(made);
+        made = more;
+    }
+    if (groups > 0 && n > 0 && strspn(text + n + strspn(text + n, " \t"), "=:") == 1) {
+        char *all = esp_format("%s%.*s;", made, (int)strcspn(text, ";\r\n"), text);
+
+        for (; groups > 0; groups--) {
+            char *more = esp_format("%s };", all);
+
+            free(all);
+            all = more;
+        }
+        free(made);
+        return all;
+    }
+    free(made);
+    return NULL;
+}
+
 static esp_status cannot_parse(const config_t *parsed, const char *text, const char *file)
 {
     const char *included = config_error_file(parsed);
     const char *format = included ? NULL : foreign_format(text, file);
 
     if (!format) {
-        return esp_fail(ESP_EUSAGE, "%s:%d: %s", included ? included : file,
-                        config_error_line(parsed), config_error_text(parsed));
+        char *groups = included ? NULL : as_groups(text, config_error_line(parsed));
+
+        esp_fail(ESP_EUSAGE, "%s:%d: %s%s%s", included ? included : file, config_error_line(parsed),
+                 config_error_text(parsed), groups ? ": a dot goes with -s; in a file it is " : "",
+                 groups ? groups : "");
+        free(groups);
+        return ESP_EUSAGE;
     }
     return esp_fail(
         ESP_EUSAGE,

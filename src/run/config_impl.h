@@ -2,6 +2,8 @@
 #ifndef ESPALIER_CONFIG_IMPL_H
 #define ESPALIER_CONFIG_IMPL_H
 
+#include <float.h>
+
 #include "espalier/config.h"
 
 /* Replaces the value of an option by what text says. ESP_EUSAGE "path = text: must be ...". Local. */
@@ -9,6 +11,8 @@ esp_status esp_option_set(esp_config *c, const esp_option *o, const char *text);
 
 /* Frees what the value of an option owns and zeroes it. Local. */
 void esp_option_clear(esp_config *c, const esp_option *o);
+
+#define BELOW_1 (1 - DBL_EPSILON / 2) /* largest number below 1: of a range without its end */
 
 /* What an option takes: "a number from 0 to 1"; the caller frees. Local. */
 char *esp_option_wants(const esp_option *o);

@@ -31,6 +31,9 @@ static char *bounded(const char *what, const esp_option *o)
     if (o->min == o->max) {
         return esp_format("%g", o->min);
     }
+    if (o->max == BELOW_1) {
+        return esp_format("%s from %g to below 1", what, o->min);
+    }
     return o->max == DBL_MAX ? esp_format("%s of at least %g", what, o->min)
                              : esp_format("%s from %g to %g", what, o->min, o->max);
 }
@@ -43,6 +46,7 @@ char *esp_option_wants(const esp_option *o)
     case ESP_O_BYTES:
         return esp_strdup("bytes, or a number with a unit such as 6 GiB or 500 MB");
     case ESP_O_NUMBER:
+    case ESP_O_SHARE:
         return bounded("a number", o);
     case ESP_O_BOOL:
         return esp_strdup("true or false");
@@ -211,6 +215,7 @@ static bool to_value(void *v, const esp_option *o, const char *text)
     case ESP_O_BYTES:
         return to_bytes(v, text);
     case ESP_O_NUMBER:
+    case ESP_O_SHARE:
         return esp_option_number(v, o, text);
     case ESP_O_BOOL:
         return to_bool(v, text);
@@ -377,6 +382,7 @@ char *esp_option_text(const esp_config *c, const esp_option *o)
     case ESP_O_BYTES:
         return bytes_text(*(const size_t *)v);
     case ESP_O_NUMBER:
+    case ESP_O_SHARE:
         return number_text(*(const double *)v);
     case ESP_O_BOOL:
         return esp_strdup(*(const bool *)v ? "true" : "false");

@@ -121,7 +121,7 @@ static char *number_advice(const esp_option *o, const char *text)
     }
     if (esp_option_number(&fits, o, dotted)) {
         advice = esp_format("; write %s%s", dotted, comma ? "" : " without quotes");
-    } else if (end != text && (percent || (whole && o->max <= 1)) && v / 100 >= o->min &&
+    } else if (end != text && (percent || (whole && o->type == ESP_O_SHARE)) && v / 100 >= o->min &&
                v / 100 <= o->max) {
         advice = esp_format("; %g %% is written as %g", v, v / 100);
     } else {
@@ -162,6 +162,7 @@ char *esp_option_advice(const esp_option *o, const char *text)
 {
     switch (o->type) {
     case ESP_O_NUMBER:
+    case ESP_O_SHARE:
         return number_advice(o, text);
     case ESP_O_CHOICE:
     case ESP_O_SET:

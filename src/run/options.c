@@ -1,8 +1,7 @@
 /* options.c - the table of all settings. Groups lie together; the README's reference is made from it. */
-#include <float.h>
 #include <stdint.h>
 
-#include "espalier/config.h"
+#include "config_impl.h"
 
 #define AT(field) offsetof(esp_config, field)
 #define ANY       DBL_MAX
@@ -61,7 +60,7 @@ const esp_option esp_options[] = {
       "importance that ranks the groups" },
     { "prune.aggregation", ESP_O_CHOICE, AT(prune.aggregation), "sum", 0, 0, AGGREGATIONS, PLAN,
       "from structures to groups" },
-    { "prune.ratio", ESP_O_NUMBER, AT(prune.ratio), "0.25", 0, 1, NULL, PLAN,
+    { "prune.ratio", ESP_O_SHARE, AT(prune.ratio), "0.25", 0, 1, NULL, PLAN,
       "share of the groups of each unit to cut, rounded down; 0 where a target is given" },
     { "prune.target.parameters", ESP_O_NUMBER, AT(prune.target.parameters), "0", 0, ANY, NULL, PLAN,
       "instead of ratio: parameters to keep, up to 1 a fraction of the dense model's, else a count" },
@@ -100,7 +99,7 @@ const esp_option esp_options[] = {
       "rank r of the adapters" },
     { "recover.alpha", ESP_O_NUMBER, AT(recover.alpha), "16", 0, ANY, NULL, RECOVER,
       "adapters are scaled by alpha / r" },
-    { "recover.dropout", ESP_O_NUMBER, AT(recover.dropout), "0.05", 0, 0.99, NULL, RECOVER,
+    { "recover.dropout", ESP_O_SHARE, AT(recover.dropout), "0.05", 0, 0.99, NULL, RECOVER,
       "probability of dropping an input of an adapter" },
     { "recover.targets", ESP_O_LIST, AT(recover.targets), "", 0, 0, NULL, RECOVER,
       "projections that get an adapter, such as \"q_proj\"; empty: all of a block" },
@@ -110,8 +109,8 @@ const esp_option esp_options[] = {
       RECOVER, "at the last step" },
     { "recover.warmup", ESP_O_NUMBER, AT(recover.warmup), "100", 0, ANY, NULL, RECOVER,
       "steps of linear warm-up; below 1: a fraction of all steps" },
-    { "recover.beta1", ESP_O_NUMBER, AT(recover.beta1), "0.9", 0, 0.9999999, NULL, RECOVER, "of AdamW" },
-    { "recover.beta2", ESP_O_NUMBER, AT(recover.beta2), "0.999", 0, 0.9999999, NULL, RECOVER,
+    { "recover.beta1", ESP_O_NUMBER, AT(recover.beta1), "0.9", 0, BELOW_1, NULL, RECOVER, "of AdamW" },
+    { "recover.beta2", ESP_O_NUMBER, AT(recover.beta2), "0.999", 0, BELOW_1, NULL, RECOVER,
       "of AdamW" },
     { "recover.epsilon", ESP_O_NUMBER, AT(recover.epsilon), "1e-8", 0, 1, NULL, RECOVER, "of AdamW" },
     { "recover.weight_decay", ESP_O_NUMBER, AT(recover.weight_decay), "0", 0, 1, NULL, RECOVER,
@@ -160,7 +159,7 @@ const esp_option esp_options[] = {
       "tokens to make at most" },
     { "generate.temperature", ESP_O_NUMBER, AT(generate.temperature), "0", 0, 100, NULL, 0,
       "0: always the most likely token" },
-    { "generate.top_p", ESP_O_NUMBER, AT(generate.top_p), "1", 0, 1, NULL, 0,
+    { "generate.top_p", ESP_O_SHARE, AT(generate.top_p), "1", 0, 1, NULL, 0,
       "sample among the likeliest tokens that make up this probability" },
 
     { "tokenize.corpus", ESP_O_PATH, AT(tokenize.corpus), "", 0, 0, NULL, 0,

@@ -101,10 +101,21 @@ esp_recover_options esp_run_recover_options(const esp_config *c, uint64_t target
     };
 }
 
+/* A validation loss; null where there is none. */
+static json_t *measured(double loss)
+{
+    return loss < 0 ? json_null() : esp_json_real(loss);
+}
+
 static void tell(esp_run *run, const esp_recover_result *r)
 {
-    esp_info("recover: %zu steps, best validation %.4f at step %zu, was %.4f", r->steps,
-             r->validation_loss, r->best_step, r->first_validation_loss);
+    if (r->validation_loss < 0) {
+        esp_info("recover: %zu steps, training loss %.4f, nothing held out for validation",
+                 r->steps, r->train_loss);
+    } else {
+        esp_info("recover: %zu steps, best validation %.4f at step %zu, was %.4f", r->steps,
+                 r->validation_loss, r->best_step, r->first_validation_loss);
+    }
     if (r->skipped + r->rollbacks > 0) {
         esp_info("recover: %zu of these steps skipped, gone back %zu times", r->skipped,
                  r->rollbacks);
@@ -113,15 +124,15 @@ static void tell(esp_run *run, const esp_recover_result *r)
         "recover: %.0f tokens/s, %.1f %% of the time waiting in MPI, %.2f s for checkpoints beside",
         r->tok_per_second, 100 * r->wait_share, r->save_seconds);
     if (run->grid->rank == 0) {
-        esp_run_dir_event(&run->dir, "trained", "recover",
-                          json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:I, s:f, s:f, s:f}", "steps",
-                                    (json_int_t)r->steps, "skipped", (json_int_t)r->skipped,
-                                    "rollbacks", (json_int_t)r->rollbacks, "train_loss",
-                                    r->train_loss, "first_validation_loss",
-                                    r->first_validation_loss, "validation_loss", r->validation_loss,
-                                    "best_step", (json_int_t)r->best_step, "tokens_per_second",
-                                    r->tok_per_second, "wait_share", r->wait_share, "save_seconds",
-                                    r->save_seconds));
+        esp_run_dir_event(
+            &run->dir, "trained", "recover",
+            json_pack("{s:I, s:I, s:I, s:f, s:o, s:o, s:I, s:f, s:f, s:f}", "steps",
+                      (json_int_t)r->steps, "skipped", (json_int_t)r->skipped, "rollbacks",
+                      (json_int_t)r->rollbacks, "train_loss", r->train_loss,
+                      "first_validation_loss", measured(r->first_validation_loss),
+                      "validation_loss", measured(r->validation_loss), "best_step",
+                      (json_int_t)r->best_step, "tokens_per_second", r->tok_per_second,
+                      "wait_share", r->wait_share, "save_seconds", r->save_seconds));
     }
 }
 

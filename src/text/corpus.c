@@ -187,15 +187,48 @@ static char *field_names(const json_t *object)
     return names;
 }
 
+/* The field that would be the text, where it is there and is no string; NULL: none is. */
+static const char *not_string(const reading *r, const json_t *object)
+{
+    const char *const names[] = { "instruction", "output", "text", "story", "content" };
+    bool pair = json_object_get(object, "instruction") && json_object_get(object, "output");
+
+    if (r->field) {
+        return json_object_get(object, r->field) ? r->field : NULL;
+    }
+    for (size_t i = pair ? 0 : 2; i < sizeof names / sizeof *names; i++) {
+        const json_t *value = json_object_get(object, names[i]);
+
+        if (value && !json_is_string(value)) {
+            return names[i];
+        }
+    }
+    return NULL;
+}
+
+static esp_status refuse_field(const reading *r, const json_t *object, const char *name,
+                               const char *kind, size_t number)
+{
+    char *where = esp_format("%s %zu: \"%s\"", kind, number, name);
+
+    esp_json_refuse(r->path, where, json_object_get(object, name), "is to be a string");
+    free(where);
+    return ESP_EFORMAT;
+}
+
 static esp_status no_text(const reading *r, const json_t *object, const char *kind, size_t number)
 {
-    const char *wanted = r->field ? r->field : "text";
+    const char *wanted = r->field ? r->field : "text", *wrong;
     char *names;
 
     if (!json_is_object(object)) {
         return esp_fail(ESP_EFORMAT, "%s: %s %zu: is not an object with a field \"%s\"%s", r->path,
                         kind, number, wanted,
                         json_is_array(object) ? "; an array of objects is a file *.json" : "");
+    }
+    wrong = not_string(r, object);
+    if (wrong) {
+        return refuse_field(r, object, wrong, kind, number);
     }
     names = field_names(object);
     esp_fail(
@@ -222,6 +255,9 @@ static esp_status add_object(reading *r, const json_t *object, const char *kind,
     }
     if (!pair && !json_is_string(text)) {
         return no_text(r, object, kind, number);
+    }
+    if (pair && input && !json_is_string(input) && !json_is_null(input)) {
+        return refuse_field(r, object, "input", kind, number);
     }
     r->c->instructions = pair;
     if (pair) {
