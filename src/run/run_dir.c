@@ -10,6 +10,7 @@
 
 #include "espalier/digest.h"
 #include "espalier/file.h"
+#include "espalier/folder.h"
 #include "espalier/io.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
@@ -212,7 +213,9 @@ bool esp_run_dir_has(const esp_run_dir *d, const char *name)
 esp_status esp_run_dir_remove(const esp_run_dir *d, const char *name)
 {
     char *path = esp_path(d->path, name);
-    esp_status st = esp_run_dir_has(d, name) ? esp_remove(path) : ESP_OK;
+    bool folder = strchr(name, '.') == NULL;
+    esp_status st =
+        folder ? esp_folder_remove(path) : esp_remove(path); /* or what is left of one */
 
     free(path);
     return st;
