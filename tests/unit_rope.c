@@ -38,14 +38,14 @@ static void test_rotary_angles(void)
                              0.0002742481756762073,
                              5.3182958969449883e-05,
                              1.031338537721246e-05 };
-    const double llama3[] = { 1,
-                              0.19392274474868576,
-                              0.010538232746455323,
-                              0.00091158309215213867,
-                              0.00017677669529663688,
-                              3.4281021959525912e-05,
-                              6.6478698711812354e-06,
-                              1.2891731721515574e-06 };
+    double llama3[] = { 1,
+                        0.19392274474868576,
+                        0.010538232746455323,
+                        0.00091158309215213867,
+                        0.00017677669529663688,
+                        3.4281021959525912e-05,
+                        6.6478698711812354e-06,
+                        1.2891731721515574e-06 };
     double linear[8];
 
     for (size_t i = 0; i < 8; i++) {
@@ -61,12 +61,19 @@ static void test_rotary_angles(void)
                  linear);
 #define LLAMA3                                                                                     \
     "\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": " \
-    "4.0,"                                                                                         \
-    "\"original_max_position_embeddings\": 256"
+    "4.0"
+#define OF_256 ", \"original_max_position_embeddings\": 256"
+    check_angles("{\"rope_scaling\": {" LLAMA3 OF_256 "}}", llama3);
+    check_angles(
+        "{\"rope_theta\": null, \"rope_parameters\": {\"rope_theta\": 500000, " LLAMA3 OF_256 "}}",
+        llama3);
+    /* without the tokens of the first training these are max_position_embeddings */
+    llama3[2] = 0.0273441373147213;
     check_angles("{\"rope_scaling\": {" LLAMA3 "}}", llama3);
-    check_angles("{\"rope_theta\": null, \"rope_parameters\": {\"rope_theta\": 500000, " LLAMA3
+    check_angles("{\"original_max_position_embeddings\": 512, \"rope_scaling\": {" LLAMA3 OF_256
                  "}}",
                  llama3);
+#undef OF_256
 #undef LLAMA3
     /* of two spellings the old one counts, with its own theta, unless it is empty */
     check_angles("{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}, \"rope_parameters\": "
@@ -95,6 +102,24 @@ static void check_yarn(const char *more, double factor, double mixed, double gai
     esp_model_free(&plain);
     esp_model_free(&m);
     free(patch);
+}
+
+/* Without the tokens of the first training these are max_position_embeddings, 512. */
+static void test_yarn_of_all_positions(void)
+{
+    const double wanted[] = { 1,
+                              0.14544205856151435,
+                              0.018803015465431967,
+                              0.0018231661843042771,
+                              0.00035355339059327376,
+                              6.856204391905182e-05,
+                              1.3295739742362472e-05,
+                              2.578346344303115e-06 };
+    esp_model m = shape_of("{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4}}");
+
+    CU_ASSERT_DOUBLE_EQUAL(m.rope.gain, 1.138629436111989, 1e-15);
+    CU_ASSERT(same_list(m.rope.inv_freq, wanted, 8));
+    esp_model_free(&m);
 }
 
 static void test_yarn(void)
@@ -155,6 +180,10 @@ static void test_longrope(void)
     check_longrope("{\"rope_theta\": null, \"rope_parameters\": {\"rope_type\": \"longrope\", "
                    "\"original_max_position_embeddings\": 128, " SHORT ", " LONG "}}",
                    128, 1.1338934190276817);
+    check_longrope(
+        "{\"rope_theta\": null, \"rope_parameters\": {\"rope_type\": \"longrope\", " SHORT ", " LONG
+        "}}",
+        512, 1);
 }
 
 /* Of a Phi-3 only the first channels of a head turn. */
@@ -204,8 +233,14 @@ static void test_rotary_angles_that_are_refused(void)
                   "type is \"linear\", must be one of default, longrope, su, yarn");
     check_refused("{\"rope_scaling\": {\"type\": \"dynamic\"}}", "factor is missing");
     check_refused("{\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": -2}}", "factor is -2");
-    check_refused("{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4}}",
-                  "rope_scaling: original_max_position_embeddings is missing");
+    check_refused("{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4, "
+                  "\"original_max_position_embeddings\": null}}",
+                  "rope_scaling: original_max_position_embeddings is null");
+    check_refused("{\"original_max_position_embeddings\": null, \"rope_scaling\": {" YARN "4}}",
+                  "original_max_position_embeddings is null");
+    check_refused("{" PHI "\"original_max_position_embeddings\": null, \"rope_scaling\": "
+                  "{\"type\": \"longrope\", " SHORT ", " LONG "}}",
+                  "original_max_position_embeddings is null");
     check_refused("{\"rope_scaling\": {" YARN "-4}}", "rope_scaling: factor is -4");
     check_refused("{\"rope_scaling\": {" YARN "4, \"beta_fast\": 1, \"beta_slow\": 2}}",
                   "beta_fast is 1, must be at least beta_slow");
@@ -214,8 +249,6 @@ static void test_rotary_angles_that_are_refused(void)
     check_refused("{\"rope_scaling\": {" YARN "4, \"attention_factor\": 0}}",
                   "attention_factor is 0");
     check_refused("{\"rope_theta\": 1, \"rope_scaling\": {" YARN "4}}", "must be above 1 for yarn");
-    check_refused("{\"rope_parameters\": {\"rope_type\": \"longrope\", " SHORT ", " LONG "}}",
-                  "rope_parameters: original_max_position_embeddings is missing");
     check_refused("{" PHI_LISTS "\"longrope\", \"long_factor\": [1, 2]}}", "long_factor is [1,2]");
     check_refused("{" PHI "\"rope_scaling\": {\"type\": \"su\", " LONG ", \"short_factor\": "
                   "[1, 1, 1, 1, 1, 1, 1, -1]}}",
@@ -335,6 +368,7 @@ static void test_unread_keys_are_refused(void)
 }
 
 ESP_TEST_MAIN("rotary positions", { "angles", test_rotary_angles }, { "yarn", test_yarn },
+              { "yarn of all positions", test_yarn_of_all_positions },
               { "longrope", test_longrope }, { "dynamic", test_dynamic },
               { "partial", test_partial_rotary }, { "positions", test_scaled_positions },
               { "refused", test_rotary_angles_that_are_refused }, { "rope_ratio", test_rope_ratio },

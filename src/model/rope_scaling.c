@@ -17,15 +17,17 @@
 
 /* ---- values ---- */
 
-/* Tokens that the model was first trained for: config.json's own key comes before the object's. Phi-3's class
- * has one where config.json has none, so that the object's is never read. */
+/* Tokens that the model was first trained for: config.json's own key, even null, comes before the
+ * object's; without both they are all that it has positions for. Phi-3's class has the key where
+ * config.json has none, so that the object's is never read. */
 static esp_status read_original(double *tokens, const esp_rope_reader *r)
 {
     bool phi = r->model->arch->rotary.source == ESP_ROPE_PHI;
-    const esp_config_part *c = phi || esp_config_get(r->config, ORIGINAL) ? r->config : r->part;
-    const json_t *v = esp_config_get(c, ORIGINAL);
+    const esp_config_part *c =
+        phi || json_object_get(r->config->json, ORIGINAL) ? r->config : r->part;
+    const json_t *v = json_object_get(c->json, ORIGINAL);
 
-    *tokens = v || !phi ? json_number_value(v) : PHI_BORDER;
+    *tokens = v ? json_number_value(v) : phi ? PHI_BORDER : (double)r->model->dims.max_positions;
     return *tokens >= 1 && *tokens <= MAX_TOKENS
                ? ESP_OK
                : esp_config_refuse(c, ORIGINAL,
