@@ -4,6 +4,10 @@
 
 #include "config_test.h"
 
+#define BLOOM                                                                             \
+    "\"model_type\": \"bloom\", \"hidden_size\": \"-\", \"n_embed\": 32, \"n_head\": 4, " \
+    "\"num_attention_heads\": \"-\""
+
 /* ---- values -------------------------------------------------------------------------------------- */
 
 static void test_plain_values(void)
@@ -98,12 +102,14 @@ static void test_defaults_of_families(void)
     CU_ASSERT_EQUAL(m.dims.layer[1].mlp, 3072);
     CU_ASSERT_TRUE(m.tied);
     esp_model_free(&m);
-    m = shape_of(
-        "{\"model_type\": \"bloom\", \"hidden_size\": \"-\", \"n_embed\": 32, \"n_head\": 4,"
-        "\"num_attention_heads\": \"-\", \"tie_word_embeddings\": \"-\"}");
+    m = shape_of("{" BLOOM ", \"tie_word_embeddings\": \"-\"}");
     CU_ASSERT_EQUAL(m.dims.hidden, 32);
     CU_ASSERT_TRUE(m.tied);
     CU_ASSERT_PTR_NULL(json_object_get(m.config, "hidden_size")); /* one name says it */
+    esp_model_free(&m);
+    m = shape_of("{" BLOOM ", \"seq_length\": null}");
+    CU_ASSERT_EQUAL(m.dims.max_positions, 2048);
+    CU_ASSERT_TRUE(json_is_null(json_object_get(m.config, "seq_length")));
     esp_model_free(&m);
     m = shape_of("{\"model_type\": \"baichuan\", \"rms_norm_eps\": \"-\", \"rope_theta\": \"-\"}");
     CU_ASSERT_EQUAL(m.norm_eps, 1e-6f);
@@ -157,7 +163,12 @@ static void test_windows(void)
     check_refused(OF("gemma2", ", \"layer_types\": [\"full_attention\", \"full_attention\","
                                "\"full_attention\", \"chunked_attention\"]"),
                   "must be of sliding_attention and full_attention");
-    check_refused(OF("qwen2", TYPES), "sliding_window is 7, must be");
+    check_refused(OF("qwen2", TYPES),
+                  "use_sliding_window is false, must be true where layer_types");
+    check_refused(OF("qwen3", ", \"use_sliding_window\": false" TYPES),
+                  "use_sliding_window is false");
+    check_refused(OF("qwen3", ", \"use_sliding_window\": true, \"sliding_window\": null" TYPES),
+                  "sliding_window is null, must be a whole number");
     check_refused(OF("gemma2", ", \"sliding_window\": null"), "sliding_window is null");
     check_refused(OF("mistral", ", \"sliding_window\": 0"), "sliding_window is 0");
     check_refused(OF("qwen2", ", \"max_window_layers\": -1"), "max_window_layers is -1");
@@ -460,6 +471,26 @@ static void test_synonyms(void)
     esp_model_free(&to);
 }
 
+/* BLOOM's sums in slices leave out two biases; clients do so where both keys ask for it. */
+static void test_slow_but_exact(void)
+{
+    static const char *const accepted[] = { "\"slow_but_exact\": true",
+                                            "\"slow_but_exact\": true, \"pretraining_tp\": 1",
+                                            "\"slow_but_exact\": false, \"pretraining_tp\": 4" };
+
+    for (size_t i = 0; i < 3; i++) {
+        char *patch = esp_format("{" BLOOM ", %s}", accepted[i]);
+        esp_model m = shape_of(patch);
+
+        esp_model_free(&m);
+        free(patch);
+    }
+    check_refused("{" BLOOM ", \"slow_but_exact\": true, \"pretraining_tp\": 2}",
+                  "slow_but_exact is true, must be false with more than 1 pretraining_tp");
+    check_refused("{" BLOOM ", \"slow_but_exact\": 1}",
+                  "slow_but_exact is 1, must be true or false");
+}
+
 static void test_synonyms_that_are_refused(void)
 {
     check_refused("{\"model_type\": \"bloom\", \"n_layer\": 3}",
@@ -540,5 +571,6 @@ ESP_TEST_MAIN("config.json", { "plain values", test_plain_values }, { "defaults"
               { "reshape to heads that do not divide", test_reshape_to_heads_that_do_not_divide },
               { "synonyms", test_synonyms },
               { "synonyms that are refused", test_synonyms_that_are_refused },
+              { "slow but exact", test_slow_but_exact },
               { "parameters of known models", test_parameters_of_known_models },
               { "cost by hand", test_cost_by_hand })

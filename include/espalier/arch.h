@@ -123,10 +123,12 @@ typedef struct esp_config_synonym {
     bool alone; /* it may stand without the key; else it only says the same again */
 } esp_config_synonym;
 
-/* A flag of config.json that is understood with one value alone. */
+/* A flag of config.json that is understood with one value alone; with: where this number is above 1 alone, as
+ * clients look at the flag only then. */
 typedef struct esp_config_flag {
     const char *key;
     bool value;
+    const char *with; /* NULL: always */
 } esp_config_flag;
 
 /* Which keys of config.json say how fast channels turn; what the clients of the family read. */

@@ -235,6 +235,15 @@ static esp_status read_head_dim(esp_dims *d, const esp_config_part *c, const esp
     return esp_config_size(&d->head_dim, c, key, MAX_SIZE, d->hidden / heads);
 }
 
+/* Of a class that bounds none, null stands for what published files say. */
+static esp_status read_positions(esp_dims *d, const esp_config_part *c, const char *key)
+{
+    const esp_config_default *usual = esp_arch_default(c->arch, key);
+    size_t of_null = usual && usual->takes_null ? strtoul(usual->value, NULL, 10) : 0;
+
+    return esp_config_size(&d->max_positions, c, key, MAX_SIZE, of_null);
+}
+
 static esp_status read_dims(esp_dims *d, const esp_config_part *c, const esp_arch *arch)
 {
     const esp_config_keys *keys = arch->keys;
@@ -247,7 +256,7 @@ static esp_status read_dims(esp_dims *d, const esp_config_part *c, const esp_arc
     ESP_TRY(esp_config_size(&kv_heads, c, keys->kv_heads, MAX_SIZE, heads));
     ESP_TRY(esp_config_size(&mlp, c, keys->mlp, MAX_SIZE, keys->mlp ? 0 : 4 * d->hidden));
     ESP_TRY(read_head_dim(d, c, arch, heads));
-    ESP_TRY(esp_config_size(&d->max_positions, c, keys->positions, MAX_SIZE, 0));
+    ESP_TRY(read_positions(d, c, keys->positions));
     ESP_NEW(d->layer, d->n_layers);
     for (size_t i = 0; i < N_LAYER_KEYS; i++) {
         size_t plain[N_LAYER_KEYS] = { heads, kv_heads, mlp };
@@ -311,11 +320,14 @@ static esp_status check_flags(const esp_config_part *c, const esp_arch *arch)
 {
     for (size_t i = 0; i < arch->n_flags; i++) {
         const esp_config_flag *f = &arch->flags[i];
-        bool value;
+        bool idle = f->with && !(json_number_value(esp_config_get(c, f->with)) > 1), value;
+        char must_be[96];
 
         ESP_TRY(esp_config_bool(&value, c, f->key, false));
-        if (value != f->value) {
-            return esp_config_refuse(c, f->key, f->value ? "true" : "false");
+        snprintf(must_be, sizeof must_be, "%s%s%s", f->value ? "true" : "false",
+                 f->with ? " with more than 1 " : "", f->with ? f->with : "");
+        if (value != f->value && !idle) {
+            return esp_config_refuse(c, f->key, must_be);
         }
     }
     return ESP_OK;

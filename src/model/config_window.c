@@ -71,6 +71,11 @@ esp_status esp_config_read_windows(esp_dims *d, const esp_config_part *c)
                    : alternate ? l % 2 == 0
                                : window && l >= first;
 
+        if (has && !window && c->arch->windows == ESP_WINDOWS_LAST &&
+            !json_is_true(esp_config_get(c, "use_sliding_window"))) {
+            return esp_config_refuse(c, "use_sliding_window",
+                                     "true where layer_types has " WINDOW_TYPE);
+        }
         if (has && !window) {
             return esp_config_refuse(c, "sliding_window",
                                      "a whole number from 1 where layers are " WINDOW_TYPE);

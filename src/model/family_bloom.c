@@ -30,7 +30,9 @@ static const esp_config_synonym bloom_synonyms[] = {
 };
 
 static const esp_config_flag bloom_flags[] = {
-    { "apply_residual_connection_post_layernorm", false },
+    { "apply_residual_connection_post_layernorm", false, NULL },
+    { "slow_but_exact", false,
+      "pretraining_tp" }, /* sums in slices, without the biases of O and DOWN */
 };
 
 enum { NORM1 = ESP_SLOT_BLOCK, QKV, O, NORM2, UP, DOWN };

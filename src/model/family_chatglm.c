@@ -26,7 +26,7 @@ static const esp_config_default chatglm_defaults[] = {
 };
 
 static const esp_config_flag chatglm_flags[] = {
-    { "position_encoding_2d", true },
+    { "position_encoding_2d", true, NULL },
 };
 
 enum { NORM1 = ESP_SLOT_BLOCK, QKV, O, NORM2, UP, DOWN };

@@ -103,14 +103,14 @@ static const esp_config_default chatglm2_defaults[] = {
 };
 
 static const esp_config_flag chatglm2_flags[] = {
-    { "multi_query_attention", true },
-    { "rmsnorm", true },
-    { "add_qkv_bias", true },
-    { "add_bias_linear", false },
-    { "apply_residual_connection_post_layernorm", false },
-    { "post_layer_norm", true },
-    { "original_rope", true },
-    { "tie_word_embeddings", false },
+    { "multi_query_attention", true, NULL },
+    { "rmsnorm", true, NULL },
+    { "add_qkv_bias", true, NULL },
+    { "add_bias_linear", false, NULL },
+    { "apply_residual_connection_post_layernorm", false, NULL },
+    { "post_layer_norm", true, NULL },
+    { "original_rope", true, NULL },
+    { "tie_word_embeddings", false, NULL },
 };
 
 #define LAYER "transformer.encoder.layers.%zu."

@@ -39,7 +39,7 @@ static const esp_config_default gemma2_defaults[] = {
     MAY_BE_NULL("eos_token_id", "1"),
 };
 
-static const esp_config_flag gemma2_flags[] = { { "use_bidirectional_attention", false } };
+static const esp_config_flag gemma2_flags[] = { { "use_bidirectional_attention", false, NULL } };
 
 enum { NORM1 = ESP_SLOT_BLOCK, Q, K, V, O, POST1, NORM2, GATE_PROJ, UP, DOWN, POST2 };
 

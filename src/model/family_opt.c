@@ -36,10 +36,10 @@ static const esp_config_synonym opt_synonyms[] = {
 
 /* The variants of 350M parameters (norms after the sums) and of Galactica (no biases) are others. */
 static const esp_config_flag opt_flags[] = {
-    { "do_layer_norm_before", true },
-    { "enable_bias", true },
-    { "layer_norm_elementwise_affine", true },
-    { "_remove_final_layer_norm", false },
+    { "do_layer_norm_before", true, NULL },
+    { "enable_bias", true, NULL },
+    { "layer_norm_elementwise_affine", true, NULL },
+    { "_remove_final_layer_norm", false, NULL },
 };
 
 enum { NORM1 = ESP_SLOT_BLOCK, Q, K, V, O, NORM2, UP, DOWN };
