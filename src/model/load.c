@@ -255,12 +255,28 @@ static esp_status map_tensor(esp_model *m, const places *p, const esp_tensor_ref
     return ESP_OK;
 }
 
-/* Tensors that no weight takes are usually old buffers: told, not refused. */
+/* The layer that a tensor is of by its name; ESP_NO_LAYER where it is of none. */
+static size_t layer_of(const esp_model *m, const char *name)
+{
+    const char *known =
+        m->arch->slots[ESP_SLOT_BLOCK].name + (m->bare ? esp_arch_base(m->arch) : 0);
+    size_t n = strcspn(known, "%");
+    char *end;
+    size_t layer;
+
+    if (strncmp(name, known, n) != 0 || name[n] < '0' || name[n] > '9') {
+        return ESP_NO_LAYER;
+    }
+    layer = strtoul(name + n, &end, 10);
+    return *end == '.' ? layer : ESP_NO_LAYER;
+}
+
+/* Tensors that no weight takes are usually old buffers: told, not refused. Layers are more than that. */
 static void tell_unused(const esp_model *m, json_t *used)
 {
     static const char rotary[] = ".rotary_emb.inv_freq";
     const char *first = NULL;
-    size_t n = 0;
+    size_t n = 0, lowest = ESP_NO_LAYER, highest = 0;
 
     if (m->tied) {
         char *name = tied_name(m);
@@ -271,12 +287,22 @@ static void tell_unused(const esp_model *m, json_t *used)
     for (size_t i = 0; i < m->n_files; i++) {
         for (size_t k = 0; k < m->files[i].n; k++) {
             const char *name = m->files[i].tensors[k].name, *end = strstr(name, rotary);
+            size_t layer = layer_of(m, name);
 
-            if (!json_object_get(used, name) && (!end || end[strlen(rotary)] != '\0')) {
+            if (layer != ESP_NO_LAYER && layer >= m->dims.n_layers) {
+                lowest = esp_min(lowest, layer);
+                highest = layer > highest ? layer : highest;
+            } else if (!json_object_get(used, name) && (!end || end[strlen(rotary)] != '\0')) {
                 first = first ? first : name;
                 n++;
             }
         }
+    }
+    if (lowest != ESP_NO_LAYER) {
+        esp_warn(
+            "%s: %s is %zu in config.json, but the files have %zu layers: those from number %zu on "
+            "are left out, and missing in all results",
+            m->dir, m->arch->keys->layers, m->dims.n_layers, highest + 1, lowest);
     }
     if (n > 0) {
         esp_info("%s: %zu tensors are not part of a %s model and are left out, the first is %s",

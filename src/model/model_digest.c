@@ -208,7 +208,7 @@ static esp_status check_finite(const reading *r, MPI_Comm comm)
     uint64_t broken = r->broken, element;
     const esp_tensor_ref *t;
     const char *data;
-    char *name;
+    char *name, *at;
     float value;
     esp_status st;
 
@@ -221,11 +221,14 @@ static esp_status check_finite(const reading *r, MPI_Comm comm)
     data = t->bias ? t->weight->bias : t->weight->data;
     esp_to_f32(&value, data + element * esp_dtype_size(t->weight->dtype), t->weight->dtype, 1);
     name = esp_tensor_ref_name(r->m, t);
-    st =
-        esp_fail(ESP_EFORMAT,
-                 "%s: %s: element [%" PRIu64 ", %" PRIu64
-                 "] is %g: such a model computes nothing; fetch its files again, or make them anew",
-                 r->m->dir, name, element / t->shape[1], element % t->shape[1], (double)value);
+    at = t->n_dims == 1 ? esp_format("%" PRIu64, element)
+                        : esp_format("[%" PRIu64 ", %" PRIu64 "]", element / t->shape[1],
+                                     element % t->shape[1]);
+    st = esp_fail(ESP_EFORMAT,
+                  "%s: %s: element %s is %g: such a model computes nothing; fetch its files again, "
+                  "or make them anew",
+                  r->m->dir, name, at, (double)value);
+    free(at);
     free(name);
     return st;
 }
