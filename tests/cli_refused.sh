@@ -69,10 +69,11 @@ printf 'prune = { ratio = ; };\n' > "$work/bad.cfg"
 refused "$work/bad.cfg:1" 'syntax' -- score -c "$work/bad.cfg"
 ln -s round "$work/round"
 refused calibration.corpus "$work/round" -- score -s model="$work/good" -s calibration.corpus="$work/round"
-for dir in "$work/good" "$work/good/sub/run" "$work/good/../good/run"; do
+cp -r "$work/good" "$work/other"
+for dir in "$work/other" "$work/other/sub/run" "$work/good/../other/run"; do
     exits 2 "$ESPALIER" score -s model="$work/good" -s calibration.corpus="$work/corpus.jsonl" -s run_dir="$dir"
-    complains run_dir "$dir" "is in" "use another folder"
-    not_there "$work/good/sub" "$work/good/run" "$work/good/config.used"
+    complains run_dir "$dir" "is in" "use another run_dir"
+    not_there "$work/other/sub" "$work/other/run" "$work/other/config.used"
 done
 refused "$work/none.cfg" -- score -c "$work/none.cfg"
 refused 'parallel.scratch' "$work/nowhere" -- score -s model="$work/good" -s calibration.tokens="$work/ids" \

@@ -259,6 +259,26 @@ static void metaspace(void)
     free(dir);
 }
 
+/* The first token loses each U+2581, wherever it is in it, and keeps its blanks. */
+static void metaspace_shown(void)
+{
+    char *dir = esp_test_dir("shown");
+    esp_tokenizer *t;
+
+    write_text(dir, "tokenizer.json",
+               "{`decoder`: {`type`: `Metaspace`, `replacement`: `\\u2581`}, `added_tokens`:"
+               " [{`id`: 3, `content`: `  }`}, {`id`: 4, `content`: `<s>`, `special`: true}],"
+               " `model`: {`type`: `BPE`, `vocab`: {`\\u2581`: 0, `\\u2581a\\u2581b`: 1, `x`: 2},"
+               " `merges`: []}}");
+    t = open_dir(dir);
+    READS(t, "ab a b", true, 1, 1);
+    READS(t, " x", true, 4, 0, 0, 2);
+    READS(t, "  }x", true, 3, 2);
+    READS(t, "x  } a b", true, 2, 3, 1);
+    esp_tokenizer_free(t);
+    free(dir);
+}
+
 static void metaspace_schemes(void)
 {
     static const char *const schemes[] = { "always", "first", "never" };
@@ -541,8 +561,8 @@ static void shared_json(void)
 
 ESP_TEST_MAIN("tokenizer", { "byte level, LLaMA-3's pattern", byte_level },
               { "byte level, GPT-2's pattern", byte_level_gpt2 }, { "split behaviours", splits },
-              { "metaspace as in LLaMA-2", metaspace }, { "metaspace schemes", metaspace_schemes },
-              { "unknown characters", unknown }, { "affixes", affixes },
-              { "added words", added_words }, { "pieces of a million bytes", long_piece },
-              { "refused files", refusals }, { "refused ids", bad_ids },
-              { "tokenizer.json of shared models", shared_json })
+              { "metaspace as in LLaMA-2", metaspace }, { "metaspace shown", metaspace_shown },
+              { "metaspace schemes", metaspace_schemes }, { "unknown characters", unknown },
+              { "affixes", affixes }, { "added words", added_words },
+              { "pieces of a million bytes", long_piece }, { "refused files", refusals },
+              { "refused ids", bad_ids }, { "tokenizer.json of shared models", shared_json })

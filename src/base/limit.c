@@ -3,7 +3,6 @@
 
 #include <float.h>
 #include <limits.h>
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -297,15 +296,18 @@ void esp_limit_hold(const esp_limit *l)
 
 static esp_status too_much(const char *what, double bytes, const esp_limit *l)
 {
-    bool set = strcmp(l->source, "memory_limit") == 0, small = l->bytes < 10 * MIB;
+    bool set = strcmp(l->source, "memory_limit") == 0;
+    double unit = l->bytes < 1024 ? 1 : l->bytes < 10 * MIB ? 1024 : MIB;
 
-    return esp_fail(
-        ESP_EUSAGE,
-        "%s: what is read of it needs more than %.0f MiB per rank, the limit is %.*g %s "
-        "by %s: give %sfewer or shorter samples, a smaller file, or fewer ranks per "
-        "node",
-        what, bytes / MIB, small ? 3 : DBL_DIG, small ? l->bytes / 1024 : round(l->bytes / MIB),
-        small ? "KiB" : "MiB", l->source, set ? "a higher memory_limit, " : "");
+    return esp_fail(ESP_EUSAGE,
+                    "%s: what is read of it needs more than %.0f MiB per rank, the limit is %.*f "
+                    "%s by %s: give %sfewer or shorter samples, a smaller file, or fewer ranks per "
+                    "node",
+                    what, bytes / MIB, unit == 1024 ? 1 : 0, l->bytes / unit,
+                    unit == MIB    ? "MiB"
+                    : unit == 1024 ? "KiB"
+                                   : "bytes",
+                    l->source, set ? "a higher memory_limit, " : "");
 }
 
 esp_status esp_limit_check(size_t more, const char *what)

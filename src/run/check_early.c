@@ -1,5 +1,4 @@
 /* check_early.c - what settings, config.json and the sizes of texts tell, before anything is written. */
-#include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +6,6 @@
 #include "espalier/file.h"
 #include "espalier/folder.h"
 #include "espalier/log.h"
-#include "espalier/mem.h"
 #include "run_impl.h"
 
 /* ---- the plan --------------------------------------------------------------------------------------- */
@@ -98,38 +96,32 @@ static esp_status check_stages(const esp_run *run, const esp_model *m, unsigned 
     return stages >> ESP_STAGE_EVAL & 1 ? check_evaluation(run, m) : ESP_OK;
 }
 
-/* The folder of a run is in no folder that the program made, which would be another's from then on. */
-static esp_status check_place(const char *run_dir)
+/* The folder of a run is in no other that the program made, which would not be its own from then on; the
+ * model's is told of elsewhere. */
+static esp_status check_place(const esp_config *c)
 {
-    esp_status st = esp_dir_check(run_dir);
-    char *there = esp_strdup(run_dir), *at;
+    esp_status st = esp_dir_check(c->run_dir);
+    char *at = esp_path_real(c->run_dir), *model = esp_path_real(c->model), *slash;
 
-    while (!esp_dir_exists(there)) {
-        at = there;
-        there = esp_strdup(dirname(at));
-        free(at);
-    }
-    at = realpath(there, NULL);
-    free(there);
-    for (char *slash; st == ESP_OK && at && *at; *slash = '\0') {
+    for (; st == ESP_OK && (slash = strrchr(at, '/')); *slash = '\0') {
         char *marker = esp_path(at, ESP_MARKER);
 
-        if (esp_file_exists(marker)) {
+        if (esp_file_exists(marker) && strcmp(at, model) != 0) {
             st = esp_fail(ESP_EUSAGE,
-                          "%s: is in %s, a result that espalier made: use another folder", run_dir,
-                          at);
+                          "%s: is in %s, a result that espalier made: use another run_dir",
+                          c->run_dir, at);
         }
         free(marker);
-        slash = strrchr(at, '/');
     }
     free(at);
+    free(model);
     return st;
 }
 
 esp_status esp_run_check_early(const esp_run *run, unsigned stages)
 {
     esp_model m;
-    esp_status st = check_place(run->config->run_dir);
+    esp_status st = check_place(run->config);
 
     if (st != ESP_OK) {
         return esp_fail_in(st, "run_dir");

@@ -142,6 +142,7 @@ void esp_tokenizer_free(esp_tokenizer *t)
     }
     for (size_t i = 0; i < t->n_tokens; i++) {
         free(t->token[i].text);
+        free(t->token[i].first);
     }
     free(t->piece);
     free(t->token);
@@ -361,6 +362,40 @@ esp_status esp_tokenizer_decode_piece(const esp_tokenizer *t, esp_pieces *out, c
     return st;
 }
 
+/* A piece without its U+2581. */
+static void add_bare(esp_bytes *out, const char *piece, size_t n)
+{
+    size_t n_mark = strlen(ESP_METASPACE);
+
+    for (size_t at = 0; at < n;) {
+        bool mark = n - at >= n_mark && memcmp(piece + at, ESP_METASPACE, n_mark) == 0;
+
+        esp_bytes_add(out, piece + at, !mark);
+        at += mark ? n_mark : 1;
+    }
+}
+
+esp_status esp_tokenizer_set_piece(esp_tokenizer *t, int32_t id, const char *piece, size_t n)
+{
+    esp_pieces text = { 0 };
+    esp_bytes bare = { 0 };
+    esp_status st = esp_tokenizer_decode_piece(t, &text, piece, n);
+
+    st = st == ESP_OK ? esp_tokenizer_set(t, id, text.text.data, text.text.n) : st;
+    if (t->decoder.first_bare) {
+        add_bare(&bare, piece, n);
+    }
+    if (t->decoder.first_bare && st == ESP_OK && bare.n < n) {
+        st = esp_tokenizer_decode_piece(t, &text, bare.data ? bare.data : "", bare.n);
+        free(t->token[id].first);
+        t->token[id].first =
+            esp_format("%.*s", (int)text.text.n, text.text.n ? text.text.data : "");
+    }
+    esp_bytes_free(&bare);
+    esp_pieces_free(&text);
+    return st;
+}
+
 static const esp_token *token_of(const esp_tokenizer *t, const int32_t *ids, size_t i)
 {
     const esp_token *token = ids[i] >= 0 && (size_t)ids[i] < t->n_tokens ? &t->token[ids[i]] : NULL;
@@ -430,23 +465,21 @@ static void end_bytes(esp_bytes *out, esp_bytes *run)
 static esp_status decode_shown(const esp_tokenizer *t, esp_bytes *out, const int32_t *ids, size_t n)
 {
     esp_bytes all = { 0 }, run = { 0 };
-    bool all_blanks = t->decoder.first_blanks == SIZE_MAX, first = true;
+    bool first = true;
     esp_status st = ESP_OK;
 
     for (size_t i = 0; i < n && st == ESP_OK; i++) {
         const esp_token *token = token_of(t, ids, i);
-        size_t from = 0;
-
         if (!token) {
             st = ESP_EFORMAT;
         } else if (token->byte) {
             esp_bytes_add(&run, token->text, token->n);
         } else if (!token->special) {
-            while (first && all_blanks && from < token->n && token->text[from] == ' ') {
-                from++;
-            }
+            bool bare = first && token->first;
+
             end_bytes(&all, &run);
-            esp_bytes_add(&all, token->text + from, token->n - from);
+            esp_bytes_add(&all, bare ? token->first : token->text,
+                          bare ? strlen(token->first) : token->n);
         }
         first = first && token && token->special;
     }
@@ -454,8 +487,7 @@ static esp_status decode_shown(const esp_tokenizer *t, esp_bytes *out, const int
     if (st == ESP_OK) {
         size_t from = 0;
 
-        while (!all_blanks && from < t->decoder.first_blanks && from < all.n &&
-               all.data[from] == ' ') {
+        while (from < t->decoder.first_blanks && from < all.n && all.data[from] == ' ') {
             from++;
         }
         add_readable(out, all.data + from, all.n - from);

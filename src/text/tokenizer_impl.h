@@ -20,6 +20,7 @@
 typedef struct esp_token {
     char *text; /* [n] owned; NULL: no token has this id */
     size_t n;
+    char *first; /* owned; what is shown of it at the start of a text; NULL: text */
     bool special;
     bool byte; /* a piece "<0xNN>": its bytes may be part of a character */
     bool
@@ -32,7 +33,8 @@ typedef struct esp_decoder {
     bool byte_level;     /* the characters are bytes in the byte alphabet              */
     bool byte_fallback;  /* a piece "<0xNN>" is that byte                              */
     bool fused;          /* what follows is about the whole text, not each token       */
-    size_t first_blanks; /* blanks that the first token loses; SIZE_MAX: all it begins with */
+    size_t first_blanks; /* blanks that the text loses                                 */
+    bool first_bare;     /* the first token loses each U+2581                          */
 } esp_decoder;
 
 struct esp_tokenizer {
@@ -112,6 +114,9 @@ int32_t esp_tokenizer_find(const esp_tokenizer *t, const char *content);
 
 /* Declares the text of a token. ESP_EFORMAT for an id out of bounds. Local. */
 esp_status esp_tokenizer_set(esp_tokenizer *t, int32_t id, const char *text, size_t n);
+
+/* The same from its piece, as the decoder reads it. Local. */
+esp_status esp_tokenizer_set_piece(esp_tokenizer *t, int32_t id, const char *piece, size_t n);
 
 /* Text of a piece by the decoder, replacing what out holds. Local. */
 esp_status esp_tokenizer_decode_piece(const esp_tokenizer *t, esp_pieces *out, const char *piece,

@@ -47,15 +47,12 @@ static esp_status read_vocabulary(esp_tokenizer *t, const json_t *vocab, const c
     json_object_foreach((json_t *)(uintptr_t)vocab, piece, value)
     {
         int32_t id = esp_json_id(value);
-        esp_pieces text = { 0 };
         size_t n = strlen(piece);
-        esp_status st = esp_tokenizer_decode_piece(t, &text, piece, n);
+        esp_status st = esp_tokenizer_set_piece(t, id, piece, n);
 
-        st = st == ESP_OK ? esp_tokenizer_set(t, id, text.text.data, text.text.n) : st;
         if (st == ESP_OK) {
             t->token[id].byte = t->decoder.byte_fallback && esp_byte_piece(piece, n) >= 0;
         }
-        esp_pieces_free(&text);
         if (st != ESP_OK) {
             return esp_fail_in(st, "%s: model.vocab: \"%s\"", path, piece);
         }

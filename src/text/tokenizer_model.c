@@ -30,7 +30,6 @@ static esp_status add_control(esp_tokenizer *t, int32_t id, const char *path)
 
 static esp_status read_pieces(esp_tokenizer *t, const char *path)
 {
-    esp_pieces text = { 0 };
     esp_status st = ESP_OK;
 
     for (int32_t i = 0; (size_t)i < esp_sp_size(t->sp) && st == ESP_OK; i++) {
@@ -43,13 +42,11 @@ static esp_status read_pieces(esp_tokenizer *t, const char *path)
             st = add_control(t, id, path);
             continue;
         }
-        st = esp_tokenizer_decode_piece(t, &text, piece, strlen(piece));
-        st = st == ESP_OK ? esp_tokenizer_set(t, id, text.text.data, text.text.n) : st;
+        st = esp_tokenizer_set_piece(t, id, piece, strlen(piece));
         if (st == ESP_OK) {
             t->token[id].byte = esp_byte_piece(piece, strlen(piece)) >= 0;
         }
     }
-    esp_pieces_free(&text);
     return st;
 }
 

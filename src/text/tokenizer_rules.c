@@ -87,12 +87,7 @@ esp_status esp_tokenizer_read_rules(esp_tokenizer *t, const char *dir, bool has_
 /* Decoders see an added token as any other one. */
 static esp_status set_content(esp_tokenizer *t, int32_t id, const char *content)
 {
-    esp_pieces text = { 0 };
-    esp_status st = esp_tokenizer_decode_piece(t, &text, content, strlen(content));
-
-    st = st == ESP_OK ? esp_tokenizer_set(t, id, text.text.data, text.text.n) : st;
-    esp_pieces_free(&text);
-    return st;
+    return esp_tokenizer_set_piece(t, id, content, strlen(content));
 }
 
 esp_status esp_tokenizer_add_token(esp_tokenizer *t, const json_t *token, int32_t id,
@@ -247,8 +242,7 @@ static esp_status normalize_token(esp_tokenizer *t, esp_added *a, esp_pieces *p,
     if (strcmp(a->sought, a->content) == 0) {
         return ESP_OK;
     }
-    ESP_TRY(esp_tokenizer_decode_piece(t, p, a->sought, strlen(a->sought)));
-    return esp_tokenizer_set(t, a->id, p->text.data, p->text.n);
+    return esp_tokenizer_set_piece(t, a->id, a->sought, strlen(a->sought));
 }
 
 esp_status esp_tokenizer_settle(esp_tokenizer *t)

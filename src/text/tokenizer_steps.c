@@ -405,7 +405,7 @@ static esp_status decode_metaspace(const node *at, esp_steps *steps)
     if (!is_metaspace(at)) {
         return refuse(at, "replacement", "only U+2581 is supported");
     }
-    at->t->decoder.first_blanks = strcmp(scheme, "never") == 0 ? 0 : SIZE_MAX;
+    at->t->decoder.first_bare = strcmp(scheme, "never") != 0;
     esp_steps_replace(steps, ESP_METASPACE, " ");
     return ESP_OK;
 }
