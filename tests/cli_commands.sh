@@ -136,4 +136,20 @@ grep -q 'warning: .*attention: 9 of 32 groups (28 %) in each layer for a ratio o
     fail "no warning of groups that cannot follow"
 clients 0 -s prune.ratio=0.3 -s prune.round_to=256
 
+warned() { # NAME TIMES SETTING...: of a plan for a model, when no clients are named
+    name=$1 times=$2
+    shift 2
+    on2 0 plan -s model="$work/$name" -s run_dir="$work/warned" -s prune.criterion=random "$@"
+    [ "$(grep 'warning: ' "$work/err" | grep -c 'will not load in transformers: ')" -eq "$times" ] ||
+        fail "$name $*: not $times warnings"
+    rm -rf "$work/warned"
+}
+exits 0 "$ESPALIER" synth -s synth.output="$work/opt" -s synth.model_type=opt -s synth.layers=2
+warned opt 1 -s prune.ratio=0.25
+grep 'hidden size 64 of a opt must be 48' "$work/err" | grep -q 'prune.ratio = 0.24999' || fail "no reason or remedy"
+warned opt 1 -s prune.ratio=0.25 -s prune.mode=channel
+warned opt 0 -s prune.ratio=0.5 -s prune.mode=layer
+warned llama-7b 0 -s prune.ratio=0.25
+warned llama-7b 1 -s prune.ratio=0.25 -s prune.scope=global
+
 finish

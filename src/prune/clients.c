@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/model_save.h"
 #include "pools_impl.h"
@@ -260,38 +261,41 @@ static char *broken_text(const rule *r, const trial *t)
                             size_names[r->of]);
 }
 
-static esp_status refuse(trial *t, const esp_plan *p, const esp_groups *g,
-                         const esp_plan_options *o)
+/* "transformers: what is wrong; what to set instead"; the caller frees. */
+static char *complaint(trial *t, const esp_plan *p, const esp_groups *g, const esp_plan_options *o)
 {
     bool odd = odd_layer(&t->dims) < t->dims.n_layers;
     const rule *r = odd ? NULL : broken_rule(t);
     char *what = r ? broken_text(r, t) : odd_text(&t->dims); /* before dims are tried others */
     char *instead = advice(t, p, g, o, r && r->of == ONE ? r->times : 1);
-    esp_status st = esp_fail(ESP_EUSAGE, "prune.clients: %s: %s; %s",
-                             first_client(r ? r->clients & t->clients : t->clients), what, instead);
+    char *text = esp_format("%s: %s; %s", first_client(r ? r->clients & t->clients : t->clients),
+                            what, instead);
 
     free(what);
     free(instead);
-    return st;
+    return text;
 }
 
 esp_status esp_clients_check(const esp_plan *p, const esp_model *m, const esp_groups *g,
                              const esp_plan_options *o, unsigned clients)
 {
-    trial t = { .model = m, .type = esp_model_uneven_type(m), .clients = clients };
-    esp_status st;
+    trial t = { .model = m, .type = esp_model_uneven_type(m), .clients = clients ? clients : HF };
+    esp_status st = ESP_OK;
+    char *text;
 
-    if (!clients) {
-        return ESP_OK;
-    }
     esp_plan_dims(&t.dims, p, m);
-    st = is_admissible(&t) ? ESP_OK : refuse(&t, p, g, o);
+    text = is_admissible(&t) ? NULL : complaint(&t, p, g, o);
+    if (text && clients) {
+        st = esp_fail(ESP_EUSAGE, "prune.clients: %s", text);
+    } else if (text) {
+        esp_warn("plan: the result will not load in %s (prune.clients refuses such a plan)", text);
+    }
+    free(text);
     free(t.dims.layer);
     return st;
 }
 
-/* Whether plans by o for m are alike in their sizes. */
-static bool is_settled(const esp_model *m, const esp_plan_options *o)
+bool esp_clients_settled(const esp_model *m, const esp_plan_options *o)
 {
     switch (o->mode) {
     case ESP_PRUNE_CHANNEL: /* one unit */
@@ -310,7 +314,7 @@ esp_status esp_clients_foresee(const esp_model *m, const esp_groups *g, const es
     esp_plan p;
     esp_status st;
 
-    if (!clients || !is_settled(m, o)) {
+    if (!esp_clients_settled(m, o)) {
         return ESP_OK;
     }
     any.criterion = ESP_RANDOM;

@@ -172,7 +172,7 @@ static esp_status check_clients(const esp_run *run, const esp_plan *p, const esp
 {
     esp_status st = ESP_OK;
 
-    if (run->grid->rank == 0) {
+    if (run->grid->rank == 0 && !esp_clients_settled(&run->model, o)) { /* else it was foreseen */
         st = esp_clients_check(p, &run->model, dense, o, run->config->prune.clients);
         st = st == ESP_OK ? st : remove_after(run, "steps", st);
     }
