@@ -13,7 +13,7 @@ mkdir -p "$work"
 "$espalier" synth -f -c $config -s synth.kind=corpus -s synth.output="$work/train.txt"
 "$espalier" synth -f -c $config -s synth.kind=corpus -s synth.output="$work/valid.txt" \
     -s seed=2 -s synth.stories=500
-"$espalier" synth -c $config -s synth.output="$work/random"
+"$espalier" synth -f -c $config -s synth.output="$work/random"
 "$espalier" synth -f -c $config -s synth.kind=tokenizer -s synth.corpus="$work/train.txt" \
     -s synth.output="$work/random"
 mpirun -n "$RANKS" "$espalier" recover -c $config -s model="$work/random" -s run_dir="$work/run" \

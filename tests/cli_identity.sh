@@ -51,14 +51,20 @@ damage() { # kind file
 mkdir -p "$work/mine/deep"
 echo precious > "$work/mine/deep/file"
 refused_untouched "$work/mine" synth -s synth.output="$work/mine"
-complains "$work/mine" 'did not make'
+complains "$work/mine" 'is there already'
 refused_untouched "$work/mine" synth -f -s synth.output="$work/mine"
+complains "$work/mine" 'did not make'
 refused_untouched "$work/mine" synth -s synth.kind=corpus -s synth.output="$work/mine/deep/file"
 complains "$work/mine/deep/file" 'is there already'
 refused_untouched "$work/mine" tokenize -s model="$work/model" -s tokenize.corpus="$work/text.jsonl" \
     -s tokenize.output="$work/mine/deep/file"
 complains "$work/mine/deep/file" 'is there already'
 refused_untouched "$work/mine" synth -s synth.kind=corpus -f -s synth.output="$work/mine/deep"
+cp -r "$work/model" "$work/again"
+rm "$work/again/tokenizer.json"
+refused_untouched "$work/again" synth -s synth.output="$work/again"
+complains 'is there already'
+exits 0 "$ESPALIER" synth -q -f -s synth.output="$work/again"
 exits 0 "$ESPALIER" synth -q -s synth.kind=corpus -s synth.stories=2 -s synth.output="$work/corpus.txt"
 exits 2 "$ESPALIER" synth -q -s synth.kind=corpus -s synth.stories=2 -s synth.output="$work/corpus.txt"
 exits 0 "$ESPALIER" synth -q -f -s synth.kind=corpus -s synth.stories=2 -s synth.output="$work/corpus.txt"

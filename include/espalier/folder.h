@@ -7,11 +7,15 @@
 #ifndef ESPALIER_FOLDER_H
 #define ESPALIER_FOLDER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "espalier/status.h"
 
 #define ESP_MARKER ".espalier"
+
+/* Whether a folder is there with anything in it. */
+bool esp_folder_has_files(const char *path);
 
 /* Makes the folder, with its parents, and its marker; where both are there, names are added to it. names
  * [n]: files that will be in it, relative to it, as they are or as patterns of fnmatch. ESP_EUSAGE where a

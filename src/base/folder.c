@@ -201,6 +201,20 @@ static esp_status visit(const char *path, visitor leave)
     return st;
 }
 
+bool esp_folder_has_files(const char *path)
+{
+    DIR *d = opendir(path);
+    struct dirent *e = d ? readdir(d) : NULL;
+
+    while (e && !not_dots(e)) {
+        e = readdir(d);
+    }
+    if (d) {
+        closedir(d);
+    }
+    return e != NULL;
+}
+
 esp_status esp_folder_check(const char *path)
 {
     return visit(path, NULL);

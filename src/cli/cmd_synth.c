@@ -2,6 +2,7 @@
 #include "command_impl.h"
 #include "espalier/corpus.h"
 #include "espalier/file.h"
+#include "espalier/folder.h"
 #include "espalier/grammar.h"
 #include "espalier/log.h"
 
@@ -28,7 +29,15 @@ esp_synth_options cmd_synth_options(const esp_config *c)
 static esp_status write_model(const esp_invocation *in)
 {
     esp_synth_options o = cmd_synth_options(in->config);
+    const char *dir = in->config->synth.output;
+    esp_status st = ESP_OK;
 
+    if (in->grid->rank == 0 && !in->force && esp_folder_has_files(dir)) {
+        st = esp_fail(
+            ESP_EUSAGE,
+            "%s: is there already: take another name, or -f to replace what espalier made", dir);
+    }
+    ESP_TRY(esp_agree(in->grid->world, st));
     return esp_synth(in->config->synth.output, &o, in->grid->world);
 }
 
