@@ -152,4 +152,15 @@ warned opt 0 -s prune.ratio=0.5 -s prune.mode=layer
 warned llama-7b 0 -s prune.ratio=0.25
 warned llama-7b 1 -s prune.ratio=0.25 -s prune.scope=global
 
+# A layer of one neuron: its column of the down projection is a matrix, not a norm, and counts.
+make_model "$work/narrow" -s synth.mlp=1
+make_corpus "$work/narrow.jsonl" 20 1
+exits 0 "$ESPALIER" score -q -s model="$work/narrow" -s run_dir="$work/narrow-run" \
+    -s importance.criteria=element1,l2 -s calibration.corpus="$work/narrow.jsonl" \
+    -s calibration.samples=2 -s calibration.sequence=16
+for criterion in element1 l2; do
+    h5dump -d "/layers/0/mlp/$criterion/structures/down" "$work/narrow-run/importance.h5" > "$work/out"
+    prints '(0): [0-9.e-]*[1-9]'
+done
+
 finish

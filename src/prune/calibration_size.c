@@ -256,7 +256,7 @@ static void flush_layer(walk *at, size_t layer)
 
     at->x = -1;
     for (int slot = ESP_SLOT_BLOCK; slot < (int)a->n_slots; slot++) {
-        if (esp_model_weight(at->model, layer, slot)->cols > 1) {
+        if (a->slots[slot].cols != ESP_W_ONE) {
             add_matrix(at, layer, slot, true, false, false, input_of(a, slot));
         } else {
             add_norm(at, layer, slot);

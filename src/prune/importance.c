@@ -126,6 +126,7 @@ static esp_status sum_with_gradients(esp_sums *sums, esp_scores *s, const estima
 typedef struct own_weights {
     esp_panels panels;
     esp_stage_layers stage;
+    const esp_arch *arch;
 } own_weights;
 
 /* Weights outside the blocks count as the first stage's. */
@@ -137,7 +138,7 @@ static void take_weight(void *ctx, size_t layer, int slot, const esp_weight *w)
     if (layer == ESP_NO_LAYER ? !s->first : layer < s->begin || layer >= s->end) {
         return;
     }
-    if (w->cols == 1) {
+    if (own->arch->slots[slot].cols == ESP_W_ONE) {
         esp_panels_add_norm(&own->panels, layer, slot, w, NULL, NULL);
     } else {
         esp_panels_add(&own->panels, layer, slot, w, &(esp_gradient){ 0 });
@@ -147,7 +148,7 @@ static void take_weight(void *ctx, size_t layer, int slot, const esp_weight *w)
 /* Sums of salience for criteria that need the weights only. Collective on grid->world. */
 static void sum_without_gradients(esp_sums *sums, const esp_model *m, const esp_grid *grid)
 {
-    own_weights own = { .stage = esp_pass_layers(m, grid) };
+    own_weights own = { .stage = esp_pass_layers(m, grid), .arch = m->arch };
 
     esp_panels_init(&own.panels, sums, m, NULL, NULL, 0, false, grid);
     esp_model_visit(m, take_weight, &own);

@@ -167,7 +167,7 @@ void esp_kept_flush(esp_kept *k, size_t layer, int slot)
     const esp_weight *w = esp_model_weight(k->model, layer, slot);
     const esp_keep *keep = keep_of(k, layer, slot);
 
-    if (w->cols > 1) {
+    if (k->model->arch->slots[slot].cols != ESP_W_ONE) {
         esp_gradient gradient = esp_kept_gradient(k, layer, slot);
 
         esp_panels_add(k->panels, layer, slot, w, &gradient);
