@@ -44,10 +44,12 @@ SOURCES  := $(sort $(wildcard src/*/*.c))
 SHIMS    := $(sort $(wildcard src/*/*.cc))
 OBJECTS  := $(SOURCES:src/%.c=$(BUILD)/obj/%.o) $(SHIMS:src/%.cc=$(BUILD)/obj/%.o)
 LIBRARY  := $(BUILD)/libespalier.a
-UNIT     := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/unit_*.c)))
-PARALLEL := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/mpi_*.c)))
-BENCHES  := $(patsubst tests/%.c,$(BUILD)/tests/%,$(sort $(wildcard tests/bench_*.c)))
-SCRIPTS  := $(sort $(wildcard tests/cli_*.sh))
+SCRIPTS  := $(sort $(wildcard tests/cli/*.sh))
+programs  = $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(sort $(wildcard tests/$1/*.c))))
+UNIT     := $(call programs,unit)
+PARALLEL := $(call programs,mpi)
+BENCHES  := $(call programs,bench)
+TOOLS    := $(call programs,interop)
 
 .PHONY: all check unit demo bench lint format install clean deps deps-test interop
 .SUFFIXES:
@@ -58,7 +60,7 @@ ifeq ($(PC_LIBS),)
 $(BUILD)/espalier $(LIBRARY): missing-libraries
 .PHONY: missing-libraries
 missing-libraries:
-	@sh tests/deps.sh --explain $(APT_BUILD)
+	@sh tests/support/deps.sh --explain $(APT_BUILD)
 endif
 
 $(BUILD)/espalier: $(BUILD)/obj/cli/main.o $(LIBRARY)
@@ -94,14 +96,16 @@ $(BUILD)/dnnl: FORCE
 	@echo '$(DNNL)' | cmp -s - $@ || { echo '$(DNNL)' > $@; echo '$(DNNL_SAYS)'; }
 FORCE:
 
-# What this test counts (tests/heap.h).
+# What this test counts (tests/support/heap_counter.h).
 $(BUILD)/tests/mpi_memory: LDFLAGS += -Wl,--wrap=aligned_alloc,--wrap=reallocarray,--wrap=free
 
-$(BUILD)/tests/%: tests/%.c tests/test.h $(LIBRARY)
+vpath %.c tests/unit tests/mpi tests/bench tests/interop
+$(UNIT) $(PARALLEL) $(BENCHES) $(TOOLS): CPPFLAGS += -Itests/support
+$(BUILD)/tests/%: %.c $(LIBRARY)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBRARY) $(LDLIBS) -lcunit
 
--include $(OBJECTS:.o=.d) $(UNIT:=.d) $(PARALLEL:=.d) $(BENCHES:=.d)
+-include $(OBJECTS:.o=.d) $(UNIT:=.d) $(PARALLEL:=.d) $(BENCHES:=.d) $(TOOLS:=.d)
 
 # ---- tests ---------------------------------------------------------------------------------------
 check: deps-test
@@ -109,27 +113,27 @@ check: deps-test
 
 .PHONY: check-only
 check-only: $(BUILD)/espalier $(UNIT) $(PARALLEL)
-	@BUILD=$(BUILD) NP="$(NP)" SANITIZE="$(SANITIZE)" sh tests/run.sh $(UNIT) $(PARALLEL) $(if $(SANITIZE),,$(SCRIPTS))
+	@BUILD=$(BUILD) NP="$(NP)" SANITIZE="$(SANITIZE)" sh tests/support/run.sh $(UNIT) $(PARALLEL) $(if $(SANITIZE),,$(SCRIPTS))
 
 bench: deps-test
 	@$(MAKE) --no-print-directory -j2 bench-only
 
 .PHONY: bench-only
 bench-only: $(BUILD)/espalier $(BENCHES)
-	@BUILD=$(BUILD) sh tests/bench.sh $(BENCHES)
+	@BUILD=$(BUILD) sh tests/bench/bench.sh $(BENCHES)
 
 demo: deps
 	@$(MAKE) --no-print-directory -j2 all
 	@BUILD=$(BUILD) sh jobs/demo.sh
 
 lint:
-	@sh tests/lint.sh
+	@sh tests/support/lint.sh
 
-interop: all $(addprefix $(BUILD)/tests/,tool_logits tool_generate tool_tokens tool_tokenizer tool_defaults)
-	@BUILD=$(BUILD) sh tests/interop.sh
+interop: all $(TOOLS)
+	@BUILD=$(BUILD) sh tests/interop/interop.sh
 
 format:
-	clang-format -i $(wildcard src/*/*.[ch] src/*/*.cc include/espalier/*.h tests/*.[ch])
+	clang-format -i $(wildcard src/*/*.[ch] src/*/*.cc include/espalier/*.h tests/*/*.[ch])
 
 install: all
 	install -D -m 755 $(BUILD)/espalier $(DESTDIR)$(PREFIX)/bin/espalier
@@ -139,6 +143,6 @@ clean:
 
 # ---- what a bare machine lacks -------------------------------------------------------------------
 deps:
-	@sh tests/deps.sh $(APT_BUILD)
+	@sh tests/support/deps.sh $(APT_BUILD)
 deps-test:
-	@sh tests/deps.sh $(APT_BUILD) $(APT_TEST) $(APT_OPTION)
+	@sh tests/support/deps.sh $(APT_BUILD) $(APT_TEST) $(APT_OPTION)
