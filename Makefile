@@ -51,7 +51,7 @@ PARALLEL := $(call programs,mpi)
 BENCHES  := $(call programs,bench)
 TOOLS    := $(call programs,interop)
 
-.PHONY: all check unit demo bench lint format install clean deps deps-test interop
+.PHONY: all check unit demo bench lint docs format install clean deps deps-test interop
 .SUFFIXES:
 
 all: $(BUILD)/espalier
@@ -131,6 +131,9 @@ lint:
 
 interop: all $(TOOLS)
 	@BUILD=$(BUILD) sh tests/interop/interop.sh
+
+docs: all
+	$(BUILD)/espalier config --reference > docs/settings.md
 
 format:
 	clang-format -i $(wildcard src/*/*.[ch] src/*/*.cc include/espalier/*.h tests/*/*.[ch])

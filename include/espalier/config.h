@@ -162,7 +162,7 @@ char *esp_option_text(const esp_config *c, const esp_option *o);
 char *esp_config_text(const esp_config *c);
 
 /* Settings of the groups in sections ("prune recover", NULL: all) with range, default and help: as plain
- * lines, and as Markdown for the README. Local. */
+ * lines; and all of them as a page of Markdown, docs/settings.md. Local. */
 void esp_config_help(FILE *to, const char *sections);
 void esp_config_reference(FILE *to);
 

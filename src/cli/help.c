@@ -24,7 +24,7 @@ static void print_config(void)
     puts("  config     --check [-c] FILE: are its settings right;  --show [-c FILE]: all settings "
          "in "
          "effect;\n"
-         "             --reference: all settings as a Markdown table");
+         "             --reference: docs/settings.md, all settings as Markdown");
 }
 
 static void print_program(void)

@@ -1,4 +1,4 @@
-/* config_text.c - settings as a libconfig file, as help, and as the README's reference. */
+/* config_text.c - settings as a libconfig file, as help, and as docs/settings.md. */
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,14 +173,43 @@ void esp_config_help(FILE *to, const char *sections)
     }
 }
 
+/* Bytes of the name of a setting's group; 0: it is in none. */
+static int group_length(const char *path)
+{
+    const char *dot = strchr(path, '.');
+
+    return dot ? (int)(dot - path) : 0;
+}
+
+static bool same_group(const char *a, const char *b)
+{
+    int n = group_length(a);
+
+    return n == group_length(b) && strncmp(a, b, (size_t)n) == 0;
+}
+
 void esp_config_reference(FILE *to)
 {
-    fputs("| Setting | Default | Takes | Meaning |\n|---|---|---|---|\n", to);
+    fputs("# Settings\n\n"
+          "`make docs` writes this page from the table of all settings in the source.\n\n"
+          "A setting stands in the configuration file (libconfig) or follows `-s`, which overrides "
+          "the file. Lists are\n"
+          "libconfig arrays; with `-s` they have commas between. `-s @FILE` takes all settings of "
+          "another file.\n"
+          "`espalier config --show -c FILE` prints the settings in effect, `--check` only checks "
+          "them, and\n"
+          "`espalier COMMAND --help` lists those that a command reads.\n",
+          to);
     for (size_t i = 0; i < esp_n_options; i++) {
         const esp_option *o = &esp_options[i];
         char *wants = esp_option_wants(o);
         const char *quote = *o->preset ? "`" : "";
 
+        if (i == 0 || !same_group(o->path, esp_options[i - 1].path)) {
+            fprintf(to, "\n## %.*s\n\n| Setting | Default | Takes | Meaning |\n|---|---|---|---|\n",
+                    group_length(o->path) ? group_length(o->path) : 7,
+                    group_length(o->path) ? o->path : "general");
+        }
         fprintf(to, "| `%s` | %s%s%s | %s | %s |\n", o->path, quote, o->preset, quote, wants,
                 o->help);
         free(wants);

@@ -1,4 +1,4 @@
-/* options.c - the table of all settings. Groups lie together; the README's reference is made from it. */
+/* options.c - the table of all settings. Groups lie together; docs/settings.md is made from it. */
 #include <stdint.h>
 
 #include "config_impl.h"
