@@ -15,7 +15,7 @@ MOST_COLUMNS=110 # code ends at 100 (clang-format); a comment in a table may pas
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
 sources=$(find src include tests -name '*.[ch]' -o -name '*.cc' | sort)
-texts=$(find src include tests jobs slurm configs README.md Makefile .ci -type f \
+texts=$(find src include tests jobs slurm configs docs ./*.md CITATION.cff Makefile .ci -type f \
     ! -name '*.safetensors' ! -name '*.h5' ! -name '*.model' ! -name '*.json' 2> /dev/null | sort)
 
 # ---- format --------------------------------------------------------------------------------------
@@ -151,6 +151,32 @@ tab=$(printf '\t')
     # shellcheck disable=SC2086
     awk -v most=$MOST_COLUMNS 'length > most { print FILENAME ":" FNR ": " length " columns" }' $sources
 } >> "$work/found"
+
+# ---- pages ---------------------------------------------------------------------------------------
+# Every link between pages leads to a file and, behind "#", to a heading of it; every path in backquotes is there.
+pages=$(find . -name '*.md' ! -path './build/*' ! -path './.git/*' | sort)
+headings() { # as anchors
+    sed -n 's/^##* //p' "$1" | tr 'A-Z ' 'a-z-' | sed 's/[^a-z0-9_-]//g'
+}
+for page in $pages; do
+    grep -noE '\]\([^)]*\)' "$page" | sed -E 's/^([0-9]+):\]\((.*)\)/\1 \2/' | while read -r line link; do
+        file=${link%%#*} anchor=${link#"${link%%#*}"}
+        case $link in http://* | https://* | mailto:*) continue ;; esac
+        target=$page
+        [ -z "$file" ] || target=$(dirname "$page")/$file
+        if [ ! -e "$target" ]; then
+            echo "$page:$line: no such file: $link"
+        elif [ -n "$anchor" ] && ! headings "$target" | grep -qxF "${anchor#\#}"; then
+            echo "$page:$line: no such heading: $link"
+        fi
+    done
+    # shellcheck disable=SC2016
+    grep -noE '`(src|include|tests|jobs|slurm|configs|docs)/[^` ]*`' "$page" | tr -d '`' | sed 's/<[^>]*>/*/g' |
+        while IFS=: read -r line path; do
+            # shellcheck disable=SC2086
+            ls -d $path > /dev/null 2>&1 || echo "$page:$line: no such path: $path"
+        done
+done >> "$work/found"
 
 if [ -s "$work/found" ]; then
     cat "$work/found"
