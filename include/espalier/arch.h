@@ -27,7 +27,7 @@ typedef enum esp_width {
     ESP_W_POSITIONS /* rows of a table of learned positions     */
 } esp_width;
 
-/* What an operation does. Those of the stem work on the residual stream in place, one after another. */
+/* What an operation does. Those of the embedding work on the residual stream in place, one after another. */
 typedef enum esp_op_kind {
     ESP_OP_NORM,   /* out = norm(in0); a head at a time where its weight has d rows */
     ESP_OP_LINEAR, /* out = in0 W^T (+ bias)                                                       */
@@ -38,8 +38,8 @@ typedef enum esp_op_kind {
     ESP_OP_ACTIVATION, /* out = f(in0)                                                                */
     ESP_OP_GATE, /* out = f(in0) * in1, index by index                                           */
     ESP_OP_ADD,  /* out = in0 + in1, index by index; in0 times sqrt(2 L) where deep_residual says */
-    ESP_OP_LOOKUP, /* stem: the rows of a table, by token (first) or position (added)              */
-    ESP_OP_SCALE   /* stem: times sqrt(D) */
+    ESP_OP_LOOKUP, /* embedding: the rows of a table, by token (first) or position (added)              */
+    ESP_OP_SCALE /* embedding: times sqrt(D) */
 } esp_op_kind;
 
 typedef enum esp_norm {
@@ -61,8 +61,8 @@ typedef enum esp_bias {
  * left out of its table and has 0 rows. */
 enum {
     ESP_SLOT_EMBED,
-    ESP_SLOT_POSITION,  /* learned positions                       */
-    ESP_SLOT_STEM_NORM, /* between the embedding and the first block */
+    ESP_SLOT_POSITION,   /* learned positions                       */
+    ESP_SLOT_EMBED_NORM, /* between the embedding and the first block */
     ESP_SLOT_FINAL_NORM,
     ESP_SLOT_HEAD,
     ESP_SLOT_BLOCK
@@ -157,17 +157,17 @@ typedef struct esp_rotary_kind {
 typedef struct esp_arch {
     const char
         *name; /* where several families share a model_type: "chatglm2"; NULL: the model_type */
-    const char *normal_head_name; /* of the family with normal_head_key; NULL: none */
-    const char *model_type;       /* of config.json       */
-    const char *architecture;     /* "LlamaForCausalLM"   */
+    const char *normalized_head_name; /* of the family with normalized_head_key; NULL: none */
+    const char *model_type;           /* of config.json       */
+    const char *architecture;         /* "LlamaForCausalLM"   */
     const char *uneven_type; /* model_type of the same block without biases that clients take where
                                  heads do not divide D; NULL: none */
     /* What tells the families of one model_type apart: config.json must have one of these; NULL: none. */
     const char *has_key[4];
     /* A key of config.json with which the head's rows are normalised (NULL: none), and vocabulary and class
      * of the published models that have it: a file of these without the key is refused. */
-    const char *normal_head_key, *normal_head_class;
-    size_t normal_head_vocab;
+    const char *normalized_head_key, *normalized_head_class;
+    size_t normalized_head_vocab;
     const esp_config_keys *keys;
     const esp_config_synonym *synonyms; /* [n_synonyms] of keys */
     size_t n_synonyms;
@@ -185,8 +185,8 @@ typedef struct esp_arch {
     size_t position_offset; /* row of the table of learned positions that position 0 looks up */
     const esp_slot *slots;  /* [n_slots]            */
     size_t n_slots;
-    const esp_op *stem; /* [n_stem] from token ids to the input of the first block */
-    size_t n_stem;
+    const esp_op *embedding; /* [n_embedding] from token ids to the input of the first block */
+    size_t n_embedding;
     const esp_width *values; /* [n_values] widths; value 0 is the input of a block */
     size_t n_values;
     const esp_op *ops; /* [n_ops] of a block, in order; the last writes the block's output */
@@ -205,9 +205,9 @@ const esp_arch *esp_arch_at(size_t i);
 /* Supported model types, "llama, mistral, ...", for messages. Local. */
 const char *esp_arch_list(void);
 
-/* The family of a name: its own ("baichuan2-13b", which sets *normal_head), or a model_type; NULL when there
- * is none. Local. */
-const esp_arch *esp_arch_named(bool *normal_head, const char *name);
+/* The family of a name: its own ("baichuan2-13b", which sets *normalized_head), or a model_type; NULL when
+ * there is none. Local. */
+const esp_arch *esp_arch_named(bool *normalized_head, const char *name);
 
 /* Names of all families, "llama, ..., baichuan-7b, baichuan2-7b, ..."; the caller frees. Local. */
 char *esp_arch_names(void);
@@ -223,6 +223,6 @@ const char *esp_slot_role(const esp_slot *s);
 int esp_arch_slot(const esp_arch *a, const char *role);
 
 /* What is added to the weight (not the bias) of a slot before it is used. Local. */
-float esp_slot_plus(const esp_arch *a, int slot);
+float esp_slot_weight_offset(const esp_arch *a, int slot);
 
 #endif

@@ -25,7 +25,7 @@ bool esp_clients_settled(const esp_model *m, const esp_plan_options *o);
 
 /* The check before there are scores, where sizes are settled. ESP_EUSAGE likewise, and for
  * options that leave no plan. Local. */
-esp_status esp_clients_foresee(const esp_model *m, const esp_groups *g, const esp_plan_options *o,
-                               unsigned clients);
+esp_status esp_clients_check_early(const esp_model *m, const esp_groups *g,
+                                   const esp_plan_options *o, unsigned clients);
 
 #endif

@@ -23,6 +23,8 @@ typedef enum esp_stage {
     ESP_N_STAGES
 } esp_stage;
 
+#define ESP_ALL_STAGES ((1u << ESP_N_STAGES) - 1)
+
 typedef struct esp_strings {
     char **item; /* [n] owned, each owned */
     size_t n;
@@ -40,6 +42,7 @@ typedef struct esp_config {
     unsigned precision;  /* an esp_precision                               */
     unsigned rope_ratio; /* an esp_ratio_use                              */
     size_t memory_limit; /* bytes of anonymous memory of a rank; 0: none */
+    unsigned old_paths;  /* settings that were given by the path of an earlier version: bits */
     struct {
         char *corpus, *tokens, *field;
         size_t samples, sequence;
@@ -95,7 +98,7 @@ typedef struct esp_config {
         double std, rope_theta;
     } synth;
     struct {
-        size_t layers, threads;
+        size_t pipeline, threads;
         char *scratch;
     } parallel;
     struct {

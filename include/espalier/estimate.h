@@ -40,7 +40,7 @@ typedef struct esp_cluster {
 typedef struct esp_layout {
     size_t nodes, ranks; /* ranks of a node                              */
     size_t threads;      /* of a rank                                    */
-    size_t layers;       /* stages; data ranks are nodes * ranks / layers */
+    size_t pipeline;     /* pipeline stages; data ranks are nodes * ranks / pipeline */
 } esp_layout;
 
 typedef struct esp_job {
@@ -101,15 +101,11 @@ size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l);
 esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
                            const esp_cluster *c, size_t ranks, size_t layers);
 
-/* Shapes the grid of a run: parallel.layers stages, or where that is 0 as many as do all its stages in the
+/* Shapes the grid of a run: parallel.pipeline stages, or where that is 0 as many as do all its stages in the
  * least time (more than one only for a tenth less) and fit the memory of the nodes, by the settings of the
  * cluster, or usual numbers where those are to be measured. ESP_EUSAGE when the ranks cannot be shared out
  * so. Collective on g->world. */
 esp_status esp_choose_grid(esp_grid *g, const esp_config *c);
-
-/* The stages of `espalier run`: without score for criterion random, without recover and eval where they
- * lack their text. Local. */
-unsigned esp_run_stages_of(const esp_config *c);
 
 /* ESP_EUSAGE naming the stage, its need, the limit and what to change, when one of the stages does not fit
  * the limit on this layout. Local. */

@@ -39,7 +39,8 @@ typedef struct esp_importance_options {
     bool fisher_sum;       /* F = sum_j instead of mean_j          */
     uint64_t seed;         /* of criterion random                  */
     size_t chunk_tok;      /* tokens of a chunk; 0: chosen          */
-    const char *scratch;   /* borrowed; folder for what has the samples' size, see esp_room_init */
+    const char
+        *scratch; /* borrowed; folder for what has the samples' size, see esp_spill_buffer_init */
 } esp_importance_options;
 
 typedef struct esp_scores {

@@ -39,10 +39,10 @@ typedef struct esp_weight {
 typedef struct esp_model {
     const esp_arch *arch;
     esp_dims dims;
-    bool tied;        /* the head is the embedding                         */
-    bool normal_head; /* logits = x n^T, n the rows of the head at length 1  */
+    bool tied;            /* the head is the embedding                         */
+    bool normalized_head; /* logits = x n^T, n the rows of the head at length 1  */
     float norm_eps;
-    float embed_scale;              /* of embedded tokens, where the stem scales them */
+    float embed_scale;              /* of embedded tokens, where the embedding scales them */
     float attention_scale;          /* of products of queries and keys               */
     float residual_scale;           /* of in0 of ESP_OP_ADD                          */
     float attention_cap, logit_cap; /* s becomes cap tanh(s / cap); 0: it does not   */
@@ -54,9 +54,9 @@ typedef struct esp_model {
     esp_precision precision; /* of products with matrices; f32 until someone sets it  */
     float *slopes;           /* [n_layers * slope_step] owned; of ALiBi, see esp_model_slopes */
     size_t slope_step;
-    esp_weight *outer;      /* [ESP_SLOT_BLOCK] owned                                */
-    esp_weight *block;      /* [n_layers * (n_slots - ESP_SLOT_BLOCK)] owned         */
-    esp_safetensors *files; /* [n_files] owned                                       */
+    esp_weight *head_and_norm; /* [ESP_SLOT_BLOCK] owned                                */
+    esp_weight *block;         /* [n_layers * (n_slots - ESP_SLOT_BLOCK)] owned         */
+    esp_safetensors *files;    /* [n_files] owned                                       */
     size_t n_files;
     bool bare;      /* the files leave out the family's base prefix, see esp_arch_base */
     json_t *config; /* config.json as read, with the class's defaults; owned */
@@ -127,7 +127,7 @@ const esp_prefix_rule *esp_model_prefix_rule(const esp_model *m);
 /* esp_batch_init for samples of m, with its rule for prefixes; m must outlive the batch. Local. */
 void esp_model_batch_init(esp_batch *b, const esp_model *m, size_t max_samples, size_t max_tok);
 
-/* Visits all weights once in file order: stem, layers, final norm, head (when not tied). Local. */
+/* Visits all weights once in file order: embedding, layers, final norm, head (when not tied). Local. */
 typedef void (*esp_weight_visitor)(void *ctx, size_t layer, int slot, const esp_weight *w);
 void esp_model_visit(const esp_model *m, esp_weight_visitor visit, void *ctx);
 
@@ -148,5 +148,12 @@ typedef struct esp_cost {
 } esp_cost;
 
 esp_cost esp_model_cost(const esp_model *m, size_t n_tok);
+
+/* Model from a parsed config.json: sizes and weight shapes, no data. Takes config; dir is where it
+ * stands or will stand. ESP_EFORMAT; *m is {0} then. Local. */
+esp_status esp_model_from_config(esp_model *m, json_t *config, const char *dir);
+
+/* The name that clients have for an activation. Local. */
+const char *esp_config_activation(esp_activation a);
 
 #endif

@@ -36,9 +36,9 @@ void esp_packed_sums(double *sum, const float *dy, size_t width, size_t col, siz
                      size_t end);
 
 /* Where a tile lies in its weight: row is a multiple of 24, col of 32. */
-typedef struct esp_tile_place {
+typedef struct esp_weight_tile {
     size_t row, col, n_rows, n_cols;
-} esp_tile_place;
+} esp_weight_tile;
 
 /* Both sides of the product for a weight [rows, cols]. */
 typedef struct esp_factors {
@@ -47,13 +47,13 @@ typedef struct esp_factors {
 } esp_factors;
 
 /* g [n_rows, n_cols] = a tile of dy^T x over tokens begin .. end - 1, a sample's. By the calling thread. */
-void esp_packed_gradient(float *g, const esp_tile_place *at, const esp_factors *f, size_t begin,
+void esp_packed_gradient(float *g, const esp_weight_tile *at, const esp_factors *f, size_t begin,
                          size_t end);
 
 /* G = sum of g, F = sum of g^2 (NULL: not asked for) over the gradients g of samples, as if these were made
  * and added one after another: the same bits.  G, F [n_rows, n_cols]; scratch, likewise. By the calling
  * thread. */
-void esp_packed_moments(double *G, double *F, float *scratch, const esp_tile_place *at,
+void esp_packed_moments(double *G, double *F, float *scratch, const esp_weight_tile *at,
                         const esp_factors *f, const esp_spans *s);
 
 /* G += g and F += g^2 over n numbers, by the calling thread; F may be NULL. */

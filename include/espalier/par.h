@@ -1,7 +1,8 @@
-/* par.h - the process grid, layers x data. Sample j belongs to data index j mod n_data.
+/* par.h - the process grid, pipeline x data. Sample j belongs to data index j mod n_data.
  *
- * A stage is a contiguous range of layers; ranks with the same data index hand a sample's activations
- * from stage to stage. Ranks of one stage are neighbours in world, so a node maps few layers.
+ * A pipeline stage is a contiguous range of layers; ranks with the same data index send a sample's
+ * activations from one pipeline stage to the next. Ranks of one stage are neighbours in world, so that a
+ * node maps few layers.
  */
 #ifndef ESPALIER_PAR_H
 #define ESPALIER_PAR_H
@@ -12,23 +13,24 @@
 #include "espalier/status.h"
 
 typedef struct esp_grid {
-    MPI_Comm world;         /* duplicate of the communicator given to esp_grid_init; owned     */
-    MPI_Comm data;          /* ranks that hold the same layers and share the samples; owned    */
-    MPI_Comm layers;        /* ranks that hold the same samples and share the layers; owned    */
-    int rank, size;         /* in world                                               */
-    int i_data, n_data;     /* in data                                                */
-    int i_layers, n_layers; /* in layers: which stage of how many                     */
-    int n_threads;          /* OpenMP threads of each rank                            */
+    MPI_Comm world;     /* duplicate of the communicator given to esp_grid_init; owned     */
+    MPI_Comm data;      /* ranks that hold the same layers and share the samples; owned    */
+    MPI_Comm pipeline;  /* ranks that hold the same samples and share the layers; owned    */
+    int rank, size;     /* in world                                               */
+    int i_data, n_data; /* in data                                                */
+    int i_pipeline, n_pipeline; /* in pipeline: which pipeline stage of how many          */
+    int n_threads;              /* OpenMP threads of each rank                            */
 } esp_grid;
 
-/* A grid of one stage. n_threads 0: what OpenMP would use by itself. Sets the threads of this process and
- * makes BLAS single-threaded: products are tiled over OpenMP threads by the kernels. Collective on comm. */
+/* A grid of one pipeline stage. n_threads 0: what OpenMP would use by itself. Sets the threads of this
+ * process and makes BLAS single-threaded: products are tiled over OpenMP threads by the kernels. Collective
+ * on comm. */
 void esp_grid_init(esp_grid *g, int n_threads, MPI_Comm comm);
 void esp_grid_free(esp_grid *g);
 
-/* The same ranks as n_stages x (size / n_stages). ESP_EUSAGE, and the grid as it was, when the ranks cannot
- * be shared out so. Collective on g->world. */
-esp_status esp_grid_shape(esp_grid *g, size_t n_stages);
+/* The same ranks as n_pipeline x (size / n_pipeline). ESP_EUSAGE, and the grid as it was, when
+ * n_pipeline does not divide the number of ranks. Collective on g->world. */
+esp_status esp_grid_shape(esp_grid *g, size_t n_pipeline);
 
 /* [begin, end) of n items that belong to index i of n_parts: contiguous, sizes differ by at most 1. */
 void esp_share(size_t *begin, size_t *end, size_t n, int i, int n_parts);

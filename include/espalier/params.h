@@ -40,7 +40,7 @@ typedef struct esp_params {
     float *best;     /* [n_own] owned; values of the best validation                     */
     size_t *stage;   /* [n_stages + 1] owned; stage s of the backward completes the gradients of
                         numbers stage[s] .. stage[s + 1] - 1. Stages: final norm and untied head,
-                        the layers from the last to the first, stem */
+                        the layers from the last to the first, embedding */
     size_t n_stages; /* n_layers + 2 */
     size_t
         piece_limit; /* numbers of a piece at most; 0: ESP_PIECE. The rest is of esp_params_train */

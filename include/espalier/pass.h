@@ -15,7 +15,7 @@
 #include "espalier/adapter.h"
 #include "espalier/batch.h"
 #include "espalier/model.h"
-#include "espalier/room.h"
+#include "espalier/spill_buffer.h"
 
 /* Takes weight gradients in the order backward makes them: of a weight, those of a chunk at a time in the
  * order of the chunks. Each may be NULL. Pointers are valid during the call. */
@@ -26,8 +26,8 @@ typedef struct esp_sink {
     void (*linear)(void *ctx, size_t layer, int slot, const float *dy, const float *x,
                    size_t n_tok);
     /* Where the rows of the head have been normalised, called after linear: takes from row v of the head's
-     * dL/dW the sum over t of radial[t, v] times row v of W.  radial [n_tok, V] */
-    void (*radial)(void *ctx, const float *radial, size_t n_tok);
+     * dL/dW the sum over t of norm_head_grad[t, v] times row v of W.  norm_head_grad [n_tok, V] */
+    void (*norm_head_grad)(void *ctx, const float *norm_head_grad, size_t n_tok);
     /* dw [n_samples, n]: gradient of a norm's weight of n numbers, a row a sample; db likewise of its
      * bias, NULL where it has none. */
     void (*norm)(void *ctx, size_t layer, int slot, const float *dw, const float *db,
@@ -47,17 +47,18 @@ typedef struct esp_pass_options {
     bool backward;               /* keep what backward needs                                 */
     bool resident;               /* keep what is made of all layers' weights (decoding)        */
     const esp_grid *grid;        /* borrowed; NULL: this rank has all layers                  */
-    const char *scratch; /* borrowed; folder for what has a batch's size, see esp_room_init */
+    const char
+        *scratch; /* borrowed; folder for what has a batch's size, see esp_spill_buffer_init */
 } esp_pass_options;
 
-typedef struct esp_stage_layers { /* the layers of a rank */
+typedef struct esp_pipeline_stage { /* the layers of a rank */
     size_t begin, end;
     size_t at_once;   /* layers that a chunk goes through before the next chunk follows       */
     bool first, last; /* it has the steps before the blocks; the final norm and the head */
-} esp_stage_layers;
+} esp_pipeline_stage;
 
 /* Layers of this rank on a grid (NULL: all). Local. */
-esp_stage_layers esp_pass_layers(const esp_model *m, const esp_grid *grid);
+esp_pipeline_stage esp_pipeline_stage_of(const esp_model *m, const esp_grid *grid);
 
 /* Chunks that a batch should have: a_stage for each stage, so that most have one under way; 1 where
  * there is one stage. Local. */
@@ -76,19 +77,22 @@ typedef struct esp_pass {
     const esp_model *model;     /* borrowed                                             */
     const esp_adapter *adapter; /* borrowed; NULL: none. May be changed between batches  */
     esp_pass_options options;
-    esp_stage_layers stage;
-    esp_room inputs;   /* [backward ? layers of the stage + 1 : 1][max_tok, D]: block inputs, last
+    esp_pipeline_stage stage;
+    esp_spill_buffer
+        inputs; /* [backward ? layers of the stage + 1 : 1][max_tok, D]: block inputs, last
                               * output                                                          */
-    esp_room hidden;   /* [max_tok, D]: final hidden states, after the norm              */
-    esp_room d_hidden; /* [max_tok, D]: gradient of what flows back                      */
-    esp_room d_spare;  /* [max_tok, D]: takes turns with d_hidden                        */
-    esp_batch chunk;   /* the chunk under way; owned                               */
-    struct esp_hand *hand;   /* messages from and to the other stages; owned             */
-    struct esp_block *block; /* scratch of one block; owned                              */
-    struct esp_stem *stem;   /* what the stem keeps for its backward; owned              */
-    struct esp_outer *outer; /* weights outside the blocks, logits; owned                */
+    esp_spill_buffer hidden;   /* [max_tok, D]: final hidden states, after the norm              */
+    esp_spill_buffer d_hidden; /* [max_tok, D]: gradient of what flows back                      */
+    esp_spill_buffer d_spare;  /* [max_tok, D]: takes turns with d_hidden                        */
+    esp_batch chunk;           /* the chunk under way; owned                               */
+    struct esp_pipeline *pipeline; /* messages from and to the other pipeline stages; owned */
+    struct esp_block *block;       /* scratch of one block; owned                              */
+    struct esp_embedding
+        *embedding; /* what the embedding keeps for its backward; owned              */
+    struct esp_head_and_norm
+        *head_and_norm;      /* weights outside the blocks, logits; owned                */
     esp_bf16 *bf16;          /* products of a model with that precision, else NULL; owned    */
-    esp_bf16_room rounded;   /* an operand of such a product; owned                         */
+    esp_bf16_buffer rounded; /* an operand of such a product; owned                         */
     double flops;            /* multiply-adds * 2 of the linear products executed so far         */
 } esp_pass;
 
@@ -100,7 +104,7 @@ size_t esp_pass_bytes(const esp_model *m, esp_pass_options options);
 
 /* Bytes beside that while it goes on, at most: of esp_pass_loss; of layers; of the steps before. Local. */
 typedef struct esp_pass_scratch {
-    size_t loss, blocks, stem;
+    size_t loss, blocks, embedding;
 } esp_pass_scratch;
 
 esp_pass_scratch esp_pass_scratch_bytes(const esp_model *m, esp_pass_options options);

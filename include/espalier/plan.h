@@ -4,6 +4,8 @@
 
 #include "espalier/importance.h"
 
+#define ESP_MACS_TOKENS ((size_t)64) /* tokens of the forward whose MACs are reported and planned */
+
 typedef enum esp_prune_mode { ESP_PRUNE_BLOCK, ESP_PRUNE_CHANNEL, ESP_PRUNE_LAYER } esp_prune_mode;
 typedef enum esp_target_kind {
     ESP_TARGET_NONE,
@@ -35,15 +37,15 @@ typedef struct esp_plan_options {
     esp_precision precision; /* of the products that the scores are from                  */
 } esp_plan_options;
 
-typedef struct esp_kept {
+typedef struct esp_kept_groups {
     size_t n, total;
     int32_t *index; /* [n] ascending, owned */
-} esp_kept;
+} esp_kept_groups;
 
 typedef struct esp_layer_plan {
-    bool kept;          /* false: the layer goes as a whole   */
-    esp_kept attention; /* key/value heads with their queries */
-    esp_kept mlp;       /* neurons                            */
+    bool kept;                 /* false: the layer goes as a whole   */
+    esp_kept_groups attention; /* key/value heads with their queries */
+    esp_kept_groups mlp;       /* neurons                            */
 } esp_layer_plan;
 
 #define ESP_UNIT_LAYER ESP_N_UNITS /* a whole layer as a group */
@@ -59,7 +61,7 @@ typedef struct esp_near_tie {
 typedef struct esp_plan {
     esp_layer_plan *layers; /* [n_layers] owned */
     size_t n_layers;
-    esp_kept hidden;
+    esp_kept_groups hidden;
     esp_near_tie *near; /* [n_near] owned; by unit, ascending score; see esp_plan_make */
     size_t n_near;
     esp_cost dense, pruned;
@@ -90,12 +92,12 @@ esp_status esp_plan_check_layers(const esp_model *m, const esp_plan_options *o);
  * and where nothing would go, with the least ratio by which something does. Warnings: units of few groups
  * that follow a local ratio from afar, "attention: 1 of 3 groups (33 %) in each layer for a ratio of 40 %".
  * Local. */
-esp_status esp_plan_foresee(const esp_model *m, const esp_groups *g, const esp_plan_options *o);
+esp_status esp_plan_check_early(const esp_model *m, const esp_groups *g, const esp_plan_options *o);
 
 void esp_plan_free(esp_plan *p); /* safe twice and on {0} */
 
 /* The groups of a unit that stay. Borrowed. Local. */
-const esp_kept *esp_plan_kept(const esp_plan *p, const esp_unit *u);
+const esp_kept_groups *esp_plan_kept(const esp_plan *p, const esp_unit *u);
 
 /* Broadcasts rank 0's plan; the others' must be {0}. Digests are compared on all ranks.
  * Collective on comm. */

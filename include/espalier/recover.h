@@ -22,11 +22,11 @@ typedef struct esp_recover_options {
     double beta1, beta2, epsilon, weight_decay;
     double clip; /* largest norm of the gradient; 0: no clipping                  */
     double epochs;
-    size_t steps;          /* > 0: instead of epochs                                        */
-    size_t batch;          /* samples of a step over all ranks; fewer at the end of an epoch */
-    size_t micro_batch;    /* samples of one forward and backward of a rank                 */
-    const char *scratch;   /* borrowed; folder for activations, see esp_room_init           */
-    double validation;     /* samples held out; < 1: fraction; 0: none                      */
+    size_t steps;        /* > 0: instead of epochs                                        */
+    size_t batch;        /* samples of a step over all ranks; fewer at the end of an epoch */
+    size_t micro_batch;  /* samples of one forward and backward of a rank                 */
+    const char *scratch; /* borrowed; folder for activations, see esp_spill_buffer_init           */
+    double validation;   /* samples held out; < 1: fraction; 0: none                      */
     size_t validate_every; /* steps; 0: once an epoch                                       */
     size_t patience;       /* validations without improvement before stopping; 0: never     */
     size_t save_every;     /* steps; 0: at the end only                                     */
@@ -76,8 +76,8 @@ typedef void (*esp_recover_report)(void *ctx, const esp_recover_news *news);
 
 /* Steps of a training on these samples by o's steps, epochs, batch and validation. ESP_EUSAGE when none is
  * left to train on. Local. */
-esp_status esp_recover_foresee(size_t *steps, const esp_samples *samples,
-                               const esp_recover_options *o);
+esp_status esp_recover_check_early(size_t *steps, const esp_samples *samples,
+                                   const esp_recover_options *o);
 
 /* What is to be trained, by o->method: LoRA matrices, adapter made and pointing at them; or all weights,
  * m pointing at them (adapter stays empty). Free p and adapter after m's last use. Local. */

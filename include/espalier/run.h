@@ -11,9 +11,6 @@
 #include "espalier/model.h"
 #include "espalier/par.h"
 
-#define ESP_ALL_STAGES  ((1u << ESP_N_STAGES) - 1)
-#define ESP_MACS_TOKENS ((size_t)64) /* tokens of the forward whose MACs are reported and planned */
-
 /* Does those stages (bits of esp_stage) that are not done yet, in order. All inputs are read and checked
  * before anything is written. stop: polled between stages and between steps of a recovery.
  * ESP_EUSAGE for an input or setting refused, a stage that must come first, a run directory in use;
@@ -22,7 +19,7 @@ esp_status esp_run_stages(const esp_config *c, unsigned stages, bool force,
                           const volatile int *stop, const esp_grid *grid);
 
 /* What settings and shapes tell of the plan: ESP_EUSAGE where it cannot be met, would cut nothing, or a
- * client of prune.clients will not take it; warnings as esp_plan_foresee's. Local. */
-esp_status esp_run_foresee_plan(const esp_config *c, const esp_model *m);
+ * client of prune.clients will not take it; warnings as esp_plan_check_early's. Local. */
+esp_status esp_run_check_plan_early(const esp_config *c, const esp_model *m);
 
 #endif

@@ -46,7 +46,7 @@ typedef struct esp_tokenizer esp_tokenizer; /* opaque */
 
 typedef struct esp_ids {
     int32_t *id; /* [n] owned */
-    size_t n, room;
+    size_t n, capacity;
 } esp_ids;
 void esp_ids_add(esp_ids *ids, int32_t id);
 void esp_ids_free(esp_ids *ids); /* safe twice and on {0} */

@@ -3,10 +3,10 @@
  * readings.
  *
  * What counts as sent, a rank's mean over the P ranks of the communicator, of n bytes:
- *   ESP_MOVES_ONCE   (P - 1) / P n     reduce-scatter and all-gather (n: all the parts together), reduce and
- *                                      broadcast along a tree (every rank but one passes n on once)
- *   ESP_MOVES_TWICE  2 (P - 1) / P n   all-reduce: a reduce-scatter and an all-gather
- *   ESP_MOVES_TO_ONE n                 a message to one rank, counted by its sender
+ *   ESP_COST_REDUCE_SCATTER  (P - 1) / P n    reduce-scatter and all-gather (n: all parts together), reduce and
+ *                                             broadcast along a tree (all ranks but one pass n on once)
+ *   ESP_COST_ALLREDUCE       2 (P - 1) / P n  a reduce-scatter and an all-gather
+ *   ESP_COST_P2P             n                a message to one rank, counted by its sender
  * These are the least that can do; an MPI library may send more where messages are short. A few bytes of
  * control (agreements on errors, sizes) are not counted.
  */
@@ -26,7 +26,7 @@ typedef enum esp_traffic_kind {
     ESP_N_SENT
 } esp_traffic_kind;
 
-typedef enum esp_moves { ESP_MOVES_ONCE, ESP_MOVES_TWICE, ESP_MOVES_TO_ONE } esp_moves;
+typedef enum esp_moves { ESP_COST_REDUCE_SCATTER, ESP_COST_ALLREDUCE, ESP_COST_P2P } esp_moves;
 
 typedef struct esp_traffic {
     double bytes[ESP_N_SENT];

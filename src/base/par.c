@@ -8,40 +8,41 @@
 
 #include "espalier/mem.h"
 
-/* Communicators of rows and columns of the world as n_layers x n_data ranks. */
+/* Communicators of rows and columns of the world as n_pipeline x n_data ranks. */
 static void make_communicators(esp_grid *g)
 {
-    const int dims[2] = { g->n_layers, g->n_data }, periods[2] = { 0, 0 };
-    const int along_data[2] = { 0, 1 }, along_layers[2] = { 1, 0 };
+    const int dims[2] = { g->n_pipeline, g->n_data }, periods[2] = { 0, 0 };
+    const int along_data[2] = { 0, 1 }, along_pipeline[2] = { 1, 0 };
     MPI_Comm cart;
 
     ESP_MPI(MPI_Cart_create(g->world, 2, dims, periods, 0, &cart));
     ESP_MPI(MPI_Cart_sub(cart, along_data, &g->data));
-    ESP_MPI(MPI_Cart_sub(cart, along_layers, &g->layers));
+    ESP_MPI(MPI_Cart_sub(cart, along_pipeline, &g->pipeline));
     ESP_MPI(MPI_Comm_rank(g->data, &g->i_data));
-    ESP_MPI(MPI_Comm_rank(g->layers, &g->i_layers));
+    ESP_MPI(MPI_Comm_rank(g->pipeline, &g->i_pipeline));
     ESP_MPI(MPI_Comm_free(&cart));
 }
 
 static void free_communicators(esp_grid *g)
 {
     ESP_MPI(MPI_Comm_free(&g->data));
-    ESP_MPI(MPI_Comm_free(&g->layers));
+    ESP_MPI(MPI_Comm_free(&g->pipeline));
 }
 
-esp_status esp_grid_shape(esp_grid *g, size_t n_stages)
+esp_status esp_grid_shape(esp_grid *g, size_t n_pipeline)
 {
     size_t size = (size_t)g->size;
 
-    if (n_stages == 0 || n_stages > size || size % n_stages != 0) {
-        return esp_fail(ESP_EUSAGE,
-                        "parallel.layers = %zu: %d ranks cannot be shared out to so many stages; "
-                        "take a divisor of the number of ranks",
-                        n_stages, g->size);
+    if (n_pipeline == 0 || n_pipeline > size || size % n_pipeline != 0) {
+        return esp_fail(
+            ESP_EUSAGE,
+            "parallel.pipeline = %zu: %d ranks cannot be shared out to so many pipeline stages; "
+            "take a divisor of the number of ranks",
+            n_pipeline, g->size);
     }
     free_communicators(g);
-    g->n_layers = (int)n_stages;
-    g->n_data = g->size / g->n_layers;
+    g->n_pipeline = (int)n_pipeline;
+    g->n_data = g->size / g->n_pipeline;
     make_communicators(g);
     return ESP_OK;
 }
@@ -51,7 +52,7 @@ void esp_grid_init(esp_grid *g, int n_threads, MPI_Comm comm)
     ESP_MPI(MPI_Comm_dup(comm, &g->world));
     ESP_MPI(MPI_Comm_rank(g->world, &g->rank));
     ESP_MPI(MPI_Comm_size(g->world, &g->size));
-    g->n_layers = 1;
+    g->n_pipeline = 1;
     g->n_data = g->size;
     make_communicators(g);
     g->n_threads = n_threads > 0 ? n_threads : omp_get_max_threads();

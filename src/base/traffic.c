@@ -22,8 +22,8 @@ void esp_sent(esp_traffic_kind k, esp_moves how, size_t n, MPI_Comm comm)
     if (size == 1) {
         return;
     }
-    if (how != ESP_MOVES_TO_ONE) {
-        bytes *= (how == ESP_MOVES_TWICE ? 2 : 1) * (double)(size - 1) / size;
+    if (how != ESP_COST_P2P) {
+        bytes *= (how == ESP_COST_ALLREDUCE ? 2 : 1) * (double)(size - 1) / size;
     }
     counted.bytes[k] += bytes;
     counted.calls[k]++;

@@ -6,13 +6,9 @@
 #include "espalier/estimate.h"
 #include "espalier/file.h"
 #include "espalier/run.h"
+#include "espalier/settings.h"
 
 #define GIB 1073741824.0
-
-static const char *const stage_names[ESP_N_STAGES] = {
-    [ESP_STAGE_SCORE] = "score",     [ESP_STAGE_PLAN] = "plan", [ESP_STAGE_PRUNE] = "prune",
-    [ESP_STAGE_RECOVER] = "recover", [ESP_STAGE_EVAL] = "eval",
-};
 
 static void print_job(const esp_job *j, const esp_cluster *c)
 {
@@ -92,18 +88,18 @@ static esp_status print_stages(const esp_job *j, unsigned stages, const esp_layo
     esp_prediction all = { 0 };
     json_t *o = json_pack("{s:{s:I, s:I, s:I, s:I}}", "grid", "nodes", (json_int_t)l->nodes,
                           "ranks", (json_int_t)l->ranks, "threads", (json_int_t)l->threads,
-                          "layers", (json_int_t)l->layers);
+                          "layers", (json_int_t)l->pipeline);
 
     printf("grid: %zu nodes x %zu ranks x %zu threads; %zu stages of layers x %zu data ranks\n\n",
-           l->nodes, l->ranks, l->threads, l->layers, l->nodes * l->ranks / l->layers);
+           l->nodes, l->ranks, l->threads, l->pipeline, l->nodes * l->ranks / l->pipeline);
     printf("%-9s %12s %12s %12s %12s %10s %10s\n", "stage", "seconds", "GiB a rank", "GiB mapped",
            "GB sent", "GB read", "GB written");
     for (esp_stage s = 0; s < ESP_N_STAGES; s++) {
         if (stages >> s & 1) {
             esp_prediction p = esp_predict(j, s, l, c, 0);
 
-            print_row(stage_names[s], &p);
-            json_object_set_new(o, stage_names[s], prediction_json(&p));
+            print_row(esp_stage_name(s), &p);
+            json_object_set_new(o, esp_stage_name(s), prediction_json(&p));
             add(&all, &p);
         }
     }
@@ -115,16 +111,16 @@ static esp_status print_stages(const esp_job *j, unsigned stages, const esp_layo
 static esp_status estimate(const esp_config *c, const esp_model *m, bool replace)
 {
     esp_cluster cluster = esp_cluster_of(c);
-    unsigned stages = esp_run_stages_of(c);
+    unsigned stages = esp_settings_stages(c);
     esp_layout best;
     esp_job job;
     esp_status st;
 
     ESP_TRY(*c->estimate.output ? esp_output_check(c->estimate.output, replace) : ESP_OK);
-    ESP_TRY(esp_run_foresee_plan(c, m));
+    ESP_TRY(esp_run_check_plan_early(c, m));
     esp_cluster_measure(&cluster);
     esp_job_init(&job, m, c);
-    st = esp_best_layout(&best, &job, stages, &cluster, c->estimate.ranks, c->parallel.layers);
+    st = esp_best_layout(&best, &job, stages, &cluster, c->estimate.ranks, c->parallel.pipeline);
     if (st == ESP_OK) {
         print_job(&job, &cluster);
         st = print_stages(&job, stages, &best, &cluster);

@@ -3,6 +3,7 @@
 #include "espalier/estimate.h"
 #include "espalier/log.h"
 #include "espalier/run.h"
+#include "espalier/settings.h"
 
 static const char *const why[ESP_N_STAGES] = {
     [ESP_STAGE_SCORE] = "score: criterion random needs no scores",
@@ -12,7 +13,7 @@ static const char *const why[ESP_N_STAGES] = {
 
 esp_status cmd_run(const esp_invocation *in)
 {
-    unsigned stages = esp_run_stages_of(in->config);
+    unsigned stages = esp_settings_stages(in->config);
 
     for (esp_stage s = 0; s < ESP_N_STAGES; s++) {
         if (why[s] && !(stages >> s & 1)) {

@@ -17,7 +17,7 @@ typedef struct esp_command {
     const char *name, *summary;
     esp_status (*run)(const esp_invocation *in); /* collective on in->grid->world */
     const char *sections; /* groups of settings that matter to it, for its help */
-    bool staged;          /* works on a grid of parallel.layers stages            */
+    bool staged;          /* works on a grid of parallel.pipeline stages            */
 } esp_command;
 
 extern const esp_command esp_commands[]; /* [esp_n_commands] */

@@ -48,14 +48,14 @@ static const char *name_of(const esp_arch *a)
     return a->name ? a->name : a->model_type;
 }
 
-const esp_arch *esp_arch_named(bool *normal_head, const char *name)
+const esp_arch *esp_arch_named(bool *normalized_head, const char *name)
 {
-    *normal_head = false;
+    *normalized_head = false;
     for (size_t i = 0; i < COUNT(families); i++) {
         const esp_arch *a = families[i];
 
-        *normal_head = a->normal_head_name && strcmp(a->normal_head_name, name) == 0;
-        if (*normal_head || strcmp(name_of(a), name) == 0) {
+        *normalized_head = a->normalized_head_name && strcmp(a->normalized_head_name, name) == 0;
+        if (*normalized_head || strcmp(name_of(a), name) == 0) {
             return a;
         }
     }
@@ -67,7 +67,7 @@ char *esp_arch_names(void)
     char *names = esp_strdup("");
 
     for (size_t i = 0; i < COUNT(families); i++) {
-        const char *also = families[i]->normal_head_name;
+        const char *also = families[i]->normalized_head_name;
         char *more = esp_format("%s%s%s%s%s", names, i ? ", " : "", name_of(families[i]),
                                 also ? ", " : "", also ? also : "");
 
@@ -99,7 +99,7 @@ int esp_arch_slot(const esp_arch *a, const char *role)
     return -1;
 }
 
-float esp_slot_plus(const esp_arch *a, int slot)
+float esp_slot_weight_offset(const esp_arch *a, int slot)
 {
     return a->slots[slot].cols == ESP_W_ONE && a->norm == ESP_NORM_RMS_ONE ? 1 : 0;
 }

@@ -31,7 +31,7 @@ static void load_layer(esp_pass *p, size_t layer)
         const esp_weight *w = esp_model_weight(p->model, layer, slot);
 
         if (a->slots[slot].cols == ESP_W_ONE) {
-            esp_f32_load(&weights[slot], w, esp_slot_plus(a, slot));
+            esp_f32_load(&weights[slot], w, esp_slot_weight_offset(a, slot));
         } else {
             esp_matrix_load(&weights[slot], w, p);
         }
@@ -90,7 +90,7 @@ static size_t widest_norm(const esp_model *m)
 /* Room for the weights of a layer, as large as those of any layer; or, resident, of each. */
 static void make_weights(esp_block *b, const esp_model *m, esp_pass_options o, size_t *bytes)
 {
-    esp_stage_layers s = esp_pass_layers(m, o.grid);
+    esp_pipeline_stage s = esp_pipeline_stage_of(m, o.grid);
     size_t n_slots = m->arch->n_slots;
 
     for (int slot = ESP_SLOT_BLOCK; slot < (int)n_slots; slot++) {
@@ -332,7 +332,7 @@ static void op_forward(esp_pass *p, const site *s, esp_cache *cache)
         break;
     case ESP_OP_LOOKUP:
     case ESP_OP_SCALE:
-        esp_bug(__FILE__, __LINE__, "a step of the stem in a block");
+        esp_bug(__FILE__, __LINE__, "a step of the embedding in a block");
     }
 }
 
@@ -409,7 +409,7 @@ static void op_backward(esp_pass *p, const site *s, const esp_sink *sink)
         break;
     case ESP_OP_LOOKUP:
     case ESP_OP_SCALE:
-        esp_bug(__FILE__, __LINE__, "a step of the stem in a block");
+        esp_bug(__FILE__, __LINE__, "a step of the embedding in a block");
     }
 }
 
@@ -433,7 +433,7 @@ static size_t scratch_of(const site *s, esp_pass_options o)
 
 size_t esp_block_scratch(const esp_model *m, esp_pass_options o)
 {
-    const esp_pass of = { .model = m, .stage = esp_pass_layers(m, o.grid) };
+    const esp_pass of = { .model = m, .stage = esp_pipeline_stage_of(m, o.grid) };
     size_t most = 0;
 
     for (size_t l = of.stage.begin; l < of.stage.end; l++) {

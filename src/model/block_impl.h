@@ -14,7 +14,7 @@ typedef struct esp_f32 {
         matrix;  /* as products take it                                                       */
     float *room; /* owned; NULL while they point at the mapping                               */
     size_t n_room;
-    esp_bf16_room rounded; /* of the matrix, empty while it points at the mapping */
+    esp_bf16_buffer rounded; /* of the matrix, empty while it points at the mapping */
 } esp_f32;
 
 typedef struct esp_block {

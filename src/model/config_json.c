@@ -399,17 +399,18 @@ static esp_status check_bias_flags(const esp_config_part *c)
 }
 
 /* The key tells; a file without it that looks as if it had lost it is not guessed at. */
-static esp_status read_normal_head(esp_model *m, const esp_config_part *c)
+static esp_status read_normalized_head(esp_model *m, const esp_config_part *c)
 {
     const esp_arch *a = m->arch;
     const char *class = json_string_value(json_array_get(esp_config_get(c, "architectures"), 0));
-    bool looks = a->normal_head_key &&
-                 (m->dims.vocab == a->normal_head_vocab ||
-                  (class && a->normal_head_class && strcmp(class, a->normal_head_class) == 0));
+    bool looks =
+        a->normalized_head_key &&
+        (m->dims.vocab == a->normalized_head_vocab ||
+         (class && a->normalized_head_class && strcmp(class, a->normalized_head_class) == 0));
 
-    m->normal_head = a->normal_head_key && json_object_get(c->json, a->normal_head_key);
-    return looks && !m->normal_head
-               ? esp_config_refuse(c, a->normal_head_key,
+    m->normalized_head = a->normalized_head_key && json_object_get(c->json, a->normalized_head_key);
+    return looks && !m->normalized_head
+               ? esp_config_refuse(c, a->normalized_head_key,
                                    "0 where the head is normalised, as vocabulary or class say")
                : ESP_OK;
 }
@@ -427,7 +428,7 @@ esp_status esp_config_read(esp_model *m, const char *path)
     ESP_TRY(check_flags(&c, m->arch));
     ESP_TRY(read_dims(&m->dims, &c, m->arch));
     ESP_TRY(esp_config_bool(&m->tied, &c, "tie_word_embeddings", false));
-    ESP_TRY(read_normal_head(m, &c));
+    ESP_TRY(read_normalized_head(m, &c));
     ESP_TRY(check_bias_flags(&c));
     ESP_TRY(read_numbers(m, &c));
     ESP_TRY(get_token(&m->bos, &c, "bos_token_id", m->dims.vocab));

@@ -60,17 +60,17 @@ static const esp_config_default baichuan_defaults[] = {
 
 /* The key tells the second generation, in any size. */
 const esp_arch esp_baichuan_family = { .name = "baichuan-7b",
-                                       .normal_head_name = "baichuan2-7b",
+                                       .normalized_head_name = "baichuan2-7b",
                                        .model_type = "baichuan",
                                        .architecture = "BaiChuanForCausalLM",
                                        .has_key = { "max_position_embeddings" },
-                                       .normal_head_key = "z_loss_weight",
-                                       .normal_head_vocab = BAICHUAN2_VOCAB,
-                                       .normal_head_class = "BaichuanForCausalLM",
+                                       .normalized_head_key = "z_loss_weight",
+                                       .normalized_head_vocab = BAICHUAN2_VOCAB,
+                                       .normalized_head_class = "BaichuanForCausalLM",
                                        .keys = &esp_llama_keys,
                                        DEFAULTS(baichuan),
                                        .rotary = { .divisor = 1, .source = ESP_ROPE_FIXED },
-                                       STEM(esp_plain_stem),
+                                       EMBEDDING(esp_plain_embedding),
                                        TABLES(baichuan) };
 
 /* ---- 13B ---- */
@@ -111,16 +111,16 @@ static const esp_op baichuan_alibi_ops[] = {
 };
 
 const esp_arch esp_baichuan_alibi_family = { .name = "baichuan-13b",
-                                             .normal_head_name = "baichuan2-13b",
+                                             .normalized_head_name = "baichuan2-13b",
                                              .model_type = "baichuan",
                                              .architecture = "BaichuanForCausalLM",
                                              .has_key = { "model_max_length" },
-                                             .normal_head_key = "z_loss_weight",
-                                             .normal_head_vocab = BAICHUAN2_VOCAB,
+                                             .normalized_head_key = "z_loss_weight",
+                                             .normalized_head_vocab = BAICHUAN2_VOCAB,
                                              .keys = &baichuan_13b_keys,
                                              DEFAULTS(baichuan_13b),
                                              .alibi = true,
-                                             STEM(esp_plain_stem),
+                                             EMBEDDING(esp_plain_embedding),
                                              SLOTS(baichuan),
                                              .values = baichuan_values,
                                              .n_values = QR,

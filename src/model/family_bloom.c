@@ -40,7 +40,7 @@ enum { NORM1 = ESP_SLOT_BLOCK, QKV, O, NORM2, UP, DOWN };
 #define LAYER "transformer.h.%zu."
 static const esp_slot bloom_slots[] = {
     MATRIX(ESP_SLOT_EMBED, "transformer.word_embeddings", "embed", VOCAB, HIDDEN, NEVER),
-    VECTOR(ESP_SLOT_STEM_NORM, "transformer.word_embeddings_layernorm", "norm0", HIDDEN, ALWAYS),
+    VECTOR(ESP_SLOT_EMBED_NORM, "transformer.word_embeddings_layernorm", "norm0", HIDDEN, ALWAYS),
     VECTOR(ESP_SLOT_FINAL_NORM, "transformer.ln_f", "norm", HIDDEN, ALWAYS),
     MATRIX(ESP_SLOT_HEAD, "lm_head", "head", VOCAB, HIDDEN, NEVER),
     VECTOR(NORM1, LAYER "input_layernorm", "norm1", HIDDEN, ALWAYS),
@@ -51,7 +51,7 @@ static const esp_slot bloom_slots[] = {
     MATRIX(DOWN, LAYER "mlp.dense_4h_to_h", "down", HIDDEN, MLP, ALWAYS),
 };
 
-static const esp_op bloom_stem[] = { LOOKUP(ESP_SLOT_EMBED), STEM_NORM };
+static const esp_op bloom_embedding[] = { LOOKUP(ESP_SLOT_EMBED), EMBED_NORM };
 
 enum { X, H1, ALL, QP, KP, VP, ATT, ATT_OUT, X1, H2, U, M, MLP_OUT, X2 };
 
@@ -89,5 +89,5 @@ const esp_arch esp_bloom_family = { .model_type = "bloom",
                                     .norm = ESP_NORM_LAYER,
                                     .activation = ESP_GELU_TANH,
                                     .alibi = true,
-                                    STEM(bloom_stem),
+                                    EMBEDDING(bloom_embedding),
                                     TABLES(bloom) };

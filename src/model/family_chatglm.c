@@ -86,5 +86,5 @@ const esp_arch esp_chatglm_family = { .model_type = "chatglm",
                                       .activation = ESP_GELU_TANH,
                                       .rotary = { .divisor = 2, .source = ESP_ROPE_FIXED },
                                       .deep_residual = true,
-                                      STEM(esp_plain_stem),
+                                      EMBEDDING(esp_plain_embedding),
                                       TABLES(chatglm) };

@@ -64,7 +64,7 @@ const esp_arch esp_phi3_family = { .model_type = "phi3",
                                    DEFAULTS(phi3),
                                    .windows = ESP_WINDOWS_ALL,
                                    .rotary = { .divisor = 1, .source = ESP_ROPE_PHI },
-                                   STEM(esp_plain_stem),
+                                   EMBEDDING(esp_plain_embedding),
                                    SLOTS(phi3),
                                    BLOCK(fused) };
 
@@ -136,7 +136,7 @@ const esp_arch esp_chatglm2_family = {
     .flags = chatglm2_flags,
     .n_flags = COUNT(chatglm2_flags),
     .rotary = { .pairs = true, .divisor = 2, .source = ESP_ROPE_RATIO },
-    STEM(esp_plain_stem),
+    EMBEDDING(esp_plain_embedding),
     SLOTS(chatglm2),
     BLOCK(fused)
 };

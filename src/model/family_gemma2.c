@@ -91,5 +91,5 @@ const esp_arch esp_gemma2_family = { .model_type = "gemma2",
                                      .norm = ESP_NORM_RMS_ONE,
                                      .activation = ESP_GELU_TANH,
                                      .rotary = { .divisor = 1 },
-                                     STEM(gemma2_stem),
+                                     EMBEDDING(gemma2_stem),
                                      TABLES(gemma2) };

@@ -25,7 +25,7 @@
         key, value, true        \
     }
 
-#define STEM(name) .stem = name, .n_stem = COUNT(name)
+#define EMBEDDING(name) .embedding = name, .n_embedding = COUNT(name)
 
 /* Matrices are [rows, columns], vectors have a norm's weight. */
 #define MATRIX(slot, name, label, rows, cols, bias) \
@@ -78,14 +78,14 @@
         ESP_OP_SLICE, -1, { in, -1, -1 }, out, { .parts = 3, .part = number }, label \
     }
 
-/* Steps of the stem, on the residual stream. */
+/* Steps of the embedding, on the residual stream. */
 #define LOOKUP(slot)                                       \
     {                                                      \
         ESP_OP_LOOKUP, slot, { 0, -1, -1 }, 0, { 0 }, NULL \
     }
-#define STEM_NORM                                                      \
-    {                                                                  \
-        ESP_OP_NORM, ESP_SLOT_STEM_NORM, { 0, -1, -1 }, 0, { 0 }, NULL \
+#define EMBED_NORM                                                      \
+    {                                                                   \
+        ESP_OP_NORM, ESP_SLOT_EMBED_NORM, { 0, -1, -1 }, 0, { 0 }, NULL \
     }
 #define SCALE                                           \
     {                                                   \
@@ -94,7 +94,7 @@
 
 /* Of the LLaMA family and all that are named after it. */
 extern const esp_config_keys esp_llama_keys;
-extern const esp_op esp_plain_stem[1]; /* the embedding alone */
+extern const esp_op esp_plain_embedding[1]; /* the embedding alone */
 
 extern const esp_arch esp_llama_family[3]; /* llama, mistral, qwen2 */
 extern const esp_arch esp_qwen3_family, esp_phi3_family, esp_baichuan_family;

@@ -63,7 +63,7 @@ static const esp_config_default qwen2_defaults[] = {
     MAY_BE_NULL("eos_token_id", "null"),
 };
 
-const esp_op esp_plain_stem[1] = { LOOKUP(ESP_SLOT_EMBED) };
+const esp_op esp_plain_embedding[1] = { LOOKUP(ESP_SLOT_EMBED) };
 
 enum { NORM1 = ESP_SLOT_BLOCK, Q, K, V, O, NORM2, GATE_PROJ, UP, DOWN };
 
@@ -111,7 +111,7 @@ static const esp_op llama_ops[] = {
 
 #define LLAMA_LIKE(type, class)                                         \
     .model_type = type, .architecture = class, .keys = &esp_llama_keys, \
-    .rotary = { .divisor = 1 }, STEM(esp_plain_stem), TABLES(llama)
+    .rotary = { .divisor = 1 }, EMBEDDING(esp_plain_embedding), TABLES(llama)
 
 /* A Mistral without a window is the LLaMA block with any number of heads, but no biases. */
 const esp_arch esp_llama_family[3] = {

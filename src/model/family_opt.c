@@ -61,7 +61,7 @@ static const esp_slot opt_slots[] = {
     MATRIX(DOWN, LAYER "fc2", "down", HIDDEN, MLP, ALWAYS),
 };
 
-static const esp_op opt_stem[] = { LOOKUP(ESP_SLOT_EMBED), LOOKUP(ESP_SLOT_POSITION) };
+static const esp_op opt_embedding[] = { LOOKUP(ESP_SLOT_EMBED), LOOKUP(ESP_SLOT_POSITION) };
 
 enum { X, H1, QP, KP, VP, ATT, ATT_OUT, X1, H2, U, M, MLP_OUT, X2 };
 
@@ -90,5 +90,5 @@ const esp_arch esp_opt_family = { .model_type = "opt",
                                   .norm = ESP_NORM_LAYER,
                                   .activation = ESP_RELU,
                                   .position_offset = 2,
-                                  STEM(opt_stem),
+                                  EMBEDDING(opt_embedding),
                                   TABLES(opt) };

@@ -67,5 +67,5 @@ const esp_arch esp_qwen3_family = { .model_type = "qwen3",
                                     DEFAULTS(qwen3),
                                     .windows = ESP_WINDOWS_LAST,
                                     .rotary = { .divisor = 1 },
-                                    STEM(esp_plain_stem),
+                                    EMBEDDING(esp_plain_embedding),
                                     TABLES(qwen3) };

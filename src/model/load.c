@@ -213,7 +213,7 @@ static char *stored_name(const esp_model *m, const places *p, const esp_tensor_r
 /* Two tensors that are said to be one: clients take one, the other or both where they are not. */
 static esp_status check_tied(const esp_model *m, const places *p)
 {
-    const esp_weight *w = &m->outer[ESP_SLOT_EMBED];
+    const esp_weight *w = &m->head_and_norm[ESP_SLOT_EMBED];
     char *name = tied_name(m);
     const esp_tensor_info *head = m->tied ? find_tensor(m, p, name) : NULL;
     esp_status st = ESP_OK;
@@ -325,7 +325,7 @@ static esp_status map_tensors(esp_model *m, const places *p)
         free(name);
     }
     if (st == ESP_OK) {
-        m->dtype = m->outer[ESP_SLOT_EMBED].dtype;
+        m->dtype = m->head_and_norm[ESP_SLOT_EMBED].dtype;
         tell_unused(m, used);
     }
     json_decref(used);

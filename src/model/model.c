@@ -67,7 +67,7 @@ void esp_model_free(esp_model *m)
         esp_safetensors_close(&m->files[i]);
     }
     free(m->files);
-    free(m->outer);
+    free(m->head_and_norm);
     free(m->block);
     esp_rope_free(&m->rope);
     free(m->slopes);
@@ -81,7 +81,7 @@ esp_weight *esp_model_weight_at(const esp_model *m, size_t layer, int slot)
 {
     ESP_REQUIRE(slot >= 0 && (size_t)slot < m->arch->n_slots);
     if (slot < ESP_SLOT_BLOCK) {
-        return &m->outer[slot == ESP_SLOT_HEAD && m->tied ? ESP_SLOT_EMBED : slot];
+        return &m->head_and_norm[slot == ESP_SLOT_HEAD && m->tied ? ESP_SLOT_EMBED : slot];
     }
     ESP_REQUIRE(layer < m->dims.n_layers);
     return &m->block[layer * block_slots(m) + (size_t)slot - ESP_SLOT_BLOCK];
@@ -173,7 +173,7 @@ static void make_weight(const esp_model *m, size_t layer, int slot)
 
 static void make_weights(esp_model *m, size_t *bytes)
 {
-    ESP_MAKE(m->outer, ESP_SLOT_BLOCK, bytes);
+    ESP_MAKE(m->head_and_norm, ESP_SLOT_BLOCK, bytes);
     ESP_MAKE(m->block, m->dims.n_layers * block_slots(m), bytes);
 }
 
@@ -205,8 +205,8 @@ void esp_model_make_weights(esp_model *m)
 void esp_model_visit(const esp_model *m, esp_weight_visitor visit, void *ctx)
 {
     for (int slot = ESP_SLOT_EMBED; slot < ESP_SLOT_FINAL_NORM; slot++) {
-        if (m->outer[slot].rows > 0) {
-            visit(ctx, ESP_NO_LAYER, slot, &m->outer[slot]);
+        if (m->head_and_norm[slot].rows > 0) {
+            visit(ctx, ESP_NO_LAYER, slot, &m->head_and_norm[slot]);
         }
     }
     for (size_t layer = 0; layer < m->dims.n_layers; layer++) {
@@ -216,9 +216,9 @@ void esp_model_visit(const esp_model *m, esp_weight_visitor visit, void *ctx)
             visit(ctx, layer, slot, esp_model_weight(m, layer, slot));
         }
     }
-    visit(ctx, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, &m->outer[ESP_SLOT_FINAL_NORM]);
+    visit(ctx, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, &m->head_and_norm[ESP_SLOT_FINAL_NORM]);
     if (!m->tied) {
-        visit(ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, &m->outer[ESP_SLOT_HEAD]);
+        visit(ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, &m->head_and_norm[ESP_SLOT_HEAD]);
     }
 }
 
@@ -272,12 +272,12 @@ esp_tensor_ref *esp_model_tensors(size_t *n, const esp_model *m)
 
 char *esp_tensor_ref_name(const esp_model *m, const esp_tensor_ref *t)
 {
-    char *stem = esp_model_tensor_name(m, t->layer, t->slot);
+    char *embedding = esp_model_tensor_name(m, t->layer, t->slot);
     size_t n = m->bare ? esp_arch_base(m->arch) : 0;
-    size_t from = strncmp(stem, m->arch->slots[ESP_SLOT_EMBED].name, n) == 0 ? n : 0;
-    char *name = esp_format("%s.%s", stem + from, t->bias ? "bias" : "weight");
+    size_t from = strncmp(embedding, m->arch->slots[ESP_SLOT_EMBED].name, n) == 0 ? n : 0;
+    char *name = esp_format("%s.%s", embedding + from, t->bias ? "bias" : "weight");
 
-    free(stem);
+    free(embedding);
     return name;
 }
 

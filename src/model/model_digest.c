@@ -161,7 +161,7 @@ static void read_share(reading *r, size_t rank, size_t n_ranks)
 
 static void reading_init(reading *r, const esp_model *m, size_t begin, size_t end)
 {
-    bool outer = begin == 0 || end == m->dims.n_layers;
+    bool head_and_norm = begin == 0 || end == m->dims.n_layers;
 
     *r = (reading){ .m = m };
     r->refs = esp_model_tensors(&r->n, m);
@@ -172,7 +172,7 @@ static void reading_init(reading *r, const esp_model *m, size_t begin, size_t en
     for (size_t i = 0; i < r->n; i++) {
         size_t l = r->refs[i].layer;
 
-        r->used[i] = l == ESP_NO_LAYER ? outer : l >= begin && l < end;
+        r->used[i] = l == ESP_NO_LAYER ? head_and_norm : l >= begin && l < end;
     }
 }
 
@@ -308,7 +308,7 @@ esp_status esp_model_digest(char hex[ESP_DIGEST_SIZE], const esp_model *m, size_
     what = esp_format("%s: config.json, code beside it, or the types in its files,", m->dir);
     st = esp_agree_same(words, what, comm);
     free(what);
-    if (st != ESP_OK || !m->outer[ESP_SLOT_EMBED].data) {
+    if (st != ESP_OK || !m->head_and_norm[ESP_SLOT_EMBED].data) {
         return st;
     }
     reading_init(&r, m, begin, end);

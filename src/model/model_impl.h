@@ -7,16 +7,9 @@
 #define ESP_MAX_WIDTH ((size_t)1 << 28) /* of anything: products of two fit 64 bits with room */
 #define ESP_OWN_KEY   "espalier"        /* object of config.json with what differs between layers */
 
-/* Model from a parsed config.json: sizes and weight shapes, no data. Takes config; dir is where it
- * stands or will stand. ESP_EFORMAT; *m is {0} then. Local. */
-esp_status esp_model_from_config(esp_model *m, json_t *config, const char *dir);
-
 /* Fills what config.json says (all but the weights) from m->config.
  * path names the file in messages. Local. */
 esp_status esp_config_read(esp_model *m, const char *path);
-
-/* The name that clients have for an activation. Local. */
-const char *esp_config_activation(esp_activation a);
 
 /* Whether the family and config.json give the linear weight of a slot a bias. Local. */
 bool esp_config_has_bias(const esp_model *m, int slot);

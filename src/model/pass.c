@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "espalier/mem.h"
-#include "hand_impl.h"
-#include "stem_impl.h"
+#include "pipeline_impl.h"
+#include "embedding_impl.h"
 
 #define LOGITS_BYTES \
     ((size_t)64 << 20) /* of a run of logits, unless that is less than LEAST_RUN rows */
@@ -19,33 +19,33 @@
 #define SHORTEST_ROW 1e-12 /* of a head: shorter ones are divided by this, as its clients do */
 
 /* Weights outside the blocks, and scratch of the loss. */
-typedef struct esp_outer {
+typedef struct esp_head_and_norm {
     esp_f32 norm, head;
-    float *inverse; /* [V] one over the lengths of the rows of a head that is normalised */
-    float *logits;  /* [run, V] */
-    float *radial;  /* [run, V] see esp_sink; backward of a head that is normalised   */
-    double *losses; /* [max_tok] cross-entropy of each position */
-    uint8_t *hits;  /* [max_tok] */
-    float *scale;   /* [max_tok] */
-    size_t run;     /* rows of logits there is room for */
-} esp_outer;
+    float *inverse;        /* [V] one over the lengths of the rows of a head that is normalised */
+    float *logits;         /* [run, V] */
+    float *norm_head_grad; /* [run, V] see esp_sink; backward of a head that is normalised   */
+    double *losses;        /* [max_tok] cross-entropy of each position */
+    uint8_t *hits;         /* [max_tok] */
+    float *scale;          /* [max_tok] */
+    size_t run;            /* rows of logits there is room for */
+} esp_head_and_norm;
 
-esp_stage_layers esp_pass_layers(const esp_model *m, const esp_grid *grid)
+esp_pipeline_stage esp_pipeline_stage_of(const esp_model *m, const esp_grid *grid)
 {
-    esp_stage_layers s = { .end = m->dims.n_layers, .at_once = 1, .first = true, .last = true };
+    esp_pipeline_stage s = { .end = m->dims.n_layers, .at_once = 1, .first = true, .last = true };
 
-    if (grid && grid->n_layers > 1) {
-        esp_share(&s.begin, &s.end, m->dims.n_layers, grid->i_layers, grid->n_layers);
+    if (grid && grid->n_pipeline > 1) {
+        esp_share(&s.begin, &s.end, m->dims.n_layers, grid->i_pipeline, grid->n_pipeline);
         s.at_once = s.end - s.begin;
-        s.first = grid->i_layers == 0;
-        s.last = grid->i_layers + 1 == grid->n_layers;
+        s.first = grid->i_pipeline == 0;
+        s.last = grid->i_pipeline + 1 == grid->n_pipeline;
     }
     return s;
 }
 
 size_t esp_pass_chunks(const esp_grid *grid, size_t a_stage)
 {
-    return grid->n_layers > 1 ? a_stage * (size_t)grid->n_layers : 1;
+    return grid->n_pipeline > 1 ? a_stage * (size_t)grid->n_pipeline : 1;
 }
 
 size_t esp_pass_run(const esp_model *m, size_t max_tok)
@@ -55,50 +55,52 @@ size_t esp_pass_run(const esp_model *m, size_t max_tok)
 
 /* ---- room ---- */
 
-static void make_outer(esp_outer *outer, const esp_model *m, esp_pass_options o, size_t *bytes)
+static void make_head_and_norm(esp_head_and_norm *head_and_norm, const esp_model *m,
+                               esp_pass_options o, size_t *bytes)
 {
     const esp_weight *head = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_HEAD);
     size_t V = m->dims.vocab;
 
-    *outer = (esp_outer){ .run = esp_pass_run(m, o.max_tok) };
-    ESP_MAKE(outer->logits, outer->run * V, bytes);
-    if (m->normal_head) {
+    *head_and_norm = (esp_head_and_norm){ .run = esp_pass_run(m, o.max_tok) };
+    ESP_MAKE(head_and_norm->logits, head_and_norm->run * V, bytes);
+    if (m->normalized_head) {
         bool rounded = m->precision == ESP_PRECISION_BF16;
 
-        ESP_MAKE(outer->inverse, V, bytes);
-        ESP_MAKE(outer->radial, o.backward ? outer->run * V : 0, bytes);
-        outer->head.n_room = V * m->dims.hidden;
-        outer->head.rounded.n = rounded ? esp_bf16_rounded(V, m->dims.hidden) : 0;
+        ESP_MAKE(head_and_norm->inverse, V, bytes);
+        ESP_MAKE(head_and_norm->norm_head_grad, o.backward ? head_and_norm->run * V : 0, bytes);
+        head_and_norm->head.n_room = V * m->dims.hidden;
+        head_and_norm->head.rounded.n = rounded ? esp_bf16_rounded(V, m->dims.hidden) : 0;
     } else {
-        esp_f32_fit_matrix(&outer->head, head, m->precision);
+        esp_f32_fit_matrix(&head_and_norm->head, head, m->precision);
     }
-    esp_f32_make(&outer->head, bytes);
-    esp_f32_fit_vector(&outer->norm, esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM));
-    esp_f32_make(&outer->norm, bytes);
-    ESP_MAKE(outer->losses, o.max_tok, bytes);
-    ESP_MAKE(outer->hits, o.max_tok, bytes);
-    ESP_MAKE(outer->scale, o.max_tok, bytes);
+    esp_f32_make(&head_and_norm->head, bytes);
+    esp_f32_fit_vector(&head_and_norm->norm,
+                       esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM));
+    esp_f32_make(&head_and_norm->norm, bytes);
+    ESP_MAKE(head_and_norm->losses, o.max_tok, bytes);
+    ESP_MAKE(head_and_norm->hits, o.max_tok, bytes);
+    ESP_MAKE(head_and_norm->scale, o.max_tok, bytes);
 }
 
-static size_t outer_bytes(const esp_model *m, esp_pass_options o)
+static size_t head_and_norm_bytes(const esp_model *m, esp_pass_options o)
 {
-    esp_outer outer;
+    esp_head_and_norm head_and_norm;
     size_t bytes = 0;
 
-    make_outer(&outer, m, o, &bytes);
+    make_head_and_norm(&head_and_norm, m, o, &bytes);
     return bytes;
 }
 
-static void outer_free(esp_outer *outer)
+static void head_and_norm_free(esp_head_and_norm *head_and_norm)
 {
-    esp_f32_free(&outer->norm);
-    esp_f32_free(&outer->head);
-    free(outer->inverse);
-    free(outer->logits);
-    free(outer->radial);
-    free(outer->losses);
-    free(outer->hits);
-    free(outer->scale);
+    esp_f32_free(&head_and_norm->norm);
+    esp_f32_free(&head_and_norm->head);
+    free(head_and_norm->inverse);
+    free(head_and_norm->logits);
+    free(head_and_norm->norm_head_grad);
+    free(head_and_norm->losses);
+    free(head_and_norm->hits);
+    free(head_and_norm->scale);
 }
 
 /* Numbers of the widest operand of a product that is rounded: x, and on the way back dy. */
@@ -135,24 +137,24 @@ static void make_pass(esp_pass *p, const esp_model *m, esp_pass_options o, size_
 {
     size_t n, n_inputs;
 
-    *p = (esp_pass){ .model = m, .options = o, .stage = esp_pass_layers(m, o.grid) };
+    *p = (esp_pass){ .model = m, .options = o, .stage = esp_pipeline_stage_of(m, o.grid) };
     n = o.max_tok * m->dims.hidden;
     n_inputs = o.backward ? p->stage.end - p->stage.begin + 1 : 1;
-    esp_room_make(&p->inputs, n_inputs * n, o.scratch, bytes);
+    esp_spill_buffer_make(&p->inputs, n_inputs * n, o.scratch, bytes);
     if (o.backward) {
-        esp_room_make(&p->d_hidden, n, o.scratch, bytes);
-        esp_room_make(&p->d_spare, n, o.scratch, bytes);
+        esp_spill_buffer_make(&p->d_hidden, n, o.scratch, bytes);
+        esp_spill_buffer_make(&p->d_spare, n, o.scratch, bytes);
     }
     if (p->stage.last) {
-        esp_room_make(&p->hidden, n, o.scratch, bytes);
+        esp_spill_buffer_make(&p->hidden, n, o.scratch, bytes);
     }
     if (p->stage.first) {
-        ESP_MAKE(p->stem, 1, bytes);
+        ESP_MAKE(p->embedding, 1, bytes);
     }
-    ESP_MAKE(p->hand, 1, bytes);
+    ESP_MAKE(p->pipeline, 1, bytes);
     ESP_MAKE(p->block, 1, bytes);
-    ESP_MAKE(p->outer, 1, bytes);
-    esp_bf16_room_make(&p->rounded, widest_rounded(p), bytes);
+    ESP_MAKE(p->head_and_norm, 1, bytes);
+    esp_bf16_buffer_make(&p->rounded, widest_rounded(p), bytes);
 }
 
 static esp_pass_options complete(esp_pass_options o)
@@ -168,13 +170,13 @@ void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options options)
     make_pass(p, m, o, NULL);
     p->bf16 = esp_bf16_open(m->precision);
     esp_batch_init_chunk(&p->chunk, o.max_samples, o.chunk_tok);
-    esp_hand_init(p->hand, o.grid, o.max_samples);
+    esp_pipeline_init(p->pipeline, o.grid, o.max_samples);
     esp_block_init(p->block, m, o);
     if (p->stage.first) {
-        esp_stem_init(p->stem, m, o);
+        esp_embedding_init(p->embedding, m, o);
     }
     if (p->stage.last) {
-        make_outer(p->outer, m, o, NULL);
+        make_head_and_norm(p->head_and_norm, m, o, NULL);
     }
 }
 
@@ -186,49 +188,49 @@ size_t esp_pass_bytes(const esp_model *m, esp_pass_options options)
 
     make_pass(&p, m, o, &bytes);
     bytes += esp_bf16_bytes(m->precision) + esp_batch_chunk_bytes(o.max_samples) +
-             esp_hand_bytes(o.grid, o.max_samples) + esp_block_bytes(m, o);
-    bytes += p.stage.first ? esp_stem_bytes(m, o) : 0;
-    return bytes + (p.stage.last ? outer_bytes(m, o) : 0);
+             esp_pipeline_bytes(o.grid, o.max_samples) + esp_block_bytes(m, o);
+    bytes += p.stage.first ? esp_embedding_bytes(m, o) : 0;
+    return bytes + (p.stage.last ? head_and_norm_bytes(m, o) : 0);
 }
 
 /* The norms outside of blocks go over all of a batch at once. */
 esp_pass_scratch esp_pass_scratch_bytes(const esp_model *m, esp_pass_options options)
 {
     esp_pass_options o = complete(options);
-    esp_stage_layers s = esp_pass_layers(m, o.grid);
+    esp_pipeline_stage s = esp_pipeline_stage_of(m, o.grid);
     size_t norm = o.backward ? esp_norm_bytes(o.max_tok) : 0;
-    bool stem_norm = s.first && esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_STEM_NORM)->rows > 0;
+    bool embed_norm = s.first && esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_EMBED_NORM)->rows > 0;
 
     return (esp_pass_scratch){ .loss = s.last ? norm : 0,
                                .blocks = esp_block_scratch(m, o),
-                               .stem = stem_norm ? norm : 0 };
+                               .embedding = embed_norm ? norm : 0 };
 }
 
 void esp_pass_free(esp_pass *p)
 {
-    if (p->hand) {
-        esp_hand_free(p->hand);
+    if (p->pipeline) {
+        esp_pipeline_free(p->pipeline);
     }
     if (p->block) {
         esp_block_free(p->block, p->model);
     }
-    if (p->stem) {
-        esp_stem_free(p->stem);
+    if (p->embedding) {
+        esp_embedding_free(p->embedding);
     }
-    if (p->outer) {
-        outer_free(p->outer);
+    if (p->head_and_norm) {
+        head_and_norm_free(p->head_and_norm);
     }
     esp_batch_free_chunk(&p->chunk);
     esp_bf16_close(p->bf16);
-    esp_bf16_room_free(&p->rounded);
-    free(p->hand);
+    esp_bf16_buffer_free(&p->rounded);
+    free(p->pipeline);
     free(p->block);
-    free(p->stem);
-    free(p->outer);
-    esp_room_free(&p->inputs);
-    esp_room_free(&p->hidden);
-    esp_room_free(&p->d_hidden);
-    esp_room_free(&p->d_spare);
+    free(p->embedding);
+    free(p->head_and_norm);
+    esp_spill_buffer_free(&p->inputs);
+    esp_spill_buffer_free(&p->hidden);
+    esp_spill_buffer_free(&p->d_hidden);
+    esp_spill_buffer_free(&p->d_spare);
     *p = (esp_pass){ 0 };
 }
 
@@ -263,17 +265,17 @@ static const esp_weight *head_of(const esp_pass *p)
  * follows them, what is made of them is made again. */
 static void load_head(esp_pass *p)
 {
-    esp_f32 *f = &p->outer->head;
+    esp_f32 *f = &p->head_and_norm->head;
     bool loaded = f->matrix.at, trained = f->rounded.at && head_of(p)->dtype == ESP_F32;
 
-    if (loaded && !(p->options.backward && (p->model->normal_head || trained))) {
+    if (loaded && !(p->options.backward && (p->model->normalized_head || trained))) {
         return;
     }
-    if (!p->model->normal_head) {
+    if (!p->model->normalized_head) {
         esp_matrix_load(f, head_of(p), p);
         return;
     }
-    load_normalised(f, p->outer->inverse, head_of(p));
+    load_normalised(f, p->head_and_norm->inverse, head_of(p));
     if (p->bf16) {
         f->matrix.at = esp_bf16_round(&f->rounded, f->room, head_of(p)->rows, head_of(p)->cols);
         f->matrix.type = ESP_BF16;
@@ -289,8 +291,9 @@ static void refresh_weights(esp_pass *p)
         p->block->loaded = ESP_NO_LAYER;
     }
     if (p->stage.last) {
-        esp_f32_load(&p->outer->norm, esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM),
-                     esp_slot_plus(m->arch, ESP_SLOT_FINAL_NORM));
+        esp_f32_load(&p->head_and_norm->norm,
+                     esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM),
+                     esp_slot_weight_offset(m->arch, ESP_SLOT_FINAL_NORM));
     }
 }
 
@@ -312,7 +315,7 @@ static void forward_layer(esp_pass *p, size_t layer, size_t row, esp_cache *cach
     esp_block_forward(p, layer, false, cache, &p->chunk);
     memcpy(esp_pass_input(p, layer + 1) + at, p->block->value[esp_block_output(p->model->arch)],
            n * sizeof(float));
-    esp_hand_progress(p->hand);
+    esp_pipeline_progress(p->pipeline);
 }
 
 /* All chunks through the layers of the stage. */
@@ -327,14 +330,14 @@ static void forward_blocks(esp_pass *p, esp_cache *cache, const esp_batch *batch
             size_t row = esp_batch_chunk(&p->chunk, batch, c);
 
             if (first == p->stage.begin) {
-                esp_hand_take(p->hand, c);
+                esp_pipeline_wait_recv(p->pipeline, c);
             }
             for (size_t l = first; l < end; l++) {
                 forward_layer(p, l, row, cache);
             }
             if (end == p->stage.end) {
-                esp_hand_give(p->hand, ESP_HAND_ON, esp_pass_input(p, end), p->model->dims.hidden,
-                              c, batch);
+                esp_pipeline_send(p->pipeline, ESP_PIPELINE_FORWARD, esp_pass_input(p, end),
+                                  p->model->dims.hidden, c, batch);
             }
         }
         first = end;
@@ -346,15 +349,16 @@ void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch)
     const esp_model *m = p->model;
 
     ESP_REQUIRE(batch->n_tok <= p->options.max_tok && batch->n_samples <= p->options.max_samples);
-    esp_hand_finish(p->hand);
-    esp_hand_expect(p->hand, ESP_HAND_ON, esp_pass_input(p, p->stage.begin), m->dims.hidden, batch);
+    esp_pipeline_wait_sends(p->pipeline);
+    esp_pipeline_post_recvs(p->pipeline, ESP_PIPELINE_FORWARD, esp_pass_input(p, p->stage.begin),
+                            m->dims.hidden, batch);
     refresh_weights(p);
     if (p->stage.first) {
-        esp_stem_forward(esp_pass_input(p, 0), p, batch);
+        esp_embedding_forward(esp_pass_input(p, 0), p, batch);
     }
     forward_blocks(p, cache, batch);
     if (p->stage.last) {
-        esp_norm_forward(p->hidden.at, esp_pass_input(p, p->stage.end), &p->outer->norm, m,
+        esp_norm_forward(p->hidden.at, esp_pass_input(p, p->stage.end), &p->head_and_norm->norm, m,
                          batch->n_tok, m->dims.hidden);
     }
     if (cache) {
@@ -364,15 +368,16 @@ void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch)
 
 /* ---- loss ---- */
 
-static void sum_losses(esp_loss *loss, const esp_outer *outer, const esp_batch *batch)
+static void sum_losses(esp_loss *loss, const esp_head_and_norm *head_and_norm,
+                       const esp_batch *batch)
 {
     for (size_t j = 0; j < batch->n_samples; j++) {
         loss[j] = (esp_loss){ 0 };
         for (size_t t = batch->start[j]; t < batch->start[j + 1]; t++) {
             if (batch->targets[t] != ESP_NO_TARGET) {
-                loss[j].sum += outer->losses[t];
+                loss[j].sum += head_and_norm->losses[t];
                 loss[j].count++;
-                loss[j].hits += outer->hits[t];
+                loss[j].hits += head_and_norm->hits[t];
             }
         }
     }
@@ -380,16 +385,17 @@ static void sum_losses(esp_loss *loss, const esp_outer *outer, const esp_batch *
 
 /* From the gradient dn = dy^T x of normalised rows n, whose logits are l = x n^T, to that of the rows w:
  *     dw = (dn - n (n . dn)) / |w| = (dy / |w|)^T x - w sum over t of dy l / |w|^2
- * Turns dy into the first factor and l, in radial, into the terms of the sum. */
-static void split_gradient(esp_outer *outer, size_t n_tok, size_t V)
+ * Turns dy into the first factor and l, in norm_head_grad, into the terms of the sum. */
+static void split_gradient(esp_head_and_norm *head_and_norm, size_t n_tok, size_t V)
 {
 #pragma omp parallel for
     for (size_t t = 0; t < n_tok; t++) {
-        float *dy = outer->logits + t * V, *radial = outer->radial + t * V;
+        float *dy = head_and_norm->logits + t * V,
+              *norm_head_grad = head_and_norm->norm_head_grad + t * V;
 
         for (size_t v = 0; v < V; v++) {
-            dy[v] *= outer->inverse[v];
-            radial[v] *= dy[v] * outer->inverse[v];
+            dy[v] *= head_and_norm->inverse[v];
+            norm_head_grad[v] *= dy[v] * head_and_norm->inverse[v];
         }
     }
 }
@@ -401,19 +407,19 @@ static void head_backward(esp_pass *p, float *d_hidden, const esp_sink *sink, si
     size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
     double flops = 2.0 * (double)run->n_tok * (double)D * (double)V;
 
-    esp_matrix_backward(d_hidden + begin * D, p->outer->logits, &p->outer->head, head_of(p), p,
-                        run);
+    esp_matrix_backward(d_hidden + begin * D, p->head_and_norm->logits, &p->head_and_norm->head,
+                        head_of(p), p, run);
     if (!sink || !sink->linear) {
         return;
     }
-    if (p->model->normal_head) {
-        split_gradient(p->outer, run->n_tok, V);
+    if (p->model->normalized_head) {
+        split_gradient(p->head_and_norm, run->n_tok, V);
     }
-    sink->linear(sink->ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, p->outer->logits, p->hidden.at + begin * D,
-                 run->n_tok);
+    sink->linear(sink->ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, p->head_and_norm->logits,
+                 p->hidden.at + begin * D, run->n_tok);
     p->flops += flops;
-    if (p->model->normal_head) {
-        sink->radial(sink->ctx, p->outer->radial, run->n_tok);
+    if (p->model->normalized_head) {
+        sink->norm_head_grad(sink->ctx, p->head_and_norm->norm_head_grad, run->n_tok);
     }
 }
 
@@ -425,8 +431,9 @@ static void final_norm_backward(esp_pass *p, const float *d_normed, const esp_si
 
     memset(p->d_hidden.at, 0, batch->n_tok * D * sizeof(float));
     esp_norm_backward(p->d_hidden.at, room, d_normed, esp_pass_input(p, p->stage.end),
-                      &p->outer->norm, p->model, D, batch);
-    esp_norm_hand_over(sink, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, room, &p->outer->norm, D, batch);
+                      &p->head_and_norm->norm, p->model, D, batch);
+    esp_norm_hand_over(sink, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, room, &p->head_and_norm->norm, D,
+                       batch);
     if (sink && sink->done) {
         sink->done(sink->ctx, ESP_NO_LAYER);
     }
@@ -435,16 +442,18 @@ static void final_norm_backward(esp_pass *p, const float *d_normed, const esp_si
 static void losses_of_run(esp_pass *p, const float *scale, const esp_sink *sink, size_t begin,
                           const esp_batch *run, const esp_batch *batch)
 {
-    esp_outer *outer = p->outer;
+    esp_head_and_norm *head_and_norm = p->head_and_norm;
     size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
 
-    esp_matrix_forward(outer->logits, p->hidden.at + begin * D, &outer->head, head_of(p), p, run);
-    if (scale && p->model->normal_head) {
-        memcpy(outer->radial, outer->logits, run->n_tok * V * sizeof(float));
+    esp_matrix_forward(head_and_norm->logits, p->hidden.at + begin * D, &head_and_norm->head,
+                       head_of(p), p, run);
+    if (scale && p->model->normalized_head) {
+        memcpy(head_and_norm->norm_head_grad, head_and_norm->logits,
+               run->n_tok * V * sizeof(float));
     }
-    esp_cross_entropy(outer->losses + begin, outer->hits + begin, outer->logits,
-                      batch->targets + begin, scale ? scale + begin : NULL, p->model->logit_cap,
-                      run->n_tok, V);
+    esp_cross_entropy(head_and_norm->losses + begin, head_and_norm->hits + begin,
+                      head_and_norm->logits, batch->targets + begin, scale ? scale + begin : NULL,
+                      p->model->logit_cap, run->n_tok, V);
     if (scale) {
         head_backward(p, p->d_spare.at, sink, begin, run);
     }
@@ -453,7 +462,7 @@ static void losses_of_run(esp_pass *p, const float *scale, const esp_sink *sink,
 void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_sink *sink,
                    const esp_batch *batch)
 {
-    esp_outer *outer = p->outer;
+    esp_head_and_norm *head_and_norm = p->head_and_norm;
 
     ESP_REQUIRE(!scale || p->options.backward);
     if (!p->stage.last) {
@@ -462,20 +471,20 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
     }
     for (size_t j = 0; scale && j < batch->n_samples; j++) {
         for (size_t t = batch->start[j]; t < batch->start[j + 1]; t++) {
-            outer->scale[t] = scale[j];
+            head_and_norm->scale[t] = scale[j];
         }
     }
     if (scale) {
         memset(p->d_spare.at, 0, batch->n_tok * p->model->dims.hidden * sizeof(float));
     }
     load_head(p);
-    for (size_t begin = 0; begin < batch->n_tok; begin += outer->run) {
+    for (size_t begin = 0; begin < batch->n_tok; begin += head_and_norm->run) {
         size_t left = batch->n_tok - begin;
-        esp_batch run = { .n_tok = left < outer->run ? left : outer->run };
+        esp_batch run = { .n_tok = left < head_and_norm->run ? left : head_and_norm->run };
 
-        losses_of_run(p, scale ? outer->scale : NULL, sink, begin, &run, batch);
+        losses_of_run(p, scale ? head_and_norm->scale : NULL, sink, begin, &run, batch);
     }
-    sum_losses(loss, outer, batch);
+    sum_losses(loss, head_and_norm, batch);
     if (scale) {
         final_norm_backward(p, p->d_spare.at, sink, batch);
     }
@@ -494,7 +503,7 @@ static void backward_layer(esp_pass *p, size_t layer, float *below, float *d, si
     b->grad[0] = below;
     esp_block_forward(p, layer, true, NULL, &p->chunk);
     esp_block_backward(p, layer, sink, &p->chunk);
-    esp_hand_progress(p->hand);
+    esp_pipeline_progress(p->pipeline);
 }
 
 /* One chunk down through layers first .. end - 1. Each layer's gradient takes the place of the last but
@@ -527,11 +536,12 @@ static void backward_blocks(esp_pass *p, const esp_sink *sink, const esp_batch *
             size_t row = esp_batch_chunk(&p->chunk, batch, c);
 
             if (end == p->stage.end) {
-                esp_hand_take(p->hand, c);
+                esp_pipeline_wait_recv(p->pipeline, c);
             }
             backward_chunk(p, d, first, end, row, sink);
             if (first == p->stage.begin) {
-                esp_hand_give(p->hand, ESP_HAND_BACK, d[0], p->model->dims.hidden, c, batch);
+                esp_pipeline_send(p->pipeline, ESP_PIPELINE_BACKWARD, d[0], p->model->dims.hidden,
+                                  c, batch);
             }
         }
         p->d_hidden.at = d[0];
@@ -545,11 +555,12 @@ static void backward_blocks(esp_pass *p, const esp_sink *sink, const esp_batch *
 
 void esp_pass_backward(esp_pass *p, const esp_sink *sink, const esp_batch *batch)
 {
-    esp_hand_finish(p->hand);
-    esp_hand_expect(p->hand, ESP_HAND_BACK, p->d_hidden.at, p->model->dims.hidden, batch);
+    esp_pipeline_wait_sends(p->pipeline);
+    esp_pipeline_post_recvs(p->pipeline, ESP_PIPELINE_BACKWARD, p->d_hidden.at,
+                            p->model->dims.hidden, batch);
     backward_blocks(p, sink, batch);
     if (p->stage.first) {
-        esp_stem_backward(p->d_hidden.at, p->d_spare.at, p, sink, batch);
+        esp_embedding_backward(p->d_hidden.at, p->d_spare.at, p, sink, batch);
     }
 }
 
@@ -559,7 +570,8 @@ void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows
     size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
 
     load_head(p);
-    esp_matrix_forward(logits, p->hidden.at + first_row * D, &p->outer->head, head_of(p), p, &rows);
+    esp_matrix_forward(logits, p->hidden.at + first_row * D, &p->head_and_norm->head, head_of(p), p,
+                       &rows);
     if (p->model->logit_cap > 0) {
         esp_soft_cap(logits, p->model->logit_cap, n_rows * V);
     }

@@ -51,7 +51,7 @@ void esp_f32_fit_matrix(esp_f32 *f, const esp_weight *w, esp_precision p)
 void esp_f32_make(esp_f32 *f, size_t *bytes)
 {
     ESP_MAKE(f->room, f->n_room, bytes);
-    esp_bf16_room_make(&f->rounded, f->rounded.n, bytes);
+    esp_bf16_buffer_make(&f->rounded, f->rounded.n, bytes);
 }
 
 /* ---- weights ---- */
@@ -73,12 +73,12 @@ void esp_f32_load(esp_f32 *f, const esp_weight *w, float plus)
 void esp_f32_free(esp_f32 *f)
 {
     free(f->room);
-    esp_bf16_room_free(&f->rounded);
+    esp_bf16_buffer_free(&f->rounded);
     *f = (esp_f32){ 0 };
 }
 
 /* F16 is rounded by way of f32, a few rows at a time. */
-static void round_weight(esp_bf16_room *room, const esp_weight *w)
+static void round_weight(esp_bf16_buffer *room, const esp_weight *w)
 {
     ESP_REQUIRE(w->rows * w->cols <= room->n);
 #pragma omp parallel for

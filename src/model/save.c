@@ -27,7 +27,7 @@ void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dim
 
     ESP_REQUIRE(dims->n_layers <= from->dims.n_layers && dims->head_dim == from->dims.head_dim);
     *to = *from;
-    to->outer = to->block = NULL; /* what is owned is made anew, all else is the same */
+    to->head_and_norm = to->block = NULL; /* what is owned is made anew, all else is the same */
     to->files = NULL;
     to->n_files = 0;
     to->slopes = NULL;

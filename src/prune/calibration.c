@@ -8,7 +8,7 @@
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/traffic.h"
-#include "kept_impl.h"
+#include "grad_store_impl.h"
 
 /* Tokens of a chunk: what one more would save is small, what it takes is not. */
 #define CHUNK_TOKENS ((size_t)1024)
@@ -25,14 +25,14 @@ typedef struct calibration {
     const esp_grid *grid;
     esp_pass pass;
     esp_batch batch;
-    size_t n_own;  /* samples that count                                          */
-    float *scale;  /* [batch.n_samples] owned: makes a gradient that of a mean    */
-    bool hidden;   /* weights outside the blocks are in a unit asked for          */
-    size_t n_head; /* tokens whose gradients the head has given                   */
-    float *radial; /* [batch.n_samples, V] owned: see esp_sink; NULL: no normalised head */
-    size_t n_done; /* blocks */
-    esp_panels panels;
-    esp_kept kept;
+    size_t n_own;          /* samples that count                                          */
+    float *scale;          /* [batch.n_samples] owned: makes a gradient that of a mean    */
+    bool hidden;           /* weights outside the blocks are in a unit asked for          */
+    size_t n_head;         /* tokens whose gradients the head has given                   */
+    float *norm_head_grad; /* [batch.n_samples, V] owned: see esp_sink; NULL: no normalised head */
+    size_t n_done;         /* blocks */
+    esp_weight_importance panels;
+    esp_grad_store kept;
 } calibration;
 
 size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid)
@@ -90,28 +90,30 @@ static esp_pass_options take_samples(calibration *c, const esp_samples *samples,
 }
 
 static void calibration_init(calibration *c, const esp_model *m, const esp_samples *samples,
-                             const esp_importance_options *o, esp_sums *sums, const esp_grid *grid)
+                             const esp_importance_options *o, esp_saliency_sums *sums,
+                             const esp_grid *grid)
 {
     esp_pass_options options;
 
     *c = (calibration){ .model = m, .grid = grid, .hidden = o->units & 1u << ESP_UNIT_HIDDEN };
     options = take_samples(c, samples, o);
     esp_pass_init(&c->pass, m, options);
-    if (c->hidden && m->normal_head) {
-        ESP_NEW(c->radial, c->batch.n_samples * m->dims.vocab);
+    if (c->hidden && m->normalized_head) {
+        ESP_NEW(c->norm_head_grad, c->batch.n_samples * m->dims.vocab);
     }
-    esp_panels_init(&c->panels, sums, m, samples, c->batch.start, c->n_own, o->fisher_sum, grid);
-    esp_kept_init(&c->kept, &c->panels, &c->pass, &c->batch);
+    esp_weight_importance_init(&c->panels, sums, m, samples, c->batch.start, c->n_own,
+                               o->fisher_sum, grid);
+    esp_grad_store_init(&c->kept, &c->panels, &c->pass, &c->batch);
 }
 
 static void calibration_free(calibration *c)
 {
-    esp_kept_free(&c->kept);
-    esp_panels_free(&c->panels);
+    esp_grad_store_free(&c->kept);
+    esp_weight_importance_free(&c->panels);
     esp_pass_free(&c->pass);
     esp_batch_free(&c->batch);
     free(c->scale);
-    free(c->radial);
+    free(c->norm_head_grad);
 }
 
 /* ---- what backward hands over ---------------------------------------------------------------------- */
@@ -131,20 +133,20 @@ static void take_linear(void *ctx, size_t layer, int slot, const float *dy, cons
         slot = head_slot(c);
         c->n_head += n_tok;
     }
-    esp_kept_linear(&c->kept, layer, slot, dy, x, n_tok);
+    esp_grad_store_linear(&c->kept, layer, slot, dy, x, n_tok);
 }
 
 /* Sums it over the tokens of each sample; they are those of take_linear just before. */
-static void take_radial(void *ctx, const float *radial, size_t n_tok)
+static void subtract_norm_head_grad(void *ctx, const float *norm_head_grad, size_t n_tok)
 {
     calibration *c = ctx;
     size_t V = c->model->dims.vocab, first = c->n_head - n_tok, j = 0;
 
-    for (size_t t = 0; c->radial && t < n_tok; t++) {
+    for (size_t t = 0; c->norm_head_grad && t < n_tok; t++) {
         while (c->batch.start[j + 1] <= first + t) {
             j++;
         }
-        esp_accumulate(c->radial + j * V, radial + t * V, V);
+        esp_accumulate(c->norm_head_grad + j * V, norm_head_grad + t * V, V);
     }
 }
 
@@ -153,29 +155,29 @@ static void take_norm(void *ctx, size_t layer, int slot, const float *dw, const 
 {
     calibration *c = ctx;
 
-    esp_kept_norm(&c->kept, layer, slot, dw, db, n_samples);
+    esp_grad_store_norm(&c->kept, layer, slot, dw, db, n_samples);
 }
 
 /* A weight outside the blocks, from the product that was kept, where it had one, and from rows of it looked
  * up, dx [n_tok, D] (NULL: none). Collective on the grid's data, of the stage that calls it. */
-static void add_outer(calibration *c, int slot, const int32_t *row, const float *dx)
+static void add_head_and_norm(calibration *c, int slot, const int32_t *row, const float *dx)
 {
-    esp_gradient gradient = esp_kept_gradient(&c->kept, ESP_NO_LAYER, slot);
+    esp_weight_gradient gradient = esp_grad_store_gradient(&c->kept, ESP_NO_LAYER, slot);
 
-    esp_gather_forget(&c->panels.gather);
-    gradient.radial = slot == head_slot(c) ? c->radial : NULL;
+    esp_sample_gather_forget(&c->panels.gather);
+    gradient.norm_head_grad = slot == head_slot(c) ? c->norm_head_grad : NULL;
     gradient.ids = row;
     gradient.dx = dx;
-    esp_panels_add(&c->panels, ESP_NO_LAYER, slot, esp_model_weight(c->model, ESP_NO_LAYER, slot),
-                   &gradient);
-    esp_kept_forget(&c->kept, ESP_NO_LAYER, slot);
+    esp_weight_importance_add(&c->panels, ESP_NO_LAYER, slot,
+                              esp_model_weight(c->model, ESP_NO_LAYER, slot), &gradient);
+    esp_grad_store_forget(&c->kept, ESP_NO_LAYER, slot);
 }
 
 /* Whether the embedding is the head too, which another stage has: the last one, with the gradient of the
  * logits, adds up both. */
 static bool is_head_elsewhere(const calibration *c)
 {
-    return c->model->tied && c->grid->n_layers > 1;
+    return c->model->tied && c->grid->n_pipeline > 1;
 }
 
 /* Tables, at the end of the first stage's backward. */
@@ -185,10 +187,10 @@ static void take_lookup(void *ctx, int slot, const int32_t *row, const float *dx
     int n = esp_count(c->batch.n_tok * c->model->dims.hidden);
 
     if (slot == ESP_SLOT_EMBED && is_head_elsewhere(c)) {
-        esp_sent(ESP_SENT_ACTIVATIONS, ESP_MOVES_TO_ONE, (size_t)n * sizeof *dx, c->grid->layers);
-        ESP_MPI(MPI_Send(dx, n, MPI_FLOAT, c->grid->n_layers - 1, LOOKUP_TAG, c->grid->layers));
+        esp_sent(ESP_SENT_ACTIVATIONS, ESP_COST_P2P, (size_t)n * sizeof *dx, c->grid->pipeline);
+        ESP_MPI(MPI_Send(dx, n, MPI_FLOAT, c->grid->n_pipeline - 1, LOOKUP_TAG, c->grid->pipeline));
     } else {
-        add_outer(c, slot, row, dx);
+        add_head_and_norm(c, slot, row, dx);
     }
 }
 
@@ -203,8 +205,8 @@ static void receive_lookup(calibration *c)
     }
     ESP_NEW(dx, n);
     ESP_MPI(
-        MPI_Recv(dx, esp_count(n), MPI_FLOAT, 0, LOOKUP_TAG, c->grid->layers, MPI_STATUS_IGNORE));
-    add_outer(c, ESP_SLOT_EMBED, c->batch.ids, dx);
+        MPI_Recv(dx, esp_count(n), MPI_FLOAT, 0, LOOKUP_TAG, c->grid->pipeline, MPI_STATUS_IGNORE));
+    add_head_and_norm(c, ESP_SLOT_EMBED, c->batch.ids, dx);
     free(dx);
 }
 
@@ -212,15 +214,15 @@ static void take_done(void *ctx, size_t layer)
 {
     calibration *c = ctx;
 
-    esp_gather_forget(&c->panels.gather);
+    esp_sample_gather_forget(&c->panels.gather);
     if (layer != ESP_NO_LAYER) {
         for (int slot = ESP_SLOT_BLOCK; slot < (int)c->model->arch->n_slots; slot++) {
-            esp_kept_flush(&c->kept, layer, slot);
+            esp_grad_store_flush(&c->kept, layer, slot);
         }
     } else {
-        esp_kept_flush(&c->kept, layer, ESP_SLOT_FINAL_NORM);
+        esp_grad_store_flush(&c->kept, layer, ESP_SLOT_FINAL_NORM);
         if (!c->model->tied) {
-            add_outer(c, ESP_SLOT_HEAD, NULL, NULL);
+            add_head_and_norm(c, ESP_SLOT_HEAD, NULL, NULL);
         }
     }
     esp_progress("importance", ++c->n_done, c->pass.stage.end - c->pass.stage.begin + 1);
@@ -241,7 +243,7 @@ static void share_losses(double *loss, const esp_loss *own, const calibration *c
 /* In the order of the forward: 0 the embedding, 1 + l layer l, then the head. */
 static uint64_t first_broken_step(const calibration *c, size_t sample)
 {
-    const esp_stage_layers *s = &c->pass.stage;
+    const esp_pipeline_stage *s = &c->pass.stage;
     size_t D = c->model->dims.hidden, own = sample / (size_t)c->grid->n_data, first, n;
 
     if (sample % (size_t)c->grid->n_data == (size_t)c->grid->i_data) {
@@ -283,7 +285,7 @@ static esp_status check_losses(const double *loss, size_t n, const calibration *
     return ESP_EFORMAT;
 }
 
-esp_status esp_calibrate(esp_sums *sums, double *loss, double *flops, const esp_model *m,
+esp_status esp_calibrate(esp_saliency_sums *sums, double *loss, double *flops, const esp_model *m,
                          const esp_samples *samples, const esp_importance_options *o,
                          const esp_grid *grid)
 {
@@ -295,7 +297,7 @@ esp_status esp_calibrate(esp_sums *sums, double *loss, double *flops, const esp_
     calibration_init(&c, m, samples, o, sums, grid);
     sink = (esp_sink){ .ctx = &c,
                        .linear = take_linear,
-                       .radial = take_radial,
+                       .norm_head_grad = subtract_norm_head_grad,
                        .norm = take_norm,
                        .lookup = c.hidden ? take_lookup : NULL,
                        .done = take_done };
@@ -310,9 +312,9 @@ esp_status esp_calibrate(esp_sums *sums, double *loss, double *flops, const esp_
         esp_pass_backward(&c.pass, &sink, &c.batch);
         receive_lookup(&c);
         if (c.pass.stage.first) {
-            esp_kept_flush(&c.kept, ESP_NO_LAYER, ESP_SLOT_STEM_NORM);
+            esp_grad_store_flush(&c.kept, ESP_NO_LAYER, ESP_SLOT_EMBED_NORM);
         }
-        esp_sums_reduce(sums, grid->world);
+        esp_saliency_sums_reduce(sums, grid->world);
     }
     *flops = c.n_own ? c.pass.flops : 0;
     ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, flops, 1, MPI_DOUBLE, MPI_SUM, grid->world));

@@ -2,7 +2,7 @@
 #ifndef ESPALIER_CALIBRATION_IMPL_H
 #define ESPALIER_CALIBRATION_IMPL_H
 
-#include "sums_impl.h"
+#include "saliency_sums_impl.h"
 
 /* The pass over own samples of a rank, at least one. Local. */
 esp_pass_options esp_calibration_pass(esp_text_size own, const esp_importance_options *o,
@@ -12,7 +12,7 @@ esp_pass_options esp_calibration_pass(esp_text_size own, const esp_importance_op
  * mean cross-entropy of each: the same on all ranks afterwards. flops: of all ranks. ESP_EFORMAT for a loss
  * that is not finite, naming the first such sample and the layer; sums are of no use then.
  * Collective on grid->world. */
-esp_status esp_calibrate(esp_sums *sums, double *loss, double *flops, const esp_model *m,
+esp_status esp_calibrate(esp_saliency_sums *sums, double *loss, double *flops, const esp_model *m,
                          const esp_samples *samples, const esp_importance_options *o,
                          const esp_grid *grid);
 

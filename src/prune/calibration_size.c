@@ -4,7 +4,7 @@
 
 #include "calibration_impl.h"
 #include "espalier/mem.h"
-#include "kept_impl.h"
+#include "grad_store_impl.h"
 #include "scores_impl.h"
 
 /* Rows of tiles' operands in bf16. */
@@ -14,10 +14,11 @@ typedef struct walk {
     const esp_model *model;
     const esp_importance_options *options;
     const esp_grid *grid;
-    esp_stage_layers stage;
+    esp_pipeline_stage stage;
     esp_text_size all, own;
-    esp_gather gather; /* of it what esp_gather_pays and the sizes of rooms need          */
-    size_t *kept;      /* [at_once * n_slots, 2] owned: bytes of rooms of the layers under way */
+    esp_sample_gather
+        gather;   /* of it what esp_sample_gather_pays and the sizes of rooms need          */
+    size_t *kept; /* [at_once * n_slots, 2] owned: bytes of rooms of the layers under way */
     size_t rounded[N_ROUNDED]; /* bytes of rooms */
     uint8_t *sides;   /* [n_layers * n_slots] owned: bit s: side s of it is in a unit asked for */
     size_t sum_bytes; /* of a number of a weight                                         */
@@ -52,10 +53,11 @@ static void grow(walk *at, size_t *bytes, size_t needed)
 
 static size_t in_memory(const walk *at, esp_factor which, size_t n_rows, size_t width)
 {
-    esp_room r;
+    esp_spill_buffer r;
     size_t bytes = 0;
 
-    esp_room_make(&r, esp_kept_numbers(which, n_rows, width), at->options->scratch, &bytes);
+    esp_spill_buffer_make(&r, esp_grad_store_numbers(which, n_rows, width), at->options->scratch,
+                          &bytes);
     return bytes;
 }
 
@@ -108,20 +110,20 @@ static void gather(walk *at, esp_gathered what, size_t numbers)
 }
 
 /* x: number of the input's value; -1: its own. */
-static void gather_all(walk *at, const esp_weight *w, bool product, bool radial, bool looked_up,
-                       int x)
+static void gather_all(walk *at, const esp_weight *w, bool product, bool norm_head_grad,
+                       bool looked_up, int x)
 {
     size_t T = at->all.tokens;
 
     if (product) {
-        gather(at, ESP_GATHER_DY, esp_kept_numbers(ESP_FACTOR_DY, T, w->rows));
+        gather(at, ESP_GATHER_DY, esp_grad_store_numbers(ESP_FACTOR_DY, T, w->rows));
         if (x < 0 || x != at->x) {
-            gather(at, ESP_GATHER_X, esp_kept_numbers(ESP_FACTOR_X, T, w->cols));
+            gather(at, ESP_GATHER_X, esp_grad_store_numbers(ESP_FACTOR_X, T, w->cols));
         }
         at->x = x;
     }
-    if (radial) {
-        gather(at, ESP_GATHER_RADIAL, at->all.samples * w->rows);
+    if (norm_head_grad) {
+        gather(at, ESP_GATHER_NORM_HEAD, at->all.samples * w->rows);
     }
     if (looked_up) {
         gather(at, ESP_GATHER_IDS, T);
@@ -129,9 +131,9 @@ static void gather_all(walk *at, const esp_weight *w, bool product, bool radial,
     }
 }
 
-/* As esp_panels_add. */
-static void add_matrix(walk *at, size_t layer, int slot, bool product, bool radial, bool looked_up,
-                       int x)
+/* As esp_weight_importance_add. */
+static void add_matrix(walk *at, size_t layer, int slot, bool product, bool norm_head_grad,
+                       bool looked_up, int x)
 {
     const esp_weight *w = esp_model_weight(at->model, layer, slot);
     unsigned sides = *sides_of(at, layer, slot);
@@ -142,9 +144,9 @@ static void add_matrix(walk *at, size_t layer, int slot, bool product, bool radi
         return;
     }
     at->work->numbers += n;
-    if (esp_gather_pays(&at->gather, w, product, looked_up, at->sum_bytes)) {
+    if (esp_sample_gather_pays(&at->gather, w, product, looked_up, at->sum_bytes)) {
         if (at->grid->n_data > 1) {
-            gather_all(at, w, product, radial, looked_up, x);
+            gather_all(at, w, product, norm_head_grad, looked_up, x);
         }
         at->work->gathered += product ? n : 0;
         T = at->all.tokens;
@@ -161,7 +163,7 @@ static void add_matrix(walk *at, size_t layer, int slot, bool product, bool radi
     }
 }
 
-/* As esp_panels_add_norm. */
+/* As esp_weight_importance_add_norm. */
 static void add_norm(walk *at, size_t layer, int slot)
 {
     const esp_weight *w = esp_model_weight(at->model, layer, slot);
@@ -192,9 +194,9 @@ static size_t head_kept(const walk *at, int slot)
                : 0;
 }
 
-static bool has_radial(const walk *at)
+static bool has_norm_head_grad(const walk *at)
 {
-    return at->model->normal_head && at->options->units >> ESP_UNIT_HIDDEN & 1;
+    return at->model->normalized_head && at->options->units >> ESP_UNIT_HIDDEN & 1;
 }
 
 /* Head and final norm. What is kept of a tied head stays until its table has been looked up. */
@@ -214,7 +216,7 @@ static size_t walk_loss(walk *at, size_t scratch)
         return kept;
     }
     at->x = -1;
-    add_matrix(at, ESP_NO_LAYER, slot, true, has_radial(at), false, -1);
+    add_matrix(at, ESP_NO_LAYER, slot, true, has_norm_head_grad(at), false, -1);
     at->live -= kept;
     return 0;
 }
@@ -287,30 +289,30 @@ static void walk_tables(walk *at, size_t kept, size_t scratch)
 {
     const esp_model *m = at->model;
     bool hidden = at->options->units >> ESP_UNIT_HIDDEN & 1;
-    bool elsewhere = m->tied && at->grid->n_layers > 1;
+    bool elsewhere = m->tied && at->grid->n_pipeline > 1;
     size_t D = m->dims.hidden;
 
     if (at->stage.first) {
         pass_by(at, scratch);
-        hold(at, norm_kept(at, ESP_NO_LAYER, ESP_SLOT_STEM_NORM));
-        add_norm(at, ESP_NO_LAYER, ESP_SLOT_STEM_NORM);
+        hold(at, norm_kept(at, ESP_NO_LAYER, ESP_SLOT_EMBED_NORM));
+        add_norm(at, ESP_NO_LAYER, ESP_SLOT_EMBED_NORM);
     }
-    for (size_t i = m->arch->n_stem; hidden && at->stage.first && i-- > 0;) {
-        int slot = m->arch->stem[i].slot;
-        bool table = m->arch->stem[i].kind == ESP_OP_LOOKUP;
+    for (size_t i = m->arch->n_embedding; hidden && at->stage.first && i-- > 0;) {
+        int slot = m->arch->embedding[i].slot;
+        bool table = m->arch->embedding[i].kind == ESP_OP_LOOKUP;
 
         if (table && !(slot == ESP_SLOT_EMBED && elsewhere)) {
             bool head = slot == ESP_SLOT_EMBED && m->tied;
 
             at->x = -1;
-            add_matrix(at, ESP_NO_LAYER, slot, head, head && has_radial(at), true, -1);
+            add_matrix(at, ESP_NO_LAYER, slot, head, head && has_norm_head_grad(at), true, -1);
         }
     }
     if (hidden && elsewhere && at->stage.last) {
         size_t bytes = esp_calloc_bytes(at->own.tokens * D, sizeof(float));
 
         hold(at, bytes);
-        add_matrix(at, ESP_NO_LAYER, ESP_SLOT_EMBED, true, has_radial(at), true, -1);
+        add_matrix(at, ESP_NO_LAYER, ESP_SLOT_EMBED, true, has_norm_head_grad(at), true, -1);
         at->live -= bytes;
     }
     at->live -= kept;
@@ -326,14 +328,15 @@ static void walk_gradients(walk *at, const esp_pass_options *o)
                  esp_batch_bytes(o->max_samples, o->max_tok) +
                  esp_calloc_bytes(o->max_samples, sizeof(float)) +
                  esp_calloc_bytes(o->max_samples, sizeof(esp_loss)) + esp_pass_bytes(m, *o) +
-                 (has_radial(at) ? esp_calloc_bytes(o->max_samples * m->dims.vocab, sizeof(float))
-                                 : 0) +
-                 esp_kept_bytes(m, &at->stage));
+                 (has_norm_head_grad(at)
+                      ? esp_calloc_bytes(o->max_samples * m->dims.vocab, sizeof(float))
+                      : 0) +
+                 esp_grad_store_bytes(m, &at->stage));
     ESP_NEW(at->kept, 2 * at->stage.at_once * m->arch->n_slots);
     pass_by(at, scratch.blocks);
     kept = walk_loss(at, scratch.loss);
     walk_layers(at, scratch.blocks);
-    walk_tables(at, kept, scratch.stem);
+    walk_tables(at, kept, scratch.embedding);
     free(at->kept);
 }
 
@@ -346,7 +349,7 @@ void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const es
     walk at = { .model = m,
                 .options = o,
                 .grid = grid,
-                .stage = esp_pass_layers(m, grid),
+                .stage = esp_pipeline_stage_of(m, grid),
                 .all = all,
                 .own = own,
                 .gather = { .grid = grid, .n_tok = all.tokens },
@@ -355,10 +358,10 @@ void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const es
 
     *w = (esp_importance_work){ 0 };
     hold(&at, esp_scores_bytes(g, o->criteria, o->aggregations, o->units));
-    hold(&at, esp_sums_bytes(&w->n_sums, m, g, o->units, o->criteria));
+    hold(&at, esp_saliency_sums_bytes(&w->n_sums, m, g, o->units, o->criteria));
     if (o->criteria & ESP_NEEDS_WEIGHTS) {
-        hold(&at, esp_panels_bytes(o->criteria, m, gradients ? all.samples : 0,
-                                   gradients ? own.samples : 0, grid));
+        hold(&at, esp_weight_importance_bytes(o->criteria, m, gradients ? all.samples : 0,
+                                              gradients ? own.samples : 0, grid));
     }
     if (gradients) {
         mark_sides(&at, g);

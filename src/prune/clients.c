@@ -11,7 +11,7 @@
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/model_save.h"
-#include "pools_impl.h"
+#include "candidates_impl.h"
 
 #define RATIOS 100000 /* ratios tried: multiples of 1 / RATIOS */
 
@@ -137,7 +137,7 @@ static bool is_admissible(const trial *t)
 
 /* Sets dims to those that a local ratio leaves; whole layers count by their number alone. Returns how
  * many groups go. */
-static size_t cut_by_ratio(trial *t, const esp_pools *pools, const esp_plan_options *o)
+static size_t cut_by_ratio(trial *t, const esp_candidates *pools, const esp_plan_options *o)
 {
     const esp_dims *dense = &t->model->dims;
     size_t n_cut = 0;
@@ -146,8 +146,8 @@ static size_t cut_by_ratio(trial *t, const esp_pools *pools, const esp_plan_opti
     t->dims.n_layers = dense->n_layers;
     memcpy(t->dims.layer, dense->layer, dense->n_layers * sizeof *dense->layer);
     for (size_t k = 0; k < pools->n; k++) {
-        const esp_pool *p = &pools->pools[k];
-        size_t gone = p->n - esp_pool_least(p, o);
+        const esp_unit_candidates *p = &pools->pools[k];
+        size_t gone = p->n - esp_unit_min_kept(p, o);
         esp_layer_dims *d = p->layer == ESP_NO_LAYER ? NULL : &t->dims.layer[p->layer];
 
         n_cut += gone;
@@ -168,10 +168,10 @@ static size_t cut_by_ratio(trial *t, const esp_pools *pools, const esp_plan_opti
 static bool find_ratio(trial *t, const esp_groups *g, esp_plan_options *o)
 {
     long wish = lround(o->ratio * RATIOS);
-    esp_pools pools = { 0 };
+    esp_candidates pools = { 0 };
     bool found = false;
 
-    if (esp_pools_find(&pools, t->model, g, NULL, o) == ESP_OK) {
+    if (esp_candidates_find(&pools, t->model, g, NULL, o) == ESP_OK) {
         for (long i = 0; i < 2 * RATIOS && !found; i++) {
             long at = wish + (i % 2 ? (i + 1) / 2 : -i / 2);
 
@@ -179,7 +179,7 @@ static bool find_ratio(trial *t, const esp_groups *g, esp_plan_options *o)
             found = at > 0 && at < RATIOS && cut_by_ratio(t, &pools, o) > 0 && is_admissible(t);
         }
     }
-    esp_pools_free(&pools);
+    esp_candidates_free(&pools);
     return found;
 }
 
@@ -189,7 +189,7 @@ static double share_cut(const esp_plan *p, const esp_groups *g)
     size_t n = 0, kept = 0;
 
     for (size_t u = 0; u < g->n_units; u++) {
-        const esp_kept *k = esp_plan_kept(p, &g->units[u]);
+        const esp_kept_groups *k = esp_plan_kept(p, &g->units[u]);
 
         n += k->n < k->total ? k->total : 0;
         kept += k->n < k->total ? k->n : 0;
@@ -201,7 +201,7 @@ static double share_cut(const esp_plan *p, const esp_groups *g)
 static char *advice(trial *t, const esp_plan *p, const esp_groups *g, const esp_plan_options *o,
                     size_t round_to)
 {
-    bool local = esp_pools_each_alike(o);
+    bool local = esp_candidates_each_alike(o);
     esp_plan_options as = *o, rounded;
     char *text, *both;
 
@@ -307,8 +307,8 @@ bool esp_clients_settled(const esp_model *m, const esp_plan_options *o)
     }
 }
 
-esp_status esp_clients_foresee(const esp_model *m, const esp_groups *g, const esp_plan_options *o,
-                               unsigned clients)
+esp_status esp_clients_check_early(const esp_model *m, const esp_groups *g,
+                                   const esp_plan_options *o, unsigned clients)
 {
     esp_plan_options any = *o;
     esp_plan p;

@@ -140,7 +140,7 @@ static void align(uint32_t *aligned, const layout *at, size_t layer, const esp_o
         align_slice(aligned, at, layer, op);
         break;
     case ESP_OP_LINEAR:
-    case ESP_OP_LOOKUP: /* steps of the stem are in no block */
+    case ESP_OP_LOOKUP: /* steps of the embedding are in no block */
     case ESP_OP_SCALE:
         break;
     }
@@ -272,8 +272,8 @@ static void add_sides(esp_graph *g, const layout *at)
     size_t D = m->dims.hidden, last = first_of(at, m->dims.n_layers, 0);
 
     ESP_NEW(g->sides, ESP_SLOT_BLOCK + 2 * m->dims.n_layers * m->arch->n_ops);
-    for (size_t i = 0; i < m->arch->n_stem; i++) {
-        const esp_op *op = &m->arch->stem[i];
+    for (size_t i = 0; i < m->arch->n_embedding; i++) {
+        const esp_op *op = &m->arch->embedding[i];
 
         if (op->slot >= 0) {
             add_side(g, at, ESP_NO_LAYER, op->slot, op->kind == ESP_OP_LOOKUP ? ESP_COLS : ESP_ROWS,

@@ -6,7 +6,7 @@
 
 #include "calibration_impl.h"
 #include "espalier/mem.h"
-#include "panels_impl.h"
+#include "weight_importance_impl.h"
 #include "scores_impl.h"
 
 /* ---- before the work ------------------------------------------------------------------------------ */
@@ -55,20 +55,20 @@ typedef struct estimate {
 } estimate;
 
 /* Fresh sums, and losses, over the first n samples; as esp_calibrate. Collective. */
-static esp_status calibrate(esp_sums *sums, double *loss, double *flops, const estimate *e,
+static esp_status calibrate(esp_saliency_sums *sums, double *loss, double *flops, const estimate *e,
                             size_t n)
 {
     esp_samples first = *e->samples;
 
     first.n = n;
-    esp_sums_init(sums, e->model, e->groups, e->options->units, e->options->criteria);
+    esp_saliency_sums_init(sums, e->model, e->groups, e->options->units, e->options->criteria);
     return esp_calibrate(sums, loss, flops, e->model, &first, e->options, e->grid);
 }
 
 /* Names the first sample whose gradient is not finite, and the weight that the backward met first, where
  * the sums over all samples are broken. A sample's gradient does not depend on the others: sums over the
  * first few are finite up to that sample. Only failures pay for it. Collective. */
-static esp_status refuse_gradient(esp_sums *sums, double *loss, const estimate *e)
+static esp_status refuse_gradient(esp_saliency_sums *sums, double *loss, const estimate *e)
 {
     size_t good = 0, bad = e->samples->n, layer;
     double flops;
@@ -77,19 +77,19 @@ static esp_status refuse_gradient(esp_sums *sums, double *loss, const estimate *
 
     while (bad - good > 1) {
         size_t half = good + (bad - good) / 2;
-        esp_sums some;
+        esp_saliency_sums some;
 
         calibrate(&some, loss, &flops, e, half);
-        if (esp_sums_broken(&layer, &slot, &some, e->model)) {
+        if (esp_saliency_sums_broken(&layer, &slot, &some, e->model)) {
             bad = half;
-            esp_sums_free(sums);
+            esp_saliency_sums_free(sums);
             *sums = some;
         } else {
             good = half;
-            esp_sums_free(&some);
+            esp_saliency_sums_free(&some);
         }
     }
-    esp_sums_broken(&layer, &slot, sums, e->model);
+    esp_saliency_sums_broken(&layer, &slot, sums, e->model);
     name = esp_model_tensor_name(e->model, layer, slot);
     esp_fail(ESP_EFORMAT,
              "calibration: sample %zu of %zu: the gradient of %s is not finite: weights are too "
@@ -99,7 +99,7 @@ static esp_status refuse_gradient(esp_sums *sums, double *loss, const estimate *
     return ESP_EFORMAT;
 }
 
-static esp_status sum_with_gradients(esp_sums *sums, esp_scores *s, const estimate *e)
+static esp_status sum_with_gradients(esp_saliency_sums *sums, esp_scores *s, const estimate *e)
 {
     size_t n = e->samples->n;
     size_t layer;
@@ -114,7 +114,7 @@ static esp_status sum_with_gradients(esp_sums *sums, esp_scores *s, const estima
         s->loss += loss[j];
     }
     s->loss /= (double)n;
-    if (st == ESP_OK && esp_sums_broken(&layer, &slot, sums, e->model)) {
+    if (st == ESP_OK && esp_saliency_sums_broken(&layer, &slot, sums, e->model)) {
         st = refuse_gradient(sums, loss, e);
     }
     free(loss);
@@ -124,8 +124,8 @@ static esp_status sum_with_gradients(esp_sums *sums, esp_scores *s, const estima
 /* ---- without ---------------------------------------------------------------------------------------- */
 
 typedef struct own_weights {
-    esp_panels panels;
-    esp_stage_layers stage;
+    esp_weight_importance panels;
+    esp_pipeline_stage stage;
     const esp_arch *arch;
 } own_weights;
 
@@ -133,27 +133,27 @@ typedef struct own_weights {
 static void take_weight(void *ctx, size_t layer, int slot, const esp_weight *w)
 {
     own_weights *own = ctx;
-    const esp_stage_layers *s = &own->stage;
+    const esp_pipeline_stage *s = &own->stage;
 
     if (layer == ESP_NO_LAYER ? !s->first : layer < s->begin || layer >= s->end) {
         return;
     }
     if (own->arch->slots[slot].cols == ESP_W_ONE) {
-        esp_panels_add_norm(&own->panels, layer, slot, w, NULL, NULL);
+        esp_weight_importance_add_norm(&own->panels, layer, slot, w, NULL, NULL);
     } else {
-        esp_panels_add(&own->panels, layer, slot, w, &(esp_gradient){ 0 });
+        esp_weight_importance_add(&own->panels, layer, slot, w, &(esp_weight_gradient){ 0 });
     }
 }
 
 /* Sums of salience for criteria that need the weights only. Collective on grid->world. */
-static void sum_without_gradients(esp_sums *sums, const esp_model *m, const esp_grid *grid)
+static void sum_without_gradients(esp_saliency_sums *sums, const esp_model *m, const esp_grid *grid)
 {
-    own_weights own = { .stage = esp_pass_layers(m, grid), .arch = m->arch };
+    own_weights own = { .stage = esp_pipeline_stage_of(m, grid), .arch = m->arch };
 
-    esp_panels_init(&own.panels, sums, m, NULL, NULL, 0, false, grid);
+    esp_weight_importance_init(&own.panels, sums, m, NULL, NULL, 0, false, grid);
     esp_model_visit(m, take_weight, &own);
-    esp_panels_free(&own.panels);
-    esp_sums_reduce(sums, grid->world);
+    esp_weight_importance_free(&own.panels);
+    esp_saliency_sums_reduce(sums, grid->world);
 }
 
 /* ---- both --------------------------------------------------------------------------------------------- */
@@ -174,7 +174,7 @@ static void fill_random(esp_scores *s, uint64_t seed)
 }
 
 /* Sums by the criteria that need any. Collective. */
-static esp_status sum_up(esp_sums *sums, esp_scores *s, const estimate *e)
+static esp_status sum_up(esp_saliency_sums *sums, esp_scores *s, const estimate *e)
 {
     size_t layer;
     char *name;
@@ -183,11 +183,11 @@ static esp_status sum_up(esp_sums *sums, esp_scores *s, const estimate *e)
     if (e->options->criteria & ESP_NEEDS_GRADIENT) {
         return sum_with_gradients(sums, s, e);
     }
-    esp_sums_init(sums, e->model, e->groups, e->options->units, e->options->criteria);
+    esp_saliency_sums_init(sums, e->model, e->groups, e->options->units, e->options->criteria);
     if (e->options->criteria & ESP_NEEDS_WEIGHTS) {
         sum_without_gradients(sums, e->model, e->grid);
     }
-    if (!esp_sums_broken(&layer, &slot, sums, e->model)) {
+    if (!esp_saliency_sums_broken(&layer, &slot, sums, e->model)) {
         return ESP_OK;
     }
     name = esp_model_tensor_name(e->model, layer, slot);
@@ -202,7 +202,7 @@ esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_
 {
     const estimate e = { m, g, samples, o, grid };
     bool gradients = (o->criteria & ESP_NEEDS_GRADIENT) != 0;
-    esp_sums sums = { 0 };
+    esp_saliency_sums sums = { 0 };
     esp_status st;
 
     ESP_TRY(esp_agree(grid->world, gradients ? check_samples(samples) : ESP_OK));
@@ -221,7 +221,7 @@ esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_
         fill_random(s, o->seed);
         st = esp_scores_check(s);
     }
-    esp_sums_free(&sums);
+    esp_saliency_sums_free(&sums);
     if (st != ESP_OK) {
         esp_scores_free(s);
     }

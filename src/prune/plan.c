@@ -8,7 +8,7 @@
 #include "espalier/mem.h"
 #include "plan_impl.h"
 
-static void keep_all(esp_kept *k, size_t total)
+static void keep_all(esp_kept_groups *k, size_t total)
 {
     k->n = k->total = total;
     ESP_NEW(k->index, total);
@@ -47,7 +47,7 @@ void esp_plan_free(esp_plan *p)
     *p = (esp_plan){ 0 };
 }
 
-const esp_kept *esp_plan_kept(const esp_plan *p, const esp_unit *u)
+const esp_kept_groups *esp_plan_kept(const esp_plan *p, const esp_unit *u)
 {
     switch (u->kind) {
     case ESP_UNIT_ATTENTION:
@@ -97,10 +97,10 @@ esp_cost esp_plan_cost(const esp_plan *p, const esp_model *m, size_t n_tok)
     esp_cost cost;
 
     esp_plan_dims(&to.dims, p, m);
-    ESP_NEW(to.outer, ESP_SLOT_BLOCK);
+    ESP_NEW(to.head_and_norm, ESP_SLOT_BLOCK);
     ESP_NEW(to.block, to.dims.n_layers * n_block);
     for (int s = 0; s < ESP_SLOT_BLOCK; s++) {
-        resize(&to.outer[s], &m->outer[s], &to, ESP_NO_LAYER, s);
+        resize(&to.head_and_norm[s], &m->head_and_norm[s], &to, ESP_NO_LAYER, s);
     }
     for (size_t l = 0; l < p->n_layers; l++) {
         for (size_t s = 0; p->layers[l].kept && s < n_block; s++, at++) {
@@ -110,7 +110,7 @@ esp_cost esp_plan_cost(const esp_plan *p, const esp_model *m, size_t n_tok)
     }
     cost = esp_model_cost(&to, n_tok);
     free(to.dims.layer);
-    free(to.outer);
+    free(to.head_and_norm);
     free(to.block);
     return cost;
 }
@@ -127,7 +127,7 @@ static size_t flat_length(const esp_plan *p)
     return n;
 }
 
-static int32_t *flatten_kept(int32_t *at, const esp_kept *k)
+static int32_t *flatten_kept(int32_t *at, const esp_kept_groups *k)
 {
     *at++ = (int32_t)k->total;
     *at++ = (int32_t)k->n;
@@ -135,7 +135,7 @@ static int32_t *flatten_kept(int32_t *at, const esp_kept *k)
     return at + k->n;
 }
 
-static const int32_t *restore_kept(esp_kept *k, const int32_t *at)
+static const int32_t *restore_kept(esp_kept_groups *k, const int32_t *at)
 {
     k->total = (size_t)*at++;
     k->n = (size_t)*at++;

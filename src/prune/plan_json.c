@@ -53,7 +53,7 @@ static json_t *cost_json(esp_cost c)
 }
 
 /* "name": kept indices, "name_of": of how many. */
-static void set_kept(json_t *object, const char *name, const esp_kept *k)
+static void set_kept(json_t *object, const char *name, const esp_kept_groups *k)
 {
     char *of = esp_format("%s_of", name);
     json_t *list = json_array();
@@ -222,7 +222,7 @@ static esp_status get_digest(char out[ESP_DIGEST_SIZE], const json_t *root, cons
     return ESP_OK;
 }
 
-static esp_status get_indices(esp_kept *k, const json_t *list, const char *name)
+static esp_status get_indices(esp_kept_groups *k, const json_t *list, const char *name)
 {
     size_t i, next = 0, index;
     json_t *value;
@@ -241,7 +241,7 @@ static esp_status get_indices(esp_kept *k, const json_t *list, const char *name)
 }
 
 /* some: whether the list must hold an index (else none). */
-static esp_status get_kept(esp_kept *k, const json_t *object, const char *name, size_t total,
+static esp_status get_kept(esp_kept_groups *k, const json_t *object, const char *name, size_t total,
                            bool some)
 {
     const json_t *list = json_object_get(object, name);

@@ -8,9 +8,9 @@
 #include <string.h>
 
 #include "espalier/mem.h"
-#include "near_impl.h"
+#include "near_ties_impl.h"
 #include "plan_impl.h"
-#include "pools_impl.h"
+#include "candidates_impl.h"
 
 typedef struct step {
     double key;
@@ -21,7 +21,7 @@ typedef struct step {
 typedef struct cut {
     const esp_model *model;
     const esp_plan_options *o;
-    esp_pools pools;
+    esp_candidates pools;
     size_t *n_cut; /* [pools.n] owned; candidates of each pool that go */
     step *steps;   /* [n_steps] owned                                  */
     size_t n_steps;
@@ -47,7 +47,7 @@ static uint64_t cost_of(const cut *c, const esp_plan *p)
 }
 
 /* The list that a pool of groups cuts from. */
-static esp_kept *kept_of(esp_plan *p, const esp_pool *from)
+static esp_kept_groups *kept_of(esp_plan *p, const esp_unit_candidates *from)
 {
     switch (from->kind) {
     case ESP_UNIT_ATTENTION:
@@ -61,7 +61,7 @@ static esp_kept *kept_of(esp_plan *p, const esp_pool *from)
 
 /* What the dense model costs less without one candidate. Costs are linear in the groups of a mode:
  * it does not matter which others go. */
-static uint64_t saving(const cut *c, esp_plan *whole, const esp_pool *from, size_t i)
+static uint64_t saving(const cut *c, esp_plan *whole, const esp_unit_candidates *from, size_t i)
 {
     uint64_t without;
 
@@ -80,7 +80,7 @@ static uint64_t saving(const cut *c, esp_plan *whole, const esp_pool *from, size
 static void set_savings(const cut *c, esp_plan *whole)
 {
     for (size_t k = 0; k < c->pools.n; k++) {
-        const esp_pool *p = &c->pools.pools[k];
+        const esp_unit_candidates *p = &c->pools.pools[k];
 
         for (size_t i = 0; i < p->n; i++) { /* groups of one unit save alike */
             p->c[i].saves =
@@ -93,7 +93,7 @@ static void count_groups(cut *c)
 {
     c->left = 0;
     for (size_t k = 0; k < c->pools.n; k++) {
-        const esp_pool *p = &c->pools.pools[k];
+        const esp_unit_candidates *p = &c->pools.pools[k];
 
         c->left += p->n;
         for (size_t i = 0; i < p->n; i++) {
@@ -106,7 +106,8 @@ static void set_goal(cut *c, esp_plan *whole)
 {
     if (c->o->target_kind == ESP_TARGET_NONE) {
         count_groups(c);
-        c->goal = esp_pools_each_alike(c->o) ? 0 : (double)esp_after_ratio(c->o->ratio, c->left);
+        c->goal =
+            esp_candidates_each_alike(c->o) ? 0 : (double)esp_after_ratio(c->o->ratio, c->left);
         return;
     }
     c->left = cost_of(c, whole);
@@ -118,8 +119,8 @@ static void set_goal(cut *c, esp_plan *whole)
 
 static void add_steps(cut *c, size_t pool)
 {
-    const esp_pool *p = &c->pools.pools[pool];
-    size_t least = esp_pool_least(p, c->o);
+    const esp_unit_candidates *p = &c->pools.pools[pool];
+    size_t least = esp_unit_min_kept(p, c->o);
 
     for (size_t kept = p->n; kept > least;) {
         size_t n_cut;
@@ -220,7 +221,7 @@ static esp_status check_met(const cut *c)
     const esp_plan_options *o = c->o;
     size_t n, n_cut;
 
-    if ((double)c->left <= c->goal || !c->spent || esp_pools_each_alike(o)) {
+    if ((double)c->left <= c->goal || !c->spent || esp_candidates_each_alike(o)) {
         return ESP_OK;
     }
     if (o->target_kind != ESP_TARGET_NONE) {
@@ -238,7 +239,7 @@ static esp_status check_met(const cut *c)
                     o->ratio, n_cut, n, n ? (double)n_cut / (double)n : 0);
 }
 
-static void remove_groups(esp_kept *k, const esp_candidate *c, size_t n_cut)
+static void remove_groups(esp_kept_groups *k, const esp_candidate *c, size_t n_cut)
 {
     bool *gone;
     size_t n = 0;
@@ -259,7 +260,7 @@ static void remove_groups(esp_kept *k, const esp_candidate *c, size_t n_cut)
 static void apply(esp_plan *p, const cut *c)
 {
     for (size_t k = 0; k < c->pools.n; k++) {
-        const esp_pool *from = &c->pools.pools[k];
+        const esp_unit_candidates *from = &c->pools.pools[k];
 
         if (from->kind != ESP_UNIT_LAYER) {
             remove_groups(kept_of(p, from), from->c, c->n_cut[k]);
@@ -291,7 +292,7 @@ static esp_status choose(esp_plan *p, cut *c)
     ESP_TRY(check_met(c));
     p->dense = esp_plan_cost(p, c->model, c->o->target_tokens);
     apply(p, c);
-    esp_near_find(p, &c->pools, c->n_cut, c->model, c->o);
+    esp_near_ties_find(p, &c->pools, c->n_cut, c->model, c->o);
     p->pruned = esp_plan_cost(p, c->model, c->o->target_tokens);
     ESP_REQUIRE(c->o->target_kind == ESP_TARGET_NONE || c->left == cost_of(c, p));
     set_model(p, c->model);
@@ -307,7 +308,7 @@ esp_status esp_plan_make(esp_plan *p, const esp_model *m, const esp_groups *g,
 
     *p = (esp_plan){ 0 };
     ESP_TRY(check_amount(o));
-    st = esp_pools_find(&c.pools, m, g, scores, o);
+    st = esp_candidates_find(&c.pools, m, g, scores, o);
     if (st == ESP_OK) {
         esp_plan_whole(p, m);
         st = choose(p, &c);
@@ -315,7 +316,7 @@ esp_status esp_plan_make(esp_plan *p, const esp_model *m, const esp_groups *g,
     if (st != ESP_OK) {
         esp_plan_free(p);
     }
-    esp_pools_free(&c.pools);
+    esp_candidates_free(&c.pools);
     free(c.n_cut);
     free(c.steps);
     return st;

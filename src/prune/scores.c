@@ -180,14 +180,14 @@ static void fill_groups(double *score, esp_aggregation a, const esp_unit *u,
     }
 }
 
-static void fill_unit(esp_scores *s, const esp_unit *u, const esp_sums *sums, size_t i)
+static void fill_unit(esp_scores *s, const esp_unit *u, const esp_saliency_sums *sums, size_t i)
 {
     esp_criterion c = sums->criteria.at[i];
     double *structure = s->structure[index_of(s, u, c)];
 
     for (size_t k = 0; k < u->n_structures; k++) {
         const esp_structure *part = &u->structures[k];
-        const double *sum = esp_sums_at(sums, part->layer, part->slot, part->side);
+        const double *sum = esp_saliency_sums_at(sums, part->layer, part->slot, part->side);
 
         add_structure(structure + k * n_channels(u), part, sum + i * part->length);
     }
@@ -198,7 +198,7 @@ static void fill_unit(esp_scores *s, const esp_unit *u, const esp_sums *sums, si
     }
 }
 
-void esp_scores_fill(esp_scores *s, const esp_sums *sums)
+void esp_scores_fill(esp_scores *s, const esp_saliency_sums *sums)
 {
     for (size_t u = 0; u < s->groups->n_units; u++) {
         const esp_unit *unit = &s->groups->units[u];

@@ -2,14 +2,14 @@
 #ifndef ESPALIER_SCORES_IMPL_H
 #define ESPALIER_SCORES_IMPL_H
 
-#include "sums_impl.h"
+#include "saliency_sums_impl.h"
 
 /* Sets s->groups and makes room for what has been asked for, zeros. Local. */
 void esp_scores_init(esp_scores *s, const esp_groups *g, unsigned criteria, unsigned aggregations,
                      unsigned units);
 
 /* Scores of all units from complete sums. Local. */
-void esp_scores_fill(esp_scores *s, const esp_sums *sums);
+void esp_scores_fill(esp_scores *s, const esp_saliency_sums *sums);
 
 /* ESP_EFORMAT for the first score of a group that is not finite: a product may be beyond f64. Local. */
 esp_status esp_scores_check(const esp_scores *s);

@@ -13,13 +13,13 @@
 typedef struct cut {
     const esp_model *model;
     size_t *layer; /* [layers that stay] owned: the number each has in the model              */
-    esp_kept
+    esp_kept_groups
         *side[2];  /* [n_layers * n_slots] owned: kept rows and columns; total 0: all are kept */
     float *factor; /* [n_slots] owned: of the weights, see keep_scales */
 } cut;
 
 /* Slots outside the blocks come first, so their indices are free among those of layer 0. */
-static esp_kept *kept_at(const cut *c, esp_side side, size_t layer, int slot)
+static esp_kept_groups *kept_at(const cut *c, esp_side side, size_t layer, int slot)
 {
     size_t first = layer == ESP_NO_LAYER ? 0 : layer * c->model->arch->n_slots;
 
@@ -27,7 +27,7 @@ static esp_kept *kept_at(const cut *c, esp_side side, size_t layer, int slot)
 }
 
 /* Takes the indices of groups that go out of a side. */
-static void cut_side(esp_kept *side, const esp_structure *s, const esp_unit *u,
+static void cut_side(esp_kept_groups *side, const esp_structure *s, const esp_unit *u,
                      const bool *group_stays)
 {
     size_t n = 0;
@@ -49,7 +49,7 @@ static void cut_side(esp_kept *side, const esp_structure *s, const esp_unit *u,
     side->n = n;
 }
 
-static void cut_unit(cut *c, const esp_unit *u, const esp_kept *kept)
+static void cut_unit(cut *c, const esp_unit *u, const esp_kept_groups *kept)
 {
     bool *stays;
 
@@ -101,7 +101,7 @@ size_t esp_surgery_bytes(const esp_model *m, const esp_groups *g, const esp_mode
     for (size_t u = 0; u < g->n_units; u++) {
         for (size_t i = 0; i < g->units[u].n_structures; i++) {
             const esp_structure *s = &g->units[u].structures[i];
-            esp_kept *side = kept_at(&c, s->side, s->layer, s->slot);
+            esp_kept_groups *side = kept_at(&c, s->side, s->layer, s->slot);
 
             bytes += side->total ? 0 : esp_calloc_bytes(s->length, sizeof *side->index);
             side->total = s->length;
@@ -164,14 +164,14 @@ static void keep_residual(cut *c, float by)
 static void keep_lookups(cut *c, float by)
 {
     const esp_arch *a = c->model->arch;
-    size_t end = a->n_stem;
+    size_t end = a->n_embedding;
 
-    while (end > 0 && a->stem[end - 1].kind != ESP_OP_SCALE) {
+    while (end > 0 && a->embedding[end - 1].kind != ESP_OP_SCALE) {
         end--;
     }
     for (size_t i = 0; i < end; i++) {
-        if (a->stem[i].kind == ESP_OP_LOOKUP) {
-            c->factor[a->stem[i].slot] = by;
+        if (a->embedding[i].kind == ESP_OP_LOOKUP) {
+            c->factor[a->embedding[i].slot] = by;
         }
     }
     if (end > 0 && c->model->tied) {
@@ -209,7 +209,7 @@ static void scale(void *data, esp_dtype type, size_t n, float by, float plus)
 
 /* Inlined with a constant size, so that each copy is one move. */
 static inline __attribute__((always_inline)) void gather(char *out, const char *row,
-                                                         const esp_kept *cols, size_t size)
+                                                         const esp_kept_groups *cols, size_t size)
 {
     for (size_t k = 0; k < cols->n; k++) {
         memcpy(out + k * size, row + (size_t)cols->index[k] * size, size);
@@ -217,7 +217,8 @@ static inline __attribute__((always_inline)) void gather(char *out, const char *
 }
 
 /* Kept columns of a row of n elements; returns where the next row goes. */
-static char *copy_row(char *out, const char *row, const esp_kept *cols, size_t n, size_t size)
+static char *copy_row(char *out, const char *row, const esp_kept_groups *cols, size_t n,
+                      size_t size)
 {
     if (cols->total == 0) {
         memcpy(out, row, n * size);
@@ -234,12 +235,12 @@ static char *copy_row(char *out, const char *row, const esp_kept *cols, size_t n
 static esp_status source(void *ctx, void *out, size_t layer, int slot, bool bias, size_t first,
                          size_t n)
 {
-    static const esp_kept all = { 0 };
+    static const esp_kept_groups all = { 0 };
     const cut *c = ctx;
     size_t from = layer == ESP_NO_LAYER ? layer : c->layer[layer];
     const esp_weight *w = esp_model_weight(c->model, from, slot);
-    const esp_kept *rows = kept_at(c, ESP_ROWS, from, slot);
-    const esp_kept *cols = bias ? &all : kept_at(c, ESP_COLS, from, slot);
+    const esp_kept_groups *rows = kept_at(c, ESP_ROWS, from, slot);
+    const esp_kept_groups *cols = bias ? &all : kept_at(c, ESP_COLS, from, slot);
     size_t size = esp_dtype_size(w->dtype), width = bias ? 1 : w->cols;
     const char *data = bias ? w->bias : w->data;
     char *at = out;
@@ -251,7 +252,7 @@ static esp_status source(void *ctx, void *out, size_t layer, int slot, bool bias
     }
     if (c->factor[slot] != 1) {
         scale(out, w->dtype, (size_t)(at - (char *)out) / size, c->factor[slot],
-              bias ? 0 : esp_slot_plus(c->model->arch, slot));
+              bias ? 0 : esp_slot_weight_offset(c->model->arch, slot));
     }
     return ESP_OK;
 }

@@ -104,7 +104,7 @@ static void begin_sum(esp_exchange *x, size_t k)
             room += count[p->rank];
         }
     }
-    esp_sent(ESP_SENT_GRADIENTS, ESP_MOVES_ONCE, piece_bytes(p, k), x->comm);
+    esp_sent(ESP_SENT_GRADIENTS, ESP_COST_REDUCE_SCATTER, piece_bytes(p, k), x->comm);
     esp_waited(began);
 }
 
@@ -167,7 +167,7 @@ void esp_exchange_gather(esp_exchange *x, size_t k)
     size_t first = k * (size_t)p->size;
     double began = esp_now();
 
-    esp_sent(ESP_SENT_VALUES, ESP_MOVES_ONCE, piece_bytes(p, k), x->comm);
+    esp_sent(ESP_SENT_VALUES, ESP_COST_REDUCE_SCATTER, piece_bytes(p, k), x->comm);
     ESP_MPI(MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, p->value + p->piece[k],
                             x->count + first, x->place + first, MPI_FLOAT, x->comm,
                             &x->gatherings[x->n_gatherings++]));

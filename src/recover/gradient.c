@@ -39,7 +39,7 @@ static void take_linear(void *ctx, size_t layer, int slot, const float *dy, cons
 }
 
 /* All weights are trained, in f32. */
-static void take_radial(void *ctx, const float *radial, size_t n_tok)
+static void subtract_norm_head_grad(void *ctx, const float *norm_head_grad, size_t n_tok)
 {
     const esp_gradient *g = ctx;
     const esp_weight *w = esp_model_weight(g->model, ESP_NO_LAYER, ESP_SLOT_HEAD);
@@ -51,7 +51,7 @@ static void take_radial(void *ctx, const float *radial, size_t n_tok)
         float sum = 0;
 
         for (size_t t = 0; t < n_tok; t++) {
-            sum += radial[t * w->rows + v];
+            sum += norm_head_grad[t * w->rows + v];
         }
         for (size_t i = 0; i < w->cols; i++) {
             grad[v * w->cols + i] -= sum * head[v * w->cols + i];
@@ -123,7 +123,7 @@ void esp_gradient_init(esp_gradient *g, esp_exchange *x, const esp_model *m, boo
     g->sink = (esp_sink){ .ctx = g, .done = stage_done };
     if (full) {
         g->sink.linear = take_linear;
-        g->sink.radial = take_radial;
+        g->sink.norm_head_grad = subtract_norm_head_grad;
         g->sink.norm = take_norm;
         g->sink.lookup = take_lookup;
     }

@@ -107,7 +107,7 @@ size_t esp_recover_bytes(const esp_model *m, const esp_recover_options *o, esp_t
              esp_batch_bytes(options.max_samples, options.max_tok);
     esp_params_free(&plan);
     esp_model_free(&full);
-    return bytes + esp_max(scratch.blocks, esp_max(scratch.loss, scratch.stem));
+    return bytes + esp_max(scratch.blocks, esp_max(scratch.loss, scratch.embedding));
 }
 
 size_t esp_recover_left(const esp_model *m, const esp_recover_options *o, const esp_grid *grid)

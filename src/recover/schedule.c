@@ -12,8 +12,8 @@ size_t esp_schedule_steps(const esp_recover_options *o, size_t n)
     return o->steps > 0 ? o->steps : (size_t)ceil(o->epochs * (double)an_epoch);
 }
 
-esp_status esp_recover_foresee(size_t *steps, const esp_samples *samples,
-                               const esp_recover_options *o)
+esp_status esp_recover_check_early(size_t *steps, const esp_samples *samples,
+                                   const esp_recover_options *o)
 {
     esp_data d;
     esp_status st = esp_data_split(&d, samples, o->validation, o->seed);

@@ -10,15 +10,15 @@
 
 /* ---- the plan --------------------------------------------------------------------------------------- */
 
-esp_status esp_run_foresee_plan(const esp_config *c, const esp_model *m)
+esp_status esp_run_check_plan_early(const esp_config *c, const esp_model *m)
 {
-    esp_plan_options o = esp_run_plan_options(c);
+    esp_plan_options o = esp_settings_plan(c);
     esp_groups g;
     esp_status st;
 
     esp_groups_find(&g, m);
-    st = esp_plan_foresee(m, &g, &o);
-    st = st == ESP_OK ? esp_clients_foresee(m, &g, &o, c->prune.clients) : st;
+    st = esp_plan_check_early(m, &g, &o);
+    st = st == ESP_OK ? esp_clients_check_early(m, &g, &o, c->prune.clients) : st;
     esp_groups_free(&g);
     return st;
 }
@@ -66,7 +66,7 @@ static esp_status check_recovery(const esp_run *run, const esp_model *m)
 
     ESP_TRY(check_files(run, ESP_STAGE_RECOVER));
     ESP_TRY(check_length("recover.cutoff", c->recover.cutoff, m));
-    return esp_run_find_targets(&targets, c, m->arch);
+    return esp_settings_targets(&targets, c, m->arch);
 }
 
 static esp_status check_evaluation(const esp_run *run, const esp_model *m)
@@ -79,15 +79,15 @@ static esp_status check_evaluation(const esp_run *run, const esp_model *m)
 
 static esp_status check_stages(const esp_run *run, const esp_model *m, unsigned stages)
 {
-    esp_plan_options o = esp_run_plan_options(run->config);
+    esp_plan_options o = esp_settings_plan(run->config);
 
     if (stages & (1u << ESP_STAGE_SCORE | 1u << ESP_STAGE_PLAN)) {
         ESP_TRY(esp_plan_check_layers(m, &o));
     }
     if (stages >> ESP_STAGE_PLAN & 1) {
-        ESP_TRY(esp_run_foresee_plan(run->config, m));
+        ESP_TRY(esp_run_check_plan_early(run->config, m));
     }
-    if (esp_run_needs_calibration(run->config, stages)) {
+    if (esp_settings_need_calibration(run->config, stages)) {
         ESP_TRY(check_calibration(run, m));
     }
     if (stages >> ESP_STAGE_RECOVER & 1) {
@@ -136,10 +136,10 @@ esp_status esp_run_check_early(const esp_run *run, unsigned stages)
 
 static esp_status check_training(const esp_run *run)
 {
-    esp_recover_options o = esp_run_recover_options(run->config, run->targets);
+    esp_recover_options o = esp_settings_recover(run->config, run->targets);
     size_t steps;
 
-    ESP_TRY(esp_recover_foresee(&steps, &run->training, &o));
+    ESP_TRY(esp_recover_check_early(&steps, &run->training, &o));
     if (o.warmup >= 1 && o.warmup >= (double)steps) {
         esp_warn("recover.warmup = %g is as long as the training of %zu steps, or longer: the rate "
                  "rises to "

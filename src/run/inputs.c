@@ -49,8 +49,8 @@ esp_status esp_run_digest_model(char hex[ESP_DIGEST_SIZE], const esp_model *m, c
     bool cuts = stages & (1u << ESP_STAGE_PLAN | 1u << ESP_STAGE_PRUNE);
     size_t begin, end;
 
-    esp_share(&begin, &end, m->dims.n_layers, cuts ? 0 : run->grid->i_layers,
-              cuts ? 1 : run->grid->n_layers);
+    esp_share(&begin, &end, m->dims.n_layers, cuts ? 0 : run->grid->i_pipeline,
+              cuts ? 1 : run->grid->n_pipeline);
     return esp_model_digest(hex, m, begin, end, run->grid->world);
 }
 
@@ -157,65 +157,10 @@ static esp_status read_evaluation(esp_run *run, esp_tokenizer **t)
     return read_corpus(&run->evaluation, run, t, c->eval.corpus, c->eval.field, how);
 }
 
-static bool is_projection(const esp_arch *a, int slot)
-{
-    return slot >= ESP_SLOT_BLOCK && a->slots[slot].cols != ESP_W_ONE;
-}
-
-/* The projections of a block by name, with commas between; the caller frees. */
-static char *projections(const esp_arch *a)
-{
-    char *names = esp_strdup("");
-
-    for (int slot = 0; (size_t)slot < a->n_slots; slot++) {
-        if (is_projection(a, slot) && a->slots[slot].name) {
-            char *more =
-                esp_format("%s%s%s", names, *names ? ", " : "", esp_slot_role(&a->slots[slot]));
-
-            free(names);
-            names = more;
-        }
-    }
-    return names;
-}
-
-esp_status esp_run_find_targets(uint64_t *targets, const esp_config *c, const esp_arch *arch)
-{
-    const esp_strings *names = &c->recover.targets;
-
-    *targets = 0;
-    for (size_t i = 0; i < names->n; i++) {
-        int slot = esp_arch_slot(arch, names->item[i]);
-
-        if (!is_projection(arch, slot)) {
-            char *known = projections(arch);
-
-            esp_fail(ESP_EUSAGE, "recover.targets: %s is no projection of a %s block, which has %s",
-                     names->item[i], arch->model_type, known);
-            free(known);
-            return ESP_EUSAGE;
-        }
-        *targets |= UINT64_C(1) << slot;
-    }
-    for (int slot = 0; names->n == 0 && (size_t)slot < arch->n_slots; slot++) {
-        *targets |= is_projection(arch, slot) ? UINT64_C(1) << slot : 0;
-    }
-    return ESP_OK;
-}
-
-bool esp_run_needs_calibration(const esp_config *c, unsigned stages)
-{
-    bool scores = stages & 1u << ESP_STAGE_SCORE;
-    bool again =
-        stages & 1u << ESP_STAGE_PLAN && c->prune.steps > 1 && c->prune.criterion != ESP_RANDOM;
-
-    return (scores || again) && c->importance.criteria & ESP_CRITERIA_OF_SAMPLES;
-}
-
 esp_status esp_run_check_precision(const esp_run *run, unsigned stages)
 {
     const esp_config *c = run->config;
-    bool multiplies = esp_run_needs_calibration(c, stages) ||
+    bool multiplies = esp_settings_need_calibration(c, stages) ||
                       stages & (1u << ESP_STAGE_RECOVER | 1u << ESP_STAGE_EVAL);
 
     return esp_agree(run->grid->world,
@@ -224,12 +169,12 @@ esp_status esp_run_check_precision(const esp_run *run, unsigned stages)
 
 static esp_status read_samples(esp_run *run, esp_tokenizer **t, unsigned stages)
 {
-    if (esp_run_needs_calibration(run->config, stages)) {
+    if (esp_settings_need_calibration(run->config, stages)) {
         ESP_TRY(read_calibration(run, t));
     }
     if (stages & 1u << ESP_STAGE_RECOVER) {
         ESP_TRY(read_training(run, t));
-        ESP_TRY(esp_run_find_targets(&run->targets, run->config, run->model.arch));
+        ESP_TRY(esp_settings_targets(&run->targets, run->config, run->model.arch));
     }
     if (stages & 1u << ESP_STAGE_EVAL) {
         ESP_TRY(read_evaluation(run, t));

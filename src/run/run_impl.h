@@ -8,8 +8,8 @@
 #include "espalier/model.h"
 #include "espalier/plan.h"
 #include "espalier/recover.h"
-#include "espalier/recover.h"
 #include "espalier/run.h"
+#include "espalier/settings.h"
 #include "run_dir_impl.h"
 
 typedef struct esp_run {
@@ -72,17 +72,6 @@ esp_status esp_run_check_early(const esp_run *run, unsigned stages);
 esp_status esp_run_check_samples(const esp_run *run, unsigned stages);
 
 /* ---- inputs.c --------------------------------------------------------------------------------- */
-
-/* Bits of criteria that need samples. */
-#define ESP_CRITERIA_OF_SAMPLES \
-    (1u << ESP_VECTOR | 1u << ESP_ELEMENT1 | 1u << ESP_ELEMENT2 | 1u << ESP_MIX)
-
-/* Whether calibration samples will be used: by score, and by a plan that estimates again. Local. */
-bool esp_run_needs_calibration(const esp_config *c, unsigned stages);
-
-/* recover.targets as a bit set of slots; without any, all projections of a block. ESP_EUSAGE for what is
- * none. Local. */
-esp_status esp_run_find_targets(uint64_t *targets, const esp_config *c, const esp_arch *arch);
 
 /* ESP_EUSAGE where these stages multiply in a precision that a rank cannot. Collective. */
 esp_status esp_run_check_precision(const esp_run *run, unsigned stages);
@@ -167,13 +156,6 @@ esp_status esp_stage_plan(esp_run *run);
 esp_status esp_stage_prune(esp_run *run);
 esp_status esp_stage_recover(esp_run *run);
 esp_status esp_stage_eval(esp_run *run);
-
-/* What the settings say of an estimate of importance and of a training. Borrow from c. Local. */
-esp_importance_options esp_run_importance_options(const esp_config *c);
-esp_recover_options esp_run_recover_options(const esp_config *c, uint64_t targets);
-
-/* What the settings say of the plan. Borrows from c. Local. */
-esp_plan_options esp_run_plan_options(const esp_config *c);
 
 /* Scores of a model by the settings. Collective. */
 esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run *run,

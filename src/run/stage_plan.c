@@ -14,47 +14,8 @@
 #include "espalier/folder.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
-#include "espalier/spread.h"
+#include "espalier/scores_expand.h"
 #include "espalier/surgery.h"
-
-static void set_target(esp_plan_options *o, const esp_config *c)
-{
-    const double targets[] = {
-        [ESP_TARGET_PARAMETERS] = c->prune.target.parameters,
-        [ESP_TARGET_MACS] = c->prune.target.macs,
-        [ESP_TARGET_BYTES] = c->prune.target.bytes,
-    };
-
-    for (int k = ESP_TARGET_PARAMETERS; k <= ESP_TARGET_BYTES; k++) {
-        if (targets[k] > 0) {
-            o->target_kind = (esp_target_kind)k;
-            o->target = targets[k];
-        }
-    }
-}
-
-esp_plan_options esp_run_plan_options(const esp_config *c)
-{
-    esp_plan_options o = {
-        .mode = (esp_prune_mode)c->prune.mode,
-        .criterion = (esp_criterion)c->prune.criterion,
-        .aggregation = (esp_aggregation)c->prune.aggregation,
-        .ratio = c->prune.ratio,
-        .target_tokens = ESP_MACS_TOKENS,
-        .global = c->prune.scope == 1,
-        .attention_layers = c->prune.attention_layers.range,
-        .n_attention_layers = c->prune.attention_layers.n,
-        .mlp_layers = c->prune.mlp_layers.range,
-        .n_mlp_layers = c->prune.mlp_layers.n,
-        .round_to = c->prune.round_to,
-        .min_keep = c->prune.min_keep,
-        .seed = c->seed,
-        .precision = (esp_precision)c->precision,
-    };
-
-    set_target(&o, c);
-    return o;
-}
 
 static double dense_cost(const esp_model *m, esp_target_kind kind)
 {
@@ -120,7 +81,7 @@ static esp_status score_left(esp_scores *s, const esp_run *run, const esp_groups
         st = st == ESP_OK ? st : esp_fail_in(st, "plan: the model that the step before leaves");
     }
     if (st == ESP_OK) {
-        esp_scores_spread(s, dense, &scores, p);
+        esp_scores_expand(s, dense, &scores, p);
     }
     esp_scores_free(&scores);
     esp_groups_free(&groups);
@@ -262,7 +223,7 @@ static void tell(const esp_plan *p)
 
 esp_status esp_stage_plan(esp_run *run)
 {
-    esp_plan_options o = esp_run_plan_options(run->config);
+    esp_plan_options o = esp_settings_plan(run->config);
     esp_plan plan = { 0 };
     esp_groups dense;
     esp_status st;

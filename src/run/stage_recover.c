@@ -69,38 +69,6 @@ static size_t micro_batch(const esp_run *run)
     return chunk > 0 && fit < set ? fit : set;
 }
 
-esp_recover_options esp_run_recover_options(const esp_config *c, uint64_t targets)
-{
-    return (esp_recover_options){
-        .method = (esp_method)c->recover.method,
-        .rank = c->recover.rank,
-        .alpha = c->recover.alpha,
-        .dropout = c->recover.dropout,
-        .targets = targets,
-        .learning_rate = c->recover.learning_rate,
-        .min_learning_rate = c->recover.min_learning_rate,
-        .warmup = c->recover.warmup,
-        .beta1 = c->recover.beta1,
-        .beta2 = c->recover.beta2,
-        .epsilon = c->recover.epsilon,
-        .weight_decay = c->recover.weight_decay,
-        .clip = c->recover.clip,
-        .epochs = c->recover.epochs,
-        .steps = c->recover.steps,
-        .batch = c->recover.batch,
-        .micro_batch = c->recover.micro_batch,
-        .scratch = c->parallel.scratch,
-        .validation = c->recover.validation,
-        .validate_every = c->recover.validate_every,
-        .patience = c->recover.patience,
-        .save_every = c->recover.save_every,
-        .keep = c->recover.keep,
-        .max_skipped = c->recover.max_skipped,
-        .max_rollbacks = c->recover.max_rollbacks,
-        .seed = c->seed,
-    };
-}
-
 /* A validation loss; null where there is none. */
 static json_t *measured(double loss)
 {
@@ -180,7 +148,7 @@ esp_status esp_stage_recover(esp_run *run)
     bool pruned = esp_run_has(run, "pruned");
     char *base = pruned ? esp_run_path(run, "pruned") : esp_strdup(run->config->model);
     char *checkpoints = esp_run_path(run, "recover");
-    esp_recover_options o = esp_run_recover_options(run->config, run->targets);
+    esp_recover_options o = esp_settings_recover(run->config, run->targets);
     esp_model m = { 0 };
     esp_status st;
 

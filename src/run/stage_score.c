@@ -6,22 +6,10 @@
 
 #include "espalier/log.h"
 
-esp_importance_options esp_run_importance_options(const esp_config *c)
-{
-    return (esp_importance_options){
-        .criteria = c->importance.criteria,
-        .aggregations = c->importance.aggregations,
-        .units = c->importance.units,
-        .fisher_sum = c->importance.fisher == 1,
-        .seed = c->seed,
-        .scratch = c->parallel.scratch,
-    };
-}
-
 esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run *run,
                          const esp_model *m, const esp_groups *g)
 {
-    *o = esp_run_importance_options(run->config);
+    *o = esp_settings_importance(run->config);
     o->chunk_tok = run->chunk_tok[ESP_STAGE_SCORE];
     return esp_importance_estimate(s, m, g, run->calibration.n ? &run->calibration : NULL, o,
                                    run->grid);

@@ -407,7 +407,7 @@ static esp_status fit_memory(esp_run *run, unsigned wanted)
     const esp_layout layout = { .nodes = 1,
                                 .ranks = (size_t)run->grid->size,
                                 .threads = (size_t)run->grid->n_threads,
-                                .layers = (size_t)run->grid->n_layers };
+                                .pipeline = (size_t)run->grid->n_pipeline };
     esp_job job;
     esp_status st;
 

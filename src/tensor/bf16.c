@@ -45,7 +45,7 @@ void esp_bf16_close(esp_bf16 *b)
     free(b);
 }
 
-void esp_bf16_room_make(esp_bf16_room *room, size_t n, size_t *bytes)
+void esp_bf16_buffer_make(esp_bf16_buffer *room, size_t n, size_t *bytes)
 {
     if (n > 0) {
         ESP_MAKE(room->at, n, bytes);
@@ -53,11 +53,11 @@ void esp_bf16_room_make(esp_bf16_room *room, size_t n, size_t *bytes)
     }
 }
 
-static void make_room(esp_bf16_room *room, size_t n)
+static void make_room(esp_bf16_buffer *room, size_t n)
 {
     if (room->n < n) {
         free(room->at);
-        esp_bf16_room_make(room, n, NULL);
+        esp_bf16_buffer_make(room, n, NULL);
     }
 }
 
@@ -67,7 +67,7 @@ size_t esp_bf16_rounded(size_t n_rows, size_t n_cols)
     return (n_rows + 1) * n_cols;
 }
 
-const uint16_t *esp_bf16_round(esp_bf16_room *room, const float *x, size_t n_rows, size_t n_cols)
+const uint16_t *esp_bf16_round(esp_bf16_buffer *room, const float *x, size_t n_rows, size_t n_cols)
 {
     size_t n = n_rows * n_cols;
 
@@ -98,7 +98,7 @@ static void turn_panel(uint16_t *to, size_t n_to, const float *panel, size_t n_t
     }
 }
 
-const uint16_t *esp_bf16_round_packed(esp_bf16_room *room, esp_factor which, const float *packed,
+const uint16_t *esp_bf16_round_packed(esp_bf16_buffer *room, esp_factor which, const float *packed,
                                       size_t n_cols, size_t n_tok, const esp_spans *s)
 {
     size_t width = esp_packed_width(which, 1), all = esp_packed_width(which, n_cols);
@@ -117,15 +117,15 @@ const uint16_t *esp_bf16_round_packed(esp_bf16_room *room, esp_factor which, con
     return room->at;
 }
 
-void esp_bf16_room_free(esp_bf16_room *room)
+void esp_bf16_buffer_free(esp_bf16_buffer *room)
 {
     free(room->at);
-    *room = (esp_bf16_room){ 0 };
+    *room = (esp_bf16_buffer){ 0 };
 }
 
 /* c = a op(B) + beta c for a tile of the product. oneDNN takes a single row for a vector, with another
  * order of the sums: such a row goes as the first of two, as it is the last and behind it is one of zeros. */
-static void tile(const esp_bf16 *p, esp_layout layout, size_t m, size_t n, size_t k,
+static void tile(const esp_bf16 *p, esp_dnnl_layout layout, size_t m, size_t n, size_t k,
                  const uint16_t *a, const uint16_t *b, size_t ldb, bool add, float *c, size_t ldc)
 {
     float two[2 * COLS] = { 0 };
@@ -140,7 +140,7 @@ static void tile(const esp_bf16 *p, esp_layout layout, size_t m, size_t n, size_
 }
 
 /* c [n_tok, n] = a [n_tok, k] op(B) + beta c; step: from a column of op(B) to the next. */
-static void product(const esp_bf16 *p, esp_layout layout, size_t n_tok, size_t n, size_t k,
+static void product(const esp_bf16 *p, esp_dnnl_layout layout, size_t n_tok, size_t n, size_t k,
                     const uint16_t *a, const uint16_t *b, size_t ldb, bool add, float *c)
 {
     size_t step = layout == ESP_ROWS_ROWS_T ? ldb : 1;

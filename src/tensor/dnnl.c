@@ -65,7 +65,7 @@ static dnnl_primitive_attr_t attributes(bool add)
     return attr;
 }
 
-static dnnl_primitive_t make_product(dnnl_engine_t engine, esp_layout layout, bool add)
+static dnnl_primitive_t make_product(dnnl_engine_t engine, esp_dnnl_layout layout, bool add)
 {
     dnnl_memory_desc_t a = describe(dnnl_bf16, false, ANY, ANY, ANY);
     dnnl_memory_desc_t b = describe(dnnl_bf16, layout == ESP_ROWS_ROWS_T, ANY, ANY, ANY);
@@ -92,7 +92,7 @@ esp_dnnl *esp_dnnl_open(void)
 
     ESP_NEW(d, 1);
     OK(dnnl_engine_create(&d->engine, dnnl_cpu, 0));
-    for (esp_layout l = 0; l < ESP_N_LAYOUTS; l++) {
+    for (esp_dnnl_layout l = 0; l < ESP_N_LAYOUTS; l++) {
         d->product[l][false] = make_product(d->engine, l, false);
         d->product[l][true] = make_product(d->engine, l, true);
     }
@@ -116,7 +116,7 @@ void esp_dnnl_close(esp_dnnl *d)
     free(d);
 }
 
-void esp_dnnl_product(const esp_dnnl *d, esp_layout layout, size_t m, size_t n, size_t k,
+void esp_dnnl_product(const esp_dnnl *d, esp_dnnl_layout layout, size_t m, size_t n, size_t k,
                       const uint16_t *a, size_t lda, const uint16_t *b, size_t ldb, bool add,
                       float *c, size_t ldc)
 {
@@ -167,7 +167,7 @@ void esp_dnnl_close(esp_dnnl *d)
     ESP_REQUIRE(!d);
 }
 
-void esp_dnnl_product(const esp_dnnl *d, esp_layout layout, size_t m, size_t n, size_t k,
+void esp_dnnl_product(const esp_dnnl *d, esp_dnnl_layout layout, size_t m, size_t n, size_t k,
                       const uint16_t *a, size_t lda, const uint16_t *b, size_t ldb, bool add,
                       float *c, size_t ldc)
 {

@@ -12,11 +12,11 @@
 
 #include "espalier/status.h"
 
-typedef enum esp_layout {
+typedef enum esp_dnnl_layout {
     ESP_ROWS_ROWS_T, /* A [m, k]  B^T [n, k] */
     ESP_ROWS_ROWS,   /* A [m, k]  B [k, n]   */
     ESP_N_LAYOUTS
-} esp_layout;
+} esp_dnnl_layout;
 
 typedef struct esp_dnnl esp_dnnl;
 
@@ -28,7 +28,7 @@ size_t esp_dnnl_bytes(void);      /* that it takes, but for the library's own */
 void esp_dnnl_close(esp_dnnl *d); /* NULL is fine */
 
 /* Rows of a, b and c as they lie in memory are lda, ldb and ldc apart. add: beta is 1, else 0. Local. */
-void esp_dnnl_product(const esp_dnnl *d, esp_layout layout, size_t m, size_t n, size_t k,
+void esp_dnnl_product(const esp_dnnl *d, esp_dnnl_layout layout, size_t m, size_t n, size_t k,
                       const uint16_t *a, size_t lda, const uint16_t *b, size_t ldb, bool add,
                       float *c, size_t ldc);
 

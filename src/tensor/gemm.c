@@ -91,8 +91,8 @@ static inline __attribute__((always_inline)) void pack_square(float *to, size_t 
     for (size_t i = 0; i < ESP_LANES; i++) {
         m[i] = (vector){ 0 };
         if (row[i]) {
-            m[i] = n == ESP_LANES ? esp_lanes_widen(row[i] + esp_bytes(t, p), t)
-                                  : esp_lanes_some(row[i] + esp_bytes(t, p), t, n);
+            m[i] = n == ESP_LANES ? esp_lanes_widen(row[i] + esp_lane_bytes(t, p), t)
+                                  : esp_lanes_some(row[i] + esp_lane_bytes(t, p), t, n);
         }
     }
     transpose(m);
@@ -140,14 +140,14 @@ static inline __attribute__((always_inline)) void pack_along(float *to, size_t w
                                                              esp_dtype t)
 {
     for (size_t p = 0; p < s.k; p++) {
-        const char *from = (const char *)s.at + esp_bytes(t, p * s.step_p);
+        const char *from = (const char *)s.at + esp_lane_bytes(t, p * s.step_p);
         float *at = to + p * width;
         size_t left = s.n;
 
         for (; left >= width; left -= width) {
             esp_widen_run(at, from, t, width);
             at += width * s.length;
-            from += esp_bytes(t, width);
+            from += esp_lane_bytes(t, width);
         }
         if (left > 0) {
             memset(at, 0, width * sizeof *at);

@@ -53,7 +53,7 @@ static inline __attribute__((always_inline)) esp_lanes esp_lanes_widen(const voi
 }
 
 /* Bytes of n numbers. */
-static inline size_t esp_bytes(esp_dtype t, size_t n)
+static inline size_t esp_lane_bytes(esp_dtype t, size_t n)
 {
     return n * (t == ESP_F32 ? sizeof(float) : sizeof(uint16_t));
 }
@@ -64,7 +64,7 @@ static inline __attribute__((always_inline)) esp_lanes esp_lanes_some(const void
 {
     char room[ESP_LANES * sizeof(float)] = { 0 };
 
-    memcpy(room, at, esp_bytes(t, n));
+    memcpy(room, at, esp_lane_bytes(t, n));
     return esp_lanes_widen(room, t);
 }
 
@@ -76,12 +76,12 @@ static inline __attribute__((always_inline)) void esp_widen_run(float *to, const
     size_t i = 0;
 
     for (; i + ESP_LANES <= n; i += ESP_LANES) {
-        esp_lanes_store(to + i, esp_lanes_widen(at + esp_bytes(t, i), t));
+        esp_lanes_store(to + i, esp_lanes_widen(at + esp_lane_bytes(t, i), t));
     }
     if (i < n && t == ESP_F32) {
-        memcpy(to + i, at + esp_bytes(t, i), (n - i) * sizeof *to);
+        memcpy(to + i, at + esp_lane_bytes(t, i), (n - i) * sizeof *to);
     } else if (i < n) {
-        esp_lanes rest = esp_lanes_some(at + esp_bytes(t, i), t, n - i);
+        esp_lanes rest = esp_lanes_some(at + esp_lane_bytes(t, i), t, n - i);
 
         memcpy(to + i, &rest, (n - i) * sizeof *to);
     }

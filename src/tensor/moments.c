@@ -144,7 +144,7 @@ typedef struct panels {
 } panels;
 
 /* A whole sample, or the piece of it from the inner index `skip` on. */
-static panels panels_of(const esp_factors *f, const esp_tile_place *at, size_t begin, size_t end,
+static panels panels_of(const esp_factors *f, const esp_weight_tile *at, size_t begin, size_t end,
                         size_t skip)
 {
     size_t n = end - begin, dy = begin * esp_packed_width(ESP_FACTOR_DY, f->rows) + at->row * n;
@@ -161,7 +161,7 @@ static __attribute__((noinline)) void multiply(float *c, const float *a, const f
 }
 
 /* Adds products of a run that ends; c holds what earlier runs gave to the first, if any. */
-static void add_run(moments to, const float *c, const esp_tile_place *at, const esp_factors *f,
+static void add_run(moments to, const float *c, const esp_weight_tile *at, const esp_factors *f,
                     const esp_spans *s, const run *r)
 {
     float tile[MOST_SAMPLES * TILE] __attribute__((aligned(64)));
@@ -189,7 +189,7 @@ static void add_run(moments to, const float *c, const esp_tile_place *at, const 
 }
 
 /* c = or += the product of a piece of a sample. */
-static void multiply_piece(float *c, const esp_tile_place *at, const esp_factors *f, size_t begin,
+static void multiply_piece(float *c, const esp_weight_tile *at, const esp_factors *f, size_t begin,
                            size_t end, size_t skip)
 {
     panels p = panels_of(f, at, begin, end, skip);
@@ -198,7 +198,7 @@ static void multiply_piece(float *c, const esp_tile_place *at, const esp_factors
                  at->n_cols, p.depth);
 }
 
-void esp_packed_gradient(float *g, const esp_tile_place *at, const esp_factors *f, size_t begin,
+void esp_packed_gradient(float *g, const esp_weight_tile *at, const esp_factors *f, size_t begin,
                          size_t end)
 {
     for (size_t skip = 0; skip == 0 || skip < end - begin; skip += ESP_INNER) {
@@ -206,7 +206,7 @@ void esp_packed_gradient(float *g, const esp_tile_place *at, const esp_factors *
     }
 }
 
-void esp_packed_moments(double *G, double *F, float *scratch, const esp_tile_place *at,
+void esp_packed_moments(double *G, double *F, float *scratch, const esp_weight_tile *at,
                         const esp_factors *f, const esp_spans *s)
 {
     moments to = { G, F, at->n_cols };

@@ -35,7 +35,7 @@ static void add_symbol(esp_bpe_work *w, int32_t id)
 {
     uint32_t at = (uint32_t)w->n_symbols;
 
-    w->symbol = esp_room(w->symbol, &w->symbol_room, w->n_symbols + 1, sizeof *w->symbol);
+    w->symbol = esp_grow_array(w->symbol, &w->symbol_capacity, w->n_symbols + 1, sizeof *w->symbol);
     w->symbol[w->n_symbols++] = (esp_symbol){ id, at ? at - 1 : NONE, at + 1 };
 }
 
@@ -107,7 +107,7 @@ static void push(esp_bpe_work *w, uint64_t candidate)
 {
     size_t at = w->n_heap++;
 
-    w->heap = esp_room(w->heap, &w->heap_room, w->n_heap, sizeof *w->heap);
+    w->heap = esp_grow_array(w->heap, &w->heap_capacity, w->n_heap, sizeof *w->heap);
     for (; at > 0 && w->heap[(at - 1) / 2] > candidate; at = (at - 1) / 2) {
         w->heap[at] = w->heap[(at - 1) / 2];
     }

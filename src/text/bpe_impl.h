@@ -6,15 +6,15 @@
 #include "espalier/tokenizer.h"
 #include "text_impl.h"
 
-typedef struct esp_merge {
+typedef struct esp_bpe_merge {
     int32_t pair[2]; /* ids of the neighbours, the key in the dictionary */
     int32_t made;    /* id of what they become                           */
-} esp_merge;
+} esp_bpe_merge;
 
 typedef struct esp_bpe {
-    esp_dict ids;      /* piece -> id; keys are the tokenizer's     */
-    esp_dict ranks;    /* pair -> index in merges; keys are in them */
-    esp_merge *merges; /* [n_merges] owned, by rank                 */
+    esp_dict ids;          /* piece -> id; keys are the tokenizer's     */
+    esp_dict ranks;        /* pair -> index in merges; keys are in them */
+    esp_bpe_merge *merges; /* [n_merges] owned, by rank                 */
     size_t n_merges;
     int32_t byte[256];  /* id of "<0xNN>"; used when byte_fallback   */
     int32_t unk;        /* -1: none                                  */
@@ -28,10 +28,10 @@ void esp_bpe_free(esp_bpe *b); /* safe twice and on {0} */
 
 /* Room to work in, kept from call to call. */
 typedef struct esp_bpe_work {
-    esp_bytes character;
+    esp_byte_string character;
     struct esp_symbol *symbol;
     uint64_t *heap;
-    size_t n_symbols, symbol_room, n_heap, heap_room;
+    size_t n_symbols, symbol_capacity, n_heap, heap_capacity;
 } esp_bpe_work;
 void esp_bpe_work_free(esp_bpe_work *w);
 

@@ -19,14 +19,14 @@
 typedef struct reading {
     esp_corpus *c;
     const char *path, *field;
-    size_t room;
+    size_t capacity;
 } reading;
 
-static void add_document(reading *r, const esp_bytes *text, size_t n_prompt)
+static void add_document(reading *r, const esp_byte_string *text, size_t n_prompt)
 {
     esp_document *d;
 
-    r->c->documents = esp_room(r->c->documents, &r->room, r->c->n + 1, sizeof *d);
+    r->c->documents = esp_grow_array(r->c->documents, &r->capacity, r->c->n + 1, sizeof *d);
     d = &r->c->documents[r->c->n++];
     d->text = esp_calloc(text->n + 1, 1);
     d->n = text->n;
@@ -90,7 +90,7 @@ static void add_plain(reading *r, const char *s, size_t n)
         blank++;
     }
     if (blank < n) {
-        esp_bytes text = { 0 };
+        esp_byte_string text = { 0 };
 
         esp_bytes_add(&text, s, n);
         add_document(r, &text, 0);
@@ -115,12 +115,12 @@ static esp_status read_plain(reading *r, const char *s, size_t n)
 
 /* ---- objects --------------------------------------------------------------------------------------- */
 
-static void add_string(esp_bytes *b, const char *s)
+static void add_string(esp_byte_string *b, const char *s)
 {
     esp_bytes_add(b, s, strlen(s));
 }
 
-static void add_value(esp_bytes *b, const json_t *string)
+static void add_value(esp_byte_string *b, const json_t *string)
 {
     esp_bytes_add(b, json_string_value(string), json_string_length(string));
 }
@@ -130,7 +130,7 @@ static void add_instruction(reading *r, const json_t *instruction, const json_t 
                             const json_t *output)
 {
     bool has_input = json_string_length(input) > 0;
-    esp_bytes text = { 0 };
+    esp_byte_string text = { 0 };
     size_t n_prompt;
 
     add_string(&text, "Below is an instruction that describes a task");
@@ -263,7 +263,7 @@ static esp_status add_object(reading *r, const json_t *object, const char *kind,
     if (pair) {
         add_instruction(r, instruction, input, output);
     } else if (json_string_length(text) > 0) {
-        esp_bytes bytes = { 0 };
+        esp_byte_string bytes = { 0 };
 
         add_value(&bytes, text);
         add_document(r, &bytes, 0);

@@ -15,7 +15,7 @@
 /* Where in a pattern the translation is. */
 typedef struct reader {
     const char *pattern, *at;
-    esp_bytes out;
+    esp_byte_string out;
     size_t depth; /* of character classes */
 } reader;
 

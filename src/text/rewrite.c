@@ -8,7 +8,7 @@
 
 #define MAX_PARTS 18 /* characters that one becomes at most (U+FDFA) */
 
-static void put(esp_bytes *out, utf8proc_int32_t c)
+static void put(esp_byte_string *out, utf8proc_int32_t c)
 {
     utf8proc_uint8_t bytes[4];
 
@@ -18,7 +18,7 @@ static void put(esp_bytes *out, utf8proc_int32_t c)
 /* ---- normal forms ---------------------------------------------------------------------------------- */
 
 /* Calls change for the runs of well-formed UTF-8. */
-static void on_runs(esp_bytes *out, const char *s, size_t n, esp_rewrite *change)
+static void on_runs(esp_byte_string *out, const char *s, size_t n, esp_rewrite *change)
 {
     for (size_t at = 0; at < n;) {
         size_t run = esp_utf8_run(s + at, n - at);
@@ -34,7 +34,7 @@ static void on_runs(esp_bytes *out, const char *s, size_t n, esp_rewrite *change
 
 typedef struct points {
     utf8proc_int32_t *c; /* [n] owned */
-    size_t n, room;
+    size_t n, capacity;
 } points;
 
 static void decompose(points *p, const char *s, size_t n, utf8proc_option_t form)
@@ -47,7 +47,7 @@ static void decompose(points *p, const char *s, size_t n, utf8proc_option_t form
 
         at += (size_t)utf8proc_iterate((const utf8proc_uint8_t *)s + at, (utf8proc_ssize_t)(n - at),
                                        &c);
-        p->c = esp_room(p->c, &p->room, p->n + MAX_PARTS, sizeof *p->c);
+        p->c = esp_grow_array(p->c, &p->capacity, p->n + MAX_PARTS, sizeof *p->c);
         made = utf8proc_decompose_char(c, p->c + p->n, MAX_PARTS, how, NULL);
         ESP_REQUIRE(made >= 0 && made <= MAX_PARTS);
         p->n += (size_t)made;
@@ -71,7 +71,7 @@ static int by_size(const void *a, const void *b)
 static void order_marks(points *p)
 {
     uint64_t *key = NULL;
-    size_t room = 0;
+    size_t capacity = 0;
 
     for (size_t at = 0, end; at < p->n; at = end + 1) {
         for (end = at; end < p->n && class_of(p->c[end]) > 0; end++) {
@@ -79,7 +79,7 @@ static void order_marks(points *p)
         if (end - at < 2) {
             continue;
         }
-        key = esp_room(key, &room, end - at, sizeof *key);
+        key = esp_grow_array(key, &capacity, end - at, sizeof *key);
         for (size_t i = at; i < end; i++) { /* class, place, character: 8, 35 and 21 bits */
             key[i - at] = class_of(p->c[i]) << 56 | (uint64_t)(i - at) << 21 | (uint32_t)p->c[i];
         }
@@ -91,7 +91,7 @@ static void order_marks(points *p)
     free(key);
 }
 
-static void compose(esp_bytes *out, utf8proc_int32_t *c, size_t n, utf8proc_option_t form)
+static void compose(esp_byte_string *out, utf8proc_int32_t *c, size_t n, utf8proc_option_t form)
 {
     utf8proc_ssize_t left = utf8proc_normalize_utf32(c, (utf8proc_ssize_t)n,
                                                      UTF8PROC_STABLE | (form & UTF8PROC_COMPOSE));
@@ -103,7 +103,8 @@ static void compose(esp_bytes *out, utf8proc_int32_t *c, size_t n, utf8proc_opti
 }
 
 /* below: the first byte of the first character that the form may change. */
-static void to_form(esp_bytes *out, const char *s, size_t n, unsigned below, utf8proc_option_t form)
+static void to_form(esp_byte_string *out, const char *s, size_t n, unsigned below,
+                    utf8proc_option_t form)
 {
     points p = { 0 };
     size_t plain = 0, end;
@@ -125,42 +126,42 @@ static void to_form(esp_bytes *out, const char *s, size_t n, unsigned below, utf
     free(p.c);
 }
 
-static void nfc(esp_bytes *out, const char *s, size_t n)
+static void nfc(esp_byte_string *out, const char *s, size_t n)
 {
     to_form(out, s, n, 0xCC, UTF8PROC_COMPOSE); /* U+0300 */
 }
 
-static void nfd(esp_bytes *out, const char *s, size_t n)
+static void nfd(esp_byte_string *out, const char *s, size_t n)
 {
     to_form(out, s, n, 0x80, UTF8PROC_DECOMPOSE);
 }
 
-static void nfkc(esp_bytes *out, const char *s, size_t n)
+static void nfkc(esp_byte_string *out, const char *s, size_t n)
 {
     to_form(out, s, n, 0x80, UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
 }
 
-static void nfkd(esp_bytes *out, const char *s, size_t n)
+static void nfkd(esp_byte_string *out, const char *s, size_t n)
 {
     to_form(out, s, n, 0x80, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT);
 }
 
-void esp_rewrite_nfc(esp_bytes *out, const char *s, size_t n)
+void esp_rewrite_nfc(esp_byte_string *out, const char *s, size_t n)
 {
     on_runs(out, s, n, nfc);
 }
 
-void esp_rewrite_nfd(esp_bytes *out, const char *s, size_t n)
+void esp_rewrite_nfd(esp_byte_string *out, const char *s, size_t n)
 {
     on_runs(out, s, n, nfd);
 }
 
-void esp_rewrite_nfkc(esp_bytes *out, const char *s, size_t n)
+void esp_rewrite_nfkc(esp_byte_string *out, const char *s, size_t n)
 {
     on_runs(out, s, n, nfkc);
 }
 
-void esp_rewrite_nfkd(esp_bytes *out, const char *s, size_t n)
+void esp_rewrite_nfkd(esp_byte_string *out, const char *s, size_t n)
 {
     on_runs(out, s, n, nfkd);
 }
@@ -168,9 +169,9 @@ void esp_rewrite_nfkd(esp_bytes *out, const char *s, size_t n)
 /* ---- character by character ------------------------------------------------------------------------ */
 
 /* What becomes of one character. */
-typedef void change(esp_bytes *out, utf8proc_int32_t c);
+typedef void change(esp_byte_string *out, utf8proc_int32_t c);
 
-static void on_characters(esp_bytes *out, const char *s, size_t n, change *put_changed)
+static void on_characters(esp_byte_string *out, const char *s, size_t n, change *put_changed)
 {
     for (size_t at = 0; at < n;) {
         size_t length = esp_utf8_length(s + at, n - at);
@@ -186,7 +187,7 @@ static void on_characters(esp_bytes *out, const char *s, size_t n, change *put_c
     }
 }
 
-static void put_lower(esp_bytes *out, utf8proc_int32_t c)
+static void put_lower(esp_byte_string *out, utf8proc_int32_t c)
 {
     if (c == 0x130) { /* the one whose small form is two characters */
         esp_bytes_add(out, "i\xCC\x87", 3);
@@ -195,7 +196,7 @@ static void put_lower(esp_bytes *out, utf8proc_int32_t c)
     }
 }
 
-static void put_unless_mark(esp_bytes *out, utf8proc_int32_t c)
+static void put_unless_mark(esp_byte_string *out, utf8proc_int32_t c)
 {
     utf8proc_category_t kind = utf8proc_category(c);
 
@@ -205,14 +206,14 @@ static void put_unless_mark(esp_bytes *out, utf8proc_int32_t c)
     }
 }
 
-static void put_unless_nonspace(esp_bytes *out, utf8proc_int32_t c)
+static void put_unless_nonspace(esp_byte_string *out, utf8proc_int32_t c)
 {
     if (utf8proc_category(c) != UTF8PROC_CATEGORY_MN) {
         put(out, c);
     }
 }
 
-static void put_nmt(esp_bytes *out, utf8proc_int32_t c)
+static void put_nmt(esp_byte_string *out, utf8proc_int32_t c)
 {
     if ((c >= 0x01 && c <= 0x08) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F ||
         c == 0x8F || c == 0x9F) {
@@ -225,7 +226,7 @@ static void put_nmt(esp_bytes *out, utf8proc_int32_t c)
     put(out, c);
 }
 
-static void put_bert_clean(esp_bytes *out, utf8proc_int32_t c)
+static void put_bert_clean(esp_byte_string *out, utf8proc_int32_t c)
 {
     utf8proc_category_t kind = utf8proc_category(c);
 
@@ -238,7 +239,7 @@ static void put_bert_clean(esp_bytes *out, utf8proc_int32_t c)
     }
 }
 
-static void put_bert_blanks(esp_bytes *out, utf8proc_int32_t c)
+static void put_bert_blanks(esp_byte_string *out, utf8proc_int32_t c)
 {
     static const utf8proc_int32_t chinese[][2] = {
         { 0x3400, 0x4DBF },   { 0x4E00, 0x9FFF },   { 0xF900, 0xFAFF },   { 0x20000, 0x2A6DF },
@@ -254,39 +255,39 @@ static void put_bert_blanks(esp_bytes *out, utf8proc_int32_t c)
     esp_bytes_add(out, " ", inside);
 }
 
-void esp_rewrite_lowercase(esp_bytes *out, const char *s, size_t n)
+void esp_rewrite_lowercase(esp_byte_string *out, const char *s, size_t n)
 {
     on_characters(out, s, n, put_lower);
 }
 
-void esp_rewrite_no_marks(esp_bytes *out, const char *s, size_t n)
+void esp_rewrite_no_marks(esp_byte_string *out, const char *s, size_t n)
 {
     on_characters(out, s, n, put_unless_mark);
 }
 
-void esp_rewrite_no_nonspace(esp_bytes *out, const char *s, size_t n)
+void esp_rewrite_no_nonspace(esp_byte_string *out, const char *s, size_t n)
 {
     on_characters(out, s, n, put_unless_nonspace);
 }
 
-void esp_rewrite_nmt(esp_bytes *out, const char *s, size_t n)
+void esp_rewrite_nmt(esp_byte_string *out, const char *s, size_t n)
 {
     on_characters(out, s, n, put_nmt);
 }
 
-void esp_rewrite_bert_clean(esp_bytes *out, const char *s, size_t n)
+void esp_rewrite_bert_clean(esp_byte_string *out, const char *s, size_t n)
 {
     on_characters(out, s, n, put_bert_clean);
 }
 
-void esp_rewrite_bert_blanks(esp_bytes *out, const char *s, size_t n)
+void esp_rewrite_bert_blanks(esp_byte_string *out, const char *s, size_t n)
 {
     on_characters(out, s, n, put_bert_blanks);
 }
 
 /* ---- ends, bytes ----------------------------------------------------------------------------------- */
 
-void esp_rewrite_no_left(esp_bytes *out, const char *s, size_t n)
+void esp_rewrite_no_left(esp_byte_string *out, const char *s, size_t n)
 {
     size_t space;
 
@@ -297,7 +298,7 @@ void esp_rewrite_no_left(esp_bytes *out, const char *s, size_t n)
     esp_bytes_add(out, s, n);
 }
 
-void esp_rewrite_no_right(esp_bytes *out, const char *s, size_t n)
+void esp_rewrite_no_right(esp_byte_string *out, const char *s, size_t n)
 {
     size_t space;
 
@@ -307,7 +308,7 @@ void esp_rewrite_no_right(esp_bytes *out, const char *s, size_t n)
     esp_bytes_add(out, s, n);
 }
 
-void esp_rewrite_alphabet(esp_bytes *out, const char *s, size_t n)
+void esp_rewrite_alphabet(esp_byte_string *out, const char *s, size_t n)
 {
     char c[2];
 

@@ -6,7 +6,7 @@
 #include "text_impl.h"
 
 /* Appends what becomes of n bytes of s. */
-typedef void esp_rewrite(esp_bytes *out, const char *s, size_t n);
+typedef void esp_rewrite(esp_byte_string *out, const char *s, size_t n);
 
 esp_rewrite esp_rewrite_nfc, esp_rewrite_nfd, esp_rewrite_nfkc, esp_rewrite_nfkd;
 esp_rewrite esp_rewrite_lowercase;

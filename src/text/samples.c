@@ -23,7 +23,7 @@ typedef struct source {
 typedef struct stream {
     esp_ids ids;
     uint8_t *counts; /* [ids.n] owned */
-    size_t room;
+    size_t capacity;
 } stream;
 
 static void stream_free(stream *s)
@@ -70,7 +70,7 @@ static esp_status append_document(const source *from, size_t i, stream *s, esp_i
     ESP_TRY(document_ids(from, i, spare, &n_prompt));
     ESP_TRY(check_ids(from, spare, i));
     ESP_TRY(esp_limit_check(0, from->path));
-    s->counts = esp_room(s->counts, &s->room, s->ids.n + spare->n, 1);
+    s->counts = esp_grow_array(s->counts, &s->capacity, s->ids.n + spare->n, 1);
     for (size_t t = 0; t < spare->n; t++) {
         s->counts[s->ids.n] = !from->answer_only || t >= n_prompt;
         esp_ids_add(&s->ids, spare->id[t]);

@@ -1,4 +1,4 @@
-/* text_impl.c - growing bytes, a dictionary, UTF-8 and the byte alphabet. */
+/* text_impl.c - a dictionary, UTF-8 and the byte alphabet. */
 #include "text_impl.h"
 
 #include <stdlib.h>
@@ -6,30 +6,6 @@
 
 #include "espalier/mem.h"
 #include "espalier/status.h"
-
-void *esp_room(void *p, size_t *room, size_t n, size_t size)
-{
-    if (n <= *room) {
-        return p;
-    }
-    *room = n > 2 * *room ? n : 2 * *room;
-    return esp_grow(p, *room, size);
-}
-
-void esp_bytes_add(esp_bytes *b, const char *s, size_t n)
-{
-    b->data = esp_room(b->data, &b->room, b->n + n, 1);
-    if (n > 0) {
-        memcpy(b->data + b->n, s, n);
-        b->n += n;
-    }
-}
-
-void esp_bytes_free(esp_bytes *b)
-{
-    free(b->data);
-    *b = (esp_bytes){ 0 };
-}
 
 /* ---- dictionary: open addressing, FNV-1a ---------------------------------------------------------- */
 
@@ -40,7 +16,7 @@ static struct esp_dict_entry *find(const esp_dict *d, const char *key, size_t n)
     for (size_t i = 0; i < n; i++) {
         h = (h ^ (uint8_t)key[i]) * UINT64_C(0x100000001b3);
     }
-    for (size_t at = (h ^ h >> 32) & (d->room - 1);; at = (at + 1) & (d->room - 1)) {
+    for (size_t at = (h ^ h >> 32) & (d->capacity - 1);; at = (at + 1) & (d->capacity - 1)) {
         struct esp_dict_entry *e = &d->entry[at];
 
         if (!e->key || (e->n == n && memcmp(e->key, key, n) == 0)) {
@@ -53,9 +29,9 @@ static void widen(esp_dict *d)
 {
     esp_dict old = *d;
 
-    d->room = old.room ? 2 * old.room : 64;
-    ESP_NEW(d->entry, d->room);
-    for (size_t i = 0; i < old.room; i++) {
+    d->capacity = old.capacity ? 2 * old.capacity : 64;
+    ESP_NEW(d->entry, d->capacity);
+    for (size_t i = 0; i < old.capacity; i++) {
         if (old.entry[i].key) {
             *find(d, old.entry[i].key, old.entry[i].n) = old.entry[i];
         }
@@ -68,7 +44,7 @@ void esp_dict_put(esp_dict *d, const void *key, size_t n, int32_t value)
     struct esp_dict_entry *e;
 
     ESP_REQUIRE(n <= UINT32_MAX && value >= 0);
-    if (2 * (d->n + 1) > d->room) {
+    if (2 * (d->n + 1) > d->capacity) {
         widen(d);
     }
     e = find(d, key, n);
@@ -226,7 +202,7 @@ size_t esp_alphabet_put(char out[2], uint8_t byte)
     return 2;
 }
 
-void esp_alphabet_back(esp_bytes *b, const char *s, size_t n)
+void esp_alphabet_back(esp_byte_string *b, const char *s, size_t n)
 {
     size_t before = b->n;
 

@@ -1,4 +1,4 @@
-/* text_impl.h - what the files of this folder share: growing bytes, a dictionary, UTF-8.
+/* text_impl.h - what the files of this folder share: a dictionary, UTF-8, the byte alphabet.
  *
  * Nothing in here fails but for lack of memory. All functions are Local.
  */
@@ -9,15 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Room for n elements in an array that grows: at least doubled, so adding one costs O(1). */
-void *esp_room(void *p, size_t *room, size_t n, size_t size);
-
-typedef struct esp_bytes {
-    char *data; /* [n] owned, not 0-terminated; NULL while empty */
-    size_t n, room;
-} esp_bytes;
-void esp_bytes_add(esp_bytes *b, const char *s, size_t n);
-void esp_bytes_free(esp_bytes *b); /* safe twice and on {0} */
+#include "espalier/bytes.h"
 
 /* From keys of bytes to numbers >= 0. The keys stay the caller's and must outlive the dictionary. */
 typedef struct esp_dict {
@@ -26,7 +18,7 @@ typedef struct esp_dict {
         uint32_t n;
         int32_t value;
     } * entry; /* [room] owned, room a power of two, at most half full */
-    size_t n, room;
+    size_t n, capacity;
 } esp_dict;
 void esp_dict_put(esp_dict *d, const void *key, size_t n, int32_t value); /* replaces */
 int32_t esp_dict_get(const esp_dict *d, const void *key, size_t n);       /* -1: absent */
@@ -50,7 +42,7 @@ size_t esp_space_before(const char *s, size_t n);
 size_t esp_alphabet_put(char out[2], uint8_t byte);
 
 /* Bytes that the characters of s stand for, appended to b; s itself where one is not of the alphabet. */
-void esp_alphabet_back(esp_bytes *b, const char *s, size_t n);
+void esp_alphabet_back(esp_byte_string *b, const char *s, size_t n);
 
 /* Byte named by a piece "<0x4A>", -1 for any other piece. */
 int esp_byte_piece(const char *s, size_t n);

@@ -14,7 +14,7 @@
 
 void esp_ids_add(esp_ids *ids, int32_t id)
 {
-    ids->id = esp_room(ids->id, &ids->room, ids->n + 1, sizeof *ids->id);
+    ids->id = esp_grow_array(ids->id, &ids->capacity, ids->n + 1, sizeof *ids->id);
     ids->id[ids->n++] = id;
 }
 
@@ -55,7 +55,7 @@ static esp_status digest_files(esp_tokenizer *t, const char *dir, const char *na
     return st;
 }
 
-static void add_steps(esp_digest *d, const esp_steps *s)
+static void add_steps(esp_digest *d, const esp_pretokenizer *s)
 {
     for (size_t i = 0; i < s->n; i++) {
         const int step[] = { (int)s->step[i].kind, (int)s->step[i].prefix, (int)s->step[i].split,
@@ -147,9 +147,9 @@ void esp_tokenizer_free(esp_tokenizer *t)
     free(t->piece);
     free(t->token);
     esp_bpe_free(&t->bpe);
-    esp_steps_free(&t->normalizer);
-    esp_steps_free(&t->pre_tokenizer);
-    esp_steps_free(&t->decoder.replace);
+    esp_pretokenizer_free(&t->normalizer);
+    esp_pretokenizer_free(&t->pre_tokenizer);
+    esp_pretokenizer_free(&t->decoder.replace);
     esp_added_free(&t->added);
     esp_ids_free(&t->before);
     esp_ids_free(&t->after);
@@ -247,7 +247,7 @@ static esp_status encode_pieces(work *w, const char *s, size_t n, bool at_start)
 {
     esp_pieces_clear(&w->pieces);
     esp_pieces_add(&w->pieces, s, n);
-    ESP_TRY(esp_steps_run(&w->t->pre_tokenizer, &w->pieces, &w->spare, &at_start));
+    ESP_TRY(esp_pretokenizer_run(&w->t->pre_tokenizer, &w->pieces, &w->spare, &at_start));
     for (size_t i = 0; i < w->pieces.n; i++) {
         size_t length;
         const char *piece = esp_pieces_at(&w->pieces, i, &length);
@@ -285,7 +285,7 @@ static esp_status encode_stretch(work *w, const char *s, size_t n, bool at_start
 {
     esp_pieces_clear(&w->stretch);
     esp_pieces_add(&w->stretch, s, n);
-    ESP_TRY(esp_steps_run(&w->t->normalizer, &w->stretch, &w->spare, &at_start));
+    ESP_TRY(esp_pretokenizer_run(&w->t->normalizer, &w->stretch, &w->spare, &at_start));
     s = esp_pieces_at(&w->stretch, 0, &n);
     if (w->t->sp) {
         return encode_sentencepiece(w, s, n);
@@ -351,7 +351,7 @@ esp_status esp_tokenizer_decode_piece(const esp_tokenizer *t, esp_pieces *out, c
         return ESP_OK;
     }
     esp_pieces_add(out, piece, n);
-    st = esp_steps_run(&t->decoder.replace, out, &spare, &at_start);
+    st = esp_pretokenizer_run(&t->decoder.replace, out, &spare, &at_start);
     if (t->decoder.byte_level) {
         esp_bytes_free(&spare.text);
         esp_alphabet_back(&spare.text, out->text.data, out->text.n);
@@ -363,7 +363,7 @@ esp_status esp_tokenizer_decode_piece(const esp_tokenizer *t, esp_pieces *out, c
 }
 
 /* A piece without its U+2581. */
-static void add_bare(esp_bytes *out, const char *piece, size_t n)
+static void add_bare(esp_byte_string *out, const char *piece, size_t n)
 {
     size_t n_mark = strlen(ESP_METASPACE);
 
@@ -378,7 +378,7 @@ static void add_bare(esp_bytes *out, const char *piece, size_t n)
 esp_status esp_tokenizer_set_piece(esp_tokenizer *t, int32_t id, const char *piece, size_t n)
 {
     esp_pieces text = { 0 };
-    esp_bytes bare = { 0 };
+    esp_byte_string bare = { 0 };
     esp_status st = esp_tokenizer_decode_piece(t, &text, piece, n);
 
     st = st == ESP_OK ? esp_tokenizer_set(t, id, text.text.data, text.text.n) : st;
@@ -413,7 +413,8 @@ static bool is_leading(const esp_tokenizer *t, const int32_t *ids, size_t i)
 }
 
 /* The text that these are the ids of. */
-static esp_status decode_back(const esp_tokenizer *t, esp_bytes *out, const int32_t *ids, size_t n)
+static esp_status decode_back(const esp_tokenizer *t, esp_byte_string *out, const int32_t *ids,
+                              size_t n)
 {
     bool strip = t->prefixed;
 
@@ -435,7 +436,7 @@ static esp_status decode_back(const esp_tokenizer *t, esp_bytes *out, const int3
 #define UNREADABLE "\xEF\xBF\xBD" /* U+FFFD */
 
 /* What of n bytes is UTF-8; each longest piece of a character that it might have become is U+FFFD. */
-static void add_readable(esp_bytes *out, const char *s, size_t n)
+static void add_readable(esp_byte_string *out, const char *s, size_t n)
 {
     for (size_t at = 0; at < n;) {
         size_t run = esp_utf8_run(s + at, n - at);
@@ -450,7 +451,7 @@ static void add_readable(esp_bytes *out, const char *s, size_t n)
 }
 
 /* Bytes of byte tokens, one after another: all of them are UTF-8, or each is U+FFFD. */
-static void end_bytes(esp_bytes *out, esp_bytes *run)
+static void end_bytes(esp_byte_string *out, esp_byte_string *run)
 {
     bool good = esp_utf8_run(run->data, run->n) == run->n;
 
@@ -462,9 +463,10 @@ static void end_bytes(esp_bytes *out, esp_bytes *run)
 }
 
 /* The text to show, as the decoders of tokenizer.json have it. */
-static esp_status decode_shown(const esp_tokenizer *t, esp_bytes *out, const int32_t *ids, size_t n)
+static esp_status decode_shown(const esp_tokenizer *t, esp_byte_string *out, const int32_t *ids,
+                               size_t n)
 {
-    esp_bytes all = { 0 }, run = { 0 };
+    esp_byte_string all = { 0 }, run = { 0 };
     bool first = true;
     esp_status st = ESP_OK;
 
@@ -500,7 +502,7 @@ static esp_status decode_shown(const esp_tokenizer *t, esp_bytes *out, const int
 esp_status esp_tokenizer_decode(const esp_tokenizer *t, char **text, size_t *n_bytes,
                                 const int32_t *ids, size_t n, bool skip_special)
 {
-    esp_bytes out = { 0 };
+    esp_byte_string out = { 0 };
     esp_status st = (skip_special ? decode_shown : decode_back)(t, &out, ids, n);
 
     if (st != ESP_OK) {

@@ -9,7 +9,7 @@
 #include "espalier/digest.h"
 #include "espalier/tokenizer.h"
 #include "sentencepiece_shim.h"
-#include "steps_impl.h"
+#include "pretokenize_impl.h"
 
 #define ESP_METASPACE "\xE2\x96\x81" /* U+2581, a blank in a metaspace vocabulary */
 
@@ -29,7 +29,7 @@ typedef struct esp_token {
 
 /* How the text of a token follows from its piece: the decoders of tokenizer.json. */
 typedef struct esp_decoder {
-    esp_steps replace;
+    esp_pretokenizer replace;
     bool byte_level;     /* the characters are bytes in the byte alphabet              */
     bool byte_fallback;  /* a piece "<0xNN>" is that byte                              */
     bool fused;          /* what follows is about the whole text, not each token       */
@@ -40,9 +40,9 @@ typedef struct esp_decoder {
 struct esp_tokenizer {
     esp_sp *
         sp; /* of tokenizer.model; NULL: tokenizer.json, that is normalizer, pre_tokenizer and bpe */
-    int32_t first_id;     /* id of the first piece of sp */
-    esp_steps normalizer; /* before sp as well */
-    esp_steps pre_tokenizer;
+    int32_t first_id;            /* id of the first piece of sp */
+    esp_pretokenizer normalizer; /* before sp as well */
+    esp_pretokenizer pre_tokenizer;
     esp_bpe bpe;
     char **piece; /* [n_pieces] owned; keys of bpe.ids */
     size_t n_pieces;

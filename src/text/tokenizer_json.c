@@ -63,7 +63,7 @@ static esp_status read_vocabulary(esp_tokenizer *t, const json_t *vocab, const c
 }
 
 /* "a b" or ["a", "b"] */
-static bool read_pair(const json_t *merge, esp_bytes *both, size_t *n_left)
+static bool read_pair(const json_t *merge, esp_byte_string *both, size_t *n_left)
 {
     const json_t *left = json_array_get(merge, 0), *right = json_array_get(merge, 1);
     const char *text = json_string_value(merge), *blank = text ? strchr(text, ' ') : NULL;
@@ -84,10 +84,11 @@ static bool read_pair(const json_t *merge, esp_bytes *both, size_t *n_left)
     return false;
 }
 
-static esp_status read_merge(esp_bpe *b, const json_t *value, esp_bytes *both, const char *path)
+static esp_status read_merge(esp_bpe *b, const json_t *value, esp_byte_string *both,
+                             const char *path)
 {
     size_t n_left, n_prefix = b->prefix ? strlen(b->prefix) : 0;
-    esp_merge *m = &b->merges[b->n_merges];
+    esp_bpe_merge *m = &b->merges[b->n_merges];
 
     if (!read_pair(value, both, &n_left)) {
         return esp_json_refuse(path, "model.merges", value, "is to be \"a b\" or [\"a\", \"b\"]");
@@ -109,7 +110,7 @@ static esp_status read_merge(esp_bpe *b, const json_t *value, esp_bytes *both, c
 
 static esp_status read_merges(esp_bpe *b, const json_t *merges, const char *path)
 {
-    esp_bytes both = { 0 };
+    esp_byte_string both = { 0 };
     esp_status st = ESP_OK;
 
     if (!json_is_array(merges) || json_array_size(merges) > INT32_MAX) {

@@ -72,7 +72,7 @@ static void read_decoder(esp_tokenizer *t)
     t->decoder.byte_fallback = true;
     t->prefixed = t->prefixed_every = has_dummy_prefix(t->sp);
     t->decoder.first_blanks = t->prefixed;
-    esp_steps_replace(&t->decoder.replace, ESP_METASPACE, " ");
+    esp_pretokenizer_add_replace(&t->decoder.replace, ESP_METASPACE, " ");
 }
 
 /* ---- classes of tokenizers ------------------------------------------------------------------------- */
@@ -197,7 +197,7 @@ static esp_status add_stand_in(esp_tokenizer *t, const char *piece, const char *
     if (id < 0) {
         return ESP_OK;
     }
-    esp_steps_replace(&t->normalizer, space, piece);
+    esp_pretokenizer_add_replace(&t->normalizer, space, piece);
     return esp_tokenizer_set(t, id, space, strlen(space));
 }
 
@@ -265,7 +265,7 @@ static esp_status prefix_first_alone(esp_tokenizer *t, const char *path)
 {
     /* field 3 of the file, the normalizer: its field 3, add_dummy_prefix, is 0; the later one counts */
     static const char no_prefix[] = "\x1A\x02\x18\x00";
-    esp_step *step;
+    esp_pretokenize_op *step;
 
     if (folds_blanks(t->sp)) {
         return esp_fail(ESP_EFORMAT,
@@ -276,8 +276,8 @@ static esp_status prefix_first_alone(esp_tokenizer *t, const char *path)
     esp_sp_close(t->sp);
     t->sp = NULL;
     ESP_TRY(open_sentencepiece(&t->sp, path, no_prefix, 4));
-    esp_steps_replace(&t->normalizer, " ", ESP_METASPACE);
-    step = esp_steps_add(&t->normalizer, ESP_STEP_PREFIX);
+    esp_pretokenizer_add_replace(&t->normalizer, " ", ESP_METASPACE);
+    step = esp_pretokenizer_add(&t->normalizer, ESP_PRETOKENIZE_PREFIX);
     step->prefix = ESP_PREFIX_AT_START;
     step->text = esp_strdup(ESP_METASPACE);
     t->prefixed_every = false;

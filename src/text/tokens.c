@@ -64,7 +64,7 @@ static esp_status encode_all(esp_tokens *k, const esp_corpus *c, const esp_token
 {
     esp_ids ids = { 0 };
     esp_status st = ESP_OK;
-    size_t room = 0;
+    size_t capacity = 0;
 
     ESP_NEW(k->start, c->n + 1);
     ESP_NEW(k->prompt, c->n);
@@ -80,7 +80,7 @@ static esp_status encode_all(esp_tokens *k, const esp_corpus *c, const esp_token
             esp_fail_in(st, "%s: document %zu", path, i + 1);
             break;
         }
-        k->ids = esp_room(k->ids, &room, at + ids.n, sizeof *k->ids);
+        k->ids = esp_grow_array(k->ids, &capacity, at + ids.n, sizeof *k->ids);
         memcpy(k->ids + at, ids.id, ids.n * sizeof *ids.id);
         k->start[i + 1] = (int64_t)(at + ids.n);
         k->prompt[i] = (int64_t)n_prompt;

@@ -29,7 +29,7 @@ static void open_model(esp_model *m, const esp_grid *grid)
 typedef struct products {
     float *x, *w, *y;
     uint16_t *w16;
-    esp_bf16_room room;
+    esp_bf16_buffer room;
     esp_batch batch;
 } products;
 
@@ -78,7 +78,7 @@ static void bench_linear(const esp_model *m, const esp_samples *samples, const e
     }
     bench_print_of("linear bf16", "f32", runs + 1, BENCH_REPEATS, bench_peak(grid), grid);
     esp_batch_free(&p.batch);
-    esp_bf16_room_free(&p.room);
+    esp_bf16_buffer_free(&p.room);
     free(p.x);
     free(p.y);
     free(p.w);

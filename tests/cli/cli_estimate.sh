@@ -40,10 +40,10 @@ within() {
 # compare RANKS LAYERS: a run against its estimate
 compare() {
     name=$1-$2 run=$work/$1-$2
-    exits 0 mpirun -n "$1" "$ESPALIER" run -c "$work/run.cfg" -s run_dir="$run" -s parallel.layers="$2" \
+    exits 0 mpirun -n "$1" "$ESPALIER" run -c "$work/run.cfg" -s run_dir="$run" -s parallel.pipeline="$2" \
         -s eval.corpus=
-    exits 0 mpirun -n "$1" "$ESPALIER" eval -c "$work/run.cfg" -s run_dir="$run" -s parallel.layers="$2"
-    exits 0 "$ESPALIER" estimate -c "$work/run.cfg" -s parallel.layers="$2" -s estimate.ranks="$1" \
+    exits 0 mpirun -n "$1" "$ESPALIER" eval -c "$work/run.cfg" -s run_dir="$run" -s parallel.pipeline="$2"
+    exits 0 "$ESPALIER" estimate -c "$work/run.cfg" -s parallel.pipeline="$2" -s estimate.ranks="$1" \
         -s cluster.cores="$1" -s estimate.output="$run.json"
     for stage in score recover eval; do
         within "$(json "$run.json" $stage anonymous)" "$(json "$run/manifest.json" $stage anonymous)" 0.1 \

@@ -30,7 +30,7 @@ for criterion in vector element1 element2 mix; do
 done
 on2 2 score $(with huge score)
 complains 'sample 0 of 4' 'the loss is' 'layer 0'
-on2 2 run $(with huge score) -s parallel.layers=2
+on2 2 run $(with huge score) -s parallel.pipeline=2
 complains 'sample 0 of 4' 'the loss is' 'layer 0'
 not_there "$work/score/importance.h5" "$work/score/plan.json"
 

@@ -84,7 +84,7 @@ for stage in score recover eval run; do
     refused 'precision' 'bf16' 'f32' -- $stage -s model="$work/good" -s precision=bf16
 done
 unset DNNL_MAX_CPU_ISA
-refused 'parallel.layers' -- score -s parallel.layers=3
+refused 'parallel.pipeline' -- score -s parallel.pipeline=3
 exits 2 "$ESPALIER" config --check "$work/bad.cfg"
 complains "$work/bad.cfg:1"
 

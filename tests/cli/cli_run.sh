@@ -70,7 +70,7 @@ exits 0 mpirun -n 3 "$ESPALIER" $(run "$work/three") -s recover.corpus= -s eval.
     fail "another plan on 3 ranks"
 
 # Nor on the grid, and what follows from it agrees.
-on2 0 $(run "$work/grid") -s parallel.layers=2
+on2 0 $(run "$work/grid") -s parallel.pipeline=2
 [ "$(json "$work/whole/plan.json" digest)" = "$(json "$work/grid/plan.json" digest)" ] ||
     fail "another plan on two stages"
 close "$work/whole/eval.json" "$work/grid/eval.json" recovered 1e-4

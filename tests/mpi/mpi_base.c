@@ -134,12 +134,12 @@ static void test_sent(void)
 
     ask();
     share = (double)(size - 1) / size;
-    esp_sent(ESP_SENT_PANELS, ESP_MOVES_ONCE, 1200, MPI_COMM_WORLD);
-    esp_sent(ESP_SENT_GRADIENTS, ESP_MOVES_TWICE, 2400, MPI_COMM_WORLD);
+    esp_sent(ESP_SENT_PANELS, ESP_COST_REDUCE_SCATTER, 1200, MPI_COMM_WORLD);
+    esp_sent(ESP_SENT_GRADIENTS, ESP_COST_ALLREDUCE, 2400, MPI_COMM_WORLD);
     if (rank == 0) {
-        esp_sent(ESP_SENT_ACTIVATIONS, ESP_MOVES_TO_ONE, 64, MPI_COMM_WORLD);
+        esp_sent(ESP_SENT_ACTIVATIONS, ESP_COST_P2P, 64, MPI_COMM_WORLD);
     }
-    esp_sent(ESP_SENT_VALUES, ESP_MOVES_TWICE, 64, MPI_COMM_SELF);
+    esp_sent(ESP_SENT_VALUES, ESP_COST_ALLREDUCE, 64, MPI_COMM_SELF);
     esp_waited(esp_now() - 2);
     t = esp_traffic_now();
     CU_ASSERT_DOUBLE_EQUAL(t.bytes[ESP_SENT_PANELS] - then.bytes[ESP_SENT_PANELS], 1200 * share,
@@ -164,14 +164,14 @@ static void test_grid_shapes(void)
     esp_grid_init(&g, 1, MPI_COMM_WORLD);
     for (int stages = 1; stages <= size + 1; stages++) {
         if (stages <= size && size % stages == 0) {
-            int n_data, n_layers;
+            int n_data, n_pipeline;
 
             CU_ASSERT_EQUAL(esp_grid_shape(&g, (size_t)stages), ESP_OK);
             MPI_Comm_size(g.data, &n_data);
-            MPI_Comm_size(g.layers, &n_layers);
-            CU_ASSERT(g.n_layers == stages && n_layers == stages);
+            MPI_Comm_size(g.pipeline, &n_pipeline);
+            CU_ASSERT(g.n_pipeline == stages && n_pipeline == stages);
             CU_ASSERT(g.n_data == size / stages && n_data == g.n_data);
-            CU_ASSERT(g.i_layers == rank / g.n_data && g.i_data == rank % g.n_data);
+            CU_ASSERT(g.i_pipeline == rank / g.n_data && g.i_data == rank % g.n_data);
         } else {
             CU_ASSERT_EQUAL(esp_grid_shape(&g, (size_t)stages), ESP_EUSAGE);
             esp_error_clear();

@@ -40,7 +40,7 @@ static void forget_own(esp_model *m)
     m->dims.layer = NULL;
     m->rope.inv_freq = m->rope.longer = NULL;
     m->slopes = NULL;
-    m->outer = m->block = NULL;
+    m->head_and_norm = m->block = NULL;
     m->config = NULL;
     m->dir = NULL;
 }

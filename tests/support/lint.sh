@@ -4,7 +4,7 @@
 cd "$(dirname "$0")/../.." || exit 1
 
 # Layers (DESIGN, section 2). A folder includes itself and what lies under it.
-LAYERS='base 0  tensor 1  format 1  model 2  text 2  prune 3  recover 3  eval 3  export 3  run 4  cli 5'
+LAYERS='base 0  tensor 1  format 1  model 2  text 2  prune 3  recover 3  eval 3  export 3  synth 3  config 4  estimate 5  run 6  cli 7'
 # ... and, beside it: element types are words of files as well as of kernels.
 BESIDE='format>tensor'
 

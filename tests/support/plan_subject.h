@@ -65,12 +65,12 @@ static inline esp_status make(subject *x, const esp_plan_options *o)
     return esp_plan_make(&x->p, &x->m, &x->g, x->scores.groups ? &x->scores : NULL, o);
 }
 
-static inline bool keeps(const esp_kept *k, const int32_t *index, size_t n)
+static inline bool keeps(const esp_kept_groups *k, const int32_t *index, size_t n)
 {
     return k->n == n && memcmp(k->index, index, n * sizeof *index) == 0;
 }
 
-static inline bool same_kept(const esp_kept *a, const esp_kept *b)
+static inline bool same_kept(const esp_kept_groups *a, const esp_kept_groups *b)
 {
     return a->total == b->total && keeps(a, b->index, b->n);
 }

@@ -232,7 +232,7 @@ static inline void plain_op(plain *p, size_t layer, const esp_op *op)
         break;
     case ESP_OP_LOOKUP:
     case ESP_OP_SCALE:
-        CU_FAIL("a step of the stem in a block");
+        CU_FAIL("a step of the embedding in a block");
     }
 }
 
@@ -271,12 +271,12 @@ static inline void plain_look_up(double *x, const plain *p, int slot)
     free(table);
 }
 
-static inline void plain_stem(plain *p, double *x)
+static inline void plain_embedding(plain *p, double *x)
 {
     size_t D = p->m->dims.hidden;
 
-    for (size_t i = 0; i < p->m->arch->n_stem; i++) {
-        const esp_op *op = &p->m->arch->stem[i];
+    for (size_t i = 0; i < p->m->arch->n_embedding; i++) {
+        const esp_op *op = &p->m->arch->embedding[i];
 
         if (op->kind == ESP_OP_LOOKUP) {
             plain_look_up(x, p, op->slot);
@@ -299,10 +299,10 @@ static inline void plain_head(double *logits, const double *x, const plain *p)
     for (size_t i = 0; i < p->T * w->rows; i++) {
         double square = 0;
 
-        for (size_t c = 0; p->m->normal_head && c < w->cols; c++) {
+        for (size_t c = 0; p->m->normalized_head && c < w->cols; c++) {
             square += W[i % w->rows * w->cols + c] * W[i % w->rows * w->cols + c];
         }
-        logits[i] = p->m->normal_head ? logits[i] / sqrt(square) : logits[i];
+        logits[i] = p->m->normalized_head ? logits[i] / sqrt(square) : logits[i];
         logits[i] = cap > 0 ? cap * tanh(logits[i] / cap) : logits[i];
     }
     free(W);
@@ -325,7 +325,7 @@ static inline double *plain_logits(const esp_model *m, const esp_samples *sample
         esp_model_batch_init(&p.batch, m, 1, p.T);
         esp_batch_fill(&p.batch, samples, &j, 1);
         ESP_NEW(x, p.T * D);
-        plain_stem(&p, x);
+        plain_embedding(&p, x);
         for (size_t l = 0; l < m->dims.n_layers; l++) {
             if (!skipped || !skipped[l]) {
                 plain_block(&p, x, l);

@@ -50,8 +50,8 @@ static inline void small_weights(small *s, esp_dtype dtype)
     n_block = s->model.dims.n_layers * (s->model.arch->n_slots - ESP_SLOT_BLOCK);
     ESP_NEW(s->bytes, esp_model_cost(&s->model, 1).parameters * esp_dtype_size(dtype));
     for (int slot = 0; slot < ESP_SLOT_BLOCK; slot++) {
-        if (s->model.outer[slot].rows > 0 && (slot != ESP_SLOT_HEAD || !s->model.tied)) {
-            small_fill(s, &s->model.outer[slot]);
+        if (s->model.head_and_norm[slot].rows > 0 && (slot != ESP_SLOT_HEAD || !s->model.tied)) {
+            small_fill(s, &s->model.head_and_norm[slot]);
         }
     }
     for (size_t i = 0; i < n_block; i++) {

@@ -25,7 +25,7 @@ static float *random_numbers(size_t n, uint64_t key)
 /* A matrix of random numbers, and the same rounded to bf16. */
 typedef struct matrix {
     float *x;
-    esp_bf16_room room;
+    esp_bf16_buffer room;
     const uint16_t *bf16;
     float *rounded;
     size_t rows, cols;
@@ -45,7 +45,7 @@ static void free_matrix(matrix *m)
 {
     free(m->x);
     free(m->rounded);
-    esp_bf16_room_free(&m->room);
+    esp_bf16_buffer_free(&m->room);
 }
 
 /* |c - sum over k of a b + add| within the rounding of an f32 sum of K terms, for all of [M, N]. The strides
@@ -74,7 +74,7 @@ static bool is_product(const float *c, size_t M, size_t N, size_t K, const float
 }
 
 /* All rows as one sample. */
-static const uint16_t *turned_of(esp_bf16_room *room, esp_factor which, const matrix *m)
+static const uint16_t *turned_of(esp_bf16_buffer *room, esp_factor which, const matrix *m)
 {
     size_t begin = 0, end = m->rows;
     const esp_spans all = { 1, &begin, &end };
@@ -102,7 +102,7 @@ static void check_shape(const esp_bf16 *p, const shape *s)
     matrix x = make_matrix(s->n_tok, s->n_in, 1), w = make_matrix(s->n_out, s->n_in, 2);
     matrix dy = make_matrix(s->n_tok, s->n_out, 3);
     float *y, *dx, *g, *b = random_numbers(s->n_out, 4);
-    esp_bf16_room turned[2] = { 0 };
+    esp_bf16_buffer turned[2] = { 0 };
 
     ESP_NEW(y, s->n_tok * s->n_out);
     ESP_NEW(dx, s->n_tok * s->n_in);
@@ -126,8 +126,8 @@ static void check_shape(const esp_bf16 *p, const shape *s)
     free_matrix(&x);
     free_matrix(&w);
     free_matrix(&dy);
-    esp_bf16_room_free(&turned[0]);
-    esp_bf16_room_free(&turned[1]);
+    esp_bf16_buffer_free(&turned[0]);
+    esp_bf16_buffer_free(&turned[1]);
     free(y);
     free(dx);
     free(g);
@@ -155,7 +155,7 @@ static bool alone_as_together(const esp_bf16 *p, const matrix *x, const matrix *
                               const float *dx, size_t first, size_t n)
 {
     size_t n_in = w->cols, n_out = w->rows;
-    esp_bf16_room room = { 0 };
+    esp_bf16_buffer room = { 0 };
     float *part;
     bool same;
 
@@ -170,7 +170,7 @@ static bool alone_as_together(const esp_bf16 *p, const matrix *x, const matrix *
         printf("  rows %zu .. %zu of %zu, [%zu, %zu]\n", first, first + n, x->rows, n_out, n_in);
     }
     free(part);
-    esp_bf16_room_free(&room);
+    esp_bf16_buffer_free(&room);
     return same;
 }
 
@@ -181,7 +181,7 @@ static void check_bits(const esp_bf16 *p, size_t n_in, size_t n_out)
                                       { 3, 64 }, { 200, 130 }, { 1, 641 }, { 640, 511 } };
     matrix x = make_matrix(1281, n_in, 5), w = make_matrix(n_out, n_in, 6);
     int threads = omp_get_max_threads();
-    esp_bf16_room room = { 0 };
+    esp_bf16_buffer room = { 0 };
     float *y[2], *dx[2];
 
     for (int i = 0; i < 2; i++) {
@@ -202,7 +202,7 @@ static void check_bits(const esp_bf16 *p, size_t n_in, size_t n_out)
         free(y[i]);
         free(dx[i]);
     }
-    esp_bf16_room_free(&room);
+    esp_bf16_buffer_free(&room);
     free_matrix(&x);
     free_matrix(&w);
 }
@@ -278,7 +278,7 @@ static esp_scores score(fixture *t, esp_precision precision)
     return s;
 }
 
-static bool keeps(const esp_kept *k, size_t index)
+static bool keeps(const esp_kept_groups *k, size_t index)
 {
     for (size_t i = 0; i < k->n; i++) {
         if (k->index[i] == (int32_t)index) {

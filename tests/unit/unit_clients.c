@@ -151,7 +151,7 @@ static void check_foreseen(const shape *s, const esp_plan_options *o, unsigned c
     st = esp_clients_check(&x.p, &x.m, &x.g, o, clients);
     said = esp_strdup(esp_error_message());
     esp_error_clear();
-    CU_ASSERT_EQUAL(esp_clients_foresee(&x.m, &x.g, o, clients), settled ? st : ESP_OK);
+    CU_ASSERT_EQUAL(esp_clients_check_early(&x.m, &x.g, o, clients), settled ? st : ESP_OK);
     CU_ASSERT_STRING_EQUAL(esp_error_message(), settled ? said : "");
     free(said);
     subject_free(&x);
@@ -188,7 +188,7 @@ static void test_foreseen(void)
 
     o = (esp_plan_options){ .criterion = ESP_MIX, .ratio = 1.5 };
     subject_init(&x, &wide);
-    CU_ASSERT_EQUAL(esp_clients_foresee(&x.m, &x.g, &o, HF), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_clients_check_early(&x.m, &x.g, &o, HF), ESP_EUSAGE);
     CU_ASSERT_TRUE(error_has("prune.ratio: 1.5"));
     subject_free(&x);
 }

@@ -8,7 +8,7 @@
 #include "espalier/file.h"
 #include "espalier/grammar.h"
 #include "espalier/rng.h"
-#include "text/grammar_impl.h"
+#include "synth/grammar_impl.h"
 
 /* ---- the text determines the choices ---------------------------------------------------------------- */
 

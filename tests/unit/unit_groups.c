@@ -23,7 +23,7 @@ typedef struct recipe {
     const char *out;
     const char *gate, *up,
         *down; /* gate NULL: no gate; gate = up: one matrix, the gate's rows first */
-    bool positions, stem_norm; /* learned positions; a norm behind the embedding                */
+    bool positions, embed_norm; /* learned positions; a norm behind the embedding                */
 } recipe;
 
 #define PRE_NORMS   .norm = { "input_layernorm", "post_attention_layernorm" }
@@ -42,7 +42,7 @@ static const recipe chatglm2 = { PRE_NORMS, FUSED("query_key_value"), DENSE, .pa
                                  .gate = "dense_h_to_4h" };
 static const recipe chatglm = { PRE_NORMS, FUSED("query_key_value"), DENSE, .packing = HEADS };
 static const recipe bloom = { PRE_NORMS, FUSED("query_key_value"), DENSE, .packing = HEADS,
-                              .stem_norm = true };
+                              .embed_norm = true };
 static const recipe gemma2 = { .norm = { "input_layernorm", "pre_feedforward_layernorm" },
                                .post_norm = { "post_attention_layernorm",
                                               "post_feedforward_layernorm" },
@@ -255,7 +255,7 @@ static void connect_all(size_t in, size_t n_in, size_t out, size_t n_out)
 }
 
 /* Tokens and learned positions to the input of the first block. */
-static size_t stem(const recipe *r)
+static size_t embedding(const recipe *r)
 {
     size_t D = b.m->dims.hidden, x = neurons(D);
 
@@ -263,7 +263,7 @@ static size_t stem(const recipe *r)
     if (r->positions) {
         weight_side(ESP_NO_LAYER, ESP_SLOT_POSITION, ESP_COLS, x, D);
     }
-    return r->stem_norm ? norm(ESP_NO_LAYER, ESP_SLOT_STEM_NORM, x, D) : x;
+    return r->embed_norm ? norm(ESP_NO_LAYER, ESP_SLOT_EMBED_NORM, x, D) : x;
 }
 
 static void enumerate(const recipe *r, const esp_model *m)
@@ -273,7 +273,7 @@ static void enumerate(const recipe *r, const esp_model *m)
     memset(&b, 0, sizeof b);
     b.m = m;
     tokens = neurons(V);
-    last = x = stem(r);
+    last = x = embedding(r);
     for (size_t l = 0; l < m->dims.n_layers; l++) {
         last = mlp(r, l, attention(r, l, last));
     }

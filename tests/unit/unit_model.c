@@ -163,7 +163,7 @@ static void test_random_weights(void)
     }
     CU_ASSERT_DOUBLE_EQUAL(sum / (48 * 32), 0, 0.01);
     CU_ASSERT_DOUBLE_EQUAL(sqrt(squares / (48 * 32)), 0.1, 0.005);
-    w = m.outer[ESP_SLOT_FINAL_NORM].data;
+    w = m.head_and_norm[ESP_SLOT_FINAL_NORM].data;
     for (size_t i = 0; i < 32; i++) {
         norms += (double)w[i] / 32;
     }
@@ -625,7 +625,7 @@ static void test_families(void)
     static const struct {
         const char *name, *type;
         size_t i_arch; /* of esp_arch_at */
-        bool normal_head;
+        bool normalized_head;
     } families[] = {
         { "llama", "llama", 0, false },
         { "mistral", "mistral", 1, false },
@@ -657,7 +657,7 @@ static void test_families(void)
         CU_ASSERT_EQUAL_FATAL(esp_model_load(&m, dir, MPI_COMM_SELF), ESP_OK);
         CU_ASSERT_STRING_EQUAL(m.arch->model_type, families[i].type);
         CU_ASSERT_PTR_EQUAL(m.arch, esp_arch_at(families[i].i_arch));
-        CU_ASSERT_EQUAL(m.normal_head, families[i].normal_head);
+        CU_ASSERT_EQUAL(m.normalized_head, families[i].normalized_head);
         CU_ASSERT_EQUAL(m.dims.layer[0].mlp, 128);
         CU_ASSERT_EQUAL(m.dims.n_layers, o.layers);
         esp_model_free(&m);

@@ -327,7 +327,7 @@ static void test_refused(void)
     REFUSED("model = {};", "model is a group");
     REFUSED("prune = { target = { parameters = 0.5; macs = 0.5; }; }", "run.cfg", "only one of");
     REFUSED("prune = { ratio = 0.3; target = { macs = 0.5; }; }", "prune.ratio", "prune.target");
-    REFUSED("parallel = { layers = 5000; }", "parallel.layers = 5000", "must be");
+    REFUSED("parallel = { layers = 5000; }", "parallel.pipeline = 5000", "must be");
     REFUSED("eval = { window = 8; stride = 9; }", "eval.stride = 9", "eval.window = 8");
     REFUSED("model = \"x\"\nrun_dir \"y\"", "run.cfg:2");
     REFUSED("recover = { epochs = 1e999; }", "recover.epochs");

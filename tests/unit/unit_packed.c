@@ -235,14 +235,14 @@ static void test_sums(void)
 }
 
 /* All of the weight, tiles that end with it and one inside it. */
-static const esp_tile_place places[] = {
+static const esp_weight_tile places[] = {
     { 0, 0, ROWS, COLS }, { 72, 64, ROWS - 72, COLS - 64 }, { 24, 32, 48, 32 }, { 0, 0, 1, 1 }
 };
 
 #define N_PLACES (sizeof places / sizeof *places)
 
 /* |g - dy^T x| within the rounding of a sum over the tokens of sample j. */
-static bool is_gradient(const float *g, const fixture *f, const esp_tile_place *at, size_t j)
+static bool is_gradient(const float *g, const fixture *f, const esp_weight_tile *at, size_t j)
 {
     for (size_t i = 0; i < at->n_rows * at->n_cols; i++) {
         double sum = 0, size = 0;
@@ -277,7 +277,7 @@ static void test_gradient(void)
 }
 
 /* G and F over samples `from` on are those of one sample after another. */
-static bool are_moments(const fixture *f, const esp_tile_place *at, size_t from, bool fisher)
+static bool are_moments(const fixture *f, const esp_weight_tile *at, size_t from, bool fisher)
 {
     static double G[ROWS * COLS], F[ROWS * COLS], g_of_each[ROWS * COLS], f_of_each[ROWS * COLS];
     const esp_spans s = { N_SAMPLES - from, f->start + from, f->start + from + 1 };
@@ -315,7 +315,7 @@ static void test_moments(void)
 static void test_bf16(void)
 {
     const uint16_t *turned, *plain;
-    esp_bf16_room rooms[2] = { 0 };
+    esp_bf16_buffer rooms[2] = { 0 };
     bool same = true;
     fixture f;
 
@@ -327,8 +327,8 @@ static void test_bf16(void)
         same = same && turned[i % COLS * n_tok(&f) + i / COLS] == plain[i];
     }
     CU_ASSERT(same);
-    esp_bf16_room_free(&rooms[0]);
-    esp_bf16_room_free(&rooms[1]);
+    esp_bf16_buffer_free(&rooms[0]);
+    esp_bf16_buffer_free(&rooms[1]);
     fixture_free(&f);
 }
 

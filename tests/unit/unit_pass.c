@@ -282,7 +282,7 @@ static void add_linear(void *ctx, size_t layer, int slot, const float *dy, const
                                w->rows);
 }
 
-static void take_radial(void *ctx, const float *radial, size_t n_tok)
+static void subtract_norm_head_grad(void *ctx, const float *norm_head_grad, size_t n_tok)
 {
     gradients *g = ctx;
     const esp_weight *w = esp_model_weight(g->model, ESP_NO_LAYER, ESP_SLOT_HEAD);
@@ -292,7 +292,7 @@ static void take_radial(void *ctx, const float *radial, size_t n_tok)
     esp_to_f32(head, w->data, w->dtype, w->rows * w->cols);
     for (size_t i = 0; i < w->rows * w->cols; i++) {
         for (size_t t = 0; t < n_tok; t++) {
-            dw[i] -= radial[t * w->rows + i / w->cols] * head[i];
+            dw[i] -= norm_head_grad[t * w->rows + i / w->cols] * head[i];
         }
     }
     free(head);
@@ -333,7 +333,9 @@ static void mark_done(void *ctx, size_t layer)
 
 static void make_gradients(gradients *g, setup *s)
 {
-    const esp_sink sink = { g, add_linear, take_radial, add_norm, add_lookup, mark_done };
+    const esp_sink sink = {
+        g, add_linear, subtract_norm_head_grad, add_norm, add_lookup, mark_done
+    };
     size_t n = s->batch.n_samples, n_layers = s->g.model.dims.n_layers;
     esp_loss *loss;
     float *scale;

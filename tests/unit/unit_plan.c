@@ -486,7 +486,7 @@ static void test_foreseen(void)
         o.criterion = ESP_MIX; /* of which there are no scores yet */
         ear = esp_test_hear();
         esp_error_clear();
-        st = esp_plan_foresee(&x.m, &x.g, &o);
+        st = esp_plan_check_early(&x.m, &x.g, &o);
         said = esp_test_heard(&ear);
         CU_ASSERT_EQUAL(st, cases[i].refuses ? ESP_EUSAGE : ESP_OK);
         CU_ASSERT_TRUE(error_has(cases[i].refuses ? cases[i].refuses : ""));

@@ -49,10 +49,10 @@ static void test_foreseen(void)
     for (int i = 0; i < 11; i++) {
         esp_samples_add(&s, ids, NULL, 3);
     }
-    CU_ASSERT_EQUAL(esp_recover_foresee(&steps, &s, &o), ESP_OK);
+    CU_ASSERT_EQUAL(esp_recover_check_early(&steps, &s, &o), ESP_OK);
     CU_ASSERT_EQUAL(steps, 6); /* of 9 samples 3 an epoch */
     o.validation = 11;
-    CU_ASSERT_EQUAL(esp_recover_foresee(&steps, &s, &o), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_recover_check_early(&steps, &s, &o), ESP_EUSAGE);
     CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "none is left to train on"));
     esp_error_clear();
     esp_samples_free(&s);
@@ -405,12 +405,12 @@ static void check_gradients(probe *t, double h)
 
 static void test_full_differences(void)
 {
-    shape normal_head = untied, one_plus = tied; /* what is not used as it is stored */
-    const shape *shapes[] = { &untied, &tied, &normal_head, &one_plus };
+    shape normalized_head = untied, one_plus = tied; /* what is not used as it is stored */
+    const shape *shapes[] = { &untied, &tied, &normalized_head, &one_plus };
 
-    normal_head.type = "baichuan";
-    normal_head.kv_heads = normal_head.heads;
-    normal_head.more = ", \"z_loss_weight\": 0";
+    normalized_head.type = "baichuan";
+    normalized_head.kv_heads = normalized_head.heads;
+    normalized_head.more = ", \"z_loss_weight\": 0";
     one_plus.type = "gemma2";
     one_plus.layers = 1;
     for (int i = 0; i < 4; i++) {

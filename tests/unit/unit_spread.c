@@ -1,7 +1,7 @@
 /* unit_spread.c - scores of a cut model at the dense model's places, for every unit and a layer that went. */
 #include "espalier/file.h"
 #include "espalier/model_save.h"
-#include "espalier/spread.h"
+#include "espalier/scores_expand.h"
 
 #include "test.h"
 
@@ -22,9 +22,9 @@ static void open_shape(esp_model *m)
     free(dir);
 }
 
-static esp_kept keep(size_t total, size_t n, const int32_t *index)
+static esp_kept_groups keep(size_t total, size_t n, const int32_t *index)
 {
-    esp_kept k = { .n = n, .total = total };
+    esp_kept_groups k = { .n = n, .total = total };
 
     ESP_NEW(k.index, n);
     memcpy(k.index, index, n * sizeof *index);
@@ -63,7 +63,7 @@ static void score(esp_scores *s, const esp_model *m, const esp_groups *g)
 
 /* The unit's scores are those of left (NULL: gone) at the kept places, -1 elsewhere. */
 static void check_unit(const esp_scores *spread, const esp_unit *u, const esp_scores *scores,
-                       const esp_unit *left, const esp_kept *kept)
+                       const esp_unit *left, const esp_kept_groups *kept)
 {
     const double *to = esp_scores_group(spread, u, ESP_RANDOM, ESP_MAX);
     size_t next = 0;
@@ -96,11 +96,12 @@ static void test_spread(void)
     esp_groups_find(&g, &dense);
     esp_groups_find(&h, &left);
     score(&scores, &left, &h);
-    esp_scores_spread(&spread, &g, &scores, &p);
+    esp_scores_expand(&spread, &g, &scores, &p);
 
     for (esp_unit_kind k = ESP_UNIT_ATTENTION; k <= ESP_UNIT_MLP; k++) {
         for (size_t l = 0; l < 3; l++) {
-            const esp_kept *kept = k == ESP_UNIT_MLP ? &p.layers[l].mlp : &p.layers[l].attention;
+            const esp_kept_groups *kept =
+                k == ESP_UNIT_MLP ? &p.layers[l].mlp : &p.layers[l].attention;
 
             check_unit(&spread, esp_groups_unit(&g, k, l), &scores,
                        l == 1 ? NULL : esp_groups_unit(&h, k, l / 2), kept);

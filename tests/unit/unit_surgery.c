@@ -40,7 +40,7 @@ static void own_weight(esp_weight *w)
 static void own_weights(esp_model *m)
 {
     for (int slot = 0; slot < ESP_SLOT_BLOCK - (m->tied ? 1 : 0); slot++) {
-        own_weight(&m->outer[slot]);
+        own_weight(&m->head_and_norm[slot]);
     }
     for (size_t i = 0; i < m->dims.n_layers * n_block(m); i++) {
         own_weight(&m->block[i]);
@@ -50,8 +50,8 @@ static void own_weights(esp_model *m)
 static void free_weights(esp_model *m)
 {
     for (int slot = 0; slot < ESP_SLOT_BLOCK - (m->tied ? 1 : 0); slot++) {
-        free((void *)m->outer[slot].data);
-        free((void *)m->outer[slot].bias);
+        free((void *)m->head_and_norm[slot].data);
+        free((void *)m->head_and_norm[slot].bias);
     }
     for (size_t i = 0; i < m->dims.n_layers * n_block(m); i++) {
         free((void *)m->block[i].data);
@@ -72,7 +72,7 @@ static void zero(const esp_weight *w, esp_side side, size_t i)
     }
 }
 
-static bool is_kept(const esp_kept *kept, size_t group)
+static bool is_kept(const esp_kept_groups *kept, size_t group)
 {
     for (size_t i = 0; i < kept->n; i++) {
         if ((size_t)kept->index[i] == group) {
@@ -82,7 +82,7 @@ static bool is_kept(const esp_kept *kept, size_t group)
     return false;
 }
 
-static void mask_unit(const esp_model *m, const esp_unit *u, const esp_kept *kept)
+static void mask_unit(const esp_model *m, const esp_unit *u, const esp_kept_groups *kept)
 {
     for (size_t s = 0; s < u->n_structures; s++) {
         const esp_structure *part = &u->structures[s];
@@ -179,8 +179,8 @@ static void check_cut(const fixture *t, const esp_plan *p, const char *what)
         CU_FAIL("the pruned model is not the dense one with the groups masked");
     }
     CU_ASSERT_EQUAL(esp_model_cost(&pruned, 64).parameters, p->pruned.parameters);
-    CU_ASSERT_EQUAL(pruned.outer[ESP_SLOT_EMBED].dtype,
-                    t->golden.model.outer[ESP_SLOT_EMBED].dtype);
+    CU_ASSERT_EQUAL(pruned.head_and_norm[ESP_SLOT_EMBED].dtype,
+                    t->golden.model.head_and_norm[ESP_SLOT_EMBED].dtype);
     CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     free(found);
     free(wanted);
@@ -214,7 +214,7 @@ static void check_mode(const fixture *t, esp_plan_options o, const char *what)
 static void check_all_at_once(const fixture *t)
 {
     esp_plan block, channel;
-    esp_kept hidden;
+    esp_kept_groups hidden;
     esp_model left;
     esp_dims dims;
 

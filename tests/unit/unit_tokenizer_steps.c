@@ -217,12 +217,12 @@ static esp_tokenizer *read_steps(const char *json)
 static char *pieces_of(const esp_tokenizer *t, const char *text, size_t n)
 {
     esp_pieces p = { 0 }, spare = { 0 };
-    esp_bytes joined = { 0 };
+    esp_byte_string joined = { 0 };
     bool at_start = true;
 
     esp_pieces_add(&p, text, n);
-    CU_ASSERT_EQUAL(esp_steps_run(&t->normalizer, &p, &spare, &at_start), ESP_OK);
-    CU_ASSERT_EQUAL(esp_steps_run(&t->pre_tokenizer, &p, &spare, &at_start), ESP_OK);
+    CU_ASSERT_EQUAL(esp_pretokenizer_run(&t->normalizer, &p, &spare, &at_start), ESP_OK);
+    CU_ASSERT_EQUAL(esp_pretokenizer_run(&t->pre_tokenizer, &p, &spare, &at_start), ESP_OK);
     for (size_t i = 0; i < p.n; i++) {
         size_t length;
         const char *piece = esp_pieces_at(&p, i, &length);

@@ -1,0 +1,35 @@
+/* settings.h - what the settings say to each part of the program: its options. All functions are Local. */
+#ifndef ESPALIER_SETTINGS_H
+#define ESPALIER_SETTINGS_H
+
+#include "espalier/config.h"
+#include "espalier/importance.h"
+#include "espalier/model.h"
+#include "espalier/plan.h"
+#include "espalier/recover.h"
+
+/* Bits of criteria that need samples. */
+#define ESP_CRITERIA_OF_SAMPLES \
+    (1u << ESP_VECTOR | 1u << ESP_ELEMENT1 | 1u << ESP_ELEMENT2 | 1u << ESP_MIX)
+
+/* Options of an estimate of importance, of a plan and of a recovery. They borrow strings and lists from c. */
+esp_importance_options esp_settings_importance(const esp_config *c);
+esp_plan_options esp_settings_plan(const esp_config *c);
+esp_recover_options esp_settings_recover(const esp_config *c, uint64_t targets);
+
+/* recover.targets as a bit set of slots; without any, all projections of a block. ESP_EUSAGE for what is
+ * none. */
+esp_status esp_settings_targets(uint64_t *targets, const esp_config *c, const esp_arch *arch);
+
+/* Whether calibration samples will be used by these stages (bits of esp_stage): by score, and by a plan that
+ * estimates again. */
+bool esp_settings_need_calibration(const esp_config *c, unsigned stages);
+
+/* The stages of `espalier run`: without score for criterion random, without recover and eval where they
+ * lack their text. */
+unsigned esp_settings_stages(const esp_config *c);
+
+/* Name of a stage and of its command. Borrowed. */
+const char *esp_stage_name(esp_stage s);
+
+#endif

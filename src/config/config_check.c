@@ -1,0 +1,179 @@
+/* config_check.c - what settings say together: what excludes what, and what has no effect. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/log.h"
+#include "espalier/recover.h"
+#include "config_impl.h"
+
+/* ---- refused ------------------------------------------------------------------------------------------ */
+
+/* What is scored always holds what prune ranks by. */
+static void include_what_prune_needs(esp_config *c)
+{
+    static const unsigned units[] = {
+        [ESP_PRUNE_BLOCK] = 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP,
+        [ESP_PRUNE_CHANNEL] = 1u << ESP_UNIT_HIDDEN,
+        [ESP_PRUNE_LAYER] = 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP,
+    };
+
+    c->importance.criteria |= 1u << c->prune.criterion;
+    c->importance.aggregations |= 1u << c->prune.aggregation;
+    c->importance.units |= units[c->prune.mode];
+}
+
+/* ratio and target exclude each other; the preset of ratio gives way to a target. */
+static esp_status resolve_target(esp_config *c)
+{
+    int n =
+        (c->prune.target.parameters > 0) + (c->prune.target.macs > 0) + (c->prune.target.bytes > 0);
+
+    if (n > 1) {
+        return esp_fail(ESP_EUSAGE,
+                        "prune.target: only one of parameters, macs and bytes can be set");
+    }
+    if (isnan(c->prune.ratio)) { /* not set */
+        c->prune.ratio = n > 0 ? 0 : strtod(esp_option_find("prune.ratio")->preset, NULL);
+    }
+    if (n > 0 && c->prune.ratio > 0) {
+        return esp_fail(ESP_EUSAGE,
+                        "prune.ratio = %g and prune.target are both set: drop one of them, with "
+                        "-s prune.ratio=0 or -s prune.target...=0 where a file sets it",
+                        c->prune.ratio);
+    }
+    if (c->prune.ratio >= 1) {
+        return esp_fail(ESP_EUSAGE, "prune.ratio = 1 leaves nothing: must be below 1");
+    }
+    return ESP_OK;
+}
+
+static esp_status check_pairs(const esp_config *c)
+{
+    if (*c->calibration.corpus && *c->calibration.tokens) {
+        return esp_fail(ESP_EUSAGE,
+                        "calibration.corpus and calibration.tokens are both set: drop one of them");
+    }
+    if (c->eval.stride > c->eval.window) {
+        return esp_fail(ESP_EUSAGE,
+                        "eval.stride = %zu is longer than eval.window = %zu: text between "
+                        "windows would not be counted",
+                        c->eval.stride, c->eval.window);
+    }
+    if (c->recover.min_learning_rate > c->recover.learning_rate) {
+        return esp_fail(ESP_EUSAGE,
+                        "recover.min_learning_rate = %g is above recover.learning_rate = %g",
+                        c->recover.min_learning_rate, c->recover.learning_rate);
+    }
+    if (c->recover.steps == 0 && c->recover.epochs == 0) {
+        return esp_fail(ESP_EUSAGE,
+                        "recover.epochs and recover.steps are both 0: no step to train");
+    }
+    return ESP_OK;
+}
+
+/* ---- without effect -------------------------------------------------------------------------------- */
+
+static bool is_full(const esp_config *c)
+{
+    return c->recover.method == ESP_METHOD_FULL;
+}
+
+static bool has_tokens(const esp_config *c)
+{
+    return *c->calibration.tokens != '\0';
+}
+
+static bool has_steps(const esp_config *c)
+{
+    return c->recover.steps > 0;
+}
+
+static bool is_unvalidated(const esp_config *c)
+{
+    return c->recover.validation == 0;
+}
+
+static bool cuts_no_blocks(const esp_config *c)
+{
+    return c->prune.mode != ESP_PRUNE_BLOCK;
+}
+
+static bool cuts_channels(const esp_config *c)
+{
+    return c->prune.mode == ESP_PRUNE_CHANNEL;
+}
+
+static bool cuts_layers(const esp_config *c)
+{
+    return c->prune.mode == ESP_PRUNE_LAYER;
+}
+
+static bool is_random(const esp_config *c)
+{
+    return c->prune.criterion == ESP_RANDOM;
+}
+
+static bool is_greedy(const esp_config *c)
+{
+    return c->generate.temperature == 0;
+}
+
+/* Settings that are not read where another says so. */
+static const struct idle {
+    const char *path;
+    bool (*where)(const esp_config *c);
+    const char *because;
+} idle[] = {
+    { "calibration.samples", has_tokens, "all lines of calibration.tokens are used" },
+    { "calibration.sequence", has_tokens, "the lines of calibration.tokens are the samples" },
+    { "calibration.field", has_tokens, "calibration.tokens has no fields" },
+    { "prune.scope", cuts_no_blocks, "prune.mode = block alone ranks by layer" },
+    { "prune.attention_layers", cuts_channels, "a channel runs through all layers" },
+    { "prune.mlp_layers", cuts_channels, "a channel runs through all layers" },
+    { "prune.round_to", cuts_layers, "whole layers leave widths as they are" },
+    { "prune.steps", is_random, "criterion random has nothing to estimate again" },
+    { "recover.rank", is_full, "recover.method = full trains no adapter" },
+    { "recover.alpha", is_full, "recover.method = full trains no adapter" },
+    { "recover.dropout", is_full, "recover.method = full trains no adapter" },
+    { "recover.targets", is_full, "recover.method = full trains no adapter" },
+    { "recover.epochs", has_steps, "recover.steps goes before it" },
+    { "recover.validate_every", is_unvalidated, "recover.validation = 0 holds nothing out" },
+    { "recover.patience", is_unvalidated, "recover.validation = 0 holds nothing out" },
+    { "generate.top_p", is_greedy, "generate.temperature = 0 takes the likeliest token" },
+};
+
+static void tell_idle(const esp_config *c)
+{
+    for (size_t i = 0; i < sizeof idle / sizeof *idle; i++) {
+        const esp_option *o = esp_option_find(idle[i].path);
+        char *text = esp_option_text(c, o);
+
+        if (strcmp(text, o->preset) != 0 && idle[i].where(c)) {
+            esp_warn("%s = %s has no effect: %s", o->path, text, idle[i].because);
+        }
+        free(text);
+    }
+}
+
+static void tell_old_paths(const esp_config *c)
+{
+    for (size_t i = 0; esp_option_old_path(i); i++) {
+        unsigned bit = 0;
+        const esp_option *o = esp_option_of_old(esp_option_old_path(i), &bit);
+
+        if (c->old_paths & bit) {
+            esp_warn("%s is called %s now", esp_option_old_path(i), o->path);
+        }
+    }
+}
+
+esp_status esp_config_validate(esp_config *c)
+{
+    include_what_prune_needs(c);
+    ESP_TRY(resolve_target(c));
+    ESP_TRY(check_pairs(c));
+    tell_idle(c);
+    tell_old_paths(c);
+    return ESP_OK;
+}

@@ -1,0 +1,54 @@
+/* config_impl.h - what the files of the configuration share. */
+#ifndef ESPALIER_CONFIG_IMPL_H
+#define ESPALIER_CONFIG_IMPL_H
+
+#include <float.h>
+
+#include "espalier/config.h"
+
+/* Replaces the value of an option by what text says. ESP_EUSAGE "path = text: must be ...". Local. */
+esp_status esp_option_set(esp_config *c, const esp_option *o, const char *text);
+
+/* Frees what the value of an option owns and zeroes it. Local. */
+void esp_option_clear(esp_config *c, const esp_option *o);
+
+#define BELOW_1 (1 - DBL_EPSILON / 2) /* largest number below 1: of a range without its end */
+
+/* What an option takes: "a number from 0 to 1"; the caller frees. Local. */
+char *esp_option_wants(const esp_option *o);
+
+/* Our name of a value that the authors' program calls otherwise; any other name as it is. Local. */
+const char *esp_option_our_name(const char *name);
+
+/* Place of a name among blank separated choices, -1 when it is none of them. Local. */
+int esp_option_choice(const char *choices, const char *name);
+
+/* Whether text is a number within the option's range. Local. */
+bool esp_option_number(double *v, const esp_option *o, const char *text);
+
+/* What to write instead of text, where that can be told: "; ..." to go behind what it takes, else ""; the
+ * caller frees. Local. */
+char *esp_option_advice(const esp_option *o, const char *text);
+
+/* Writes out ~, ~user, $NAME and ${NAME}; $$ is a dollar sign. *path is the caller's to free, NULL where it
+ * fails: ESP_EUSAGE naming the variable or user. Local. */
+esp_status esp_path_expand(char **path, const char *text);
+
+/* The text that gives that path again; the caller frees. Local. */
+char *esp_path_unexpand(const char *path);
+
+/* Checks what settings say together, and settles those that follow from others; warns of those without
+ * effect. ESP_EUSAGE. Local. */
+esp_status esp_config_validate(esp_config *c);
+
+/* The option that had this path in an earlier version, NULL when none had; bit i of *old is set for
+ * esp_option_old_path(i). Local. */
+const esp_option *esp_option_of_old(const char *path, unsigned *old);
+
+/* Path number i of earlier versions, NULL after the last. Local. */
+const char *esp_option_old_path(size_t i);
+
+/* The option whose path is nearest to what somebody wrote. Local. */
+const esp_option *esp_option_nearest(const char *path);
+
+#endif

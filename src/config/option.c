@@ -1,0 +1,421 @@
+/* option.c - one setting: from text to value, from value to text, what it takes. */
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "espalier/mem.h"
+#include "espalier/text.h"
+#include "config_impl.h"
+
+static void *value_of(const esp_config *c, const esp_option *o)
+{
+    return (char *)(uintptr_t)c + o->offset;
+}
+
+/* Paths that settings had in earlier versions. */
+static const struct renamed {
+    const char *old_path, *path;
+} renamed[] = { { "parallel.layers", "parallel.pipeline" } };
+
+const char *esp_option_old_path(size_t i)
+{
+    return i < sizeof renamed / sizeof *renamed ? renamed[i].old_path : NULL;
+}
+
+const esp_option *esp_option_of_old(const char *path, unsigned *old)
+{
+    for (size_t i = 0; esp_option_old_path(i); i++) {
+        if (strcmp(path, renamed[i].old_path) == 0) {
+            *old |= 1u << i;
+            return esp_option_find(renamed[i].path);
+        }
+    }
+    return NULL;
+}
+
+const esp_option *esp_option_find(const char *path)
+{
+    for (size_t i = 0; i < esp_n_options; i++) {
+        if (strcmp(esp_options[i].path, path) == 0) {
+            return &esp_options[i];
+        }
+    }
+    return NULL;
+}
+
+/* ---- what it takes ---------------------------------------------------------------------------- */
+
+static char *bounded(const char *what, const esp_option *o)
+{
+    if (o->min == o->max) {
+        return esp_format("%g", o->min);
+    }
+    if (o->max == BELOW_1) {
+        return esp_format("%s from %g to below 1", what, o->min);
+    }
+    return o->max == DBL_MAX ? esp_format("%s of at least %g", what, o->min)
+                             : esp_format("%s from %g to %g", what, o->min, o->max);
+}
+
+char *esp_option_wants(const esp_option *o)
+{
+    switch (o->type) {
+    case ESP_O_COUNT:
+        return bounded("a whole number", o);
+    case ESP_O_BYTES:
+        return esp_strdup("bytes, or a number with a unit such as 6 GiB or 500 MB");
+    case ESP_O_NUMBER:
+    case ESP_O_SHARE:
+        return bounded("a number", o);
+    case ESP_O_BOOL:
+        return esp_strdup("true or false");
+    case ESP_O_CHOICE:
+        return esp_format("one of %s", o->choices);
+    case ESP_O_SET:
+        return esp_format("a list of some of %s", o->choices);
+    case ESP_O_LIST:
+        return esp_strdup("a list of names");
+    case ESP_O_LAYERS:
+        return esp_strdup("a list of layers and inclusive ranges such as 4-29");
+    case ESP_O_PATH:
+        return esp_strdup("a path");
+    default:
+        return esp_strdup("text");
+    }
+}
+
+/* ---- text to value ---------------------------------------------------------------------------- */
+
+/* Next part of a comma separated list, blanks around it left out; false at the end. */
+static bool next_item(const char **at, char **item)
+{
+    size_t n;
+
+    *at += strspn(*at, ", ");
+    n = strcspn(*at, ",");
+    if (n == 0) {
+        return false;
+    }
+    *item = esp_format("%.*s", esp_count(n), *at);
+    *at += n;
+    for (; n > 0 && (*item)[n - 1] == ' '; n--) {
+        (*item)[n - 1] = '\0';
+    }
+    return true;
+}
+
+int esp_option_choice(const char *choices, const char *given)
+{
+    const char *name = esp_option_our_name(given);
+    size_t n = strlen(name);
+    int i = 0;
+
+    for (const char *at = choices; *at; i++) {
+        size_t len = strcspn(at, " ");
+
+        if (n == len && memcmp(at, name, n) == 0) {
+            return i;
+        }
+        at += len + strspn(at + len, " ");
+    }
+    return -1;
+}
+
+bool esp_option_number(double *v, const esp_option *o, const char *text)
+{
+    char *end;
+
+    *v = strtod(text, &end);
+    return end != text && *end == '\0' && isfinite(*v) && *v >= o->min && *v <= o->max;
+}
+
+static bool to_count(size_t *v, const esp_option *o, const char *text)
+{
+    char *end;
+    unsigned long long u;
+
+    errno = 0;
+    u = strtoull(text, &end, 10);
+    *v = (size_t)u;
+    return end != text && *end == '\0' && errno == 0 && !strchr(text, '-') && (double)u >= o->min &&
+           (double)u <= o->max;
+}
+
+static const struct {
+    const char *name;
+    double bytes;
+} units[] = { { "GiB", 1073741824 },
+              { "MiB", 1048576 },
+              { "KiB", 1024 },
+              { "TiB", 1099511627776 },
+              { "GB", 1e9 },
+              { "MB", 1e6 },
+              { "KB", 1e3 },
+              { "TB", 1e12 },
+              { "", 1 } };
+
+static bool to_bytes(size_t *v, const char *text)
+{
+    char *end;
+    double number = strtod(text, &end);
+    bool ok = end != text && isfinite(number) && number >= 0;
+
+    end += strspn(end, " ");
+    for (size_t i = 0; ok && i < sizeof units / sizeof *units; i++) {
+        if (strcmp(end, units[i].name) == 0) {
+            number *= units[i].bytes;
+            *v = (size_t)number;
+            return number < 9007199254740992.0; /* a whole number as a double */
+        }
+    }
+    return false;
+}
+
+static bool to_bool(bool *v, const char *text)
+{
+    *v = strcmp(text, "true") == 0;
+    return *v || strcmp(text, "false") == 0;
+}
+
+static bool to_choice(unsigned *v, const esp_option *o, const char *text)
+{
+    int i = esp_option_choice(o->choices, text);
+
+    *v = i < 0 ? 0 : (unsigned)i;
+    return i >= 0;
+}
+
+static bool to_set(unsigned *v, const esp_option *o, const char *text)
+{
+    bool ok = true;
+
+    for (char *item; ok && next_item(&text, &item); free(item)) {
+        int i = esp_option_choice(o->choices, item);
+
+        ok = i >= 0;
+        *v |= ok ? 1u << i : 0;
+    }
+    return ok;
+}
+
+static void to_list(esp_strings *v, const char *text)
+{
+    for (char *item; next_item(&text, &item);) {
+        v->item = esp_grow(v->item, v->n + 1, sizeof *v->item);
+        v->item[v->n++] = item;
+    }
+}
+
+static bool to_layers(esp_layer_ranges *v, const char *text)
+{
+    bool ok = true;
+
+    for (char *item; ok && next_item(&text, &item); free(item)) {
+        esp_layer_range r;
+        int used = 0;
+
+        if (sscanf(item, "%zu-%zu%n", &r.first, &r.last, &used) < 2) {
+            used = 0;
+            sscanf(item, "%zu%n", &r.first, &used);
+            r.last = r.first;
+        }
+        ok = used > 0 && item[used] == '\0' && item[0] != '-' && r.first <= r.last;
+        v->range = esp_grow(v->range, v->n + 1, sizeof *v->range);
+        v->range[v->n++] = r;
+    }
+    return ok;
+}
+
+static bool to_value(void *v, const esp_option *o, const char *text)
+{
+    switch (o->type) {
+    case ESP_O_COUNT:
+        return to_count(v, o, text);
+    case ESP_O_BYTES:
+        return to_bytes(v, text);
+    case ESP_O_NUMBER:
+    case ESP_O_SHARE:
+        return esp_option_number(v, o, text);
+    case ESP_O_BOOL:
+        return to_bool(v, text);
+    case ESP_O_CHOICE:
+        return to_choice(v, o, text);
+    case ESP_O_SET:
+        return to_set(v, o, text);
+    case ESP_O_LIST:
+        to_list(v, text);
+        return true;
+    case ESP_O_LAYERS:
+        return to_layers(v, text);
+    default:
+        *(char **)v = esp_strdup(text);
+        return true;
+    }
+}
+
+/* ---- set --------------------------------------------------------------------------------------- */
+
+static esp_status refuse_value(const esp_option *o, const char *text)
+{
+    char *wants = esp_option_wants(o), *advice = esp_option_advice(o, text);
+    esp_status st = esp_fail(ESP_EUSAGE, "%s = %s: must be %s%s", o->path, text, wants, advice);
+
+    free(advice);
+    free(wants);
+    return st;
+}
+
+esp_status esp_option_set(esp_config *c, const esp_option *o, const char *text)
+{
+    esp_option_clear(c, o);
+    if (!esp_text_is_utf8(text)) {
+        return esp_fail(ESP_EUSAGE, "%s: %s is not UTF-8", o->path, text);
+    }
+    if (o->type == ESP_O_PATH) {
+        esp_status st = esp_path_expand(value_of(c, o), text);
+
+        return st == ESP_OK ? ESP_OK : esp_fail_in(st, "%s = %s", o->path, text);
+    }
+    return to_value(value_of(c, o), o, text) ? ESP_OK : refuse_value(o, text);
+}
+
+static void clear_strings(esp_strings *s)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        free(s->item[i]);
+    }
+    free(s->item);
+    *s = (esp_strings){ 0 };
+}
+
+static void clear_layers(esp_layer_ranges *r)
+{
+    free(r->range);
+    *r = (esp_layer_ranges){ 0 };
+}
+
+void esp_option_clear(esp_config *c, const esp_option *o)
+{
+    void *v = value_of(c, o);
+
+    switch (o->type) {
+    case ESP_O_STRING:
+    case ESP_O_PATH:
+        free(*(char **)v);
+        *(char **)v = NULL;
+        break;
+    case ESP_O_SET:
+        *(unsigned *)v = 0;
+        break;
+    case ESP_O_LIST:
+        clear_strings(v);
+        break;
+    case ESP_O_LAYERS:
+        clear_layers(v);
+        break;
+    default: /* plain values are overwritten */
+        break;
+    }
+}
+
+/* ---- value to text ---------------------------------------------------------------------------- */
+
+static char *number_text(double v)
+{
+    char *s = esp_format("%.15g", v);
+
+    if (strtod(s, NULL) != v) {
+        free(s);
+        s = esp_format("%.17g", v);
+    }
+    return s;
+}
+
+/* The choices whose bits are set, with commas between. */
+static char *choices_text(const char *choices, unsigned bits)
+{
+    char *s = esp_strdup("");
+    unsigned i = 0;
+
+    for (const char *at = choices; *at; i++) {
+        int n = esp_count(strcspn(at, " "));
+
+        if (bits >> i & 1) {
+            char *more = esp_format("%s%s%.*s", s, *s ? "," : "", n, at);
+
+            free(s);
+            s = more;
+        }
+        at += n + (at[n] == ' ');
+    }
+    return s;
+}
+
+static char *list_text(const esp_strings *v)
+{
+    char *s = esp_strdup("");
+
+    for (size_t i = 0; i < v->n; i++) {
+        char *more = esp_format("%s%s%s", s, i ? "," : "", v->item[i]);
+
+        free(s);
+        s = more;
+    }
+    return s;
+}
+
+static char *layers_text(const esp_layer_ranges *v)
+{
+    char *s = esp_strdup("");
+
+    for (size_t i = 0; i < v->n; i++) {
+        char *more =
+            esp_format("%s%s%zu-%zu", s, i ? "," : "", v->range[i].first, v->range[i].last);
+
+        free(s);
+        s = more;
+    }
+    return s;
+}
+
+/* In binary units where it is a whole number of them. */
+static char *bytes_text(size_t v)
+{
+    for (size_t i = 0; v > 0 && i < 3; i++) {
+        size_t unit = (size_t)units[i].bytes;
+
+        if (v % unit == 0) {
+            return esp_format("%zu %s", v / unit, units[i].name);
+        }
+    }
+    return esp_format("%zu", v);
+}
+
+char *esp_option_text(const esp_config *c, const esp_option *o)
+{
+    const void *v = value_of(c, o);
+
+    switch (o->type) {
+    case ESP_O_COUNT:
+        return esp_format("%zu", *(const size_t *)v);
+    case ESP_O_BYTES:
+        return bytes_text(*(const size_t *)v);
+    case ESP_O_NUMBER:
+    case ESP_O_SHARE:
+        return number_text(*(const double *)v);
+    case ESP_O_BOOL:
+        return esp_strdup(*(const bool *)v ? "true" : "false");
+    case ESP_O_CHOICE:
+        return choices_text(o->choices, 1u << *(const unsigned *)v);
+    case ESP_O_SET:
+        return choices_text(o->choices, *(const unsigned *)v);
+    case ESP_O_LIST:
+        return list_text(v);
+    case ESP_O_LAYERS:
+        return layers_text(v);
+    default:
+        return esp_strdup(*(char *const *)v);
+    }
+}

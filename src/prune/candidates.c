@@ -1,0 +1,263 @@
+/* candidates.c - from units, protected layers and scores to ranked candidates. */
+#include "candidates_impl.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "espalier/mem.h"
+#include "espalier/rng.h"
+
+/* ---- protected layers -------------------------------------------------------------------------- */
+
+static esp_status check_ranges(const char *key, const esp_layer_range *r, size_t n, size_t n_layers)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (r[i].first > r[i].last || r[i].last >= n_layers) {
+            return esp_fail(ESP_EUSAGE, "prune.%s: %zu-%zu is not a range of the layers 0-%zu", key,
+                            r[i].first, r[i].last, n_layers - 1);
+        }
+    }
+    return ESP_OK;
+}
+
+esp_status esp_plan_check_layers(const esp_model *m, const esp_plan_options *o)
+{
+    size_t n = m->dims.n_layers;
+
+    ESP_TRY(check_ranges("attention_layers", o->attention_layers, o->n_attention_layers, n));
+    return check_ranges("mlp_layers", o->mlp_layers, o->n_mlp_layers, n);
+}
+
+static bool listed(const esp_layer_range *r, size_t n, size_t layer)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (r[i].first <= layer && layer <= r[i].last) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool may_cut(const esp_plan_options *o, esp_unit_kind k, size_t layer)
+{
+    size_t n_attention = o->n_attention_layers, n_mlp = o->n_mlp_layers;
+    bool attention = listed(o->attention_layers, n_attention, layer);
+    bool mlp = listed(o->mlp_layers, n_mlp, layer);
+
+    switch (k) {
+    case ESP_UNIT_ATTENTION:
+        return attention || n_attention == 0;
+    case ESP_UNIT_MLP:
+        return mlp || n_mlp == 0;
+    default: /* a whole layer: one that a list names, or any where there is no list */
+        return attention || mlp || n_attention + n_mlp == 0;
+    }
+}
+
+static bool wanted(const esp_plan_options *o, const esp_unit *u)
+{
+    if (o->mode == ESP_PRUNE_CHANNEL) {
+        return u->kind == ESP_UNIT_HIDDEN;
+    }
+    return u->kind != ESP_UNIT_HIDDEN && may_cut(o, u->kind, u->layer);
+}
+
+/* ---- scores ------------------------------------------------------------------------------------ */
+
+/* Sums over another number of ranks differ in the last bits and are to rank alike: 24 bits count. The
+ * range stays that of f64, for products over many structures. */
+static double round_score(double x)
+{
+    int e;
+    double fraction = frexp(x, &e);
+
+    return ldexp(nearbyint(ldexp(fraction, 24)), e - 24);
+}
+
+static esp_status not_finite(const esp_unit *u, size_t group, double score)
+{
+    if (u->layer == ESP_NO_LAYER) {
+        return esp_fail(ESP_EFAILED, "importance of %s group %zu is %g", esp_unit_name(u->kind),
+                        group, score);
+    }
+    return esp_fail(ESP_EFAILED, "importance of layer %zu, %s group %zu is %g", u->layer,
+                    esp_unit_name(u->kind), group, score);
+}
+
+static esp_status unit_scores(const double **score, const esp_unit *u, const esp_scores *scores,
+                              const esp_plan_options *o)
+{
+    *score = scores ? esp_scores_group(scores, u, o->criterion, o->aggregation) : NULL;
+    if (!*score) {
+        return esp_fail(
+            ESP_EUSAGE,
+            "prune: there is no importance of %s groups by criterion %s, aggregation %s; "
+            "estimate it first",
+            esp_unit_name(u->kind), esp_criterion_name(o->criterion),
+            esp_aggregation_name(o->aggregation));
+    }
+    for (size_t i = 0; i < u->n_groups; i++) {
+        if (!isfinite((*score)[i])) {
+            return not_finite(u, i, (*score)[i]);
+        }
+    }
+    return ESP_OK;
+}
+
+/* A layer is worth the sum of its groups. */
+static esp_status score_layer(double *sum, size_t layer, const esp_groups *g,
+                              const esp_scores *scores, const esp_plan_options *o)
+{
+    esp_rng r = { .key = esp_rng_key(o->seed, layer, ESP_UNIT_LAYER) };
+
+    if (o->criterion == ESP_RANDOM) {
+        *sum = esp_rng_uniform(&r);
+        return ESP_OK;
+    }
+    *sum = 0;
+    for (esp_unit_kind k = ESP_UNIT_ATTENTION; k <= ESP_UNIT_MLP; k++) {
+        const esp_unit *u = esp_groups_unit(g, k, layer);
+        const double *score;
+
+        ESP_TRY(unit_scores(&score, u, scores, o));
+        for (size_t j = 0; j < u->n_groups; j++) {
+            *sum += score[j];
+        }
+    }
+    return ESP_OK;
+}
+
+/* ---- pools ------------------------------------------------------------------------------------- */
+
+static int compare(const void *a, const void *b)
+{
+    const esp_candidate *x = a, *y = b;
+
+    if (x->score != y->score) {
+        return x->score < y->score ? -1 : 1;
+    }
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+static void add(esp_unit_candidates *p, size_t index, double score)
+{
+    p->c[p->n++] = (esp_candidate){ .index = index, .score = round_score(score) };
+}
+
+/* Fewest groups of so many channels whose width is a multiple of round_to. */
+static size_t bundle_of(size_t channels_per_group, size_t round_to)
+{
+    size_t a = channels_per_group, b = round_to ? round_to : 1;
+    size_t round = b;
+
+    while (b) { /* Euclid */
+        size_t rest = a % b;
+
+        a = b;
+        b = rest;
+    }
+    return round / a;
+}
+
+static esp_unit_candidates *add_pool(esp_candidates *out, esp_unit_kind kind, size_t layer,
+                                     size_t room)
+{
+    esp_unit_candidates *p = &out->pools[out->n++];
+
+    p->kind = kind;
+    p->layer = layer;
+    p->bundle = 1;
+    ESP_NEW(p->c, room);
+    return p;
+}
+
+static esp_status add_unit(esp_candidates *out, const esp_unit *u, const esp_scores *scores,
+                           const esp_plan_options *o)
+{
+    esp_unit_candidates *p = add_pool(out, u->kind, u->layer, u->n_groups);
+    const double *score = NULL;
+
+    p->bundle = bundle_of(u->channels_per_group, o->round_to);
+    if (o->criterion != ESP_RANDOM) {
+        ESP_TRY(unit_scores(&score, u, scores, o));
+    }
+    for (size_t i = 0; i < u->n_groups; i++) {
+        add(p, i, score ? score[i] : esp_score_random(o->seed, u, i));
+    }
+    qsort(p->c, p->n, sizeof *p->c, compare);
+    return ESP_OK;
+}
+
+static esp_status add_layers(esp_candidates *out, const esp_model *m, const esp_groups *g,
+                             const esp_scores *scores, const esp_plan_options *o)
+{
+    esp_unit_candidates *p = add_pool(out, ESP_UNIT_LAYER, ESP_NO_LAYER, m->dims.n_layers);
+
+    for (size_t l = 0; l < m->dims.n_layers; l++) {
+        double score;
+
+        if (may_cut(o, ESP_UNIT_LAYER, l)) {
+            ESP_TRY(score_layer(&score, l, g, scores, o));
+            add(p, l, score);
+        }
+    }
+    qsort(p->c, p->n, sizeof *p->c, compare);
+    return ESP_OK;
+}
+
+esp_status esp_candidates_find(esp_candidates *p, const esp_model *m, const esp_groups *g,
+                               const esp_scores *scores, const esp_plan_options *o)
+{
+    *p = (esp_candidates){ 0 };
+    ESP_TRY(esp_plan_check_layers(m, o));
+    ESP_NEW(p->pools, g->n_units + 1);
+    if (o->mode == ESP_PRUNE_LAYER) {
+        return add_layers(p, m, g, scores, o);
+    }
+    for (size_t i = 0; i < g->n_units; i++) {
+        if (wanted(o, &g->units[i])) {
+            ESP_TRY(add_unit(p, &g->units[i], scores, o));
+        }
+    }
+    return ESP_OK;
+}
+
+void esp_candidates_free(esp_candidates *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        free(p->pools[i].c);
+    }
+    free(p->pools);
+    *p = (esp_candidates){ 0 };
+}
+
+/* ---- how many stay ----------------------------------------------------------------------------- */
+
+bool esp_candidates_each_alike(const esp_plan_options *o)
+{
+    return o->target_kind == ESP_TARGET_NONE && !o->global;
+}
+
+size_t esp_after_ratio(double ratio, size_t n) /* 1e-9: 0.29 * 100 is a little less than 29 */
+{
+    return n - esp_min(n, (size_t)floor((double)n * ratio + 1e-9));
+}
+
+static size_t round_up(size_t n, size_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+size_t esp_unit_first_cut(const esp_unit_candidates *p)
+{
+    return p->n - (p->n - 1) / p->bundle * p->bundle;
+}
+
+size_t esp_unit_min_kept(const esp_unit_candidates *p, const esp_plan_options *o)
+{
+    size_t least = esp_candidates_each_alike(o) ? esp_after_ratio(o->ratio, p->n) : 0;
+
+    least = least > o->min_keep ? least : o->min_keep;
+    least = round_up(least ? least : 1, p->bundle);
+    return least < p->n ? least : p->n;
+}

@@ -1,0 +1,46 @@
+/* candidates_impl.h - the groups that a plan may cut, ranked. */
+#ifndef ESPALIER_CANDIDATES_IMPL_H
+#define ESPALIER_CANDIDATES_IMPL_H
+
+#include "espalier/plan.h"
+
+typedef struct esp_candidate {
+    double score;   /* rounded to the 24 bits of an f32 */
+    size_t index;   /* of the group in its unit; of the layer in a pool of layers */
+    uint64_t saves; /* left to who cuts */
+} esp_candidate;
+
+/* A unit, or all layers that may go. */
+typedef struct esp_unit_candidates {
+    esp_unit_kind kind;
+    size_t layer;     /* ESP_NO_LAYER for hidden and for layers */
+    esp_candidate *c; /* [n] owned, ascending: score, then index */
+    size_t n;
+    size_t bundle; /* kept groups are a multiple of it: as many as make round_to channels even */
+} esp_unit_candidates;
+
+typedef struct esp_candidates {
+    esp_unit_candidates *pools; /* [n] owned, by layer, attention before mlp */
+    size_t n;
+} esp_candidates;
+
+/* Candidates of the mode outside protected layers, with the scores of the criterion. ESP_EUSAGE for
+ * ranges beyond the model and for a criterion without scores, ESP_EFAILED for a score that is no finite
+ * number; p is to be freed in any case. Local. */
+esp_status esp_candidates_find(esp_candidates *p, const esp_model *m, const esp_groups *g,
+                               const esp_scores *scores, const esp_plan_options *o);
+void esp_candidates_free(esp_candidates *p); /* safe twice and on {0} */
+
+/* A ratio of each unit by itself is all in where a pool ends; there is no goal over all. Local. */
+bool esp_candidates_each_alike(const esp_plan_options *o);
+
+/* Of n groups those that a ratio leaves: floor(n ratio) go, never more. Local. */
+size_t esp_after_ratio(double ratio, size_t n);
+
+/* Fewest groups that go from a pool of n > 0, where any do: what stays is a multiple of the bundle. Local. */
+size_t esp_unit_first_cut(const esp_unit_candidates *p);
+
+/* Groups of a pool that stay at least; exactly these where each pool is cut alike. Local. */
+size_t esp_unit_min_kept(const esp_unit_candidates *p, const esp_plan_options *o);
+
+#endif

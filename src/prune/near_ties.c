@@ -1,0 +1,115 @@
+/* near_ties.c - groups that would trade places if their scores were as wrong as bf16 may make them. */
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "espalier/mem.h"
+#include "near_ties_impl.h"
+
+/* Errors of scores by bf16 products, as measured on small models of all families: next to none of the
+ * groups are further off. Relative to the score, where that is a sum of absolute values; to the mean
+ * score of the unit for `vector`, whose terms take each other away. l1, l2 and random have no products. */
+static const double errors[ESP_N_CRITERIA] = {
+    [ESP_VECTOR] = 0x1p-3, [ESP_ELEMENT1] = 0x1p-5, [ESP_ELEMENT2] = 0x1p-4, [ESP_MIX] = 0x1p-5
+};
+
+#define FACTORS  4 /* of a score that is a product over the structures of a group      */
+#define SWITCHES 8 /* rounding may switch a neuron of a ReLU on or off, which is much more */
+
+/* The candidates between which a cut runs, by their scores at the end of their errors. */
+typedef struct border {
+    double highest, lowest; /* of those that go, of those that stay */
+} border;
+
+typedef struct near {
+    const esp_candidates *pools;
+    const size_t *n_cut;
+    const esp_plan_options *o;
+    double error; /* relative */
+} near;
+
+static double mean_score(const esp_unit_candidates *p)
+{
+    double sum = 0;
+
+    for (size_t i = 0; i < p->n; i++) {
+        sum += p->c[i].score;
+    }
+    return sum / (double)p->n;
+}
+
+/* How far a score of the pool may be off. */
+static double error_of(const near *n, const esp_unit_candidates *p, double mean, size_t i)
+{
+    return n->error * (n->o->criterion == ESP_VECTOR ? mean : p->c[i].score);
+}
+
+/* The last candidate that goes in the same step as i: kept ones are a multiple of the bundle. */
+static size_t last_of_step(const esp_unit_candidates *p, size_t i)
+{
+    return p->n - (p->n - 1 - i) / p->bundle * p->bundle - 1;
+}
+
+/* over_all: the ranking goes over all pools, by steps; candidates that must stay take no part. */
+static void widen(border *b, const near *n, size_t pool, bool over_all)
+{
+    const esp_unit_candidates *p = &n->pools->pools[pool];
+    size_t most = over_all ? p->n - esp_unit_min_kept(p, n->o) : p->n;
+    double mean = mean_score(p);
+
+    for (size_t i = 0; i < most; i++) {
+        size_t by = over_all ? last_of_step(p, i) : i;
+        double score = p->c[by].score, error = error_of(n, p, mean, by);
+
+        if (i < n->n_cut[pool]) {
+            b->highest = fmax(b->highest, score + error);
+        } else {
+            b->lowest = fmin(b->lowest, score - error);
+        }
+    }
+}
+
+static bool crosses(const border *b, const near *n, size_t pool, double mean, size_t by, bool goes)
+{
+    const esp_unit_candidates *p = &n->pools->pools[pool];
+    double error = error_of(n, p, mean, by);
+
+    return goes ? p->c[by].score + error >= b->lowest : p->c[by].score - error <= b->highest;
+}
+
+static void list(esp_plan *plan, const near *n, size_t pool, const border *all)
+{
+    const esp_unit_candidates *p = &n->pools->pools[pool];
+    border own = { -DBL_MAX, DBL_MAX };
+    double mean = mean_score(p);
+
+    widen(&own, n, pool, false);
+    for (size_t i = 0; i < p->n; i++) {
+        bool goes = i < n->n_cut[pool];
+
+        if (crosses(&own, n, pool, mean, i, goes) ||
+            (n->o->global && crosses(all, n, pool, mean, last_of_step(p, i), goes))) {
+            plan->near = esp_grow(plan->near, plan->n_near + 1, sizeof *plan->near);
+            plan->near[plan->n_near++] = (esp_near_tie){ p->kind, p->layer, p->c[i].index, !goes };
+        }
+    }
+}
+
+void esp_near_ties_find(esp_plan *plan, const esp_candidates *pools, const size_t *n_cut,
+                        const esp_model *m, const esp_plan_options *o)
+{
+    near n = { pools, n_cut, o, errors[o->criterion] };
+    border all = { -DBL_MAX, DBL_MAX };
+
+    if (o->precision != ESP_PRECISION_BF16 || n.error == 0) {
+        return;
+    }
+    n.error *= o->aggregation == ESP_PROD ? FACTORS : 1;
+    n.error *= m->arch->activation == ESP_RELU ? SWITCHES : 1;
+    for (size_t k = 0; o->global && k < pools->n; k++) {
+        widen(&all, &n, k, true);
+    }
+    for (size_t k = 0; k < pools->n; k++) {
+        list(plan, &n, k, &all);
+    }
+}

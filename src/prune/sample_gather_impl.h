@@ -1,0 +1,72 @@
+/* sample_gather_impl.h - activations and output gradients of the samples of all data ranks, gathered on each.
+ *
+ * With few tokens, inputs and output gradients of all tokens are far smaller than the gradient of a large
+ * weight. Then every rank all-gathers those and computes some of the weight's tiles from all samples, instead
+ * of all tiles from its own samples followed by a reduce-scatter. The choice follows from sizes and is the
+ * same on all ranks.
+ */
+#ifndef ESPALIER_SAMPLE_GATHER_IMPL_H
+#define ESPALIER_SAMPLE_GATHER_IMPL_H
+
+#include "espalier/batch.h"
+#include "espalier/model.h"
+#include "espalier/packed.h"
+#include "espalier/par.h"
+
+/* Where the gradient of a weight comes from: a product with it, rows of it that were looked up, or
+ * both (a tied embedding). What is NULL is so on all ranks. */
+typedef struct esp_weight_gradient {
+    const float *dy, *x; /* [n_tok, rows], [n_tok, cols], packed: dy^T x; NULL: no product */
+    const float *norm_head_grad; /* [n_samples, rows] takes off, times the weight's row; or NULL */
+    const int32_t *ids;          /* [n_tok] row that a token looked up; NULL: no look-up       */
+    const float *dx;             /* [n_tok, cols] gradient of what it found                    */
+    const uint16_t *dy16, *x16;  /* dy^T and x^T in bf16 where the product is; else NULL          */
+    size_t n16;                  /* tokens, columns of these                                      */
+} esp_weight_gradient;
+
+typedef struct esp_rows { /* of a gradient's arrays: tokens begin[j] .. end[j] - 1 are sample j's */
+    size_t n;
+    const size_t *begin, *end;
+    const size_t *sample; /* its row in arrays with a row a sample */
+} esp_rows;
+
+/* What is brought together, each in a room of its own. */
+typedef enum esp_gathered {
+    ESP_GATHER_DY,
+    ESP_GATHER_X,
+    ESP_GATHER_NORM_HEAD,
+    ESP_GATHER_IDS,
+    ESP_GATHER_DX,
+    ESP_N_GATHERED
+} esp_gathered;
+
+typedef struct esp_sample_gather {
+    const esp_grid *grid; /* borrowed */
+    esp_rows rows;        /* of all samples, in their order; its arrays are owned */
+    size_t n_tok;         /* of all samples                                       */
+    size_t *begin, *end, *sample;
+    size_t *tokens, *samples;   /* [n_data] owned: of each rank            */
+    int *counts, *at;           /* [n_data] owned                          */
+    const float *x;             /* whose rows of all ranks are still there; NULL: none */
+    void *room[ESP_N_GATHERED]; /* owned */
+    size_t n_room[ESP_N_GATHERED];
+} esp_sample_gather;
+
+/* samples: all of them, NULL where there are none. Local. */
+void esp_sample_gather_init(esp_sample_gather *g, const esp_samples *samples, const esp_grid *grid);
+size_t esp_sample_gather_bytes(size_t n_samples,
+                               const esp_grid *grid); /* that it takes, rooms left out */
+void esp_sample_gather_free(esp_sample_gather *g);    /* safe twice and on {0} */
+
+/* Whether the gradient of w, of a product or rows that were looked up, is to be made from all samples;
+ * sum_bytes is what a number of its sums takes. Local. */
+bool esp_sample_gather_pays(const esp_sample_gather *g, const esp_weight *w, bool product,
+                            bool looked_up, size_t sum_bytes);
+
+/* The gradient with rows of all samples, g->rows, until the next call. An input x that several weights have
+ * one after another is gathered once, until it is forgotten. Collective on the grid's data. */
+esp_weight_gradient esp_sample_gather_all(esp_sample_gather *g, const esp_weight *w,
+                                          const esp_weight_gradient *own);
+void esp_sample_gather_forget(esp_sample_gather *g);
+
+#endif

@@ -1,0 +1,54 @@
+/* weight_importance_impl.h - from the output gradients of a weight to saliency summed over rows and columns.
+ *
+ * A weight is visited a run of its tiles (weight_tiles_impl.h) at a time: G and F of the tiles -> criteria ->
+ * sums over rows and columns. The data ranks share the work in one of two ways (sample_gather_impl.h): each
+ * computes some of the tiles from all samples; or each computes all tiles of a run from its own samples, and
+ * a reduce-scatter leaves each rank with some of the tiles. Nothing of this depends on the number of threads;
+ * the number of ranks changes only the order of f64 sums.
+ */
+#ifndef ESPALIER_WEIGHT_IMPORTANCE_IMPL_H
+#define ESPALIER_WEIGHT_IMPORTANCE_IMPL_H
+
+#include "sample_gather_impl.h"
+#include "saliency_sums_impl.h"
+#include "weight_tiles_impl.h"
+
+typedef struct esp_weight_importance {
+    esp_saliency_sums *sums; /* borrowed */
+    const esp_grid *grid;    /* borrowed */
+    double g_scale, f_scale; /* what the sums over samples are multiplied by                 */
+    size_t n_samples;        /* of this rank; may be 0                                       */
+    const size_t *start;     /* [n_samples + 1] borrowed: first token of each                */
+    size_t *row; /* [n_samples + 1, 2 at least] owned: where each has a row: 0, 1, ... */
+    esp_sample_gather gather; /* of the samples of all ranks                                  */
+    int *counts;              /* [n_data] owned: numbers of a panel that a rank is left with  */
+    esp_weight_tiles tiles;   /* G and F are asked for where a criterion needs them           */
+    size_t n_tile;            /* numbers of G and F of a tile, at most                        */
+    double *panel;            /* owned: G, and F where asked for, tile after tile             */
+    double *part;             /* owned: sums over the rows and columns of each tile           */
+    double *vector;           /* owned: G and F of a bias or norm                             */
+    float *vector_w;          /* owned: the bias or norm itself                               */
+} esp_weight_importance;
+
+/* This rank has n_samples of all (NULL: there are none); the tokens of its sample j are start[j] ..
+ * start[j + 1]. Borrows what it is given. Local. */
+void esp_weight_importance_init(esp_weight_importance *p, esp_saliency_sums *sums,
+                                const esp_model *m, const esp_samples *all, const size_t *start,
+                                size_t n_samples, bool fisher_sum, const esp_grid *grid);
+void esp_weight_importance_free(esp_weight_importance *p); /* safe twice and on {0} */
+
+/* Bytes that it takes for n_all samples, n_samples of them on this rank, rooms that grow left out. Local. */
+size_t esp_weight_importance_bytes(unsigned criteria, const esp_model *m, size_t n_all,
+                                   size_t n_samples, const esp_grid *grid);
+
+/* Adds a matrix and its bias. The gradient is not read where no criterion needs it or this rank has no
+ * samples; all ranks call it for the same weights in the same order. Collective on grid->data. */
+void esp_weight_importance_add(esp_weight_importance *p, size_t layer, int slot,
+                               const esp_weight *w, const esp_weight_gradient *gradient);
+
+/* Adds the weight of a norm and its bias. dw, db: their gradients, a row a sample, packed as dy and read as
+ * above. Collective on grid->data. */
+void esp_weight_importance_add_norm(esp_weight_importance *p, size_t layer, int slot,
+                                    const esp_weight *w, const float *dw, const float *db);
+
+#endif
