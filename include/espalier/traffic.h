@@ -3,8 +3,8 @@
  * readings.
  *
  * What counts as sent, a rank's mean over the P ranks of the communicator, of n bytes:
- *   ESP_COST_REDUCE_SCATTER  (P - 1) / P n    reduce-scatter and all-gather (n: all parts together), reduce and
- *                                             broadcast along a tree (all ranks but one pass n on once)
+ *   ESP_COST_REDUCE_SCATTER  (P - 1) / P n    reduce-scatter and all-gather (n: all parts together), reduce,
+ *                                             and broadcast along a tree (all ranks but one pass n on once)
  *   ESP_COST_ALLREDUCE       2 (P - 1) / P n  a reduce-scatter and an all-gather
  *   ESP_COST_P2P             n                a message to one rank, counted by its sender
  * These are the least that can do; an MPI library may send more where messages are short. A few bytes of

@@ -1,5 +1,5 @@
-/* grad_store_impl.h - factors of the gradients of a layer's weights (dy and x of each token), stored until all
- * chunks of the batch have passed.
+/* grad_store_impl.h - factors of the gradients of a layer's weights (dy and x of each token), stored until
+ * all chunks of the batch have passed.
  *
  * Flow: the sink of a pass calls esp_grad_store_linear and esp_grad_store_norm for each chunk ->
  * esp_grad_store_flush, when a layer is complete, passes its weights to esp_weight_importance in the order of

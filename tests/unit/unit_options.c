@@ -418,6 +418,26 @@ static void test_choices(void)
     }
 }
 
+/* A path of an earlier version is read, in a file and with -s, and told once. */
+static void test_old_paths(void)
+{
+    char *sets[] = { "parallel.layers=3", "parallel.layers=2" };
+    esp_config c;
+    esp_ear ear = esp_test_hear();
+    esp_status st = esp_config_load(&c, NULL, sets, 2);
+    char *heard = esp_test_heard(&ear), *told = strstr(heard, "parallel.layers is called");
+
+    CU_ASSERT_EQUAL_FATAL(st, ESP_OK);
+    CU_ASSERT_EQUAL(c.parallel.pipeline, 2);
+    CU_ASSERT(told && strstr(told, "parallel.pipeline now") &&
+              !strstr(strstr(told, "now"), "is called"));
+    free(heard);
+    esp_config_free(&c);
+    CU_ASSERT_EQUAL(load_text(&c, "parallel = { layers = 4; };"), ESP_OK);
+    CU_ASSERT_EQUAL(c.parallel.pipeline, 4);
+    esp_config_free(&c);
+}
+
 static void test_need(void)
 {
     esp_config c;
@@ -435,4 +455,5 @@ ESP_TEST_MAIN("options", { "defaults", test_defaults }, { "bytes", test_bytes },
               { "paths", test_paths }, { "without effect", test_idle }, { "names", test_names },
               { "other formats", test_formats }, { "refused in a file", test_refused },
               { "refused in -s", test_refused_sets }, { "text gives the same settings", test_text },
-              { "names fit enumerations", test_choices }, { "need", test_need })
+              { "names fit enumerations", test_choices }, { "need", test_need },
+              { "paths of earlier versions", test_old_paths })
