@@ -30,7 +30,7 @@ typedef struct esp_cluster {
     size_t nodes, cores;  /* cores of a node                                           */
     double memory;        /* bytes of a node                                           */
     esp_limit here;       /* where memory was found on this machine, its source; else {0} */
-    double core_flops;    /* FLOP/s of sgemm on a core while all cores of a node work  */
+    double core_flops;    /* FLOP/s of products on a core while all of a node work     */
     double memory_bytes;  /* bytes/s of a node, read and written by copies             */
     double network_bytes; /* bytes/s of a node, each direction                         */
     double latency;       /* seconds of a short message between nodes                  */

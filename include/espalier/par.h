@@ -22,9 +22,8 @@ typedef struct esp_grid {
     int n_threads;              /* OpenMP threads of each rank                            */
 } esp_grid;
 
-/* A grid of one pipeline stage. n_threads 0: what OpenMP would use by itself. Sets the threads of this
- * process and makes BLAS single-threaded: products are tiled over OpenMP threads by the kernels. Collective
- * on comm. */
+/* A grid of one pipeline stage. n_threads 0: what OpenMP would use by itself. Sets the OpenMP threads of this
+ * process. Collective on comm. */
 void esp_grid_init(esp_grid *g, int n_threads, MPI_Comm comm);
 void esp_grid_free(esp_grid *g);
 

@@ -2,7 +2,6 @@
 #include "espalier/par.h"
 
 #include <stdbool.h>
-#include <cblas.h>
 #include <omp.h>
 #include <string.h>
 
@@ -56,7 +55,6 @@ void esp_grid_init(esp_grid *g, int n_threads, MPI_Comm comm)
     g->n_data = g->size;
     make_communicators(g);
     g->n_threads = n_threads > 0 ? n_threads : omp_get_max_threads();
-    openblas_set_num_threads(1); /* the openmp flavour sets OpenMP's number too: this call first */
     omp_set_num_threads(g->n_threads);
 }
 

@@ -214,7 +214,7 @@ const esp_option esp_options[] = {
     { "cluster.memory", ESP_O_BYTES, AT(cluster.memory), "0", 0, ANY, NULL, 0,
       "of a node; 0: as much as here" },
     { "cluster.core_gflops", ESP_O_NUMBER, AT(cluster.core_gflops), "0", 0, ANY, NULL, 0,
-      "GFLOP/s of sgemm on a core while all are at work; 0: measured here" },
+      "GFLOP/s of f32 products with weights on a core while all are at work; 0: measured here" },
     { "cluster.memory_bandwidth", ESP_O_NUMBER, AT(cluster.memory_bandwidth), "0", 0, ANY, NULL, 0,
       "GB/s of a node, read and written by copies; 0: measured here" },
     { "cluster.network_bandwidth", ESP_O_NUMBER, AT(cluster.network_bandwidth), "12.5", 0.001, ANY, NULL, 0,

@@ -1,5 +1,4 @@
 /* cluster.c - what a machine gives: from the settings, or measured here. */
-#include <cblas.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,8 +7,9 @@
 #include "espalier/estimate.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
+#include "espalier/tensor.h"
 
-#define ROWS    ((size_t)512)  /* of x: enough for sgemm to run at its speed               */
+#define ROWS    ((size_t)512)  /* of x per core: enough for products to run at their speed */
 #define WIDTH   ((size_t)1024) /* of a weight; several of them do not stay in a cache */
 #define WEIGHTS ((size_t)6)
 #define COPY    ((size_t)64 << 20)
@@ -28,29 +28,29 @@ esp_cluster esp_cluster_of(const esp_config *c)
                           .write = c->cluster.write_bandwidth * 1e9 };
 }
 
-/* FLOP/s of a core while every core multiplies rows by weights in turn. */
+/* FLOP/s of a core while all cores multiply rows by one weight after another. */
 static double measure_products(size_t cores)
 {
-    double flops = 0, began = esp_now();
+    size_t n = WIDTH * WIDTH, start[] = { 0, cores * ROWS };
+    const esp_batch batch = { .n_samples = 1, .n_tok = cores * ROWS, .start = start };
+    double flops = 0, began, seconds = 0;
+    float *w, *x, *y;
 
-#pragma omp parallel num_threads((int)cores) reduction(+ : flops)
-    {
-        size_t n = WIDTH * WIDTH;
-        float *w, *x, *y;
-
-        ESP_NEW(w, WEIGHTS * n);
-        ESP_NEW(x, ROWS * WIDTH);
-        ESP_NEW(y, ROWS * WIDTH);
-        for (size_t i = 0; i == 0 || esp_now() - began < SECONDS; i++) {
-            cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)ROWS, (int)WIDTH, (int)WIDTH,
-                        1, x, (int)WIDTH, w + i % WEIGHTS * n, (int)WIDTH, 0, y, (int)WIDTH);
-            flops += 2.0 * (double)ROWS * (double)n;
-        }
-        free(w);
-        free(x);
-        free(y);
+    ESP_NEW(w, WEIGHTS * n);
+    ESP_NEW(x, batch.n_tok * WIDTH);
+    ESP_NEW(y, batch.n_tok * WIDTH);
+    omp_set_num_threads((int)cores);
+    esp_linear_forward(y, x, esp_array_f32(w), NULL, WIDTH, WIDTH, &batch); /* pages of y */
+    began = esp_now();
+    for (size_t i = 0; seconds < SECONDS; i++) {
+        esp_linear_forward(y, x, esp_array_f32(w + i % WEIGHTS * n), NULL, WIDTH, WIDTH, &batch);
+        flops += 2.0 * (double)batch.n_tok * (double)n;
+        seconds = esp_now() - began;
     }
-    return flops / (esp_now() - began) / (double)cores;
+    free(w);
+    free(x);
+    free(y);
+    return flops / seconds / (double)cores;
 }
 
 /* Bytes/s read and written while every core copies. */
@@ -82,7 +82,6 @@ void esp_cluster_measure(esp_cluster *c)
     int threads = omp_get_max_threads();
     size_t here = (size_t)sysconf(_SC_NPROCESSORS_ONLN);
 
-    openblas_set_num_threads(1);
     if (c->cores == 0) {
         c->cores = here;
     }

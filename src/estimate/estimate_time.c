@@ -1,7 +1,7 @@
 /* estimate_time.c - seconds of the stages: products, the work beside them, messages, files.
  *
- * Products run at a fraction of the sgemm of a core; work that moves memory shares the bandwidth of the node
- * with the other ranks. The fractions below are those of this program's kernels, measured by make bench.
+ * The rate of a core is that of products with weights; other work runs at a fraction of it, and what moves
+ * memory shares the bandwidth of the node with the other ranks. Measured by make bench.
  */
 #include "estimate_impl.h"
 
@@ -10,14 +10,13 @@
 #include "espalier/recover.h"
 #include "espalier/settings.h"
 
-#define PRODUCTS  0.97  /* of sgemm: products with weights                                     */
-#define ATTENTION 0.35  /* of sgemm: scores, softmax and values, in blocks of queries        */
-#define SUM_G     8.0   /* FLOP that a core would do while it adds an element of a sample to G */
-#define SUM_GF    14.0  /* the same for G and F                                              */
+#define ATTENTION 0.36  /* of that rate: scores, softmax and values, in blocks of queries    */
+#define SUM_G     7.8   /* FLOP that a core would do while it adds an element of a sample to G */
+#define SUM_GF    13.6  /* the same for G and F                                              */
 #define SERIAL    0.005 /* of the work of a rank is done by one of its threads: assumed */
 #define TABLE     15.0  /* bytes moved a number of a block's values: norms, gates, additions    */
 
-/* What a rank has to do, in FLOP of sgemm and bytes of memory. */
+/* What a rank has to do, in FLOP of products with weights and bytes of memory. */
 typedef struct load {
     double flops, bytes;
 } load;
@@ -73,12 +72,12 @@ static load pass_load(const esp_extent *e, double tokens, double longest, double
     double head = head_numbers(e), times = backward ? 2 : 1;
     load t = { 0 };
 
-    t.flops = 2 * tokens * (w.linear + head) / PRODUCTS;
+    t.flops = 2 * tokens * (w.linear + head);
     if (backward) {
-        t.flops += 2 * tokens * (w.again + w.linear + head) / PRODUCTS;
+        t.flops += 2 * tokens * (w.again + w.linear + head);
     }
     if (gradients) {
-        t.flops += 2 * tokens * w.linear / PRODUCTS;
+        t.flops += 2 * tokens * w.linear;
     }
     t.flops += (backward ? 4.5 : 1) * 2 * tokens * longest * w.attention / ATTENTION;
     t.bytes = times * passes * read_bytes(e, &w) + (backward ? 3 : 1) * TABLE * tokens * w.values;
@@ -119,7 +118,7 @@ static double score_seconds(const esp_prediction *p, const esp_job *j, const esp
     bool fisher = (j->config->importance.criteria & (1u << ESP_ELEMENT2 | 1u << ESP_MIX)) != 0;
     double data = (double)esp_n_data(l), sum = fisher ? SUM_GF : SUM_G;
     double a_number = sum * (double)j->calibration.samples +
-                      2 * (double)j->calibration.tokens / PRODUCTS;          /* of all samples */
+                      2 * (double)j->calibration.tokens;                     /* of all samples */
     double idle = (double)t.samples * data / (double)j->calibration.samples; /* shares are uneven */
     esp_importance_work panels;
     load work = pass_load(e, (double)t.tokens, (double)t.longest, l->pipeline > 1 ? chunks : 1,
@@ -148,7 +147,7 @@ static double recover_seconds(const esp_prediction *p, const esp_job *j, const e
     load valid = pass_load(e, (double)held.tokens, longest, micro_valid, false, false);
     double calls = (double)(j->pruned.dims.n_layers + 2);
 
-    train.flops += full ? 0 : 12 * n / (double)l->pipeline * (double)step.tokens / PRODUCTS;
+    train.flops += full ? 0 : 12 * n / (double)l->pipeline * (double)step.tokens;
     train.bytes += 4 * n + 28 * n / (double)n_ranks(l); /* zeros; the optimiser on a share */
     return s.steps *
                (seconds_of(&train, l, c) * bubble +

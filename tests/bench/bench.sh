@@ -17,7 +17,8 @@ reference=tests/bench/bench_reference_$vectors.json
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
 ESPALIER_TEST_DIR=$work # one model for all programs
-export ESPALIER_TEST_DIR
+OPENBLAS_NUM_THREADS=1  # but where a program asks it for more
+export ESPALIER_TEST_DIR OPENBLAS_NUM_THREADS
 tab=$(printf '\t')
 failed=0
 touch "$work/rows"
