@@ -33,6 +33,11 @@ sed -nE "s/^([^ ]*: )(.*-s )?((${groups%|})\.[a-z_.]+)([ =].*)?\$/\1\3/p" "$work
 [ -s "$work/names" ] || fail "no setting was found in the pages"
 known setting "$work/settings" < "$work/names"
 
+# ---- ratios of the benchmarks ----------------------------------------------------------------------------
+sh tests/bench/bench_table.sh tests/bench/bench_reference_avx512f.json > "$work/ratios"
+sed -n '/^<!-- ratios -->/,/^<!-- end -->/p' docs/performance.md | grep -v '^<' | diff - "$work/ratios" > "$work/stale" ||
+    fail "docs/performance.md has other ratios than the reference (make docs)"
+
 # ---- configurations --------------------------------------------------------------------------------------
 for page in README.md docs/running.md; do
     awk '/^    model = / { on = 1 } on && !/^    / { exit } on { print substr($0, 5) }' "$page" > "$work/page.cfg"
