@@ -1,6 +1,7 @@
 #!/bin/sh
 # estimate_table.sh [CLUSTER.cfg]: what a run by configs/estimate.cfg would take on 1 to 256 nodes of a cluster,
-# for models of the shapes of LLaMA 7B, 13B and 70B, as the README's table. Nothing is run.
+# for models of the shapes of LLaMA 7B, 13B and 70B, as the table in docs/performance.md.
+# Nothing is run.
 : "${ESPALIER:=build/espalier}" "${NODES:=1 2 4 8 16 32 64 128 256}"
 cluster=${1:-configs/cluster.cfg}
 work=$(mktemp -d)
@@ -37,7 +38,7 @@ row() { # name nodes settings...
         }'
 }
 
-echo "| model | nodes | ranks x threads of a node | layers x data | GiB a rank | score, min | prune, s | recover, h | TB sent |"
+echo "| model | nodes | ranks x threads per node | pipeline x data | GiB per rank | score, min | prune, s | recover, h | TB sent |"
 echo "|---|---|---|---|---|---|---|---|---|"
 for nodes in $NODES; do
     row 7B "$nodes" -s synth.layers=32 -s synth.hidden=4096 -s synth.heads=32 -s synth.mlp=11008 \
