@@ -1,4 +1,4 @@
-/* importance.h - how much the loss would move if a group went (paper, eq. 3-5; DESIGN section 4).
+/* importance.h - how much the loss would move if a group went (docs/method.md, eq. 6-14).
  *
  * Flow: backward leaves dy and x of a matrix -> per-sample gradients, panel by panel, summed in f64
  * as G = mean g_j and F = mean g_j^2 -> sum over the data ranks -> salience of each element -> row and

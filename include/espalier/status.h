@@ -18,7 +18,7 @@ typedef enum esp_status {
     ESP_N_STATUS
 } esp_status;
 
-/* Exit code of the program for a status (DESIGN, exit codes). Local. */
+/* Exit code of the program for a status (docs/running.md). Local. */
 int esp_exit_code(esp_status st);
 
 /* Writes the message into this rank's error slot (replacing an older one) and returns st. Local. */

@@ -1,6 +1,6 @@
 /* perplexity.c - loss, accuracy, cost and speed of a model over samples.
  *
- * A sample's loss does not depend on the other samples of its batch, and
+ * docs/method.md, eq. 28. A sample's loss does not depend on the other samples of its batch, and
  * the losses are summed in the order of the samples: the result has the same bits on any rank count.
  */
 #include "espalier/eval.h"

@@ -1,4 +1,4 @@
-/* cost.c - parameters, multiply-accumulates and bytes of a model from its shapes. */
+/* cost.c - parameters, multiply-accumulates and bytes of a model from its shapes (docs/method.md, eq. 19). */
 #include "espalier/model.h"
 
 typedef struct tally {

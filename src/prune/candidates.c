@@ -1,4 +1,4 @@
-/* candidates.c - from units, protected layers and scores to ranked candidates. */
+/* candidates.c - from units, protected layers and scores to ranked candidates (docs/method.md, eq. 15-17). */
 #include "candidates_impl.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* criteria.c - the formulas of the criteria (DESIGN section 4; paper, eq. 3-5). */
+/* criteria.c - the formulas of the criteria (docs/method.md, eq. 6-11). */
 #include "criteria_impl.h"
 
 #include <math.h>

@@ -1,4 +1,4 @@
-/* graph.c - the dependency rules over the wiring of an architecture (paper, eq. 1-2).
+/* graph.c - the dependency rules over the wiring of an architecture (docs/method.md, eq. 4-5).
  *
  * Operands and result of an operation that works index by index are one node. A matrix joins nothing:
  * a neuron behind it has in-degree > 1 and one before it out-degree > 1, unless the value on the other

@@ -1,4 +1,5 @@
-/* near_ties.c - groups that would trade places if their scores were as wrong as bf16 may make them. */
+/* near_ties.c - groups that would trade places if their scores were as wrong as bf16 may make them
+ * (docs/method.md, eq. 21-22). */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>

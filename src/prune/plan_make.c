@@ -1,4 +1,4 @@
-/* plan_make.c - how many groups go, and from where.
+/* plan_make.c - how many groups go, and from where (docs/method.md, eq. 16-18).
  *
  * Flow: pools of ranked candidates -> steps, the smallest cuts that round_to allows, each with a key ->
  * all steps in ascending order of key, taken until the goal is reached. The key of a step is its score

@@ -1,4 +1,5 @@
-/* weight_tiles.c - per-sample gradients of tiles, added into G and, squared, into F. */
+/* weight_tiles.c - per-sample gradients of tiles, added into G and, squared, into F
+ * (docs/method.md, eq. 2-3). */
 #include "weight_tiles_impl.h"
 
 #include <omp.h>

@@ -1,4 +1,4 @@
-/* adamw.c - the optimiser on this rank's share of flat vectors, piece by piece. */
+/* adamw.c - the optimiser on this rank's share of flat vectors, piece by piece (docs/method.md, eq. 26). */
 #include "adamw_impl.h"
 
 #include <math.h>

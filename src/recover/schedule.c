@@ -1,4 +1,4 @@
-/* schedule.c - warm-up and decay. */
+/* schedule.c - warm-up and decay (docs/method.md, eq. 27). */
 #include "schedule_impl.h"
 
 #include <math.h>

@@ -1,4 +1,5 @@
-/* stage_plan.c - which groups go, in one cut or in several with the importance estimated between them.
+/* stage_plan.c - which groups go, in one cut or in several with the importance estimated between them
+ * (docs/method.md, eq. 20).
  *
  * Every step ranks the groups of the dense model: the scores come from the model that the step before
  * left, and groups that are gone rank below all others. So a step's plan is a plan for the dense model

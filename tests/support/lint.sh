@@ -3,7 +3,7 @@
 # Every finding is "file:line: what"; notes do not fail, the rest does.
 cd "$(dirname "$0")/../.." || exit 1
 
-# Layers (DESIGN, section 2). A folder includes itself and what lies under it.
+# Layers (ARCHITECTURE.md). A folder includes itself and what lies under it.
 LAYERS='base 0  tensor 1  format 1  model 2  text 2  prune 3  recover 3  eval 3  export 3  synth 3  config 4  estimate 5  run 6  cli 7'
 # ... and, beside it: element types are words of files as well as of kernels.
 BESIDE='format>tensor'
@@ -176,6 +176,12 @@ for page in $pages; do
             # shellcheck disable=SC2086
             ls -d $path > /dev/null 2>&1 || echo "$page:$line: no such path: $path"
         done
+done >> "$work/found"
+# Equations that comments cite are there.
+grep -rnoE 'method\.md, eq\. [0-9]+(-[0-9]+)?' src include | while IFS=: read -r file line cite; do
+    for number in $(echo "${cite##* }" | tr '-' ' '); do
+        grep -q "^    ($number) " docs/method.md || echo "$file:$line: no such equation: $cite"
+    done
 done >> "$work/found"
 
 if [ -s "$work/found" ]; then
