@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "espalier/mem.h"
+#include "espalier/settings.h"
 #include "config_impl.h"
 
 /* ---- libconfig -------------------------------------------------------------------------------- */
@@ -188,30 +189,51 @@ static bool same_group(const char *a, const char *b)
     return n == group_length(b) && strncmp(a, b, (size_t)n) == 0;
 }
 
+/* " score plan": the stages whose results a setting changes. */
+static void put_stages(FILE *to, unsigned stages)
+{
+    for (esp_stage s = 0; s < ESP_N_STAGES; s++) {
+        if (stages >> s & 1) {
+            fprintf(to, " %s", esp_stage_name(s));
+        }
+    }
+}
+
 void esp_config_reference(FILE *to)
 {
-    fputs("# Settings\n\n"
-          "`make docs` writes this page from the table of all settings in the source.\n\n"
-          "A setting stands in the configuration file (libconfig) or follows `-s`, which overrides "
-          "the file. Lists are\n"
-          "libconfig arrays; with `-s` they have commas between. `-s @FILE` takes all settings of "
-          "another file.\n"
-          "`espalier config --show -c FILE` prints the settings in effect, `--check` only checks "
-          "them, and\n"
-          "`espalier COMMAND --help` lists those that a command reads.\n",
-          to);
+    fputs(
+        "# Settings\n\n"
+        "`make docs` writes this page from the table of all settings in the source.\n\n"
+        "A setting stands in the configuration file (libconfig) or follows `-s`, which overrides "
+        "the file. Lists are\n"
+        "libconfig arrays; with `-s` they have commas between. `-s @FILE` takes all settings of "
+        "another file.\n"
+        "`espalier config --show -c FILE` prints the settings in effect, `--check` only checks "
+        "them, and\n"
+        "`espalier COMMAND --help` lists those that a command reads.\n\n"
+        "*Stages* are those whose results a setting changes: once they are finished, another value "
+        "is refused, or with\n"
+        "`-f` they are done again. Settings without stages may change at any time. Models and "
+        "texts "
+        "are compared by\n"
+        "content, wherever they lie.\n",
+        to);
     for (size_t i = 0; i < esp_n_options; i++) {
         const esp_option *o = &esp_options[i];
         char *wants = esp_option_wants(o);
         const char *quote = *o->preset ? "`" : "";
 
         if (i == 0 || !same_group(o->path, esp_options[i - 1].path)) {
-            fprintf(to, "\n## %.*s\n\n| Setting | Default | Takes | Meaning |\n|---|---|---|---|\n",
+            fprintf(to,
+                    "\n## %.*s\n\n| Setting | Default | Takes | Meaning | Stages |\n"
+                    "|---|---|---|---|---|\n",
                     group_length(o->path) ? group_length(o->path) : 7,
                     group_length(o->path) ? o->path : "general");
         }
-        fprintf(to, "| `%s` | %s%s%s | %s | %s |\n", o->path, quote, o->preset, quote, wants,
+        fprintf(to, "| `%s` | %s%s%s | %s | %s |", o->path, quote, o->preset, quote, wants,
                 o->help);
+        put_stages(to, o->stages);
+        fputs(" |\n", to);
         free(wants);
     }
 }

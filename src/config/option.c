@@ -56,7 +56,7 @@ static char *bounded(const char *what, const esp_option *o)
         return esp_format("%s from %g to below 1", what, o->min);
     }
     return o->max == DBL_MAX ? esp_format("%s of at least %g", what, o->min)
-                             : esp_format("%s from %g to %g", what, o->min, o->max);
+                             : esp_format("%s from %g to %.10g", what, o->min, o->max);
 }
 
 char *esp_option_wants(const esp_option *o)
