@@ -92,7 +92,7 @@ static esp_status print_stages(const esp_job *j, unsigned stages, const esp_layo
 
     printf("grid: %zu nodes x %zu ranks x %zu threads; %zu stages of layers x %zu data ranks\n\n",
            l->nodes, l->ranks, l->threads, l->pipeline, l->nodes * l->ranks / l->pipeline);
-    printf("%-9s %12s %12s %12s %12s %10s %10s\n", "stage", "seconds", "GiB a rank", "GiB mapped",
+    printf("%-9s %12s %12s %12s %12s %10s %10s\n", "stage", "seconds", "GiB per rank", "GiB mapped",
            "GB sent", "GB read", "GB written");
     for (esp_stage s = 0; s < ESP_N_STAGES; s++) {
         if (stages >> s & 1) {

@@ -52,7 +52,7 @@ static esp_status write_corpus(const esp_invocation *in)
     }
     ESP_TRY(esp_output_check(c->synth.output, in->force));
     ESP_TRY(esp_grammar_write(c->synth.output, c->synth.stories, c->seed, &nats_per_byte));
-    esp_info("synth: %zu stories, entropy %.5f nats a byte", c->synth.stories, nats_per_byte);
+    esp_info("synth: %zu stories, entropy %.5f nats per byte", c->synth.stories, nats_per_byte);
     return ESP_OK;
 }
 

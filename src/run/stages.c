@@ -299,7 +299,7 @@ static esp_status end(esp_run *run, esp_stage s, esp_status st, const usage *u)
     waited = nearbyint(waited * 1e4) / 1e4;
     json_object_set_new(record, "wait_share", json_real(waited));
     json_object_set_new(record, "sent", tell_traffic(&u->sent, stage->name));
-    esp_info("%s: %.3f s, %.1f MB of anonymous memory a rank", stage->name, seconds,
+    esp_info("%s: %.3f s, %.1f MB of anonymous memory per rank", stage->name, seconds,
              u->anonymous / 1e6);
     fields = json_pack("{s:f, s:I, s:f, s:O}", "duration", seconds, "anonymous",
                        (json_int_t)u->anonymous, "wait_share", waited, "sent",
