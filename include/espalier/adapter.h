@@ -18,7 +18,7 @@ typedef struct esp_adapter {
     float dropout;  /* probability; 0 outside training                       */
     uint64_t seed;  /* of dropout: seed of the run and step                  */
     size_t n_slots; /* of the architecture                                   */
-    esp_lora *lora; /* [n_layers * n_slots] owned; index layer * n_slots + slot */
+    esp_lora *lora; /* [n_layers * n_slots] owned; by esp_slot_index            */
 } esp_adapter;
 
 /* An adapter without arrays for a model. Local. */

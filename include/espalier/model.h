@@ -18,6 +18,13 @@
 
 #define ESP_NO_LAYER ((size_t)-1) /* the layer of slots outside the blocks */
 
+/* Place of a weight in a table of [n_layers * n_slots]. Slots outside the blocks lie where layer 0 would have
+ * them: no block has slots below ESP_SLOT_BLOCK. Local. */
+static inline size_t esp_slot_index(size_t n_slots, size_t layer, int slot)
+{
+    return (layer == ESP_NO_LAYER ? 0 : layer * n_slots) + (size_t)slot;
+}
+
 typedef struct esp_layer_dims {
     size_t heads, kv_heads, mlp; /* H, K, F of this layer                            */
     size_t window;               /* keys that a query sees at most; 0: all before it */

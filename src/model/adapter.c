@@ -28,7 +28,7 @@ void esp_adapter_free(esp_adapter *a)
 esp_lora *esp_adapter_at(const esp_adapter *a, size_t layer, int slot)
 {
     esp_lora *lora =
-        a && layer != ESP_NO_LAYER ? &a->lora[layer * a->n_slots + (size_t)slot] : NULL;
+        a && layer != ESP_NO_LAYER ? &a->lora[esp_slot_index(a->n_slots, layer, slot)] : NULL;
 
     return lora && lora->a ? lora : NULL;
 }
@@ -45,7 +45,7 @@ static dropout dropout_of(const esp_adapter *a, size_t layer, int slot)
 {
     ESP_REQUIRE(a->dropout > 0 && a->dropout < 1);
     return (dropout){ .seed = a->seed,
-                      .stream = layer * a->n_slots + (size_t)slot,
+                      .stream = esp_slot_index(a->n_slots, layer, slot),
                       .limit = (uint64_t)((double)a->dropout * 0x1p64),
                       .keep = 1 / (1 - a->dropout) };
 }

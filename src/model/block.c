@@ -16,7 +16,8 @@
 /* The weights of a layer: of the one that was loaded last, or of all. */
 static esp_f32 *weights_of(const esp_pass *p, size_t layer)
 {
-    return p->block->weights + (p->options.resident ? layer * p->model->arch->n_slots : 0);
+    return p->block->weights +
+           esp_slot_index(p->model->arch->n_slots, p->options.resident ? layer : 0, 0);
 }
 
 static void load_layer(esp_pass *p, size_t layer)
@@ -109,7 +110,7 @@ static void make_weights(esp_block *b, const esp_model *m, esp_pass_options o, s
             }
             esp_f32_make(&f, bytes);
             if (!bytes) {
-                b->weights[(o.resident ? l * n_slots : 0) + (size_t)slot] = f;
+                b->weights[esp_slot_index(n_slots, o.resident ? l : 0, slot)] = f;
             }
             f = (esp_f32){ 0 };
         }

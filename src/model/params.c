@@ -92,7 +92,7 @@ static void point_adapter(const esp_params *p, esp_adapter *adapter)
 {
     for (size_t i = 0; i < p->n_entries; i++) {
         const esp_entry *e = &p->entries[i];
-        esp_lora *lora = &adapter->lora[e->layer * adapter->n_slots + (size_t)e->slot];
+        esp_lora *lora = &adapter->lora[esp_slot_index(adapter->n_slots, e->layer, e->slot)];
         float *grad = p->grad ? p->grad + e->begin : NULL;
 
         if (e->part == ESP_PART_A) {

@@ -65,8 +65,7 @@ static size_t in_memory(const walk *at, esp_factor which, size_t n_rows, size_t 
 
 static uint8_t *sides_of(const walk *at, size_t layer, int slot)
 {
-    return &at->sides[(layer == ESP_NO_LAYER ? 0 : layer * at->model->arch->n_slots) +
-                      (size_t)slot];
+    return &at->sides[esp_slot_index(at->model->arch->n_slots, layer, slot)];
 }
 
 static void mark_sides(walk *at, const esp_groups *g)

@@ -15,7 +15,8 @@ static esp_grad_buffer *keep_of(const esp_grad_store *k, size_t layer, int slot)
 {
     return layer == ESP_NO_LAYER
                ? &k->head_and_norm[slot]
-               : &k->layer[(layer - k->stage.begin) % k->stage.at_once * n_slots(k) + (size_t)slot];
+               : &k->layer[esp_slot_index(n_slots(k), (layer - k->stage.begin) % k->stage.at_once,
+                                          slot)];
 }
 
 static void make_kept(esp_grad_store *k, size_t *bytes)

@@ -7,13 +7,6 @@
 #include "espalier/mem.h"
 #include "espalier/traffic.h"
 
-/* Slots outside the blocks come before those of the blocks in every family, so that the first of
- * these indices are free for them. */
-static size_t index_of(const esp_saliency_sums *s, size_t layer, int slot)
-{
-    return (layer == ESP_NO_LAYER ? 0 : layer * s->n_slots) + (size_t)slot;
-}
-
 /* Visits each side of a weight that a unit of the set has, once: lengths first (all is NULL), then
  * pointers. */
 static size_t place_sides(esp_saliency_sums *s, const esp_groups *g, unsigned units)
@@ -25,7 +18,8 @@ static size_t place_sides(esp_saliency_sums *s, const esp_groups *g, unsigned un
 
         for (size_t i = 0; units & 1u << unit->kind && i < unit->n_structures; i++) {
             const esp_structure *part = &unit->structures[i];
-            double **place = &s->side[part->side][index_of(s, part->layer, part->slot)];
+            double **place =
+                &s->side[part->side][esp_slot_index(s->n_slots, part->layer, part->slot)];
 
             if (s->all && !*place) {
                 *place = s->all + at;
@@ -78,7 +72,7 @@ void esp_saliency_sums_free(esp_saliency_sums *s)
 
 double *esp_saliency_sums_at(const esp_saliency_sums *s, size_t layer, int slot, esp_side side)
 {
-    return s->side[side][index_of(s, layer, slot)];
+    return s->side[side][esp_slot_index(s->n_slots, layer, slot)];
 }
 
 void esp_saliency_sums_reduce(esp_saliency_sums *s, MPI_Comm comm)

@@ -18,12 +18,9 @@ typedef struct cut {
     float *factor; /* [n_slots] owned: of the weights, see keep_scales */
 } cut;
 
-/* Slots outside the blocks come first, so their indices are free among those of layer 0. */
 static esp_kept_groups *kept_at(const cut *c, esp_side side, size_t layer, int slot)
 {
-    size_t first = layer == ESP_NO_LAYER ? 0 : layer * c->model->arch->n_slots;
-
-    return &c->side[side][first + (size_t)slot];
+    return &c->side[side][esp_slot_index(c->model->arch->n_slots, layer, slot)];
 }
 
 /* Takes the indices of groups that go out of a side. */

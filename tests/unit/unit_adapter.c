@@ -19,7 +19,7 @@ static void init_adapter(esp_adapter *a, size_t rank, float alpha, float dropout
 
 static esp_lora *lora_of(const esp_adapter *a, size_t layer, int slot)
 {
-    return &a->lora[layer * a->n_slots + (size_t)slot];
+    return &a->lora[esp_slot_index(a->n_slots, layer, slot)];
 }
 
 /* ---- the mask --------------------------------------------------------------------------------- */
