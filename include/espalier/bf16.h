@@ -15,7 +15,14 @@
 #include "espalier/status.h"
 #include "espalier/tensor.h"
 
-typedef enum esp_precision { ESP_PRECISION_F32, ESP_PRECISION_BF16 } esp_precision;
+typedef enum esp_precision {
+    ESP_PRECISION_F32,
+    ESP_PRECISION_BF16,
+    ESP_N_PRECISIONS
+} esp_precision;
+
+/* "f32" "bf16"; NULL from ESP_N_PRECISIONS on. Local. */
+const char *esp_precision_name(esp_precision p);
 
 /* ESP_EUSAGE where this build or this processor has no products of that precision. Local. */
 esp_status esp_precision_check(esp_precision p);

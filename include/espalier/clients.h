@@ -4,13 +4,15 @@
 
 #include "espalier/plan.h"
 
-/* In the order of the choices of prune.clients. */
 typedef enum esp_client {
     ESP_CLIENT_TRANSFORMERS,
     ESP_CLIENT_VLLM,
     ESP_CLIENT_LLAMA_CPP,
     ESP_N_CLIENTS
 } esp_client;
+
+/* "transformers" "vllm" "llama.cpp"; NULL from ESP_N_CLIENTS on. Local. */
+const char *esp_client_name(esp_client c);
 
 /* Whether all of clients (bits of esp_client) take what p leaves of m: every layer alike, and the sizes that
  * p changes by each client's rules. g and o are those that p was made with. ESP_EUSAGE naming client, rule

@@ -49,11 +49,12 @@ typedef struct esp_config {
     } calibration;
     struct {
         unsigned criteria, aggregations, units; /* after loading these hold what prune needs, too */
-        unsigned fisher;                        /* 0 mean, 1 sum                                  */
+        bool fisher;                            /* F is a sum, not a mean                         */
     } importance;
     struct {
-        unsigned mode, criterion, aggregation, scope; /* scope: 0 local, 1 global */
-        double ratio;                                 /* 0 where a target is set  */
+        unsigned mode, criterion, aggregation;
+        bool scope;   /* one ranking over all layers */
+        double ratio; /* 0 where a target is set     */
         struct {
             double parameters, macs, bytes; /* one of them at most is not 0 */
         } target;
@@ -121,7 +122,8 @@ typedef enum esp_option_type {
     ESP_O_NUMBER, /* double                                                           */
     ESP_O_SHARE,  /* double: a part of 1, which may be meant in percent               */
     ESP_O_BOOL,   /* bool                                                             */
-    ESP_O_CHOICE, /* unsigned: index into choices                                     */
+    ESP_O_CHOICE, /* an enumeration: the number of the choice                          */
+    ESP_O_EITHER, /* bool: whether it is choice 1, not choice 0                        */
     ESP_O_SET,    /* unsigned: bits of choices                                        */
     ESP_O_LIST,   /* esp_strings                                                      */
     ESP_O_LAYERS  /* esp_layer_ranges                                                 */
@@ -130,11 +132,12 @@ typedef enum esp_option_type {
 typedef struct esp_option {
     const char *path; /* "prune.ratio"                        */
     esp_option_type type;
-    size_t offset;       /* of the value in esp_config           */
-    const char *preset;  /* default, as -s takes it              */
-    double min, max;     /* inclusive; of counts and numbers     */
-    const char *choices; /* of choices and sets: "block channel" */
-    unsigned stages;     /* bits of esp_stage: whose results it changes */
+    size_t offset;      /* of the value in esp_config           */
+    const char *preset; /* default, as -s takes it              */
+    double min, max;    /* inclusive; of counts and numbers     */
+    const char *(*choice)(
+        unsigned i); /* of choices and sets: name of choice i, NULL after the last */
+    unsigned stages; /* bits of esp_stage: whose results it changes */
     const char *help;
 } esp_option;
 

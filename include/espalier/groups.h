@@ -15,7 +15,9 @@ typedef enum esp_unit_kind {
     ESP_UNIT_HIDDEN,
     ESP_N_UNITS
 } esp_unit_kind;
-const char *esp_unit_name(esp_unit_kind k); /* "attention" "mlp" "hidden" */
+
+/* "attention" "mlp" "hidden"; NULL from ESP_N_UNITS on. Local. */
+const char *esp_unit_name(esp_unit_kind k);
 
 typedef enum esp_side { ESP_ROWS, ESP_COLS } esp_side; /* vectors have rows only */
 

@@ -21,6 +21,7 @@ typedef enum esp_criterion {
     ESP_RANDOM,
     ESP_N_CRITERIA
 } esp_criterion;
+
 typedef enum esp_aggregation {
     ESP_SUM,
     ESP_PROD,
@@ -29,8 +30,23 @@ typedef enum esp_aggregation {
     ESP_N_AGGREGATIONS
 } esp_aggregation;
 
-const char *esp_criterion_name(esp_criterion c);     /* "vector" ... */
-const char *esp_aggregation_name(esp_aggregation a); /* "sum" ...    */
+/* What a criterion reads; each needs all that is above it, too. */
+typedef enum esp_need {
+    ESP_NEEDS_NOTHING,
+    ESP_NEEDS_WEIGHTS,
+    ESP_NEEDS_GRADIENT, /* G, and so samples      */
+    ESP_NEEDS_FISHER    /* F, gradients squared   */
+} esp_need;
+
+/* Names, "vector" ... and "sum" ...; NULL from ESP_N_CRITERIA and ESP_N_AGGREGATIONS on. Local. */
+const char *esp_criterion_name(esp_criterion c);
+const char *esp_aggregation_name(esp_aggregation a);
+
+/* What F is: "mean" or, sum = 1, "sum"; NULL beyond. Local. */
+const char *esp_fisher_name(unsigned sum);
+
+/* Whether one of a bit set of criteria needs that. Local. */
+bool esp_criteria_need(unsigned criteria, esp_need need);
 
 typedef struct esp_importance_options {
     unsigned criteria;     /* bit set of 1u << esp_criterion       */

@@ -6,12 +6,18 @@
 
 #define ESP_MACS_TOKENS ((size_t)64) /* tokens of the forward whose MACs are reported and planned */
 
-typedef enum esp_prune_mode { ESP_PRUNE_BLOCK, ESP_PRUNE_CHANNEL, ESP_PRUNE_LAYER } esp_prune_mode;
+typedef enum esp_prune_mode {
+    ESP_PRUNE_BLOCK,
+    ESP_PRUNE_CHANNEL,
+    ESP_PRUNE_LAYER,
+    ESP_N_PRUNE_MODES
+} esp_prune_mode;
 typedef enum esp_target_kind {
     ESP_TARGET_NONE,
     ESP_TARGET_PARAMETERS,
     ESP_TARGET_MACS,
-    ESP_TARGET_BYTES
+    ESP_TARGET_BYTES,
+    ESP_N_TARGETS
 } esp_target_kind;
 
 typedef struct esp_layer_range {
@@ -69,9 +75,14 @@ typedef struct esp_plan {
     char digest[ESP_DIGEST_SIZE]; /* of the kept indices                                   */
 } esp_plan;
 
-/* "block" "channel" "layer"; "none" "parameters" "macs" "bytes". Local. */
+/* "block" "channel" "layer"; "none" "parameters" "macs" "bytes"; "local" "global". NULL after the last.
+ * Local. */
 const char *esp_prune_mode_name(esp_prune_mode mode);
 const char *esp_target_name(esp_target_kind kind);
+const char *esp_scope_name(unsigned global);
+
+/* Bits of esp_unit_kind: units whose scores a mode ranks by. Local. */
+unsigned esp_prune_mode_units(esp_prune_mode mode);
 
 /* Ranks groups by score (rounded to the 24 bits of an f32, ties by layer, unit and index) and cuts from
  * the lowest. A ratio is never passed: of n groups floor(n ratio) go, of each unit (local) or of all

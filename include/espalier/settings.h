@@ -8,10 +8,6 @@
 #include "espalier/plan.h"
 #include "espalier/recover.h"
 
-/* Bits of criteria that need samples. */
-#define ESP_CRITERIA_OF_SAMPLES \
-    (1u << ESP_VECTOR | 1u << ESP_ELEMENT1 | 1u << ESP_ELEMENT2 | 1u << ESP_MIX)
-
 /* Options of an estimate of importance, of a plan and of a recovery. They borrow strings and lists from c. */
 esp_importance_options esp_settings_importance(const esp_config *c);
 esp_plan_options esp_settings_plan(const esp_config *c);

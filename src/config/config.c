@@ -49,6 +49,7 @@ static bool takes(esp_option_type option, int type)
     case ESP_O_STRING:
     case ESP_O_PATH:
     case ESP_O_CHOICE:
+    case ESP_O_EITHER:
         return type == CONFIG_TYPE_STRING;
     case ESP_O_SET:
     case ESP_O_LIST:

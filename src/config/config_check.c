@@ -12,15 +12,9 @@
 /* What is scored always holds what prune ranks by. */
 static void include_what_prune_needs(esp_config *c)
 {
-    static const unsigned units[] = {
-        [ESP_PRUNE_BLOCK] = 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP,
-        [ESP_PRUNE_CHANNEL] = 1u << ESP_UNIT_HIDDEN,
-        [ESP_PRUNE_LAYER] = 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP,
-    };
-
     c->importance.criteria |= 1u << c->prune.criterion;
     c->importance.aggregations |= 1u << c->prune.aggregation;
-    c->importance.units |= units[c->prune.mode];
+    c->importance.units |= esp_prune_mode_units((esp_prune_mode)c->prune.mode);
 }
 
 /* ratio and target exclude each other; the preset of ratio gives way to a target. */

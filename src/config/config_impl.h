@@ -20,8 +20,8 @@ char *esp_option_wants(const esp_option *o);
 /* Our name of a value that the authors' program calls otherwise; any other name as it is. Local. */
 const char *esp_option_our_name(const char *name);
 
-/* Place of a name among blank separated choices, -1 when it is none of them. Local. */
-int esp_option_choice(const char *choices, const char *name);
+/* Number of the choice of that name, -1 when it is none. Local. */
+int esp_option_choice(const esp_option *o, const char *name);
 
 /* Whether text is a number within the option's range. Local. */
 bool esp_option_number(double *v, const esp_option *o, const char *text);

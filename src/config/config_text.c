@@ -55,6 +55,7 @@ static void put_value(FILE *to, const esp_option *o, const char *text)
     case ESP_O_STRING:
     case ESP_O_BYTES:
     case ESP_O_CHOICE:
+    case ESP_O_EITHER:
         put_string(to, text, strlen(text));
         break;
     case ESP_O_SET:

@@ -59,6 +59,30 @@ static char *bounded(const char *what, const esp_option *o)
                              : esp_format("%s from %g to %.10g", what, o->min, o->max);
 }
 
+/* The choices whose bits are set. */
+static char *choices_text(const esp_option *o, unsigned bits, const char *between)
+{
+    char *s = esp_strdup("");
+
+    for (unsigned i = 0; o->choice(i); i++) {
+        if (bits >> i & 1) {
+            char *more = esp_format("%s%s%s", s, *s ? between : "", o->choice(i));
+
+            free(s);
+            s = more;
+        }
+    }
+    return s;
+}
+
+static char *wants_choices(const char *what, const esp_option *o)
+{
+    char *choices = choices_text(o, ~0u, " "), *s = esp_format("%s %s", what, choices);
+
+    free(choices);
+    return s;
+}
+
 char *esp_option_wants(const esp_option *o)
 {
     switch (o->type) {
@@ -72,9 +96,10 @@ char *esp_option_wants(const esp_option *o)
     case ESP_O_BOOL:
         return esp_strdup("true or false");
     case ESP_O_CHOICE:
-        return esp_format("one of %s", o->choices);
+    case ESP_O_EITHER:
+        return wants_choices("one of", o);
     case ESP_O_SET:
-        return esp_format("a list of some of %s", o->choices);
+        return wants_choices("a list of some of", o);
     case ESP_O_LIST:
         return esp_strdup("a list of names");
     case ESP_O_LAYERS:
@@ -106,19 +131,14 @@ static bool next_item(const char **at, char **item)
     return true;
 }
 
-int esp_option_choice(const char *choices, const char *given)
+int esp_option_choice(const esp_option *o, const char *given)
 {
     const char *name = esp_option_our_name(given);
-    size_t n = strlen(name);
-    int i = 0;
 
-    for (const char *at = choices; *at; i++) {
-        size_t len = strcspn(at, " ");
-
-        if (n == len && memcmp(at, name, n) == 0) {
-            return i;
+    for (unsigned i = 0; o->choice(i); i++) {
+        if (strcmp(o->choice(i), name) == 0) {
+            return (int)i;
         }
-        at += len + strspn(at + len, " ");
     }
     return -1;
 }
@@ -181,9 +201,17 @@ static bool to_bool(bool *v, const char *text)
 
 static bool to_choice(unsigned *v, const esp_option *o, const char *text)
 {
-    int i = esp_option_choice(o->choices, text);
+    int i = esp_option_choice(o, text);
 
     *v = i < 0 ? 0 : (unsigned)i;
+    return i >= 0;
+}
+
+static bool to_either(bool *v, const esp_option *o, const char *text)
+{
+    int i = esp_option_choice(o, text);
+
+    *v = i == 1;
     return i >= 0;
 }
 
@@ -192,7 +220,7 @@ static bool to_set(unsigned *v, const esp_option *o, const char *text)
     bool ok = true;
 
     for (char *item; ok && next_item(&text, &item); free(item)) {
-        int i = esp_option_choice(o->choices, item);
+        int i = esp_option_choice(o, item);
 
         ok = i >= 0;
         *v |= ok ? 1u << i : 0;
@@ -242,6 +270,8 @@ static bool to_value(void *v, const esp_option *o, const char *text)
         return to_bool(v, text);
     case ESP_O_CHOICE:
         return to_choice(v, o, text);
+    case ESP_O_EITHER:
+        return to_either(v, o, text);
     case ESP_O_SET:
         return to_set(v, o, text);
     case ESP_O_LIST:
@@ -333,26 +363,6 @@ static char *number_text(double v)
     return s;
 }
 
-/* The choices whose bits are set, with commas between. */
-static char *choices_text(const char *choices, unsigned bits)
-{
-    char *s = esp_strdup("");
-    unsigned i = 0;
-
-    for (const char *at = choices; *at; i++) {
-        int n = esp_count(strcspn(at, " "));
-
-        if (bits >> i & 1) {
-            char *more = esp_format("%s%s%.*s", s, *s ? "," : "", n, at);
-
-            free(s);
-            s = more;
-        }
-        at += n + (at[n] == ' ');
-    }
-    return s;
-}
-
 static char *list_text(const esp_strings *v)
 {
     char *s = esp_strdup("");
@@ -408,9 +418,11 @@ char *esp_option_text(const esp_config *c, const esp_option *o)
     case ESP_O_BOOL:
         return esp_strdup(*(const bool *)v ? "true" : "false");
     case ESP_O_CHOICE:
-        return choices_text(o->choices, 1u << *(const unsigned *)v);
+        return esp_strdup(o->choice(*(const unsigned *)v));
+    case ESP_O_EITHER:
+        return esp_strdup(o->choice(*(const bool *)v));
     case ESP_O_SET:
-        return choices_text(o->choices, *(const unsigned *)v);
+        return choices_text(o, *(const unsigned *)v, ",");
     case ESP_O_LIST:
         return list_text(v);
     case ESP_O_LAYERS:

@@ -133,29 +133,24 @@ static char *number_advice(const esp_option *o, const char *text)
 
 static char *choice_advice(const esp_option *o, const char *text)
 {
-    char *nearest = NULL, *advice;
+    const char *nearest = NULL;
     size_t least = SIZE_MAX;
 
-    if (strcasecmp(text, "taylor") == 0 && esp_option_choice(o->choices, "element1") >= 0) {
+    if (strcasecmp(text, "taylor") == 0 && esp_option_choice(o, "element1") >= 0) {
         return esp_strdup(
             "; what the authors' program takes with taylor is element1 (their param_first), "
             "element2 (param_second), mix (param_mix) or vector (vectorize)");
     }
-    for (const char *at = o->choices; *at; at += strcspn(at, " "), at += *at == ' ') {
-        char *choice = esp_format("%.*s", (int)strcspn(at, " "), at);
-        size_t d = esp_distance(text, choice);
+    for (unsigned i = 0; o->choice(i); i++) {
+        size_t d = esp_distance(text, o->choice(i));
 
         if (d < least) {
-            free(nearest);
-            nearest = esp_strdup(choice);
+            nearest = o->choice(i);
             least = d;
         }
-        free(choice);
     }
-    advice = nearest && esp_is_slip(text, least) ? esp_format("; did you mean %s?", nearest)
-                                                 : esp_strdup("");
-    free(nearest);
-    return advice;
+    return nearest && esp_is_slip(text, least) ? esp_format("; did you mean %s?", nearest)
+                                               : esp_strdup("");
 }
 
 char *esp_option_advice(const esp_option *o, const char *text)
@@ -165,6 +160,7 @@ char *esp_option_advice(const esp_option *o, const char *text)
     case ESP_O_SHARE:
         return number_advice(o, text);
     case ESP_O_CHOICE:
+    case ESP_O_EITHER:
     case ESP_O_SET:
         return choice_advice(o, text);
     default:

@@ -1,6 +1,7 @@
 /* options.c - the table of all settings. Groups lie together; docs/settings.md is made from it. */
 #include <stdint.h>
 
+#include "espalier/clients.h"
 #include "config_impl.h"
 
 #define AT(field) offsetof(esp_config, field)
@@ -10,14 +11,23 @@
 #define RECOVER   (1u << ESP_STAGE_RECOVER)
 #define EVAL      (1u << ESP_STAGE_EVAL)
 
-#define CRITERIA     "vector element1 element2 mix l1 l2 random"
-#define AGGREGATIONS "sum prod max last"
-#define CLIENTS      "transformers vllm llama.cpp"
-#define UNITS        "attention mlp hidden"
+/* The choices of settings that only the configuration names. */
+#define CHOICES(function, ...)                                     \
+    static const char *function(unsigned i)                        \
+    {                                                              \
+        static const char *const names[] = { __VA_ARGS__ };        \
+                                                                   \
+        return i < sizeof names / sizeof *names ? names[i] : NULL; \
+    }
+
+CHOICES(ratio_use_name, "auto", "base", "positions") /* esp_ratio_use */
+CHOICES(method_name, "lora", "full")                 /* esp_method    */
+CHOICES(cut_name, "documents", "windows")
+CHOICES(synth_kind_name, "model", "corpus", "tokenizer")
 
 /* clang-format off */
 const esp_option esp_options[] = {
-    /* path, type, offset, default, min, max, choices, stages it changes, help */
+    /* path, type, offset, default, min, max, names of choices, stages it changes, help */
     { "model", ESP_O_PATH, AT(model), "", 0, 0, NULL, 0,
       "model folder: config.json, *.safetensors, tokenizer files" },
     { "run_dir", ESP_O_PATH, AT(run_dir), "", 0, 0, NULL, 0,
@@ -25,9 +35,10 @@ const esp_option esp_options[] = {
     { "seed", ESP_O_COUNT, AT(seed), "42", 0, ANY, NULL, SCORE | PLAN | RECOVER,
       "seed of the samples drawn, criterion random, adapters, dropout, order of training, generate and "
       "synth" },
-    { "precision", ESP_O_CHOICE, AT(precision), "f32", 0, 0, "f32 bf16", SCORE | PLAN | RECOVER | EVAL,
+    { "precision", ESP_O_CHOICE, AT(precision), "f32", 0, 0, esp_precision_name,
+      SCORE | PLAN | RECOVER | EVAL,
       "of products with weights; bf16 (summed in f32) needs oneDNN and AVX512-BF16 or AMX, else refused" },
-    { "rope_ratio", ESP_O_CHOICE, AT(rope_ratio), "auto", 0, 0, "auto base positions",
+    { "rope_ratio", ESP_O_CHOICE, AT(rope_ratio), "auto", 0, 0, ratio_use_name,
       SCORE | PLAN | RECOVER | EVAL,
       "what the rope_ratio of a ChatGLM scales: base (ChatGLM3, GLM-4) or positions (ChatGLM2-6B-32k); "
       "auto: as the folder's modeling_chatglm.py, else base" },
@@ -46,20 +57,21 @@ const esp_option esp_options[] = {
     { "calibration.sequence", ESP_O_COUNT, AT(calibration.sequence), "64", 2, ANY, NULL, SCORE,
       "tokens of each sample drawn" },
 
-    { "importance.criteria", ESP_O_SET, AT(importance.criteria), "", 0, 0, CRITERIA, SCORE,
+    { "importance.criteria", ESP_O_SET, AT(importance.criteria), "", 0, 0, esp_criterion_name, SCORE,
       "criteria estimated in one pass; prune.criterion is always among them" },
-    { "importance.aggregations", ESP_O_SET, AT(importance.aggregations), "", 0, 0, AGGREGATIONS, SCORE,
+    { "importance.aggregations", ESP_O_SET, AT(importance.aggregations), "", 0, 0, esp_aggregation_name,
+      SCORE,
       "how scores of structures become scores of groups; prune.aggregation is always among them" },
-    { "importance.units", ESP_O_SET, AT(importance.units), "attention,mlp,hidden", 0, 0, UNITS, SCORE,
+    { "importance.units", ESP_O_SET, AT(importance.units), "attention,mlp,hidden", 0, 0, esp_unit_name, SCORE,
       "units scored; those that prune.mode needs are always among them" },
-    { "importance.fisher", ESP_O_CHOICE, AT(importance.fisher), "mean", 0, 0, "mean sum", SCORE,
+    { "importance.fisher", ESP_O_EITHER, AT(importance.fisher), "mean", 0, 0, esp_fisher_name, SCORE,
       "whether F is the mean or the sum over the samples of their squared gradients" },
 
-    { "prune.mode", ESP_O_CHOICE, AT(prune.mode), "block", 0, 0, "block channel layer", PLAN,
+    { "prune.mode", ESP_O_CHOICE, AT(prune.mode), "block", 0, 0, esp_prune_mode_name, PLAN,
       "what is cut: heads and MLP neurons; channels of the hidden state; whole layers" },
-    { "prune.criterion", ESP_O_CHOICE, AT(prune.criterion), "element1", 0, 0, CRITERIA, PLAN,
+    { "prune.criterion", ESP_O_CHOICE, AT(prune.criterion), "element1", 0, 0, esp_criterion_name, PLAN,
       "score that ranks the groups" },
-    { "prune.aggregation", ESP_O_CHOICE, AT(prune.aggregation), "sum", 0, 0, AGGREGATIONS, PLAN,
+    { "prune.aggregation", ESP_O_CHOICE, AT(prune.aggregation), "sum", 0, 0, esp_aggregation_name, PLAN,
       "how scores of structures become scores of groups" },
     { "prune.ratio", ESP_O_SHARE, AT(prune.ratio), "0.25", 0, 1, NULL, PLAN,
       "share of the groups of each unit to cut, rounded down; 0 where a target is given" },
@@ -69,7 +81,7 @@ const esp_option esp_options[] = {
       "instead of ratio: multiply-accumulates of 64 tokens to keep, fraction or count" },
     { "prune.target.bytes", ESP_O_NUMBER, AT(prune.target.bytes), "0", 0, ANY, NULL, PLAN,
       "instead of ratio: bytes of weights to keep, fraction or count" },
-    { "prune.scope", ESP_O_CHOICE, AT(prune.scope), "local", 0, 0, "local global", PLAN,
+    { "prune.scope", ESP_O_EITHER, AT(prune.scope), "local", 0, 0, esp_scope_name, PLAN,
       "rank groups within each layer, or over all layers" },
     { "prune.attention_layers", ESP_O_LAYERS, AT(prune.attention_layers), "", 0, 0, NULL, PLAN,
       "layers whose heads may be cut, inclusive ranges such as [\"4-29\"]; empty: all" },
@@ -81,16 +93,16 @@ const esp_option esp_options[] = {
       "least number of groups that stay in every unit" },
     { "prune.steps", ESP_O_COUNT, AT(prune.steps), "1", 1, 1000, NULL, PLAN,
       "number of cuts, with the importance estimated again between them" },
-    { "prune.clients", ESP_O_SET, AT(prune.clients), "", 0, 0, CLIENTS, PLAN,
+    { "prune.clients", ESP_O_SET, AT(prune.clients), "", 0, 0, esp_client_name, PLAN,
       "programs that are to load the result: a plan whose sizes one of them does not take is refused" },
 
-    { "recover.method", ESP_O_CHOICE, AT(recover.method), "lora", 0, 0, "lora full", RECOVER,
+    { "recover.method", ESP_O_CHOICE, AT(recover.method), "lora", 0, 0, method_name, RECOVER,
       "train low-rank adapters, or all parameters" },
     { "recover.corpus", ESP_O_PATH, AT(recover.corpus), "", 0, 0, NULL, RECOVER,
       "text to train on: plain text, JSONL, Alpaca JSON, or a token file (.h5)" },
     { "recover.field", ESP_O_STRING, AT(recover.field), "", 0, 0, NULL, RECOVER,
       "field of JSONL lines that holds the text" },
-    { "recover.cut", ESP_O_CHOICE, AT(recover.cut), "documents", 0, 0, "documents windows", RECOVER,
+    { "recover.cut", ESP_O_CHOICE, AT(recover.cut), "documents", 0, 0, cut_name, RECOVER,
       "one sample per document, shortened to cutoff; or windows of cutoff tokens over all documents" },
     { "recover.cutoff", ESP_O_COUNT, AT(recover.cutoff), "256", 2, ANY, NULL, RECOVER,
       "most tokens of a sample" },
@@ -172,7 +184,7 @@ const esp_option esp_options[] = {
 
     { "synth.output", ESP_O_PATH, AT(synth.output), "", 0, 0, NULL, 0,
       "what to write: a model folder, or the file of a corpus" },
-    { "synth.kind", ESP_O_CHOICE, AT(synth.kind), "model", 0, 0, "model corpus tokenizer", 0,
+    { "synth.kind", ESP_O_CHOICE, AT(synth.kind), "model", 0, 0, synth_kind_name, 0,
       "random weights, stories of a known entropy, or a tokenizer for synth.corpus" },
     { "synth.stories", ESP_O_COUNT, AT(synth.stories), "2000", 1, ANY, NULL, 0,
       "documents of a corpus" },
@@ -194,7 +206,7 @@ const esp_option esp_options[] = {
     { "synth.positions", ESP_O_COUNT, AT(synth.positions), "512", 2, ANY, NULL, 0,
       "positions of the model" },
     { "synth.tied", ESP_O_BOOL, AT(synth.tied), "false", 0, 0, NULL, 0, "head and embedding are one" },
-    { "synth.dtype", ESP_O_CHOICE, AT(synth.dtype), "BF16", 0, 0, "F32 F16 BF16", 0,
+    { "synth.dtype", ESP_O_CHOICE, AT(synth.dtype), "BF16", 0, 0, esp_dtype_name, 0,
       "type of the weights" },
     { "synth.std", ESP_O_NUMBER, AT(synth.std), "0.02", 0, ANY, NULL, 0,
       "standard deviation of the weights" },

@@ -11,7 +11,7 @@ esp_importance_options esp_settings_importance(const esp_config *c)
         .criteria = c->importance.criteria,
         .aggregations = c->importance.aggregations,
         .units = c->importance.units,
-        .fisher_sum = c->importance.fisher == 1,
+        .fisher_sum = c->importance.fisher,
         .seed = c->seed,
         .scratch = c->parallel.scratch,
     };
@@ -41,7 +41,7 @@ esp_plan_options esp_settings_plan(const esp_config *c)
         .aggregation = (esp_aggregation)c->prune.aggregation,
         .ratio = c->prune.ratio,
         .target_tokens = ESP_MACS_TOKENS,
-        .global = c->prune.scope == 1,
+        .global = c->prune.scope,
         .attention_layers = c->prune.attention_layers.range,
         .n_attention_layers = c->prune.attention_layers.n,
         .mlp_layers = c->prune.mlp_layers.range,
@@ -140,7 +140,7 @@ bool esp_settings_need_calibration(const esp_config *c, unsigned stages)
     bool again =
         stages & 1u << ESP_STAGE_PLAN && c->prune.steps > 1 && c->prune.criterion != ESP_RANDOM;
 
-    return (scores || again) && c->importance.criteria & ESP_CRITERIA_OF_SAMPLES;
+    return (scores || again) && esp_criteria_need(c->importance.criteria, ESP_NEEDS_GRADIENT);
 }
 
 unsigned esp_settings_stages(const esp_config *c)

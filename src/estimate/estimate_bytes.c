@@ -14,7 +14,7 @@ static void score_sends(esp_prediction *p, const esp_job *j, const esp_layout *l
     double tokens = (double)j->calibration.tokens;
     esp_importance_work w = { 0 };
 
-    if (!(j->config->importance.criteria & ESP_CRITERIA_OF_SAMPLES)) {
+    if (!esp_criteria_need(j->config->importance.criteria, ESP_NEEDS_GRADIENT)) {
         return;
     }
     for (size_t i = 0; i < l->pipeline; i++) {

@@ -115,7 +115,7 @@ static double score_seconds(const esp_prediction *p, const esp_job *j, const esp
 {
     esp_text_size t = esp_local_text(&j->calibration, j->calibration.samples, l);
     double chunks = ceil((double)t.tokens / fmax(1, (double)p->chunk_tok));
-    bool fisher = (j->config->importance.criteria & (1u << ESP_ELEMENT2 | 1u << ESP_MIX)) != 0;
+    bool fisher = esp_criteria_need(j->config->importance.criteria, ESP_NEEDS_FISHER);
     double data = (double)esp_n_data(l), sum = fisher ? SUM_GF : SUM_G;
     double a_number = sum * (double)j->calibration.samples +
                       2 * (double)j->calibration.tokens;                     /* of all samples */
@@ -187,7 +187,7 @@ static double slowest(double (*seconds)(const esp_prediction *, const esp_job *,
 void esp_predict_time(esp_prediction *p, const esp_job *j, esp_stage s, const esp_layout *l,
                       const esp_cluster *c)
 {
-    bool samples = (j->config->importance.criteria & ESP_CRITERIA_OF_SAMPLES) != 0;
+    bool samples = esp_criteria_need(j->config->importance.criteria, ESP_NEEDS_GRADIENT);
 
     p->seconds = files(p, l, c);
     switch (s) {

@@ -343,7 +343,7 @@ void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const es
                             const esp_importance_options *o, esp_text_size all, esp_text_size own,
                             const esp_grid *grid)
 {
-    bool gradients = (o->criteria & ESP_NEEDS_GRADIENT) != 0;
+    bool gradients = esp_criteria_need(o->criteria, ESP_NEEDS_GRADIENT);
     esp_pass_options pass = esp_calibration_pass(own, o, grid);
     walk at = { .model = m,
                 .options = o,
@@ -352,13 +352,13 @@ void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const es
                 .all = all,
                 .own = own,
                 .gather = { .grid = grid, .n_tok = all.tokens },
-                .sum_bytes = o->criteria & ESP_NEEDS_FISHER ? 16 : 8,
+                .sum_bytes = esp_criteria_need(o->criteria, ESP_NEEDS_FISHER) ? 16 : 8,
                 .work = w };
 
     *w = (esp_importance_work){ 0 };
     hold(&at, esp_scores_bytes(g, o->criteria, o->aggregations, o->units));
     hold(&at, esp_saliency_sums_bytes(&w->n_sums, m, g, o->units, o->criteria));
-    if (o->criteria & ESP_NEEDS_WEIGHTS) {
+    if (esp_criteria_need(o->criteria, ESP_NEEDS_WEIGHTS)) {
         hold(&at, esp_weight_importance_bytes(o->criteria, m, gradients ? all.samples : 0,
                                               gradients ? own.samples : 0, grid));
     }

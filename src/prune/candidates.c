@@ -56,10 +56,8 @@ static bool may_cut(const esp_plan_options *o, esp_unit_kind k, size_t layer)
 
 static bool wanted(const esp_plan_options *o, const esp_unit *u)
 {
-    if (o->mode == ESP_PRUNE_CHANNEL) {
-        return u->kind == ESP_UNIT_HIDDEN;
-    }
-    return u->kind != ESP_UNIT_HIDDEN && may_cut(o, u->kind, u->layer);
+    return esp_prune_mode_units(o->mode) >> u->kind & 1 &&
+           (u->layer == ESP_NO_LAYER || may_cut(o, u->kind, u->layer));
 }
 
 /* ---- scores ------------------------------------------------------------------------------------ */

@@ -20,7 +20,12 @@ enum { ONE, HEADS, HIDDEN, QUERY, MLP, N_SIZES };
 static const char *const size_names[] = { "", "heads", "hidden size", "heads * head_dim",
                                           "MLP width" };
 
-static const char *const client_names[] = { "transformers", "vllm", "llama.cpp" };
+static const char *const client_names[ESP_N_CLIENTS] = { "transformers", "vllm", "llama.cpp" };
+
+const char *esp_client_name(esp_client c)
+{
+    return c < ESP_N_CLIENTS ? client_names[c] : NULL;
+}
 
 #define HF        (1u << ESP_CLIENT_TRANSFORMERS)
 #define VLLM      (1u << ESP_CLIENT_VLLM)

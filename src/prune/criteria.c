@@ -1,77 +1,82 @@
-/* criteria.c - the formulas of the criteria (docs/method.md, eq. 6-11). */
+/* criteria.c - a formula (docs/method.md, eq. 6-11) and a row of the table for each criterion. */
 #include "criteria_impl.h"
 
 #include <math.h>
+
+/* Makes the esp_criterion_row of a formula of W, G and F at an element; what the formula does not mention is
+ * not read. */
+#define ROW_KERNEL(name, formula)                                                               \
+    static double name(double *restrict cols, const float *w, const double *g, const double *f, \
+                       size_t n)                                                                \
+    {                                                                                           \
+        double sum = 0;                                                                         \
+                                                                                                \
+        (void)g, (void)f;                                                                       \
+        _Pragma("omp simd reduction(+ : sum)") for (size_t k = 0; k < n; k++)                   \
+        {                                                                                       \
+            double v = formula;                                                                 \
+                                                                                                \
+            cols[k] += v;                                                                       \
+            sum += v;                                                                           \
+        }                                                                                       \
+        return sum;                                                                             \
+    }
+
+#define W ((double)w[k])
+#define G (g[k])
+#define F (f[k])
+
+/* clang-format off */
+ROW_KERNEL(add_vector,   G * W)
+ROW_KERNEL(add_element1, fabs(G * W))
+ROW_KERNEL(add_element2, fabs(0.5 * F * W * W))
+ROW_KERNEL(add_mix,      fabs(G * W - 0.5 * F * W * W))
+ROW_KERNEL(add_l1,       fabs(W))
+ROW_KERNEL(add_l2,       W * W)
+
+const esp_criterion_info esp_criteria_table[ESP_N_CRITERIA] = {
+    [ESP_VECTOR]   = { "vector",   ESP_NEEDS_GRADIENT, add_vector,   { 0x1p-3, .of_mean = true } },
+    [ESP_ELEMENT1] = { "element1", ESP_NEEDS_GRADIENT, add_element1, { 0x1p-5 } },
+    [ESP_ELEMENT2] = { "element2", ESP_NEEDS_FISHER,   add_element2, { 0x1p-4 } },
+    [ESP_MIX]      = { "mix",      ESP_NEEDS_FISHER,   add_mix,      { 0x1p-5 } },
+    [ESP_L1]       = { "l1",       ESP_NEEDS_WEIGHTS,  add_l1,       { 0 } },
+    [ESP_L2]       = { "l2",       ESP_NEEDS_WEIGHTS,  add_l2,       { 0 } },
+    [ESP_RANDOM]   = { "random",   ESP_NEEDS_NOTHING,  NULL,         { 0 } },
+};
+/* clang-format on */
+
+const char *esp_criterion_name(esp_criterion c)
+{
+    return c < ESP_N_CRITERIA ? esp_criteria_table[c].name : NULL;
+}
+
+const char *esp_fisher_name(unsigned sum)
+{
+    static const char *const names[] = { "mean", "sum" };
+
+    return sum < 2 ? names[sum] : NULL;
+}
+
+bool esp_criteria_need(unsigned criteria, esp_need need)
+{
+    for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {
+        if (criteria >> c & 1 && esp_criteria_table[c].needs >= need) {
+            return true;
+        }
+    }
+    return false;
+}
 
 esp_criteria esp_criteria_list(unsigned set)
 {
     esp_criteria list = { 0 };
 
     for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {
-        if (set & ESP_NEEDS_WEIGHTS & 1u << c) {
+        if (set >> c & 1 && esp_criteria_table[c].needs >= ESP_NEEDS_WEIGHTS) {
             list.at[list.n++] = c;
         }
     }
     return list;
-}
-
-/* Element k. Reads only what its criterion needs. */
-static inline double salience(esp_criterion c, const float *w, const double *g, const double *f,
-                              size_t k)
-{
-    double wk = (double)w[k];
-
-    switch (c) {
-    case ESP_VECTOR:
-        return g[k] * wk;
-    case ESP_ELEMENT1:
-        return fabs(g[k] * wk);
-    case ESP_ELEMENT2:
-        return fabs(0.5 * f[k] * wk * wk);
-    case ESP_MIX:
-        return fabs(g[k] * wk - 0.5 * f[k] * wk * wk);
-    case ESP_L1:
-        return fabs(wk);
-    default: /* ESP_L2 */
-        return wk * wk;
-    }
-}
-
-/* cols += a row of elements; returns their sum. Inlined with a constant criterion, so that each has a
- * loop of its own in vector code. */
-static inline __attribute__((always_inline)) double add_row(double *restrict cols, esp_criterion c,
-                                                            const float *w, const double *g,
-                                                            const double *f, size_t n)
-{
-    double sum = 0;
-
-#pragma omp simd reduction(+ : sum)
-    for (size_t k = 0; k < n; k++) {
-        double v = salience(c, w, g, f, k);
-
-        cols[k] += v;
-        sum += v;
-    }
-    return sum;
-}
-
-static double add_row_of(double *cols, esp_criterion c, const float *w, const double *g,
-                         const double *f, size_t n)
-{
-    switch (c) {
-    case ESP_VECTOR:
-        return add_row(cols, ESP_VECTOR, w, g, f, n);
-    case ESP_ELEMENT1:
-        return add_row(cols, ESP_ELEMENT1, w, g, f, n);
-    case ESP_ELEMENT2:
-        return add_row(cols, ESP_ELEMENT2, w, g, f, n);
-    case ESP_MIX:
-        return add_row(cols, ESP_MIX, w, g, f, n);
-    case ESP_L1:
-        return add_row(cols, ESP_L1, w, g, f, n);
-    default:
-        return add_row(cols, ESP_L2, w, g, f, n);
-    }
 }
 
 void esp_criteria_add(double *rows, double *cols, const esp_criteria *c, const esp_elements *e)
@@ -81,8 +86,9 @@ void esp_criteria_add(double *rows, double *cols, const esp_criteria *c, const e
         const double *g = e->g ? e->g + at : NULL, *f = e->f ? e->f + at : NULL;
 
         for (size_t i = 0; i < c->n; i++) {
-            rows[i * e->n_rows + r] +=
-                add_row_of(cols + i * e->n_cols, c->at[i], e->w + at, g, f, e->n_cols);
+            esp_criterion_row *add = esp_criteria_table[c->at[i]].add_row;
+
+            rows[i * e->n_rows + r] += add(cols + i * e->n_cols, e->w + at, g, f, e->n_cols);
         }
     }
 }

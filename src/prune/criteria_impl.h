@@ -1,13 +1,30 @@
-/* criteria_impl.h - what every element of a weight counts for, by all criteria in one visit. */
+/* criteria_impl.h - the table of criteria, and the salience of every element of a weight by all of them in
+ * one visit. */
 #ifndef ESPALIER_CRITERIA_IMPL_H
 #define ESPALIER_CRITERIA_IMPL_H
 
 #include "espalier/importance.h"
 
-/* Bit sets of criteria: those that need F, those that need G (or both), those that need W. */
-#define ESP_NEEDS_FISHER   (1u << ESP_ELEMENT2 | 1u << ESP_MIX)
-#define ESP_NEEDS_GRADIENT (1u << ESP_VECTOR | 1u << ESP_ELEMENT1 | ESP_NEEDS_FISHER)
-#define ESP_NEEDS_WEIGHTS  (ESP_NEEDS_GRADIENT | 1u << ESP_L1 | 1u << ESP_L2)
+/* cols [n] += salience of the elements of a row, w, g, f [n]; returns the sum over the row. g, f: NULL where
+ * the criterion does not need them. */
+typedef double esp_criterion_row(double *restrict cols, const float *w, const double *g,
+                                 const double *f, size_t n);
+
+/* How far the score of a group may be off where products were in bf16 (docs/method.md, eq. 21). A power of
+ * two with which near_ties has every group whose place in f32 differs, see tests/unit/unit_bf16.c. */
+typedef struct esp_score_error {
+    double relative; /* to the score; 0: no products in it                             */
+    bool of_mean;    /* relative to the mean score of the unit instead: the terms cancel */
+} esp_score_error;
+
+typedef struct esp_criterion_info {
+    const char *name; /* in settings, importance.h5 and plan.json */
+    esp_need needs;
+    esp_criterion_row *add_row; /* its formula; NULL where it needs nothing */
+    esp_score_error bf16_error;
+} esp_criterion_info;
+
+extern const esp_criterion_info esp_criteria_table[ESP_N_CRITERIA];
 
 typedef struct esp_criteria {
     size_t n;

@@ -15,7 +15,7 @@ static const char *const unit_names[ESP_N_UNITS] = {
 
 const char *esp_unit_name(esp_unit_kind k)
 {
-    return unit_names[k];
+    return k < ESP_N_UNITS ? unit_names[k] : NULL;
 }
 
 /* Numbers that groups and channels get when the walk over the weights first meets them, kept at the

@@ -180,11 +180,11 @@ static esp_status sum_up(esp_saliency_sums *sums, esp_scores *s, const estimate 
     char *name;
     int slot;
 
-    if (e->options->criteria & ESP_NEEDS_GRADIENT) {
+    if (esp_criteria_need(e->options->criteria, ESP_NEEDS_GRADIENT)) {
         return sum_with_gradients(sums, s, e);
     }
     esp_saliency_sums_init(sums, e->model, e->groups, e->options->units, e->options->criteria);
-    if (e->options->criteria & ESP_NEEDS_WEIGHTS) {
+    if (esp_criteria_need(e->options->criteria, ESP_NEEDS_WEIGHTS)) {
         sum_without_gradients(sums, e->model, e->grid);
     }
     if (!esp_saliency_sums_broken(&layer, &slot, sums, e->model)) {
@@ -201,7 +201,7 @@ esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_
                                    const esp_grid *grid)
 {
     const estimate e = { m, g, samples, o, grid };
-    bool gradients = (o->criteria & ESP_NEEDS_GRADIENT) != 0;
+    bool gradients = esp_criteria_need(o->criteria, ESP_NEEDS_GRADIENT);
     esp_saliency_sums sums = { 0 };
     esp_status st;
 

@@ -5,16 +5,10 @@
 #include <stdlib.h>
 
 #include "espalier/mem.h"
+#include "aggregations_impl.h"
+#include "criteria_impl.h"
 #include "near_ties_impl.h"
 
-/* Errors of scores by bf16 products, as measured on small models of all families: next to none of the
- * groups are further off. Relative to the score, where that is a sum of absolute values; to the mean
- * score of the unit for `vector`, whose terms take each other away. l1, l2 and random have no products. */
-static const double errors[ESP_N_CRITERIA] = {
-    [ESP_VECTOR] = 0x1p-3, [ESP_ELEMENT1] = 0x1p-5, [ESP_ELEMENT2] = 0x1p-4, [ESP_MIX] = 0x1p-5
-};
-
-#define FACTORS  4 /* of a score that is a product over the structures of a group      */
 #define SWITCHES 8 /* rounding may switch a neuron of a ReLU on or off, which is much more */
 
 /* The candidates between which a cut runs, by their scores at the end of their errors. */
@@ -26,7 +20,7 @@ typedef struct near {
     const esp_candidates *pools;
     const size_t *n_cut;
     const esp_plan_options *o;
-    double error; /* relative */
+    esp_score_error error;
 } near;
 
 static double mean_score(const esp_unit_candidates *p)
@@ -42,7 +36,7 @@ static double mean_score(const esp_unit_candidates *p)
 /* How far a score of the pool may be off. */
 static double error_of(const near *n, const esp_unit_candidates *p, double mean, size_t i)
 {
-    return n->error * (n->o->criterion == ESP_VECTOR ? mean : p->c[i].score);
+    return n->error.relative * (n->error.of_mean ? mean : p->c[i].score);
 }
 
 /* The last candidate that goes in the same step as i: kept ones are a multiple of the bundle. */
@@ -99,14 +93,14 @@ static void list(esp_plan *plan, const near *n, size_t pool, const border *all)
 void esp_near_ties_find(esp_plan *plan, const esp_candidates *pools, const size_t *n_cut,
                         const esp_model *m, const esp_plan_options *o)
 {
-    near n = { pools, n_cut, o, errors[o->criterion] };
+    near n = { pools, n_cut, o, esp_criteria_table[o->criterion].bf16_error };
     border all = { -DBL_MAX, DBL_MAX };
 
-    if (o->precision != ESP_PRECISION_BF16 || n.error == 0) {
+    if (o->precision != ESP_PRECISION_BF16 || n.error.relative == 0) {
         return;
     }
-    n.error *= o->aggregation == ESP_PROD ? FACTORS : 1;
-    n.error *= m->arch->activation == ESP_RELU ? SWITCHES : 1;
+    n.error.relative *= esp_aggregations_table[o->aggregation].error_factor;
+    n.error.relative *= m->arch->activation == ESP_RELU ? SWITCHES : 1;
     for (size_t k = 0; o->global && k < pools->n; k++) {
         widen(&all, &n, k, true);
     }

@@ -59,6 +59,47 @@ const esp_kept_groups *esp_plan_kept(const esp_plan *p, const esp_unit *u)
     }
 }
 
+/* ---- what is cut, and to what ------------------------------------------------------------------- */
+
+/* Modes: what each cuts groups of. */
+static const struct {
+    const char *name;
+    unsigned units; /* bits of esp_unit_kind */
+} modes[ESP_N_PRUNE_MODES] = {
+    [ESP_PRUNE_BLOCK] = { "block", 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP },
+    [ESP_PRUNE_CHANNEL] = { "channel", 1u << ESP_UNIT_HIDDEN },
+    [ESP_PRUNE_LAYER] = { "layer", 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP },
+};
+
+static const char *const target_names[ESP_N_TARGETS] = {
+    [ESP_TARGET_NONE] = "none",
+    [ESP_TARGET_PARAMETERS] = "parameters",
+    [ESP_TARGET_MACS] = "macs",
+    [ESP_TARGET_BYTES] = "bytes",
+};
+
+const char *esp_prune_mode_name(esp_prune_mode mode)
+{
+    return mode < ESP_N_PRUNE_MODES ? modes[mode].name : NULL;
+}
+
+unsigned esp_prune_mode_units(esp_prune_mode mode)
+{
+    return modes[mode].units;
+}
+
+const char *esp_target_name(esp_target_kind kind)
+{
+    return kind < ESP_N_TARGETS ? target_names[kind] : NULL;
+}
+
+const char *esp_scope_name(unsigned global)
+{
+    static const char *const names[] = { "local", "global" };
+
+    return global < 2 ? names[global] : NULL;
+}
+
 /* ---- sizes ------------------------------------------------------------------------------------- */
 
 void esp_plan_dims(esp_dims *dims, const esp_plan *p, const esp_model *m)

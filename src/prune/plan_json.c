@@ -7,29 +7,6 @@
 #include "espalier/mem.h"
 #include "plan_impl.h"
 
-static const char *const mode_names[] = {
-    [ESP_PRUNE_BLOCK] = "block",
-    [ESP_PRUNE_CHANNEL] = "channel",
-    [ESP_PRUNE_LAYER] = "layer",
-};
-
-static const char *const target_names[] = {
-    [ESP_TARGET_NONE] = "none",
-    [ESP_TARGET_PARAMETERS] = "parameters",
-    [ESP_TARGET_MACS] = "macs",
-    [ESP_TARGET_BYTES] = "bytes",
-};
-
-const char *esp_prune_mode_name(esp_prune_mode mode)
-{
-    return mode_names[mode];
-}
-
-const char *esp_target_name(esp_target_kind kind)
-{
-    return target_names[kind];
-}
-
 /* ---- writing ----------------------------------------------------------------------------------- */
 
 static void set(json_t *object, const char *key, json_t *value)
@@ -52,9 +29,10 @@ static json_t *cost_json(esp_cost c)
     return o;
 }
 
-/* "name": kept indices, "name_of": of how many. */
-static void set_kept(json_t *object, const char *name, const esp_kept_groups *k)
+/* "mlp": kept indices, "mlp_of": of how many. */
+static void set_kept(json_t *object, esp_unit_kind unit, const esp_kept_groups *k)
 {
+    const char *name = esp_unit_name(unit);
     char *of = esp_format("%s_of", name);
     json_t *list = json_array();
 
@@ -75,8 +53,8 @@ static json_t *layers_json(const esp_plan *p)
 
         set(layer, "layer", integer(l));
         set(layer, "kept", json_boolean(p->layers[l].kept));
-        set_kept(layer, "attention", &p->layers[l].attention);
-        set_kept(layer, "mlp", &p->layers[l].mlp);
+        set_kept(layer, ESP_UNIT_ATTENTION, &p->layers[l].attention);
+        set_kept(layer, ESP_UNIT_MLP, &p->layers[l].mlp);
         ESP_REQUIRE(json_array_append_new(layers, layer) == 0);
     }
     return layers;
@@ -135,16 +113,16 @@ static json_t *plan_json(const esp_plan *p, const esp_plan_options *o)
     set(root, "mode", json_string(esp_prune_mode_name(o->mode)));
     set(root, "criterion", json_string(esp_criterion_name(o->criterion)));
     set(root, "aggregation", json_string(esp_aggregation_name(o->aggregation)));
-    set(root, "scope", json_string(o->global ? "global" : "local"));
+    set(root, "scope", json_string(esp_scope_name(o->global)));
     set_amount(root, o);
     set(root, "tokens", integer(o->target_tokens));
     set(root, "dense", cost_json(p->dense));
     set(root, "pruned", cost_json(p->pruned));
     set(root, "saves", cost_json(saves));
     set(root, "layers", layers_json(p));
-    set_kept(root, "hidden", &p->hidden);
+    set_kept(root, ESP_UNIT_HIDDEN, &p->hidden);
     if (o->precision == ESP_PRECISION_BF16) {
-        set(root, "precision", json_string("bf16"));
+        set(root, "precision", json_string(esp_precision_name(o->precision)));
         set(root, "near_ties", near_json(p));
     }
     return root;
@@ -241,9 +219,10 @@ static esp_status get_indices(esp_kept_groups *k, const json_t *list, const char
 }
 
 /* some: whether the list must hold an index (else none). */
-static esp_status get_kept(esp_kept_groups *k, const json_t *object, const char *name, size_t total,
-                           bool some)
+static esp_status get_kept(esp_kept_groups *k, const json_t *object, esp_unit_kind unit,
+                           size_t total, bool some)
 {
+    const char *name = esp_unit_name(unit);
     const json_t *list = json_object_get(object, name);
     char *of = esp_format("%s_of", name);
     bool sized = get_size(&k->total, json_object_get(object, of), INT32_MAX);
@@ -275,8 +254,8 @@ static esp_status get_layer(esp_layer_plan *l, const json_t *object, size_t i,
         return esp_fail(ESP_EFORMAT, "\"layer\": %zu and a true or false \"kept\" are needed", i);
     }
     l->kept = json_is_true(kept);
-    ESP_TRY(get_kept(&l->attention, object, "attention", dims->kv_heads, l->kept));
-    return get_kept(&l->mlp, object, "mlp", dims->mlp, l->kept);
+    ESP_TRY(get_kept(&l->attention, object, ESP_UNIT_ATTENTION, dims->kv_heads, l->kept));
+    return get_kept(&l->mlp, object, ESP_UNIT_MLP, dims->mlp, l->kept);
 }
 
 static esp_status get_layers(esp_plan *p, const json_t *root, const esp_model *m)
@@ -311,7 +290,7 @@ static esp_status get_plan(esp_plan *p, const json_t *root, const esp_model *m)
     if (!get_size(&n_tok, json_object_get(root, "tokens"), INT32_MAX)) {
         return esp_fail(ESP_EFORMAT, "tokens: a whole number is needed");
     }
-    ESP_TRY(get_kept(&p->hidden, root, "hidden", m->dims.hidden, true));
+    ESP_TRY(get_kept(&p->hidden, root, ESP_UNIT_HIDDEN, m->dims.hidden, true));
     ESP_TRY(get_layers(p, root, m));
     esp_plan_seal(p);
     if (strcmp(digest, p->digest) != 0) {

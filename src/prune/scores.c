@@ -5,34 +5,8 @@
 #include <stdlib.h>
 
 #include "espalier/mem.h"
+#include "aggregations_impl.h"
 #include "espalier/rng.h"
-
-static const char *const criterion_names[ESP_N_CRITERIA] = {
-    [ESP_VECTOR] = "vector",
-    [ESP_ELEMENT1] = "element1",
-    [ESP_ELEMENT2] = "element2",
-    [ESP_MIX] = "mix",
-    [ESP_L1] = "l1",
-    [ESP_L2] = "l2",
-    [ESP_RANDOM] = "random",
-};
-
-static const char *const aggregation_names[ESP_N_AGGREGATIONS] = {
-    [ESP_SUM] = "sum",
-    [ESP_PROD] = "prod",
-    [ESP_MAX] = "max",
-    [ESP_LAST] = "last",
-};
-
-const char *esp_criterion_name(esp_criterion c)
-{
-    return criterion_names[c];
-}
-
-const char *esp_aggregation_name(esp_aggregation a)
-{
-    return aggregation_names[a];
-}
 
 double esp_score_random(uint64_t seed, const esp_unit *u, size_t group)
 {
@@ -72,7 +46,7 @@ const double *esp_scores_structure(const esp_scores *s, const esp_unit *u, esp_c
 
 static void make_unit(esp_scores *s, const esp_unit *u, esp_criterion c, size_t *bytes)
 {
-    if (1u << c & ESP_NEEDS_WEIGHTS) {
+    if (esp_criteria_table[c].needs >= ESP_NEEDS_WEIGHTS) {
         ESP_MAKE(s->structure[index_of(s, u, c)], u->n_structures * n_channels(u), bytes);
     }
     for (esp_aggregation a = 0; a < ESP_N_AGGREGATIONS; a++) {
@@ -149,24 +123,11 @@ static void add_structure(double *channel, const esp_structure *part, const doub
 static double aggregate(esp_aggregation a, const double *structure, size_t n_structures, size_t n,
                         size_t channel)
 {
+    double (*combine)(double, double) = esp_aggregations_table[a].combine;
     double v = structure[channel];
 
     for (size_t i = 1; i < n_structures; i++) {
-        double next = structure[i * n + channel];
-
-        switch (a) {
-        case ESP_SUM:
-            v += next;
-            break;
-        case ESP_PROD:
-            v *= next;
-            break;
-        case ESP_MAX:
-            v = next > v ? next : v;
-            break;
-        default: /* ESP_LAST */
-            v = next;
-        }
+        v = combine(v, structure[i * n + channel]);
     }
     return v;
 }

@@ -81,7 +81,7 @@ static esp_status save_attributes(esp_h5 *f, const esp_scores *s, const char *mo
                                   const esp_importance_options *o)
 {
     ESP_TRY(esp_h5_set_string(f, "/", "model", model_digest));
-    ESP_TRY(esp_h5_set_string(f, "/", "fisher", o->fisher_sum ? "sum" : "mean"));
+    ESP_TRY(esp_h5_set_string(f, "/", "fisher", esp_fisher_name(o->fisher_sum)));
     ESP_TRY(esp_h5_set_int(f, "/", "samples", (int64_t)s->n_samples));
     ESP_TRY(esp_h5_set_int(f, "/", "tokens", (int64_t)s->n_tok));
     ESP_TRY(esp_h5_set_int(f, "/", "sequence", (int64_t)s->sequence));
@@ -166,7 +166,7 @@ static esp_status load_attributes(esp_scores *s, const esp_h5 *f)
     s->n_tok = (size_t)tokens;
     s->sequence = (size_t)sequence;
     s->loss = NAN;
-    if (s->criteria & ESP_NEEDS_GRADIENT) {
+    if (esp_criteria_need(s->criteria, ESP_NEEDS_GRADIENT)) {
         ESP_TRY(esp_h5_get_double(f, "/", "loss", &s->loss));
     }
     return ESP_OK;

@@ -48,8 +48,8 @@ static size_t longest_vector(const esp_model *m)
 /* Numbers of what a criterion needs of a tile: G, F or both. */
 static size_t numbers_a_tile(unsigned criteria)
 {
-    return ESP_GRADIENT_TILE *
-           (size_t)(!!(criteria & ESP_NEEDS_GRADIENT) + !!(criteria & ESP_NEEDS_FISHER));
+    return ESP_GRADIENT_TILE * (size_t)(esp_criteria_need(criteria, ESP_NEEDS_GRADIENT) +
+                                        esp_criteria_need(criteria, ESP_NEEDS_FISHER));
 }
 
 static size_t part_numbers(size_t n_criteria)
@@ -92,7 +92,8 @@ void esp_weight_importance_init(esp_weight_importance *p, esp_saliency_sums *sum
 
     make_panels(p, &sums->criteria, m, n_samples, grid, (size_t)omp_get_max_threads(), NULL);
     p->sums = sums;
-    esp_weight_tiles_init(&p->tiles, m, criteria & ESP_NEEDS_GRADIENT, criteria & ESP_NEEDS_FISHER);
+    esp_weight_tiles_init(&p->tiles, m, esp_criteria_need(criteria, ESP_NEEDS_GRADIENT),
+                          esp_criteria_need(criteria, ESP_NEEDS_FISHER));
     p->g_scale = all ? 1 / (double)all->n : 0;
     p->f_scale = fisher_sum ? 1 : p->g_scale;
     for (size_t j = 0; j <= esp_max(n_samples, 1); j++) {

@@ -16,6 +16,15 @@ struct esp_bf16 {
     esp_dnnl *dnnl;
 };
 
+const char *esp_precision_name(esp_precision p)
+{
+    static const char *const names[ESP_N_PRECISIONS] = {
+        [ESP_PRECISION_F32] = "f32", [ESP_PRECISION_BF16] = "bf16"
+    };
+
+    return p < ESP_N_PRECISIONS ? names[p] : NULL;
+}
+
 esp_status esp_precision_check(esp_precision p)
 {
     return p == ESP_PRECISION_BF16 ? esp_dnnl_check() : ESP_OK;

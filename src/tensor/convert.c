@@ -28,7 +28,7 @@ size_t esp_dtype_size(esp_dtype t)
 
 const char *esp_dtype_name(esp_dtype t)
 {
-    return types[t].name;
+    return t < ESP_N_DTYPES ? types[t].name : NULL;
 }
 
 static inline void store16(unsigned char *p, uint32_t bits)
