@@ -25,7 +25,7 @@ row() { # name nodes settings...
         echo "| $name | $nodes | does not fit in memory | | | | | | |"
         return
     }
-    sent=$(for kind in panels sums activations gradients values; do
+    sent=$(for kind in weight_gradients sums activations gradients values; do
         json "$work/o.json" all sent $kind
     done | awk '{ s += $1 } END { print s }')
     echo "$name $nodes $(json "$work/o.json" grid ranks) $(json "$work/o.json" grid threads)" \

@@ -8,7 +8,7 @@
  * Memory is the anonymous memory of the rank that needs the most (RssAnon); weights in their own type are
  * mapped from the model folder, and the ranks of a node share one copy in the page cache. Bytes sent follow
  * the model of traffic.h:
- *   panels       (P - 1) b, b the sum over the scored matrices [rows, cols] of the lesser of
+ *   weight gradients (P - 1) b, b the sum over the scored matrices [rows, cols] of the lesser of
  *                  4 T' (rows + cols), T' tokens of all samples (cols once for weights with one input; of a
  *                  table looked up 4 T' (1 + cols) instead), where it is 256 MB at most, and
  *                  8 c rows cols, c = 2 with criteria that need the Fisher sum, else 1;

@@ -1,6 +1,6 @@
 /* importance.h - how much the loss would move if a group went (docs/method.md, eq. 6-14).
  *
- * Flow: backward leaves dy and x of a matrix -> per-sample gradients, panel by panel, summed in f64
+ * Flow: backward leaves dy and x of a matrix -> per-sample gradients, tile by tile, summed in f64
  * as G = mean g_j and F = mean g_j^2 -> sum over the data ranks -> salience of each element -> row and
  * column sums -> channels of structures -> scores of groups. Per-sample values do not depend on ranks or
  * threads and sums are f64, so scores agree over rank counts to about 1e-14; plans rank them as f32.
@@ -78,9 +78,9 @@ size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid);
 /* What esp_importance_estimate takes on a rank of a grid, which needs no communicators, for sizes of all
  * samples and of the rank's own. Exact for layers of one size. Local. */
 typedef struct esp_importance_work {
-    size_t bytes;            /* of memory, at most                                               */
-    size_t n_sums;           /* numbers of sums over rows and columns                            */
-    double sent;             /* bytes of panels that each of the data ranks but one passes on    */
+    size_t bytes;  /* of memory, at most                                               */
+    size_t n_sums; /* numbers of sums over rows and columns                            */
+    double sent;   /* bytes of weight gradients that each of the data ranks but one passes on    */
     double gathered, summed; /* numbers whose products take all samples on every rank, own ones */
     double numbers;          /* of all matrices                                                  */
 } esp_importance_work;

@@ -21,9 +21,10 @@
  * order of the chunks. Each may be NULL. Pointers are valid during the call. */
 typedef struct esp_sink {
     void *ctx;
-    /* dL/dW = dy^T x, and dL/dbias the column sums of dy. dy [n_tok, rows]  x [n_tok, cols]. For the head
-     * called once a run of tokens, in order. */
-    void (*linear)(void *ctx, size_t layer, int slot, const float *dy, const float *x,
+    /* dL/dW = dy^T x, and dL/dbias the column sums of dy. dy [n_tok, rows]  x [n_tok, cols]. input: number of
+     * the block's value that x is, the same for all weights that multiply it (q, k and v); -1 for the head,
+     * which is called once per run of tokens, in order. */
+    void (*linear)(void *ctx, size_t layer, int slot, int input, const float *dy, const float *x,
                    size_t n_tok);
     /* Where the rows of the head have been normalised, called after linear: takes from row v of the head's
      * dL/dW the sum over t of norm_head_grad[t, v] times row v of W.  norm_head_grad [n_tok, V] */

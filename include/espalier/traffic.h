@@ -18,11 +18,11 @@
 #include "espalier/status.h"
 
 typedef enum esp_traffic_kind {
-    ESP_SENT_PANELS,      /* score: gradients of weights, f64                          */
-    ESP_SENT_SUMS,        /* score: sums over rows and columns, f64; losses             */
-    ESP_SENT_ACTIVATIONS, /* hidden states and their gradients between stages, f32      */
-    ESP_SENT_GRADIENTS,   /* recover: gradients of what is trained, f32                 */
-    ESP_SENT_VALUES,      /* parameters and optimiser state: trained, broadcast or gathered */
+    ESP_SENT_WEIGHT_GRADIENTS, /* score: gradients of weights, f64                          */
+    ESP_SENT_SUMS,             /* score: sums over rows and columns, f64; losses             */
+    ESP_SENT_ACTIVATIONS,      /* hidden states and their gradients between stages, f32      */
+    ESP_SENT_GRADIENTS,        /* recover: gradients of what is trained, f32                 */
+    ESP_SENT_VALUES,           /* parameters and optimiser state: trained, broadcast or gathered */
     ESP_N_SENT
 } esp_traffic_kind;
 
@@ -34,7 +34,7 @@ typedef struct esp_traffic {
     double waited; /* seconds */
 } esp_traffic;
 
-const char *esp_traffic_name(esp_traffic_kind k); /* "panels" ... */
+const char *esp_traffic_name(esp_traffic_kind k); /* "weight_gradients" ... */
 
 /* Counts one operation of n bytes over comm; nothing where comm has one rank. Local. */
 void esp_sent(esp_traffic_kind k, esp_moves how, size_t n, MPI_Comm comm);

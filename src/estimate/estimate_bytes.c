@@ -21,7 +21,7 @@ static void score_sends(esp_prediction *p, const esp_job *j, const esp_layout *l
         esp_grid grid = esp_grid_of(l, i);
 
         esp_score_work(&w, j, &grid, l, p->chunk_tok);
-        p->sent[ESP_SENT_PANELS] += (data - 1) * w.sent;
+        p->sent[ESP_SENT_WEIGHT_GRADIENTS] += (data - 1) * w.sent;
     }
     p->sent[ESP_SENT_SUMS] = 2 * ((double)n_ranks(l) - 1) * 8 * (double)w.n_sums;
     p->sent[ESP_SENT_ACTIVATIONS] = 2 * ((double)l->pipeline - 1) * 4 * D * tokens;

@@ -120,15 +120,16 @@ static double score_seconds(const esp_prediction *p, const esp_job *j, const esp
     double a_number = sum * (double)j->calibration.samples +
                       2 * (double)j->calibration.tokens;                     /* of all samples */
     double idle = (double)t.samples * data / (double)j->calibration.samples; /* shares are uneven */
-    esp_importance_work panels;
+    esp_importance_work score;
     load work = pass_load(e, (double)t.tokens, (double)t.longest, l->pipeline > 1 ? chunks : 1,
                           true, false);
 
-    esp_score_work(&panels, j, &e->grid, l, p->chunk_tok);
-    work.flops += (panels.gathered + panels.summed * idle) * a_number / data;
-    work.bytes += panels.numbers * 24 / data;
+    esp_score_work(&score, j, &e->grid, l, p->chunk_tok);
+    work.flops += (score.gathered + score.summed * idle) * a_number / data;
+    work.bytes += score.numbers * 24 / data;
     return seconds_of(&work, l, c) * (chunks + (double)l->pipeline - 1) / chunks +
-           sending(p->sent[ESP_SENT_PANELS] + p->sent[ESP_SENT_SUMS], panels.numbers / 1e6, l, c) +
+           sending(p->sent[ESP_SENT_WEIGHT_GRADIENTS] + p->sent[ESP_SENT_SUMS], score.numbers / 1e6,
+                   l, c) +
            sending(p->sent[ESP_SENT_ACTIVATIONS], 2 * chunks, l, c);
 }
 

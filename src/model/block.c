@@ -344,7 +344,7 @@ static void linear_backward(esp_pass *p, const site *s, const esp_sink *sink, fl
     esp_block *b = p->block;
 
     if (sink && sink->linear) {
-        sink->linear(sink->ctx, s->layer, s->op->slot, dy, x, s->batch->n_tok);
+        sink->linear(sink->ctx, s->layer, s->op->slot, s->op->in[0], dy, x, s->batch->n_tok);
         p->flops += 2.0 * (double)s->batch->n_tok * (double)w->rows * (double)w->cols;
     }
     if (has_adapter(p, s)) {

@@ -415,7 +415,7 @@ static void head_backward(esp_pass *p, float *d_hidden, const esp_sink *sink, si
     if (p->model->normalized_head) {
         split_gradient(p->head_and_norm, run->n_tok, V);
     }
-    sink->linear(sink->ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, p->head_and_norm->logits,
+    sink->linear(sink->ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, -1, p->head_and_norm->logits,
                  p->hidden.at + begin * D, run->n_tok);
     p->flops += flops;
     if (p->model->normalized_head) {

@@ -19,7 +19,7 @@
 #define LOOKUP_TAG 2 /* beside those of the pass */
 
 /* The pass of this rank. A rank without samples goes through the first one with weight 0, so that all
- * ranks meet the same weights in the same order; its panels take no samples. */
+ * ranks meet the same weights in the same order; its weight importance takes no samples. */
 typedef struct calibration {
     const esp_model *model;
     const esp_grid *grid;
@@ -31,8 +31,8 @@ typedef struct calibration {
     size_t n_head;         /* tokens whose gradients the head has given                   */
     float *norm_head_grad; /* [batch.n_samples, V] owned: see esp_sink; NULL: no normalised head */
     size_t n_done;         /* blocks */
-    esp_weight_importance panels;
-    esp_grad_store kept;
+    esp_weight_importance importance;
+    esp_grad_store store;
 } calibration;
 
 size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid)
@@ -101,15 +101,15 @@ static void calibration_init(calibration *c, const esp_model *m, const esp_sampl
     if (c->hidden && m->normalized_head) {
         ESP_NEW(c->norm_head_grad, c->batch.n_samples * m->dims.vocab);
     }
-    esp_weight_importance_init(&c->panels, sums, m, samples, c->batch.start, c->n_own,
+    esp_weight_importance_init(&c->importance, sums, m, samples, c->batch.start, c->n_own,
                                o->fisher_sum, grid);
-    esp_grad_store_init(&c->kept, &c->panels, &c->pass, &c->batch);
+    esp_grad_store_init(&c->store, &c->importance, &c->pass, &c->batch);
 }
 
 static void calibration_free(calibration *c)
 {
-    esp_grad_store_free(&c->kept);
-    esp_weight_importance_free(&c->panels);
+    esp_grad_store_free(&c->store);
+    esp_weight_importance_free(&c->importance);
     esp_pass_free(&c->pass);
     esp_batch_free(&c->batch);
     free(c->scale);
@@ -124,8 +124,8 @@ static int head_slot(const calibration *c)
     return c->model->tied ? ESP_SLOT_EMBED : ESP_SLOT_HEAD;
 }
 
-static void take_linear(void *ctx, size_t layer, int slot, const float *dy, const float *x,
-                        size_t n_tok)
+static void take_linear(void *ctx, size_t layer, int slot, int input, const float *dy,
+                        const float *x, size_t n_tok)
 {
     calibration *c = ctx;
 
@@ -133,7 +133,7 @@ static void take_linear(void *ctx, size_t layer, int slot, const float *dy, cons
         slot = head_slot(c);
         c->n_head += n_tok;
     }
-    esp_grad_store_linear(&c->kept, layer, slot, dy, x, n_tok);
+    esp_grad_store_linear(&c->store, layer, slot, input, dy, x, n_tok);
 }
 
 /* Sums it over the tokens of each sample; they are those of take_linear just before. */
@@ -155,22 +155,21 @@ static void take_norm(void *ctx, size_t layer, int slot, const float *dw, const 
 {
     calibration *c = ctx;
 
-    esp_grad_store_norm(&c->kept, layer, slot, dw, db, n_samples);
+    esp_grad_store_norm(&c->store, layer, slot, dw, db, n_samples);
 }
 
 /* A weight outside the blocks, from the product that was kept, where it had one, and from rows of it looked
  * up, dx [n_tok, D] (NULL: none). Collective on the grid's data, of the stage that calls it. */
-static void add_head_and_norm(calibration *c, int slot, const int32_t *row, const float *dx)
+static void add_outside(calibration *c, int slot, const int32_t *row, const float *dx)
 {
-    esp_weight_gradient gradient = esp_grad_store_gradient(&c->kept, ESP_NO_LAYER, slot);
+    esp_weight_gradient gradient = esp_grad_store_gradient(&c->store, ESP_NO_LAYER, slot);
 
-    esp_sample_gather_forget(&c->panels.gather);
     gradient.norm_head_grad = slot == head_slot(c) ? c->norm_head_grad : NULL;
     gradient.ids = row;
     gradient.dx = dx;
-    esp_weight_importance_add(&c->panels, ESP_NO_LAYER, slot,
+    esp_weight_importance_add(&c->importance, ESP_NO_LAYER, slot,
                               esp_model_weight(c->model, ESP_NO_LAYER, slot), &gradient);
-    esp_grad_store_forget(&c->kept, ESP_NO_LAYER, slot);
+    esp_grad_store_discard(&c->store, slot);
 }
 
 /* Whether the embedding is the head too, which another stage has: the last one, with the gradient of the
@@ -190,7 +189,7 @@ static void take_lookup(void *ctx, int slot, const int32_t *row, const float *dx
         esp_sent(ESP_SENT_ACTIVATIONS, ESP_COST_P2P, (size_t)n * sizeof *dx, c->grid->pipeline);
         ESP_MPI(MPI_Send(dx, n, MPI_FLOAT, c->grid->n_pipeline - 1, LOOKUP_TAG, c->grid->pipeline));
     } else {
-        add_head_and_norm(c, slot, row, dx);
+        add_outside(c, slot, row, dx);
     }
 }
 
@@ -206,7 +205,7 @@ static void receive_lookup(calibration *c)
     ESP_NEW(dx, n);
     ESP_MPI(
         MPI_Recv(dx, esp_count(n), MPI_FLOAT, 0, LOOKUP_TAG, c->grid->pipeline, MPI_STATUS_IGNORE));
-    add_head_and_norm(c, ESP_SLOT_EMBED, c->batch.ids, dx);
+    add_outside(c, ESP_SLOT_EMBED, c->batch.ids, dx);
     free(dx);
 }
 
@@ -214,15 +213,12 @@ static void take_done(void *ctx, size_t layer)
 {
     calibration *c = ctx;
 
-    esp_sample_gather_forget(&c->panels.gather);
     if (layer != ESP_NO_LAYER) {
-        for (int slot = ESP_SLOT_BLOCK; slot < (int)c->model->arch->n_slots; slot++) {
-            esp_grad_store_flush(&c->kept, layer, slot);
-        }
+        esp_grad_store_flush_layer(&c->store, layer);
     } else {
-        esp_grad_store_flush(&c->kept, layer, ESP_SLOT_FINAL_NORM);
+        esp_grad_store_flush(&c->store, ESP_SLOT_FINAL_NORM);
         if (!c->model->tied) {
-            add_head_and_norm(c, ESP_SLOT_HEAD, NULL, NULL);
+            add_outside(c, ESP_SLOT_HEAD, NULL, NULL);
         }
     }
     esp_progress("importance", ++c->n_done, c->pass.stage.end - c->pass.stage.begin + 1);
@@ -312,7 +308,7 @@ esp_status esp_calibrate(esp_saliency_sums *sums, double *loss, double *flops, c
         esp_pass_backward(&c.pass, &sink, &c.batch);
         receive_lookup(&c);
         if (c.pass.stage.first) {
-            esp_grad_store_flush(&c.kept, ESP_NO_LAYER, ESP_SLOT_EMBED_NORM);
+            esp_grad_store_flush(&c.store, ESP_SLOT_EMBED_NORM);
         }
         esp_saliency_sums_reduce(sums, grid->world);
     }

@@ -1,5 +1,5 @@
 /* calibration_size.c - what an estimate of importance takes: its backward gone through with sizes alone,
- * weight by weight in its order (calibration.c, kept.c, panels.c). */
+ * weight by weight in its order (calibration.c, grad_store.c, weight_importance.c). */
 #include <stdlib.h>
 
 #include "calibration_impl.h"
@@ -17,12 +17,15 @@ typedef struct walk {
     esp_pipeline_stage stage;
     esp_text_size all, own;
     esp_sample_gather
-        gather;   /* of it what esp_sample_gather_pays and the sizes of rooms need          */
-    size_t *kept; /* [at_once * n_slots, 2] owned: bytes of rooms of the layers under way */
+        gather; /* of it what esp_sample_gather_pays and the sizes of rooms need          */
+    size_t *
+        factors; /* [at_once, n_slots] owned: bytes of buffers of the layers under way            */
+    size_t
+        *values; /* [at_once, n_values] owned: likewise of the inputs                             */
+    int *input;  /* [n_slots] owned: value that a weight multiplies                               */
     size_t rounded[N_ROUNDED]; /* bytes of rooms */
     uint8_t *sides;   /* [n_layers * n_slots] owned: bit s: side s of it is in a unit asked for */
     size_t sum_bytes; /* of a number of a weight                                         */
-    int x;            /* value whose rows of all ranks are there, -1: none               */
     size_t live, peak;
     esp_importance_work *work;
 } walk;
@@ -56,7 +59,7 @@ static size_t in_memory(const walk *at, esp_factor which, size_t n_rows, size_t 
     esp_spill_buffer r;
     size_t bytes = 0;
 
-    esp_spill_buffer_make(&r, esp_grad_store_numbers(which, n_rows, width), at->options->scratch,
+    esp_spill_buffer_make(&r, esp_grad_store_floats(which, n_rows, width), at->options->scratch,
                           &bytes);
     return bytes;
 }
@@ -82,18 +85,7 @@ static void mark_sides(walk *at, const esp_groups *g)
     }
 }
 
-/* The value that a linear weight of a block multiplies. */
-static int input_of(const esp_arch *a, int slot)
-{
-    for (size_t i = 0; i < a->n_ops; i++) {
-        if (a->ops[i].kind == ESP_OP_LINEAR && a->ops[i].slot == slot) {
-            return a->ops[i].in[0];
-        }
-    }
-    return -1;
-}
-
-/* ---- panels ----------------------------------------------------------------------------------------- */
+/* ---- weights ---------------------------------------------------------------------------------------- */
 
 static void gather(walk *at, esp_gathered what, size_t numbers)
 {
@@ -109,17 +101,18 @@ static void gather(walk *at, esp_gathered what, size_t numbers)
 }
 
 /* x: number of the input's value; -1: its own. */
-static void gather_all(walk *at, const esp_weight *w, bool product, bool norm_head_grad,
-                       bool looked_up, int x)
+static void gather_all(walk *at, size_t layer, const esp_weight *w, bool product,
+                       bool norm_head_grad, bool looked_up, int x)
 {
     size_t T = at->all.tokens;
 
     if (product) {
-        gather(at, ESP_GATHER_DY, esp_grad_store_numbers(ESP_FACTOR_DY, T, w->rows));
-        if (x < 0 || x != at->x) {
-            gather(at, ESP_GATHER_X, esp_grad_store_numbers(ESP_FACTOR_X, T, w->cols));
+        gather(at, ESP_GATHER_DY, esp_grad_store_floats(ESP_FACTOR_DY, T, w->rows));
+        if (x < 0 || x != at->gather.input || layer != at->gather.layer) {
+            gather(at, ESP_GATHER_X, esp_grad_store_floats(ESP_FACTOR_X, T, w->cols));
         }
-        at->x = x;
+        at->gather.input = x;
+        at->gather.layer = layer;
     }
     if (norm_head_grad) {
         gather(at, ESP_GATHER_NORM_HEAD, at->all.samples * w->rows);
@@ -145,7 +138,7 @@ static void add_matrix(walk *at, size_t layer, int slot, bool product, bool norm
     at->work->numbers += n;
     if (esp_sample_gather_pays(&at->gather, w, product, looked_up, at->sum_bytes)) {
         if (at->grid->n_data > 1) {
-            gather_all(at, w, product, norm_head_grad, looked_up, x);
+            gather_all(at, layer, w, product, norm_head_grad, looked_up, x);
         }
         at->work->gathered += product ? n : 0;
         T = at->all.tokens;
@@ -214,20 +207,18 @@ static size_t walk_loss(walk *at, size_t scratch)
     if (at->model->tied) {
         return kept;
     }
-    at->x = -1;
     add_matrix(at, ESP_NO_LAYER, slot, true, has_norm_head_grad(at), false, -1);
     at->live -= kept;
     return 0;
 }
 
-/* Rooms of a layer grow to those of the largest; weights of one input keep it once. */
-static void keep_layer(walk *at, size_t layer)
+/* Buffers of a layer grow to those of the largest, as in esp_grad_store_linear and esp_grad_store_norm. */
+static void store_layer(walk *at, size_t layer)
 {
     const esp_arch *a = at->model->arch;
-    size_t *rooms = at->kept + (layer - at->stage.begin) % at->stage.at_once * a->n_slots * 2;
-    bool *seen;
+    size_t place = (layer - at->stage.begin) % at->stage.at_once;
+    size_t *dy = at->factors + place * a->n_slots, *x = at->values + place * a->n_values;
 
-    ESP_NEW(seen, a->n_values);
     for (size_t i = 0; i < a->n_ops; i++) {
         const esp_op *op = &a->ops[i];
         const esp_weight *w;
@@ -238,27 +229,22 @@ static void keep_layer(walk *at, size_t layer)
         }
         w = esp_model_weight(at->model, layer, op->slot);
         if (op->kind == ESP_OP_NORM) {
-            grow(at, &rooms[2 * op->slot], norm_kept(at, layer, op->slot));
+            grow(at, &dy[op->slot], norm_kept(at, layer, op->slot));
             continue;
         }
-        grow(at, &rooms[2 * op->slot], in_memory(at, ESP_FACTOR_DY, at->own.tokens, w->rows));
-        if (!seen[op->in[0]]) {
-            grow(at, &rooms[2 * op->slot + 1],
-                 in_memory(at, ESP_FACTOR_X, at->own.tokens, w->cols));
-            seen[op->in[0]] = true;
-        }
+        grow(at, &dy[op->slot], in_memory(at, ESP_FACTOR_DY, at->own.tokens, w->rows));
+        grow(at, &x[op->in[0]], in_memory(at, ESP_FACTOR_X, at->own.tokens, w->cols));
+        at->input[op->slot] = op->in[0];
     }
-    free(seen);
 }
 
 static void flush_layer(walk *at, size_t layer)
 {
     const esp_arch *a = at->model->arch;
 
-    at->x = -1;
     for (int slot = ESP_SLOT_BLOCK; slot < (int)a->n_slots; slot++) {
         if (a->slots[slot].cols != ESP_W_ONE) {
-            add_matrix(at, layer, slot, true, false, false, input_of(a, slot));
+            add_matrix(at, layer, slot, true, false, false, at->input[slot]);
         } else {
             add_norm(at, layer, slot);
         }
@@ -273,7 +259,7 @@ static void walk_layers(walk *at, size_t scratch)
         size_t first = end - at->stage.at_once;
 
         for (size_t l = end; l-- > first;) {
-            keep_layer(at, l);
+            store_layer(at, l);
         }
         pass_by(at, scratch);
         for (size_t l = end; l-- > first;) {
@@ -303,7 +289,6 @@ static void walk_tables(walk *at, size_t kept, size_t scratch)
         if (table && !(slot == ESP_SLOT_EMBED && elsewhere)) {
             bool head = slot == ESP_SLOT_EMBED && m->tied;
 
-            at->x = -1;
             add_matrix(at, ESP_NO_LAYER, slot, head, head && has_norm_head_grad(at), true, -1);
         }
     }
@@ -331,12 +316,16 @@ static void walk_gradients(walk *at, const esp_pass_options *o)
                       ? esp_calloc_bytes(o->max_samples * m->dims.vocab, sizeof(float))
                       : 0) +
                  esp_grad_store_bytes(m, &at->stage));
-    ESP_NEW(at->kept, 2 * at->stage.at_once * m->arch->n_slots);
+    ESP_NEW(at->factors, at->stage.at_once * m->arch->n_slots);
+    ESP_NEW(at->values, at->stage.at_once * m->arch->n_values);
+    ESP_NEW(at->input, m->arch->n_slots);
     pass_by(at, scratch.blocks);
     kept = walk_loss(at, scratch.loss);
     walk_layers(at, scratch.blocks);
     walk_tables(at, kept, scratch.embedding);
-    free(at->kept);
+    free(at->factors);
+    free(at->values);
+    free(at->input);
 }
 
 void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const esp_groups *g,
@@ -351,7 +340,7 @@ void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const es
                 .stage = esp_pipeline_stage_of(m, grid),
                 .all = all,
                 .own = own,
-                .gather = { .grid = grid, .n_tok = all.tokens },
+                .gather = { .grid = grid, .n_tok = all.tokens, .input = -1 },
                 .sum_bytes = esp_criteria_need(o->criteria, ESP_NEEDS_FISHER) ? 16 : 8,
                 .work = w };
 

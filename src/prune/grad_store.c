@@ -1,4 +1,4 @@
-/* grad_store.c - outputs' gradients and inputs of the weights of the layers under way. */
+/* grad_store.c - output gradients and inputs of the weights of the layers under way. */
 #include "grad_store_impl.h"
 
 #include <stdlib.h>
@@ -6,175 +6,197 @@
 
 #include "espalier/mem.h"
 
-static size_t n_slots(const esp_grad_store *k)
+static size_t n_slots(const esp_grad_store *s)
 {
-    return k->model->arch->n_slots;
+    return s->model->arch->n_slots;
 }
 
-static esp_grad_buffer *keep_of(const esp_grad_store *k, size_t layer, int slot)
+static size_t n_values(const esp_grad_store *s)
 {
-    return layer == ESP_NO_LAYER
-               ? &k->head_and_norm[slot]
-               : &k->layer[esp_slot_index(n_slots(k), (layer - k->stage.begin) % k->stage.at_once,
-                                          slot)];
+    return s->model->arch->n_values;
 }
 
-static void make_kept(esp_grad_store *k, size_t *bytes)
+/* Place of a layer of a pipeline stage among those under way. */
+static size_t place_of(const esp_grad_store *s, size_t layer)
 {
-    ESP_MAKE(k->head_and_norm, n_slots(k), bytes);
-    ESP_MAKE(k->layer, k->stage.at_once * n_slots(k), bytes);
+    return (layer - s->stage.begin) % s->stage.at_once;
 }
 
-void esp_grad_store_init(esp_grad_store *k, esp_weight_importance *panels, const esp_pass *pass,
+static esp_grad_factors *factors_of(const esp_grad_store *s, size_t layer, int slot)
+{
+    return layer == ESP_NO_LAYER ? &s->outside[slot]
+                                 : &s->block[esp_slot_index(n_slots(s), place_of(s, layer), slot)];
+}
+
+/* The rows that a weight multiplies. */
+static esp_grad_rows *input_of(const esp_grad_store *s, size_t layer, esp_grad_factors *f)
+{
+    return f->input < 0 ? &f->x : &s->value[place_of(s, layer) * n_values(s) + (size_t)f->input];
+}
+
+static void make_store(esp_grad_store *s, size_t *bytes)
+{
+    ESP_MAKE(s->outside, n_slots(s), bytes);
+    ESP_MAKE(s->block, s->stage.at_once * n_slots(s), bytes);
+    ESP_MAKE(s->value, s->stage.at_once * n_values(s), bytes);
+}
+
+void esp_grad_store_init(esp_grad_store *s, esp_weight_importance *importance, const esp_pass *pass,
                          const esp_batch *batch)
 {
-    *k = (esp_grad_store){ .model = pass->model,
-                           .panels = panels,
+    *s = (esp_grad_store){ .model = pass->model,
+                           .importance = importance,
                            .stage = pass->stage,
                            .scratch = pass->options.scratch,
                            .n_samples = batch->n_samples,
                            .start = batch->start };
-    make_kept(k, NULL);
+    make_store(s, NULL);
 }
 
 size_t esp_grad_store_bytes(const esp_model *m, const esp_pipeline_stage *stage)
 {
-    esp_grad_store k = { .model = m, .stage = *stage };
+    esp_grad_store s = { .model = m, .stage = *stage };
     size_t bytes = 0;
 
-    make_kept(&k, &bytes);
+    make_store(&s, &bytes);
     return bytes;
 }
 
-static void free_keeps(esp_grad_buffer *keep, size_t n)
+static void free_factors(esp_grad_factors *f, size_t n)
 {
-    for (size_t i = 0; keep && i < n; i++) {
-        esp_spill_buffer_free(&keep[i].dy);
-        esp_spill_buffer_free(&keep[i].x);
+    for (size_t i = 0; f && i < n; i++) {
+        esp_spill_buffer_free(&f[i].dy.rows);
+        esp_spill_buffer_free(&f[i].x.rows);
     }
-    free(keep);
+    free(f);
 }
 
-void esp_grad_store_free(esp_grad_store *k)
+void esp_grad_store_free(esp_grad_store *s)
 {
-    if (k->model) {
-        free_keeps(k->head_and_norm, n_slots(k));
-        free_keeps(k->layer, k->stage.at_once * n_slots(k));
+    if (s->model) {
+        free_factors(s->outside, n_slots(s));
+        free_factors(s->block, s->stage.at_once * n_slots(s));
+        for (size_t i = 0; i < s->stage.at_once * n_values(s); i++) {
+            esp_spill_buffer_free(&s->value[i].rows);
+        }
+        free(s->value);
     }
-    *k = (esp_grad_store){ 0 };
+    *s = (esp_grad_store){ 0 };
 }
 
-static bool is_wanted(const esp_grad_store *k, size_t layer, int slot)
+static bool is_wanted(const esp_grad_store *s, size_t layer, int slot)
 {
-    const esp_saliency_sums *sums = k->panels->sums;
+    const esp_saliency_sums *sums = s->importance->sums;
 
-    return k->panels->tiles.gradient && (esp_saliency_sums_at(sums, layer, slot, ESP_ROWS) ||
-                                         esp_saliency_sums_at(sums, layer, slot, ESP_COLS));
+    return s->importance->tiles.gradient && (esp_saliency_sums_at(sums, layer, slot, ESP_ROWS) ||
+                                             esp_saliency_sums_at(sums, layer, slot, ESP_COLS));
 }
 
-size_t esp_grad_store_numbers(esp_factor which, size_t n_rows, size_t width)
+size_t esp_grad_store_floats(esp_factor which, size_t n_rows, size_t width)
 {
     return n_rows * esp_packed_width(which, width);
 }
 
-/* Packs rows of a chunk, `at` of those of all samples in the end. */
-static void append(const esp_grad_store *k, esp_spill_buffer *to, esp_factor which, size_t at,
-                   const float *rows, size_t n, size_t width, const size_t *start)
+/* Packs the rows of a chunk behind those stored; start [n_samples + 1]: first row of each sample. */
+static void append(const esp_grad_store *s, esp_grad_rows *to, esp_factor which, const float *rows,
+                   size_t n, size_t width, const size_t *start)
 {
-    const esp_spans samples = { k->n_samples, start, start + 1 };
-    size_t needed = esp_grad_store_numbers(which, start[k->n_samples], width);
+    const esp_spans samples = { s->n_samples, start, start + 1 };
+    size_t needed = esp_grad_store_floats(which, start[s->n_samples], width);
 
-    if (to->n < needed) {
-        esp_spill_buffer_free(to);
-        esp_spill_buffer_init(to, needed, k->scratch);
+    if (to->rows.n < needed) {
+        esp_spill_buffer_free(&to->rows);
+        esp_spill_buffer_init(&to->rows, needed, s->scratch);
     }
-    esp_packed_fill(to->at, which, rows, width, at, n, &samples);
+    esp_packed_fill(to->rows.at, which, rows, width, to->n, n, &samples);
+    to->n += n;
 }
 
-/* The slot of the layer that has taken its first chunk from the same input, -1: none. */
-static int same_input(const esp_grad_store *k, size_t layer, const float *x)
-{
-    for (int slot = ESP_SLOT_BLOCK; layer != ESP_NO_LAYER && slot < (int)n_slots(k); slot++) {
-        const esp_grad_buffer *other = keep_of(k, layer, slot);
-
-        if (other->n > 0 && other->seen == x && other->same < 0) {
-            return slot;
-        }
-    }
-    return -1;
-}
-
-void esp_grad_store_linear(esp_grad_store *k, size_t layer, int slot, const float *dy,
+void esp_grad_store_linear(esp_grad_store *s, size_t layer, int slot, int input, const float *dy,
                            const float *x, size_t n_tok)
 {
-    const esp_weight *w = esp_model_weight(k->model, layer, slot);
-    esp_grad_buffer *keep = keep_of(k, layer, slot);
+    const esp_weight *w = esp_model_weight(s->model, layer, slot);
+    esp_grad_factors *f = factors_of(s, layer, slot);
+    esp_grad_rows *in;
 
-    if (!is_wanted(k, layer, slot)) {
+    if (!is_wanted(s, layer, slot)) {
         return;
     }
-    if (keep->n == 0) {
-        keep->same = same_input(k, layer, x);
-        keep->seen = x;
+    f->input = input;
+    in = input_of(s, layer, f);
+    if (in->n == f->dy.n) { /* no other weight has stored this chunk's rows of the value */
+        append(s, in, ESP_FACTOR_X, x, n_tok, w->cols, s->start);
     }
-    append(k, &keep->dy, ESP_FACTOR_DY, keep->n, dy, n_tok, w->rows, k->start);
-    if (keep->same < 0) {
-        append(k, &keep->x, ESP_FACTOR_X, keep->n, x, n_tok, w->cols, k->start);
-    }
-    keep->n += n_tok;
+    append(s, &f->dy, ESP_FACTOR_DY, dy, n_tok, w->rows, s->start);
 }
 
-void esp_grad_store_norm(esp_grad_store *k, size_t layer, int slot, const float *dw,
+void esp_grad_store_norm(esp_grad_store *s, size_t layer, int slot, const float *dw,
                          const float *db, size_t n_samples)
 {
-    esp_grad_buffer *keep = keep_of(k, layer, slot);
-    size_t n = esp_model_weight(k->model, layer, slot)->rows;
+    esp_grad_factors *f = factors_of(s, layer, slot);
+    size_t n = esp_model_weight(s->model, layer, slot)->rows;
 
-    if (!is_wanted(k, layer, slot)) {
+    if (!is_wanted(s, layer, slot)) {
         return;
     }
-    append(k, &keep->dy, ESP_FACTOR_DY, keep->n, dw, n_samples, n, k->panels->row);
+    append(s, &f->dy, ESP_FACTOR_DY, dw, n_samples, n, s->importance->row);
     if (db) {
-        append(k, &keep->x, ESP_FACTOR_DY, keep->n, db, n_samples, n, k->panels->row);
+        append(s, &f->x, ESP_FACTOR_DY, db, n_samples, n, s->importance->row);
     }
-    keep->n += n_samples;
 }
 
-esp_weight_gradient esp_grad_store_gradient(const esp_grad_store *k, size_t layer, int slot)
+esp_weight_gradient esp_grad_store_gradient(const esp_grad_store *s, size_t layer, int slot)
 {
-    const esp_grad_buffer *keep = keep_of(k, layer, slot);
-    esp_weight_gradient gradient = { 0 };
+    esp_grad_factors *f = factors_of(s, layer, slot);
+    esp_weight_gradient gradient = { .layer = layer, .input = -1 };
 
-    if (keep->n > 0) {
-        gradient.dy = keep->dy.at;
-        gradient.x = keep->same < 0 ? keep->x.at : keep_of(k, layer, keep->same)->x.at;
+    if (f->dy.n > 0) {
+        const esp_grad_rows *in = input_of(s, layer, f);
+
+        ESP_REQUIRE(in->n == f->dy.n);
+        gradient.input = f->input;
+        gradient.dy = f->dy.rows.at;
+        gradient.x = in->rows.at;
     }
     return gradient;
 }
 
-void esp_grad_store_forget(esp_grad_store *k, size_t layer, int slot)
+static void add(esp_grad_store *s, size_t layer, int slot)
 {
-    esp_grad_buffer *keep = keep_of(k, layer, slot);
+    const esp_weight *w = esp_model_weight(s->model, layer, slot);
+    esp_grad_factors *f = factors_of(s, layer, slot);
 
-    keep->n = 0;
-    if (layer == ESP_NO_LAYER) {
-        esp_spill_buffer_free(&keep->dy);
-        esp_spill_buffer_free(&keep->x);
-        *keep = (esp_grad_buffer){ 0 };
+    if (s->model->arch->slots[slot].cols != ESP_W_ONE) {
+        esp_weight_gradient gradient = esp_grad_store_gradient(s, layer, slot);
+
+        esp_weight_importance_add(s->importance, layer, slot, w, &gradient);
+    } else if (w->rows > 0) {
+        esp_weight_importance_add_norm(s->importance, layer, slot, w, f->dy.rows.at, f->x.rows.at);
+    }
+    f->dy.n = f->x.n = 0;
+}
+
+void esp_grad_store_flush(esp_grad_store *s, int slot)
+{
+    add(s, ESP_NO_LAYER, slot);
+    esp_grad_store_discard(s, slot);
+}
+
+void esp_grad_store_flush_layer(esp_grad_store *s, size_t layer)
+{
+    for (int slot = ESP_SLOT_BLOCK; slot < (int)n_slots(s); slot++) {
+        add(s, layer, slot);
+    }
+    for (size_t v = 0; v < n_values(s); v++) {
+        s->value[place_of(s, layer) * n_values(s) + v].n = 0;
     }
 }
 
-void esp_grad_store_flush(esp_grad_store *k, size_t layer, int slot)
+void esp_grad_store_discard(esp_grad_store *s, int slot)
 {
-    const esp_weight *w = esp_model_weight(k->model, layer, slot);
-    const esp_grad_buffer *keep = keep_of(k, layer, slot);
+    esp_grad_factors *f = &s->outside[slot];
 
-    if (k->model->arch->slots[slot].cols != ESP_W_ONE) {
-        esp_weight_gradient gradient = esp_grad_store_gradient(k, layer, slot);
-
-        esp_weight_importance_add(k->panels, layer, slot, w, &gradient);
-    } else if (w->rows > 0) {
-        esp_weight_importance_add_norm(k->panels, layer, slot, w, keep->dy.at, keep->x.at);
-    }
-    esp_grad_store_forget(k, layer, slot);
+    esp_spill_buffer_free(&f->dy.rows);
+    esp_spill_buffer_free(&f->x.rows);
+    *f = (esp_grad_factors){ 0 };
 }

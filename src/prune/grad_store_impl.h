@@ -11,49 +11,56 @@
 
 #include "weight_importance_impl.h"
 
-typedef struct esp_grad_buffer { /* of one weight */
-    esp_spill_buffer dy, x; /* packed; of a norm dw, db, a row a sample, both packed as dy       */
-    size_t n;               /* rows of dy taken so far                                           */
-    const float *seen;      /* where the first chunk's input lay                                 */
-    int same;               /* slot that keeps the input of both; -1: this one                   */
-} esp_grad_buffer;
+typedef struct esp_grad_rows {
+    esp_spill_buffer rows; /* packed (packed.h), all rows of the batch */
+    size_t n;              /* rows stored so far                       */
+} esp_grad_rows;
+
+typedef struct esp_grad_factors { /* of one weight */
+    esp_grad_rows dy; /* of a norm dw, one row per sample                                */
+    esp_grad_rows x;  /* of the head x; of a norm db, packed as dy                       */
+    int input;        /* value of the block whose rows are x; -1: those of x above       */
+} esp_grad_factors;
 
 typedef struct esp_grad_store {
     const esp_model *model;
-    esp_weight_importance *panels; /* borrowed */
+    esp_weight_importance *importance; /* borrowed */
     esp_pipeline_stage stage;
-    const char
-        *scratch;     /* borrowed; see esp_spill_buffer_init                                      */
-    size_t n_samples; /* of the batch                                                     */
-    const size_t *start; /* [n_samples + 1] borrowed: first token of each                    */
-    esp_grad_buffer
-        *head_and_norm;     /* [n_slots] owned: of weights outside the blocks                   */
-    esp_grad_buffer *layer; /* [stage.at_once, n_slots] owned: of the layers under way          */
+    const char *scratch;       /* borrowed; see esp_spill_buffer_init                           */
+    size_t n_samples;          /* of the batch                                                  */
+    const size_t *start;       /* [n_samples + 1] borrowed: first token of each                 */
+    esp_grad_factors *outside; /* [n_slots] owned: of weights outside the blocks                */
+    esp_grad_factors *block;   /* [stage.at_once, n_slots] owned: of the layers under way       */
+    esp_grad_rows *value;      /* [stage.at_once, n_values] owned: inputs that weights multiply */
 } esp_grad_store;
 
-/* For the batch of a pass. Borrows what it is given. Local. */
-void esp_grad_store_init(esp_grad_store *k, esp_weight_importance *panels, const esp_pass *pass,
+/* For the batch of a pass. Borrows all that it is given. Local. */
+void esp_grad_store_init(esp_grad_store *s, esp_weight_importance *importance, const esp_pass *pass,
                          const esp_batch *batch);
-size_t esp_grad_store_bytes(const esp_model *m,
-                            const esp_pipeline_stage *stage); /* rooms left out */
-void esp_grad_store_free(esp_grad_store *k);                  /* safe twice and on {0} */
 
-/* Numbers of room for n_rows rows of a weight. Local. */
-size_t esp_grad_store_numbers(esp_factor which, size_t n_rows, size_t width);
+/* Bytes that init allocates; rows come on top as they are stored. Local. */
+size_t esp_grad_store_bytes(const esp_model *m, const esp_pipeline_stage *stage);
+void esp_grad_store_free(esp_grad_store *s); /* safe twice and on {0} */
 
-/* Takes what a sink gets. Local. */
-void esp_grad_store_linear(esp_grad_store *k, size_t layer, int slot, const float *dy,
+/* Floats of n_rows packed rows of `width` numbers. Local. */
+size_t esp_grad_store_floats(esp_factor which, size_t n_rows, size_t width);
+
+/* Stores what a sink gets (esp_sink in pass.h). Local. */
+void esp_grad_store_linear(esp_grad_store *s, size_t layer, int slot, int input, const float *dy,
                            const float *x, size_t n_tok);
-void esp_grad_store_norm(esp_grad_store *k, size_t layer, int slot, const float *dw,
+void esp_grad_store_norm(esp_grad_store *s, size_t layer, int slot, const float *dw,
                          const float *db, size_t n_samples);
 
-/* dy and x of a weight that was taken whole, NULL where it was not. Borrowed. Local. */
-esp_weight_gradient esp_grad_store_gradient(const esp_grad_store *k, size_t layer, int slot);
+/* dy and x of a weight that was stored whole, NULL where it was not. Borrowed. Local. */
+esp_weight_gradient esp_grad_store_gradient(const esp_grad_store *s, size_t layer, int slot);
 
-/* Gives a weight to the panels and forgets it. Collective on the grid's data. */
-void esp_grad_store_flush(esp_grad_store *k, size_t layer, int slot);
+/* Adds a weight outside the blocks, or all weights of a layer in the order of their slots, to the importance
+ * and discards what was stored of them; buffers of a layer stay for the next one. Collective on the grid's
+ * data. */
+void esp_grad_store_flush(esp_grad_store *s, int slot);
+void esp_grad_store_flush_layer(esp_grad_store *s, size_t layer);
 
-/* Forgets it; of a layer the room stays for the next one. Local. */
-void esp_grad_store_forget(esp_grad_store *k, size_t layer, int slot);
+/* Discards what was stored of a weight outside the blocks, with its memory. Local. */
+void esp_grad_store_discard(esp_grad_store *s, int slot);
 
 #endif

@@ -124,7 +124,7 @@ static esp_status sum_with_gradients(esp_saliency_sums *sums, esp_scores *s, con
 /* ---- without ---------------------------------------------------------------------------------------- */
 
 typedef struct own_weights {
-    esp_weight_importance panels;
+    esp_weight_importance importance;
     esp_pipeline_stage stage;
     const esp_arch *arch;
 } own_weights;
@@ -139,9 +139,9 @@ static void take_weight(void *ctx, size_t layer, int slot, const esp_weight *w)
         return;
     }
     if (own->arch->slots[slot].cols == ESP_W_ONE) {
-        esp_weight_importance_add_norm(&own->panels, layer, slot, w, NULL, NULL);
+        esp_weight_importance_add_norm(&own->importance, layer, slot, w, NULL, NULL);
     } else {
-        esp_weight_importance_add(&own->panels, layer, slot, w, &(esp_weight_gradient){ 0 });
+        esp_weight_importance_add(&own->importance, layer, slot, w, &(esp_weight_gradient){ 0 });
     }
 }
 
@@ -150,9 +150,9 @@ static void sum_without_gradients(esp_saliency_sums *sums, const esp_model *m, c
 {
     own_weights own = { .stage = esp_pipeline_stage_of(m, grid), .arch = m->arch };
 
-    esp_weight_importance_init(&own.panels, sums, m, NULL, NULL, 0, false, grid);
+    esp_weight_importance_init(&own.importance, sums, m, NULL, NULL, 0, false, grid);
     esp_model_visit(m, take_weight, &own);
-    esp_weight_importance_free(&own.panels);
+    esp_weight_importance_free(&own.importance);
     esp_saliency_sums_reduce(sums, grid->world);
 }
 

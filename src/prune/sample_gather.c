@@ -31,7 +31,7 @@ static void make_gather(esp_sample_gather *g, size_t n, const esp_grid *grid, si
 {
     size_t n_data = (size_t)grid->n_data;
 
-    *g = (esp_sample_gather){ .grid = grid };
+    *g = (esp_sample_gather){ .grid = grid, .input = -1 };
     ESP_MAKE(g->begin, n, bytes);
     ESP_MAKE(g->end, n, bytes);
     ESP_MAKE(g->sample, n, bytes);
@@ -102,7 +102,8 @@ static const void *gather(esp_sample_gather *g, int what, const void *own, size_
         g->room[what] = esp_calloc(all, sizeof(float));
         g->n_room[what] = all;
     }
-    esp_sent(ESP_SENT_PANELS, ESP_COST_REDUCE_SCATTER, all * sizeof(float), g->grid->data);
+    esp_sent(ESP_SENT_WEIGHT_GRADIENTS, ESP_COST_REDUCE_SCATTER, all * sizeof(float),
+             g->grid->data);
     ESP_MPI(MPI_Allgatherv(own, g->counts[g->grid->i_data], type, g->room[what], g->counts, g->at,
                            type, g->grid->data));
     return g->room[what];
@@ -119,11 +120,12 @@ esp_weight_gradient esp_sample_gather_all(esp_sample_gather *g, const esp_weight
     if (own->dy) {
         all.dy = gather(g, ESP_GATHER_DY, own->dy, esp_packed_width(ESP_FACTOR_DY, w->rows),
                         g->tokens, MPI_FLOAT);
-        all.x = own->x == g->x
+        all.x = own->input >= 0 && own->input == g->input && own->layer == g->layer
                     ? g->room[ESP_GATHER_X]
                     : gather(g, ESP_GATHER_X, own->x, esp_packed_width(ESP_FACTOR_X, w->cols),
                              g->tokens, MPI_FLOAT);
-        g->x = own->x;
+        g->layer = own->layer;
+        g->input = own->input;
     }
     if (own->norm_head_grad) {
         all.norm_head_grad =
@@ -134,9 +136,4 @@ esp_weight_gradient esp_sample_gather_all(esp_sample_gather *g, const esp_weight
         all.dx = gather(g, ESP_GATHER_DX, own->dx, w->cols, g->tokens, MPI_FLOAT);
     }
     return all;
-}
-
-void esp_sample_gather_forget(esp_sample_gather *g)
-{
-    g->x = NULL;
 }

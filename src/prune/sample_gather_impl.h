@@ -16,8 +16,10 @@
 /* Where the gradient of a weight comes from: a product with it, rows of it that were looked up, or
  * both (a tied embedding). What is NULL is so on all ranks. */
 typedef struct esp_weight_gradient {
+    size_t layer;        /* ESP_NO_LAYER: outside the blocks */
+    int input;           /* value of the layer's block that x is; -1: of none */
     const float *dy, *x; /* [n_tok, rows], [n_tok, cols], packed: dy^T x; NULL: no product */
-    const float *norm_head_grad; /* [n_samples, rows] takes off, times the weight's row; or NULL */
+    const float *norm_head_grad; /* [n_samples, rows] * W[r] is subtracted from row r; or NULL */
     const int32_t *ids;          /* [n_tok] row that a token looked up; NULL: no look-up       */
     const float *dx;             /* [n_tok, cols] gradient of what it found                    */
     const uint16_t *dy16, *x16;  /* dy^T and x^T in bf16 where the product is; else NULL          */
@@ -47,7 +49,8 @@ typedef struct esp_sample_gather {
     size_t *begin, *end, *sample;
     size_t *tokens, *samples;   /* [n_data] owned: of each rank            */
     int *counts, *at;           /* [n_data] owned                          */
-    const float *x;             /* whose rows of all ranks are still there; NULL: none */
+    size_t layer;               /* whose value `input` was gathered last */
+    int input;                  /* -1: none */
     void *room[ESP_N_GATHERED]; /* owned */
     size_t n_room[ESP_N_GATHERED];
 } esp_sample_gather;
@@ -63,10 +66,9 @@ void esp_sample_gather_free(esp_sample_gather *g);    /* safe twice and on {0} *
 bool esp_sample_gather_pays(const esp_sample_gather *g, const esp_weight *w, bool product,
                             bool looked_up, size_t sum_bytes);
 
-/* The gradient with rows of all samples, g->rows, until the next call. An input x that several weights have
- * one after another is gathered once, until it is forgotten. Collective on the grid's data. */
+/* The gradient with rows of all samples, g->rows, until the next call. A value that several weights
+ * multiply, one after another, is gathered once. Collective on the grid's data. */
 esp_weight_gradient esp_sample_gather_all(esp_sample_gather *g, const esp_weight *w,
                                           const esp_weight_gradient *own);
-void esp_sample_gather_forget(esp_sample_gather *g);
 
 #endif

@@ -8,16 +8,16 @@
 #include "espalier/mem.h"
 #include "espalier/traffic.h"
 
-/* Tiles of a panel: it is small beside a model and gives every thread of a node something to do. */
-#define PANEL_TILES ((size_t)64)
+/* Tiles of a strip: it is small beside a model and gives every thread of a node something to do. */
+#define STRIP_TILES ((size_t)64)
 
 /* Tiles for each thread whose sums over rows and columns wait to be added in order. */
 #define RUN_TILES ((size_t)64)
 
-/* Room for a panel, and for a tile of each thread. */
-static size_t panel_tiles(size_t n_threads)
+/* Tiles for which there is memory: a strip, and one per thread. */
+static size_t strip_tiles(size_t n_threads)
 {
-    return esp_max(PANEL_TILES, n_threads);
+    return esp_max(STRIP_TILES, n_threads);
 }
 
 static size_t run_tiles(size_t n_threads)
@@ -28,7 +28,7 @@ static size_t run_tiles(size_t n_threads)
 /* Bytes of G and F of one number of a weight. */
 static size_t sum_bytes(const esp_weight_importance *p)
 {
-    return (size_t)(p->tiles.gradient + p->tiles.fisher) * sizeof *p->panel;
+    return (size_t)(p->tiles.gradient + p->tiles.fisher) * sizeof *p->strip;
 }
 
 static size_t longest_vector(const esp_model *m)
@@ -68,8 +68,9 @@ static unsigned criteria_of(const esp_criteria *list)
 }
 
 /* Beside what has a constructor of its own. */
-static void make_panels(esp_weight_importance *p, const esp_criteria *list, const esp_model *m,
-                        size_t n_samples, const esp_grid *grid, size_t n_threads, size_t *bytes)
+static void make_weight_importance(esp_weight_importance *p, const esp_criteria *list,
+                                   const esp_model *m, size_t n_samples, const esp_grid *grid,
+                                   size_t n_threads, size_t *bytes)
 {
     size_t longest = longest_vector(m);
 
@@ -78,7 +79,7 @@ static void make_panels(esp_weight_importance *p, const esp_criteria *list, cons
                                   .n_tile = numbers_a_tile(criteria_of(list)) };
     ESP_MAKE(p->row, esp_max(n_samples, 1) + 1, bytes);
     ESP_MAKE(p->counts, (size_t)grid->n_data, bytes);
-    ESP_MAKE(p->panel, panel_tiles(n_threads) * p->n_tile, bytes);
+    ESP_MAKE(p->strip, strip_tiles(n_threads) * p->n_tile, bytes);
     ESP_MAKE(p->part, run_tiles(n_threads) * part_numbers(list->n), bytes);
     ESP_MAKE(p->vector, 2 * longest, bytes);
     ESP_MAKE(p->vector_w, longest, bytes);
@@ -90,7 +91,8 @@ void esp_weight_importance_init(esp_weight_importance *p, esp_saliency_sums *sum
 {
     unsigned criteria = criteria_of(&sums->criteria);
 
-    make_panels(p, &sums->criteria, m, n_samples, grid, (size_t)omp_get_max_threads(), NULL);
+    make_weight_importance(p, &sums->criteria, m, n_samples, grid, (size_t)omp_get_max_threads(),
+                           NULL);
     p->sums = sums;
     esp_weight_tiles_init(&p->tiles, m, esp_criteria_need(criteria, ESP_NEEDS_GRADIENT),
                           esp_criteria_need(criteria, ESP_NEEDS_FISHER));
@@ -111,7 +113,7 @@ size_t esp_weight_importance_bytes(unsigned criteria, const esp_model *m, size_t
     size_t bytes = esp_weight_tiles_bytes(m, n_threads) + esp_sample_gather_bytes(n_all, grid);
     esp_weight_importance p;
 
-    make_panels(&p, &list, m, n_samples, grid, n_threads, &bytes);
+    make_weight_importance(&p, &list, m, n_samples, grid, n_threads, &bytes);
     return bytes;
 }
 
@@ -120,7 +122,7 @@ void esp_weight_importance_free(esp_weight_importance *p)
     esp_sample_gather_free(&p->gather);
     free(p->row);
     free(p->counts);
-    free(p->panel);
+    free(p->strip);
     free(p->part);
     esp_weight_tiles_free(&p->tiles);
     free(p->vector);
@@ -128,10 +130,10 @@ void esp_weight_importance_free(esp_weight_importance *p)
     *p = (esp_weight_importance){ 0 };
 }
 
-/* Sums the panel, tiles first .. last - 1, over the data ranks: this one is left with tiles *begin ..
- * *end, which move to the front of the panel. */
-static void share_panel(esp_weight_importance *p, size_t *begin, size_t *end, const esp_weight *w,
-                        size_t first, size_t last)
+/* Sums the strip, tiles first .. last - 1, over the data ranks: this one is left with tiles *begin ..
+ * *end, which move to the front of the strip. */
+static void reduce_strip(esp_weight_importance *p, size_t *begin, size_t *end, const esp_weight *w,
+                         size_t first, size_t last)
 {
     const esp_grid *grid = p->grid;
 
@@ -147,9 +149,9 @@ static void share_panel(esp_weight_importance *p, size_t *begin, size_t *end, co
     if (!p->tiles.gradient || grid->n_data == 1) {
         return;
     }
-    esp_sent(ESP_SENT_PANELS, ESP_COST_REDUCE_SCATTER,
-             esp_weight_tiles_numbers(&p->tiles, w, first, last) * sizeof *p->panel, grid->data);
-    ESP_MPI(MPI_Reduce_scatter(MPI_IN_PLACE, p->panel, p->counts, MPI_DOUBLE, MPI_SUM, grid->data));
+    esp_sent(ESP_SENT_WEIGHT_GRADIENTS, ESP_COST_REDUCE_SCATTER,
+             esp_weight_tiles_numbers(&p->tiles, w, first, last) * sizeof *p->strip, grid->data);
+    ESP_MPI(MPI_Reduce_scatter(MPI_IN_PLACE, p->strip, p->counts, MPI_DOUBLE, MPI_SUM, grid->data));
 }
 
 /* ---- salience of a tile --------------------------------------------------------------------------- */
@@ -244,7 +246,8 @@ static void add_vector(esp_weight_importance *p, double *rows, const void *data,
 
     if (p->tiles.gradient) {
         fill_vector(p, dy, n, start);
-        esp_sent(ESP_SENT_PANELS, ESP_COST_REDUCE_SCATTER, 2 * n * sizeof *p->vector, grid->data);
+        esp_sent(ESP_SENT_WEIGHT_GRADIENTS, ESP_COST_REDUCE_SCATTER, 2 * n * sizeof *p->vector,
+                 grid->data);
         ESP_MPI(MPI_Reduce(grid->i_data ? p->vector : MPI_IN_PLACE, grid->i_data ? NULL : p->vector,
                            esp_count(2 * n), MPI_DOUBLE, MPI_SUM, 0, grid->data));
     }
@@ -272,7 +275,7 @@ static void add_own_tiles(esp_weight_importance *p, double *rows, double *cols, 
 
 #pragma omp parallel for schedule(dynamic)
         for (size_t i = first; i < last; i++) {
-            double *sums = p->panel + (size_t)omp_get_thread_num() * p->n_tile;
+            double *sums = p->strip + (size_t)omp_get_thread_num() * p->n_tile;
 
             esp_weight_tiles_fill(&p->tiles, sums, w, &all, &p->gather.rows, i);
             weigh_tile(p, w, sums, i, i, i - first);
@@ -290,19 +293,19 @@ static void add_own_samples(esp_weight_importance *p, double *rows, double *cols
         esp_weight_tiles_round(&p->tiles, w, own, &samples, p->start[p->n_samples]);
     size_t all = esp_weight_tiles_count(w);
 
-    for (size_t first = 0; first < all; first += PANEL_TILES) {
-        size_t last = esp_min(all, first + PANEL_TILES), begin, end;
+    for (size_t first = 0; first < all; first += STRIP_TILES) {
+        size_t last = esp_min(all, first + STRIP_TILES), begin, end;
 
 #pragma omp parallel for schedule(dynamic) if (p->tiles.gradient)
         for (size_t i = first; i < (p->tiles.gradient ? last : 0); i++) {
             esp_weight_tiles_fill(&p->tiles,
-                                  p->panel + esp_weight_tiles_numbers(&p->tiles, w, first, i), w,
+                                  p->strip + esp_weight_tiles_numbers(&p->tiles, w, first, i), w,
                                   &rounded, &samples, i);
         }
-        share_panel(p, &begin, &end, w, first, last);
+        reduce_strip(p, &begin, &end, w, first, last);
 #pragma omp parallel for schedule(dynamic)
         for (size_t i = begin; i < end; i++) {
-            weigh_tile(p, w, p->panel, begin, i, i - begin);
+            weigh_tile(p, w, p->strip, begin, i, i - begin);
         }
         add_parts(p, rows, cols, w, begin, end);
     }

@@ -1,10 +1,10 @@
 /* weight_importance_impl.h - from the output gradients of a weight to saliency summed over rows and columns.
  *
- * A weight is visited a run of its tiles (weight_tiles_impl.h) at a time: G and F of the tiles -> criteria ->
- * sums over rows and columns. The data ranks share the work in one of two ways (sample_gather_impl.h): each
- * computes some of the tiles from all samples; or each computes all tiles of a run from its own samples, and
- * a reduce-scatter leaves each rank with some of the tiles. Nothing of this depends on the number of threads;
- * the number of ranks changes only the order of f64 sums.
+ * A weight is visited a strip at a time, which is a run of its tiles (weight_tiles_impl.h): G and F of the
+ * tiles -> criteria -> sums over rows and columns. The data ranks share the work in one of two ways
+ * (sample_gather_impl.h): each computes some of the tiles from all samples; or each computes all tiles of a
+ * strip from its own samples, and a reduce-scatter leaves each rank with some of the tiles. Nothing of this
+ * depends on the number of threads; the number of ranks changes only the order of f64 sums.
  */
 #ifndef ESPALIER_WEIGHT_IMPORTANCE_IMPL_H
 #define ESPALIER_WEIGHT_IMPORTANCE_IMPL_H
@@ -21,10 +21,10 @@ typedef struct esp_weight_importance {
     const size_t *start;     /* [n_samples + 1] borrowed: first token of each                */
     size_t *row; /* [n_samples + 1, 2 at least] owned: where each has a row: 0, 1, ... */
     esp_sample_gather gather; /* of the samples of all ranks                                  */
-    int *counts;              /* [n_data] owned: numbers of a panel that a rank is left with  */
+    int *counts;              /* [n_data] owned: numbers of a strip that a rank is left with  */
     esp_weight_tiles tiles;   /* G and F are asked for where a criterion needs them           */
     size_t n_tile;            /* numbers of G and F of a tile, at most                        */
-    double *panel;            /* owned: G, and F where asked for, tile after tile             */
+    double *strip;            /* owned: G, and F where asked for, tile after tile             */
     double *part;             /* owned: sums over the rows and columns of each tile           */
     double *vector;           /* owned: G and F of a bias or norm                             */
     float *vector_w;          /* owned: the bias or norm itself                               */

@@ -23,8 +23,8 @@ static int head_slot(const esp_gradient *g)
     return g->model->tied ? ESP_SLOT_EMBED : ESP_SLOT_HEAD;
 }
 
-static void take_linear(void *ctx, size_t layer, int slot, const float *dy, const float *x,
-                        size_t n_tok)
+static void take_linear(void *ctx, size_t layer, int slot, int input, const float *dy,
+                        const float *x, size_t n_tok)
 {
     const esp_gradient *g = ctx;
     const esp_weight *w = esp_model_weight(g->model, layer, slot);
@@ -32,6 +32,7 @@ static void take_linear(void *ctx, size_t layer, int slot, const float *dy, cons
     if (g->last) {
         esp_exchange_progress(g->exchange);
     }
+    (void)input;
     slot = slot == ESP_SLOT_HEAD ? head_slot(g) : slot;
     esp_linear_backward_weight(grad_of(g, layer, slot, ESP_PART_WEIGHT),
                                grad_of(g, layer, slot, ESP_PART_BIAS), dy, x, n_tok, w->cols,

@@ -55,7 +55,7 @@ compare() {
     for kind in score.sums recover.gradients recover.values; do
         sent "$kind"
     done
-    [ $(($1 / $2)) -gt 1 ] && sent score.panels
+    [ $(($1 / $2)) -gt 1 ] && sent score.weight_gradients
     [ "$2" -gt 1 ] && sent score.activations && sent recover.activations && sent eval.activations
 }
 

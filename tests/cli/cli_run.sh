@@ -47,7 +47,7 @@ prints '^recovered '
 for stage in score plan prune recover eval; do
     grep -q '"'$stage'": {' "$work/whole/manifest.json" || fail "no $stage in the manifest"
 done
-for kind in panels sums gradients; do
+for kind in weight_gradients sums gradients; do
     grep -q "\"event\":\"end\".*\"$kind\":{\"bytes\":[1-9]" "$work/whole/events.jsonl" ||
         fail "no bytes of $kind in the events"
     [ "$(json "$work/whole/manifest.json" "$kind" bytes)" -gt 0 ] || fail "no $kind in the manifest"

@@ -134,7 +134,7 @@ static void test_sent(void)
 
     ask();
     share = (double)(size - 1) / size;
-    esp_sent(ESP_SENT_PANELS, ESP_COST_REDUCE_SCATTER, 1200, MPI_COMM_WORLD);
+    esp_sent(ESP_SENT_WEIGHT_GRADIENTS, ESP_COST_REDUCE_SCATTER, 1200, MPI_COMM_WORLD);
     esp_sent(ESP_SENT_GRADIENTS, ESP_COST_ALLREDUCE, 2400, MPI_COMM_WORLD);
     if (rank == 0) {
         esp_sent(ESP_SENT_ACTIVATIONS, ESP_COST_P2P, 64, MPI_COMM_WORLD);
@@ -142,16 +142,17 @@ static void test_sent(void)
     esp_sent(ESP_SENT_VALUES, ESP_COST_ALLREDUCE, 64, MPI_COMM_SELF);
     esp_waited(esp_now() - 2);
     t = esp_traffic_now();
-    CU_ASSERT_DOUBLE_EQUAL(t.bytes[ESP_SENT_PANELS] - then.bytes[ESP_SENT_PANELS], 1200 * share,
-                           1e-9);
+    CU_ASSERT_DOUBLE_EQUAL(t.bytes[ESP_SENT_WEIGHT_GRADIENTS] -
+                               then.bytes[ESP_SENT_WEIGHT_GRADIENTS],
+                           1200 * share, 1e-9);
     t = esp_traffic_since(&then, MPI_COMM_WORLD);
-    CU_ASSERT_DOUBLE_EQUAL(t.bytes[ESP_SENT_PANELS], 1200.0 * (size - 1), 1e-9);
+    CU_ASSERT_DOUBLE_EQUAL(t.bytes[ESP_SENT_WEIGHT_GRADIENTS], 1200.0 * (size - 1), 1e-9);
     CU_ASSERT_DOUBLE_EQUAL(t.bytes[ESP_SENT_GRADIENTS], 4800.0 * (size - 1), 1e-9);
     CU_ASSERT(t.waited >= 2 * size && t.waited < 2 * size + 1);
     CU_ASSERT_EQUAL(t.bytes[ESP_SENT_ACTIVATIONS], size > 1 ? 64 : 0);
     CU_ASSERT_EQUAL(t.bytes[ESP_SENT_VALUES], 0);
     CU_ASSERT_EQUAL(t.bytes[ESP_SENT_SUMS], 0);
-    CU_ASSERT_EQUAL(t.calls[ESP_SENT_PANELS], size > 1 ? size : 0);
+    CU_ASSERT_EQUAL(t.calls[ESP_SENT_WEIGHT_GRADIENTS], size > 1 ? size : 0);
     CU_ASSERT_EQUAL(t.calls[ESP_SENT_ACTIVATIONS], size > 1 ? 1 : 0);
 }
 

@@ -217,7 +217,7 @@ static void test_refused(void)
     fixture_free(t);
 }
 
-/* ---- weights of several panels, against sums written down directly ------------------------------- */
+/* ---- weights of several strips, against sums written down directly ------------------------------- */
 
 /* G and F of every linear weight outside and inside the only block, in f64. */
 typedef struct direct {
@@ -245,10 +245,11 @@ static void add_direct(direct *d, int slot, const float *dy, const float *x, siz
     }
 }
 
-static void direct_linear(void *ctx, size_t layer, int slot, const float *dy, const float *x,
-                          size_t n_tok)
+static void direct_linear(void *ctx, size_t layer, int slot, int input, const float *dy,
+                          const float *x, size_t n_tok)
 {
     (void)layer;
+    (void)input;
     add_direct(ctx, slot, dy, x, n_tok);
 }
 
@@ -373,8 +374,8 @@ static void make_samples(esp_samples *s, size_t vocab)
     }
 }
 
-/* Sizes that are no multiples of a tile, and a vocabulary of three panels. */
-static void test_panels(void)
+/* Sizes that are no multiples of a tile, and a vocabulary of three strips. */
+static void test_strips(void)
 {
     static const esp_synth_options shape = { .model_type = "llama",
                                              .hidden = 300,
@@ -389,7 +390,7 @@ static void test_panels(void)
                                              .std = 0.05,
                                              .rope_theta = 1e4,
                                              .seed = 2 };
-    char *root = esp_test_dir("importance"), *dir = esp_path(root, "panels");
+    char *root = esp_test_dir("importance"), *dir = esp_path(root, "strips");
     fixture t = { 0 };
     esp_scores s;
     direct d;
@@ -459,7 +460,7 @@ ESP_TEST_MAIN("importance", { "golden values of the repository", test_golden },
               { "golden values of the shared models", test_golden_shared },
               { "the same bits on 1 and 2 threads", test_threads },
               { "a criterion alone gives the same", test_alone },
-              { "weights of several panels", test_panels }, { "fisher = sum", test_fisher_sum },
+              { "weights of several strips", test_strips }, { "fisher = sum", test_fisher_sum },
               { "criterion random", test_random },
               { "samples that predict nothing are refused", test_refused },
               { "importance.h5 is written and read", test_file })
