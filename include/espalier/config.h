@@ -11,7 +11,10 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "espalier/eval.h"
 #include "espalier/plan.h"
+#include "espalier/recover.h"
+#include "espalier/synth.h"
 
 /* Stages of a run, in order. A setting says which of them it changes. */
 typedef enum esp_stage {
@@ -30,74 +33,44 @@ typedef struct esp_strings {
     size_t n;
 } esp_strings;
 
-typedef struct esp_layer_ranges {
-    esp_layer_range *range; /* [n] owned; n = 0: all layers */
-    size_t n;
-} esp_layer_ranges;
-
-/* Strings are owned and "" where not set. Sets are bits in the order of the enumeration that they name. */
+/* Strings are owned and "" where not set. Sets are bits in the order of the enumeration that they name. A
+ * group that sets the options of one part of the program is these options; settings of the group that others
+ * read stand behind it, with its name before theirs. */
 typedef struct esp_config {
     char *model, *run_dir;
     size_t seed;
-    unsigned precision;  /* an esp_precision                               */
-    unsigned rope_ratio; /* an esp_ratio_use                              */
+    esp_precision precision;
+    esp_ratio_use rope_ratio;
     size_t memory_limit; /* bytes of anonymous memory of a rank; 0: none */
     unsigned old_paths;  /* settings that were given by the path of an earlier version: bits */
     struct {
         char *corpus, *tokens, *field;
         size_t samples, sequence;
     } calibration;
-    struct {
-        unsigned criteria, aggregations, units; /* after loading these hold what prune needs, too */
-        bool fisher;                            /* F is a sum, not a mean                         */
-    } importance;
-    struct {
-        unsigned mode, criterion, aggregation;
-        bool scope;   /* one ranking over all layers */
-        double ratio; /* 0 where a target is set     */
-        struct {
-            double parameters, macs, bytes; /* one of them at most is not 0 */
-        } target;
-        esp_layer_ranges attention_layers, mlp_layers;
-        size_t round_to, min_keep, steps;
-        unsigned clients;
-    } prune;
-    struct {
-        unsigned method; /* an esp_method                         */
-        unsigned cut;    /* 0 a sample a document, 1 windows of cutoff tokens */
-        char *corpus, *field;
-        size_t rank;
-        double alpha, dropout;
-        esp_strings targets;
-        double learning_rate, min_learning_rate, warmup;
-        double beta1, beta2, epsilon, weight_decay, clip, epochs;
-        size_t steps, batch, micro_batch, cutoff;
-        bool answer_only;
-        double validation;
-        size_t validate_every, patience, save_every, keep;
-        size_t max_skipped, max_rollbacks;
-    } recover;
+    esp_importance_options importance;   /* after loading the sets hold what prune needs, too */
+    esp_plan_options prune;              /* ratio is 0 where a target is set, layers are owned */
+    double prune_targets[ESP_N_TARGETS]; /* by esp_target_kind; one at most is not 0 */
+    size_t prune_steps;
+    unsigned prune_clients;
+    esp_recover_options recover; /* without targets, dir and settings, which a run sets */
+    char *recover_corpus, *recover_field;
+    unsigned recover_cut; /* 0 a sample a document, 1 windows of cutoff tokens */
+    size_t recover_cutoff;
+    bool recover_answer_only;
+    esp_strings recover_targets;
     struct {
         char *corpus, *field;
         size_t window, stride, samples, batch_tokens;
     } eval;
-    struct {
-        char *prompt;
-        size_t tokens;
-        double temperature, top_p;
-    } generate;
+    esp_generate_options generate;
+    char *generate_prompt;
     struct {
         char *corpus, *field, *output;
     } tokenize;
-    struct {
-        unsigned kind; /* 0 model, 1 corpus, 2 tokenizer */
-        size_t stories;
-        char *output, *corpus, *model_type;
-        size_t layers, hidden, heads, kv_heads, head_dim, mlp, vocab, positions;
-        bool tied;
-        unsigned dtype;
-        double std, rope_theta;
-    } synth;
+    esp_synth_options synth; /* model_type is owned */
+    unsigned synth_kind;     /* 0 model, 1 corpus, 2 tokenizer */
+    size_t synth_stories;
+    char *synth_output, *synth_corpus;
     struct {
         size_t pipeline, threads;
         char *scratch;
@@ -132,12 +105,11 @@ typedef enum esp_option_type {
 typedef struct esp_option {
     const char *path; /* "prune.ratio"                        */
     esp_option_type type;
-    size_t offset;      /* of the value in esp_config           */
-    const char *preset; /* default, as -s takes it              */
-    double min, max;    /* inclusive; of counts and numbers     */
-    const char *(*choice)(
-        unsigned i); /* of choices and sets: name of choice i, NULL after the last */
-    unsigned stages; /* bits of esp_stage: whose results it changes */
+    size_t offset;                     /* of the value in esp_config           */
+    const char *preset;                /* default, as -s takes it              */
+    double min, max;                   /* inclusive; of counts and numbers     */
+    const char *(*choice)(unsigned i); /* of choices and sets: their names, NULL after the last */
+    unsigned stages;                   /* bits of esp_stage: whose results it changes */
     const char *help;
 } esp_option;
 

@@ -24,6 +24,11 @@ typedef struct esp_layer_range {
     size_t first, last; /* inclusive */
 } esp_layer_range;
 
+typedef struct esp_layer_ranges {
+    esp_layer_range *range; /* [n]; n = 0: all layers */
+    size_t n;
+} esp_layer_ranges;
+
 typedef struct esp_plan_options {
     esp_prune_mode mode; /* block: attention and mlp groups; channel: hidden; layer: whole layers */
     esp_criterion criterion;
@@ -35,8 +40,7 @@ typedef struct esp_plan_options {
     double target;
     size_t target_tokens; /* tokens of a forward for macs */
     /* Prunable layers, borrowed; n = 0: all. Whole layers: those in either list, all where both are empty. */
-    const esp_layer_range *attention_layers, *mlp_layers;
-    size_t n_attention_layers, n_mlp_layers;
+    esp_layer_ranges attention_layers, mlp_layers;
     size_t round_to; /* width of a unit that is cut (its channels) is a multiple of it; 0 is 1 */
     size_t min_keep; /* groups that stay in each unit at least; 0 is 1                 */
     uint64_t seed;   /* of criterion random                                            */

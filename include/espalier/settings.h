@@ -1,4 +1,4 @@
-/* settings.h - what the settings say to each part of the program: its options. All functions are Local. */
+/* settings.h - what settings say of a model, and of the stages of a run. All functions are Local. */
 #ifndef ESPALIER_SETTINGS_H
 #define ESPALIER_SETTINGS_H
 
@@ -7,11 +7,6 @@
 #include "espalier/model.h"
 #include "espalier/plan.h"
 #include "espalier/recover.h"
-
-/* Options of an estimate of importance, of a plan and of a recovery. They borrow strings and lists from c. */
-esp_importance_options esp_settings_importance(const esp_config *c);
-esp_plan_options esp_settings_plan(const esp_config *c);
-esp_recover_options esp_settings_recover(const esp_config *c, uint64_t targets);
 
 /* recover.targets as a bit set of slots; without any, all projections of a block. ESP_EUSAGE for what is
  * none. */

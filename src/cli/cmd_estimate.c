@@ -132,10 +132,8 @@ static esp_status estimate(const esp_config *c, const esp_model *m, bool replace
 /* Of the model folder, of which config.json is enough; without one, of what the settings of synth say. */
 static esp_status read_shape(esp_model *m, const esp_config *c)
 {
-    esp_synth_options o = cmd_synth_options(c);
-
-    ESP_TRY(*c->model ? esp_model_shape(m, c->model) : esp_synth_shape(m, &o));
-    m->precision = (esp_precision)c->precision;
+    ESP_TRY(*c->model ? esp_model_shape(m, c->model) : esp_synth_shape(m, &c->synth));
+    m->precision = c->precision;
     return ESP_OK;
 }
 

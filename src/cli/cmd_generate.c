@@ -64,13 +64,7 @@ static void print_id(void *ctx, int32_t id)
 
 static esp_status generate(const esp_config *c, const esp_model *m, const esp_tokenizer *t)
 {
-    const char *prompt = c->generate.prompt;
-    esp_generate_options o = {
-        .tokens = c->generate.tokens,
-        .temperature = c->generate.temperature,
-        .top_p = c->generate.top_p,
-        .seed = c->seed,
-    };
+    const char *prompt = c->generate_prompt;
     printer p = { .tokenizer = t };
     esp_ids ids = { 0 };
     esp_status st = esp_tokenizer_encode_prompt(t, &ids, prompt, strlen(prompt));
@@ -81,7 +75,7 @@ static esp_status generate(const esp_config *c, const esp_model *m, const esp_to
     print_text(&p, true);
     p.n_prompt = p.ids.n;
     if (st == ESP_OK) {
-        st = esp_generate(&ids, m, &o, print_id, &p);
+        st = esp_generate(&ids, m, &c->generate, print_id, &p);
         print_text(&p, true);
         putchar('\n');
         fflush(stdout); /* before an error is told */
@@ -101,7 +95,7 @@ esp_status cmd_generate(const esp_invocation *in)
 
     ESP_TRY(esp_config_need(c, "model"));
     ESP_TRY(esp_model_load(&m, c->model, in->grid->world));
-    st = esp_agree(in->grid->world, esp_model_use_ratio(&m, (esp_ratio_use)c->rope_ratio));
+    st = esp_agree(in->grid->world, esp_model_use_ratio(&m, c->rope_ratio));
     st = st == ESP_OK ? esp_tokenizer_open(&t, c->model) : st;
     if (st == ESP_OK && in->grid->rank == 0) {
         st = generate(c, &m, t);

@@ -6,30 +6,9 @@
 #include "espalier/grammar.h"
 #include "espalier/log.h"
 
-esp_synth_options cmd_synth_options(const esp_config *c)
-{
-    return (esp_synth_options){
-        .model_type = c->synth.model_type,
-        .hidden = c->synth.hidden,
-        .mlp = c->synth.mlp,
-        .layers = c->synth.layers,
-        .heads = c->synth.heads,
-        .kv_heads = c->synth.kv_heads,
-        .head_dim = c->synth.head_dim,
-        .vocab = c->synth.vocab,
-        .max_positions = c->synth.positions,
-        .tied = c->synth.tied,
-        .dtype = (esp_dtype)c->synth.dtype,
-        .std = c->synth.std,
-        .rope_theta = c->synth.rope_theta,
-        .seed = c->seed,
-    };
-}
-
 static esp_status write_model(const esp_invocation *in)
 {
-    esp_synth_options o = cmd_synth_options(in->config);
-    const char *dir = in->config->synth.output;
+    const char *dir = in->config->synth_output;
     esp_status st = ESP_OK;
 
     if (in->grid->rank == 0 && !in->force && esp_folder_has_files(dir)) {
@@ -38,7 +17,7 @@ static esp_status write_model(const esp_invocation *in)
             "%s: is there already: take another name, or -f to replace what espalier made", dir);
     }
     ESP_TRY(esp_agree(in->grid->world, st));
-    return esp_synth(in->config->synth.output, &o, in->grid->world);
+    return esp_synth(dir, &in->config->synth, in->grid->world);
 }
 
 /* One rank writes, for all. */
@@ -50,9 +29,9 @@ static esp_status write_corpus(const esp_invocation *in)
     if (in->grid->rank != 0) {
         return ESP_OK;
     }
-    ESP_TRY(esp_output_check(c->synth.output, in->force));
-    ESP_TRY(esp_grammar_write(c->synth.output, c->synth.stories, c->seed, &nats_per_byte));
-    esp_info("synth: %zu stories, entropy %.5f nats per byte", c->synth.stories, nats_per_byte);
+    ESP_TRY(esp_output_check(c->synth_output, in->force));
+    ESP_TRY(esp_grammar_write(c->synth_output, c->synth_stories, c->seed, &nats_per_byte));
+    esp_info("synth: %zu stories, entropy %.5f nats per byte", c->synth_stories, nats_per_byte);
     return ESP_OK;
 }
 
@@ -62,7 +41,7 @@ static esp_status write_tokenizer(const esp_invocation *in)
 
     ESP_TRY(esp_config_need(c, "synth.corpus"));
     return in->grid->rank == 0
-               ? esp_tokenizer_train(c->synth.output, c->synth.corpus, c->synth.vocab, in->force)
+               ? esp_tokenizer_train(c->synth_output, c->synth_corpus, c->synth.vocab, in->force)
                : ESP_OK;
 }
 
@@ -72,7 +51,7 @@ esp_status cmd_synth(const esp_invocation *in)
                                                                    write_tokenizer };
 
     ESP_TRY(esp_config_need(in->config, "synth.output"));
-    ESP_TRY(esp_agree(in->grid->world, write[in->config->synth.kind](in)));
-    esp_info("synth: %s", in->config->synth.output);
+    ESP_TRY(esp_agree(in->grid->world, write[in->config->synth_kind](in)));
+    esp_info("synth: %s", in->config->synth_output);
     return ESP_OK;
 }

@@ -38,9 +38,6 @@ esp_status cmd_run(const esp_invocation *in);
 esp_status cmd_synth(const esp_invocation *in);
 esp_status cmd_estimate(const esp_invocation *in);
 
-/* Borrows strings of c. Local. */
-esp_synth_options cmd_synth_options(const esp_config *c);
-
 /* What the command line asks for. Strings are borrowed from argv. */
 typedef struct esp_arguments {
     const char *command; /* NULL: none */

@@ -360,6 +360,22 @@ static esp_status read_assignment(esp_config *c, const char *assignment)
 
 /* ---- the whole -------------------------------------------------------------------------------- */
 
+/* What options take of settings that are not of their group, or of several. */
+static void complete(esp_config *c)
+{
+    c->importance.seed = c->prune.seed = c->recover.seed = c->seed;
+    c->generate.seed = c->synth.seed = c->seed;
+    c->importance.scratch = c->recover.scratch = c->parallel.scratch;
+    c->prune.precision = c->precision;
+    c->prune.target_tokens = ESP_MACS_TOKENS;
+    for (esp_target_kind k = ESP_TARGET_NONE; k < ESP_N_TARGETS; k++) {
+        if (c->prune_targets[k] > 0) {
+            c->prune.target_kind = k;
+            c->prune.target = c->prune_targets[k];
+        }
+    }
+}
+
 static void set_defaults(esp_config *c)
 {
     for (size_t i = 0; i < esp_n_options; i++) {
@@ -386,7 +402,9 @@ esp_status esp_config_load(esp_config *c, const char *file, char *const *sets, s
             esp_fail_in(st, "%s", file);
         }
     }
-    if (st != ESP_OK) {
+    if (st == ESP_OK) {
+        complete(c);
+    } else {
         esp_config_free(c);
     }
     return st;
@@ -413,6 +431,7 @@ void esp_config_share(esp_config *c, MPI_Comm comm)
     if (rank != 0) {
         set_defaults(c);
         ESP_REQUIRE(take_text(c, text, "settings of rank 0") == ESP_OK);
+        complete(c);
     }
     free(text);
 }

@@ -14,15 +14,17 @@ static void include_what_prune_needs(esp_config *c)
 {
     c->importance.criteria |= 1u << c->prune.criterion;
     c->importance.aggregations |= 1u << c->prune.aggregation;
-    c->importance.units |= esp_prune_mode_units((esp_prune_mode)c->prune.mode);
+    c->importance.units |= esp_prune_mode_units(c->prune.mode);
 }
 
 /* ratio and target exclude each other; the preset of ratio gives way to a target. */
 static esp_status resolve_target(esp_config *c)
 {
-    int n =
-        (c->prune.target.parameters > 0) + (c->prune.target.macs > 0) + (c->prune.target.bytes > 0);
+    int n = 0;
 
+    for (esp_target_kind k = ESP_TARGET_NONE; k < ESP_N_TARGETS; k++) {
+        n += c->prune_targets[k] > 0;
+    }
     if (n > 1) {
         return esp_fail(ESP_EUSAGE,
                         "prune.target: only one of parameters, macs and bytes can be set");

@@ -5,11 +5,16 @@
 #include "config_impl.h"
 
 #define AT(field) offsetof(esp_config, field)
-#define ANY       DBL_MAX
-#define SCORE     (1u << ESP_STAGE_SCORE)
-#define PLAN      (1u << ESP_STAGE_PLAN)
-#define RECOVER   (1u << ESP_STAGE_RECOVER)
-#define EVAL      (1u << ESP_STAGE_EVAL)
+
+/* Of a choice, which is written as an unsigned: does not compile where the enumeration has another size. */
+#define CHOICE_AT(field) \
+    (AT(field) + 0 * sizeof(char[sizeof((esp_config *)NULL)->field == sizeof(unsigned) ? 1 : -1]))
+
+#define ANY     DBL_MAX
+#define SCORE   (1u << ESP_STAGE_SCORE)
+#define PLAN    (1u << ESP_STAGE_PLAN)
+#define RECOVER (1u << ESP_STAGE_RECOVER)
+#define EVAL    (1u << ESP_STAGE_EVAL)
 
 /* The choices of settings that only the configuration names. */
 #define CHOICES(function, ...)                                     \
@@ -35,10 +40,10 @@ const esp_option esp_options[] = {
     { "seed", ESP_O_COUNT, AT(seed), "42", 0, ANY, NULL, SCORE | PLAN | RECOVER,
       "seed of the samples drawn, criterion random, adapters, dropout, order of training, generate and "
       "synth" },
-    { "precision", ESP_O_CHOICE, AT(precision), "f32", 0, 0, esp_precision_name,
+    { "precision", ESP_O_CHOICE, CHOICE_AT(precision), "f32", 0, 0, esp_precision_name,
       SCORE | PLAN | RECOVER | EVAL,
       "of products with weights; bf16 (summed in f32) needs oneDNN and AVX512-BF16 or AMX, else refused" },
-    { "rope_ratio", ESP_O_CHOICE, AT(rope_ratio), "auto", 0, 0, ratio_use_name,
+    { "rope_ratio", ESP_O_CHOICE, CHOICE_AT(rope_ratio), "auto", 0, 0, ratio_use_name,
       SCORE | PLAN | RECOVER | EVAL,
       "what the rope_ratio of a ChatGLM scales: base (ChatGLM3, GLM-4) or positions (ChatGLM2-6B-32k); "
       "auto: as the folder's modeling_chatglm.py, else base" },
@@ -64,24 +69,24 @@ const esp_option esp_options[] = {
       "how scores of structures become scores of groups; prune.aggregation is always among them" },
     { "importance.units", ESP_O_SET, AT(importance.units), "attention,mlp,hidden", 0, 0, esp_unit_name, SCORE,
       "units scored; those that prune.mode needs are always among them" },
-    { "importance.fisher", ESP_O_EITHER, AT(importance.fisher), "mean", 0, 0, esp_fisher_name, SCORE,
+    { "importance.fisher", ESP_O_EITHER, AT(importance.fisher_sum), "mean", 0, 0, esp_fisher_name, SCORE,
       "whether F is the mean or the sum over the samples of their squared gradients" },
 
-    { "prune.mode", ESP_O_CHOICE, AT(prune.mode), "block", 0, 0, esp_prune_mode_name, PLAN,
+    { "prune.mode", ESP_O_CHOICE, CHOICE_AT(prune.mode), "block", 0, 0, esp_prune_mode_name, PLAN,
       "what is cut: heads and MLP neurons; channels of the hidden state; whole layers" },
-    { "prune.criterion", ESP_O_CHOICE, AT(prune.criterion), "element1", 0, 0, esp_criterion_name, PLAN,
-      "score that ranks the groups" },
-    { "prune.aggregation", ESP_O_CHOICE, AT(prune.aggregation), "sum", 0, 0, esp_aggregation_name, PLAN,
-      "how scores of structures become scores of groups" },
+    { "prune.criterion", ESP_O_CHOICE, CHOICE_AT(prune.criterion), "element1", 0, 0, esp_criterion_name,
+      PLAN, "score that ranks the groups" },
+    { "prune.aggregation", ESP_O_CHOICE, CHOICE_AT(prune.aggregation), "sum", 0, 0, esp_aggregation_name,
+      PLAN, "how scores of structures become scores of groups" },
     { "prune.ratio", ESP_O_SHARE, AT(prune.ratio), "0.25", 0, 1, NULL, PLAN,
       "share of the groups of each unit to cut, rounded down; 0 where a target is given" },
-    { "prune.target.parameters", ESP_O_NUMBER, AT(prune.target.parameters), "0", 0, ANY, NULL, PLAN,
-      "instead of ratio: parameters to keep; a fraction of the dense model up to 1, else a count" },
-    { "prune.target.macs", ESP_O_NUMBER, AT(prune.target.macs), "0", 0, ANY, NULL, PLAN,
+    { "prune.target.parameters", ESP_O_NUMBER, AT(prune_targets[ESP_TARGET_PARAMETERS]), "0", 0, ANY, NULL,
+      PLAN, "instead of ratio: parameters to keep; a fraction of the dense model up to 1, else a count" },
+    { "prune.target.macs", ESP_O_NUMBER, AT(prune_targets[ESP_TARGET_MACS]), "0", 0, ANY, NULL, PLAN,
       "instead of ratio: multiply-accumulates of 64 tokens to keep, fraction or count" },
-    { "prune.target.bytes", ESP_O_NUMBER, AT(prune.target.bytes), "0", 0, ANY, NULL, PLAN,
+    { "prune.target.bytes", ESP_O_NUMBER, AT(prune_targets[ESP_TARGET_BYTES]), "0", 0, ANY, NULL, PLAN,
       "instead of ratio: bytes of weights to keep, fraction or count" },
-    { "prune.scope", ESP_O_EITHER, AT(prune.scope), "local", 0, 0, esp_scope_name, PLAN,
+    { "prune.scope", ESP_O_EITHER, AT(prune.global), "local", 0, 0, esp_scope_name, PLAN,
       "rank groups within each layer, or over all layers" },
     { "prune.attention_layers", ESP_O_LAYERS, AT(prune.attention_layers), "", 0, 0, NULL, PLAN,
       "layers whose heads may be cut, inclusive ranges such as [\"4-29\"]; empty: all" },
@@ -91,22 +96,22 @@ const esp_option esp_options[] = {
       "widths that are cut (neurons, channels of the heads that stay) become a multiple of this" },
     { "prune.min_keep", ESP_O_COUNT, AT(prune.min_keep), "1", 1, ANY, NULL, PLAN,
       "least number of groups that stay in every unit" },
-    { "prune.steps", ESP_O_COUNT, AT(prune.steps), "1", 1, 1000, NULL, PLAN,
+    { "prune.steps", ESP_O_COUNT, AT(prune_steps), "1", 1, 1000, NULL, PLAN,
       "number of cuts, with the importance estimated again between them" },
-    { "prune.clients", ESP_O_SET, AT(prune.clients), "", 0, 0, esp_client_name, PLAN,
+    { "prune.clients", ESP_O_SET, AT(prune_clients), "", 0, 0, esp_client_name, PLAN,
       "programs that are to load the result: a plan whose sizes one of them does not take is refused" },
 
-    { "recover.method", ESP_O_CHOICE, AT(recover.method), "lora", 0, 0, method_name, RECOVER,
+    { "recover.method", ESP_O_CHOICE, CHOICE_AT(recover.method), "lora", 0, 0, method_name, RECOVER,
       "train low-rank adapters, or all parameters" },
-    { "recover.corpus", ESP_O_PATH, AT(recover.corpus), "", 0, 0, NULL, RECOVER,
+    { "recover.corpus", ESP_O_PATH, AT(recover_corpus), "", 0, 0, NULL, RECOVER,
       "text to train on: plain text, JSONL, Alpaca JSON, or a token file (.h5)" },
-    { "recover.field", ESP_O_STRING, AT(recover.field), "", 0, 0, NULL, RECOVER,
+    { "recover.field", ESP_O_STRING, AT(recover_field), "", 0, 0, NULL, RECOVER,
       "field of JSONL lines that holds the text" },
-    { "recover.cut", ESP_O_CHOICE, AT(recover.cut), "documents", 0, 0, cut_name, RECOVER,
+    { "recover.cut", ESP_O_CHOICE, CHOICE_AT(recover_cut), "documents", 0, 0, cut_name, RECOVER,
       "one sample per document, shortened to cutoff; or windows of cutoff tokens over all documents" },
-    { "recover.cutoff", ESP_O_COUNT, AT(recover.cutoff), "256", 2, ANY, NULL, RECOVER,
+    { "recover.cutoff", ESP_O_COUNT, AT(recover_cutoff), "256", 2, ANY, NULL, RECOVER,
       "most tokens of a sample" },
-    { "recover.answer_only", ESP_O_BOOL, AT(recover.answer_only), "true", 0, 0, NULL, RECOVER,
+    { "recover.answer_only", ESP_O_BOOL, AT(recover_answer_only), "true", 0, 0, NULL, RECOVER,
       "Alpaca JSON: the loss counts the answer's tokens only" },
     { "recover.rank", ESP_O_COUNT, AT(recover.rank), "8", 1, 4096, NULL, RECOVER,
       "rank r of the adapters" },
@@ -114,7 +119,7 @@ const esp_option esp_options[] = {
       "adapters are scaled by alpha / r" },
     { "recover.dropout", ESP_O_SHARE, AT(recover.dropout), "0.05", 0, 0.99, NULL, RECOVER,
       "probability of dropping an input of an adapter" },
-    { "recover.targets", ESP_O_LIST, AT(recover.targets), "", 0, 0, NULL, RECOVER,
+    { "recover.targets", ESP_O_LIST, AT(recover_targets), "", 0, 0, NULL, RECOVER,
       "projections that get an adapter, such as \"q_proj\"; empty: all of a block" },
     { "recover.learning_rate", ESP_O_NUMBER, AT(recover.learning_rate), "1e-4", 0, ANY, NULL, RECOVER,
       "at the end of the warm-up; falls linearly from there" },
@@ -167,7 +172,7 @@ const esp_option esp_options[] = {
     { "eval.batch_tokens", ESP_O_COUNT, AT(eval.batch_tokens), "2048", 1, ANY, NULL, 0,
       "tokens that a rank computes at a time, at least one window" },
 
-    { "generate.prompt", ESP_O_STRING, AT(generate.prompt), "", 0, 0, NULL, 0, "text to continue" },
+    { "generate.prompt", ESP_O_STRING, AT(generate_prompt), "", 0, 0, NULL, 0, "text to continue" },
     { "generate.tokens", ESP_O_COUNT, AT(generate.tokens), "64", 1, ANY, NULL, 0,
       "most tokens to make" },
     { "generate.temperature", ESP_O_NUMBER, AT(generate.temperature), "0", 0, 100, NULL, 0,
@@ -182,13 +187,13 @@ const esp_option esp_options[] = {
     { "tokenize.output", ESP_O_PATH, AT(tokenize.output), "", 0, 0, NULL, 0,
       "token file to write; empty: tokens.h5 in run_dir" },
 
-    { "synth.output", ESP_O_PATH, AT(synth.output), "", 0, 0, NULL, 0,
+    { "synth.output", ESP_O_PATH, AT(synth_output), "", 0, 0, NULL, 0,
       "what to write: a model folder, or the file of a corpus" },
-    { "synth.kind", ESP_O_CHOICE, AT(synth.kind), "model", 0, 0, synth_kind_name, 0,
+    { "synth.kind", ESP_O_CHOICE, CHOICE_AT(synth_kind), "model", 0, 0, synth_kind_name, 0,
       "random weights, stories of a known entropy, or a tokenizer for synth.corpus" },
-    { "synth.stories", ESP_O_COUNT, AT(synth.stories), "2000", 1, ANY, NULL, 0,
+    { "synth.stories", ESP_O_COUNT, AT(synth_stories), "2000", 1, ANY, NULL, 0,
       "documents of a corpus" },
-    { "synth.corpus", ESP_O_PATH, AT(synth.corpus), "", 0, 0, NULL, 0,
+    { "synth.corpus", ESP_O_PATH, AT(synth_corpus), "", 0, 0, NULL, 0,
       "text that a tokenizer is trained on" },
     { "synth.model_type", ESP_O_STRING, AT(synth.model_type), "llama", 0, 0, NULL, 0,
       "family of the model to write: llama, mistral, qwen2, qwen3, phi3, baichuan-7b, baichuan2-7b, "
@@ -203,10 +208,10 @@ const esp_option esp_options[] = {
     { "synth.mlp", ESP_O_COUNT, AT(synth.mlp), "176", 1, ANY, NULL, 0, "neurons of an MLP" },
     { "synth.vocab", ESP_O_COUNT, AT(synth.vocab), "512", 2, INT32_MAX, NULL, 0,
       "tokens of the vocabulary" },
-    { "synth.positions", ESP_O_COUNT, AT(synth.positions), "512", 2, ANY, NULL, 0,
+    { "synth.positions", ESP_O_COUNT, AT(synth.max_positions), "512", 2, ANY, NULL, 0,
       "positions of the model" },
     { "synth.tied", ESP_O_BOOL, AT(synth.tied), "false", 0, 0, NULL, 0, "head and embedding are one" },
-    { "synth.dtype", ESP_O_CHOICE, AT(synth.dtype), "BF16", 0, 0, esp_dtype_name, 0,
+    { "synth.dtype", ESP_O_CHOICE, CHOICE_AT(synth.dtype), "BF16", 0, 0, esp_dtype_name, 0,
       "type of the weights" },
     { "synth.std", ESP_O_NUMBER, AT(synth.std), "0.02", 0, ANY, NULL, 0,
       "standard deviation of the weights" },

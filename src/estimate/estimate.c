@@ -34,7 +34,7 @@ static size_t text_bytes(const esp_text_size *t)
 /* What a plan by these settings leaves, whatever the scores; all of it where they leave no plan. */
 static void shape_pruned(esp_job *j, const esp_groups *g)
 {
-    esp_plan_options o = esp_settings_plan(j->config);
+    esp_plan_options o = j->config->prune;
     esp_dims dims;
     esp_plan p = { 0 };
 
@@ -54,12 +54,12 @@ static uint64_t targets_of(const esp_config *c, const esp_arch *a)
 {
     uint64_t targets = 0;
 
-    for (size_t i = 0; i < c->recover.targets.n; i++) {
-        int slot = esp_arch_slot(a, c->recover.targets.item[i]);
+    for (size_t i = 0; i < c->recover_targets.n; i++) {
+        int slot = esp_arch_slot(a, c->recover_targets.item[i]);
 
         targets |= slot < 0 ? 0 : UINT64_C(1) << slot;
     }
-    for (int slot = ESP_SLOT_BLOCK; c->recover.targets.n == 0 && slot < (int)a->n_slots; slot++) {
+    for (int slot = ESP_SLOT_BLOCK; c->recover_targets.n == 0 && slot < (int)a->n_slots; slot++) {
         targets |= a->slots[slot].cols == ESP_W_ONE ? 0 : UINT64_C(1) << slot;
     }
     return targets;
@@ -93,7 +93,7 @@ void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c)
                     .dense = dense,
                     .limit = esp_limit_of_settings(c),
                     .calibration = text_of(c->calibration.samples, c->calibration.sequence),
-                    .training = text_of(c->estimate.documents, c->recover.cutoff),
+                    .training = text_of(c->estimate.documents, c->recover_cutoff),
                     .evaluation = text_of(windows, c->eval.window),
                     .targets = targets_of(c, dense->arch) };
     j->texts = (stages >> ESP_STAGE_SCORE & 1 ? text_bytes(&j->calibration) : 0) +

@@ -32,7 +32,7 @@ static esp_text_size own_text(const esp_text_size *all, const esp_layout *l)
 void esp_score_work(esp_importance_work *w, const esp_job *j, const esp_grid *grid,
                     const esp_layout *l, size_t chunk_tok)
 {
-    esp_importance_options o = esp_settings_importance(j->config);
+    esp_importance_options o = j->config->importance;
 
     o.chunk_tok = chunk_tok;
     esp_importance_work_of(w, j->dense, &j->groups, &o, j->calibration,
@@ -41,7 +41,7 @@ void esp_score_work(esp_importance_work *w, const esp_job *j, const esp_grid *gr
 
 static size_t scores_bytes(const esp_job *j)
 {
-    esp_importance_options o = esp_settings_importance(j->config);
+    esp_importance_options o = j->config->importance;
 
     return esp_scores_bytes(&j->groups, o.criteria, o.aggregations, o.units);
 }
@@ -58,7 +58,7 @@ static size_t score_bytes(const esp_job *j, const esp_grid *grid, const esp_layo
 static size_t plan_bytes(const esp_job *j, const esp_grid *grid, const esp_layout *l, size_t C)
 {
     const esp_config *c = j->config;
-    bool again = c->prune.steps > 1 && c->prune.criterion != ESP_RANDOM;
+    bool again = c->prune_steps > 1 && c->prune.criterion != ESP_RANDOM;
 
     return scores_bytes(j) + (again ? score_bytes(j, grid, l, C) : scores_bytes(j));
 }
@@ -72,12 +72,13 @@ static size_t prune_bytes(const esp_job *j, const esp_grid *grid, const esp_layo
 /* A checkpoint that is written while the training goes on takes its room beside it. */
 static size_t recover_bytes(const esp_job *j, const esp_grid *grid, const esp_layout *l, size_t C)
 {
-    esp_recover_options o = esp_settings_recover(j->config, j->targets);
-    size_t left = esp_recover_left(&j->pruned, &o, grid);
+    esp_recover_options o = j->config->recover;
     bool beside = o.save_every > 0 && esp_training_size_of(j, l).steps > (double)o.save_every;
     esp_text_size t = j->training;
-    size_t bytes;
+    size_t bytes, left;
 
+    o.targets = j->targets;
+    left = esp_recover_left(&j->pruned, &o, grid);
     t.longest = esp_max(t.longest, 1);
     o.micro_batch = esp_max(C / t.longest, 1);
     bytes = esp_recover_bytes(&j->pruned, &o, t, grid) + (beside ? esp_min(left, WRITER) : 0);

@@ -138,7 +138,7 @@ static size_t choose_layers(const esp_grid *g, const esp_config *c, size_t ranks
         esp_error_clear();
         return 1;
     }
-    m.precision = (esp_precision)c->precision;
+    m.precision = c->precision;
     esp_job_init(&job, &m, c);
     st = esp_best_layout(&best, &job, esp_settings_stages(c), &cluster, ranks, 0);
     esp_job_free(&job);

@@ -9,12 +9,12 @@
 
 /* ---- protected layers -------------------------------------------------------------------------- */
 
-static esp_status check_ranges(const char *key, const esp_layer_range *r, size_t n, size_t n_layers)
+static esp_status check_ranges(const char *key, esp_layer_ranges r, size_t n_layers)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (r[i].first > r[i].last || r[i].last >= n_layers) {
+    for (size_t i = 0; i < r.n; i++) {
+        if (r.range[i].first > r.range[i].last || r.range[i].last >= n_layers) {
             return esp_fail(ESP_EUSAGE, "prune.%s: %zu-%zu is not a range of the layers 0-%zu", key,
-                            r[i].first, r[i].last, n_layers - 1);
+                            r.range[i].first, r.range[i].last, n_layers - 1);
         }
     }
     return ESP_OK;
@@ -24,14 +24,14 @@ esp_status esp_plan_check_layers(const esp_model *m, const esp_plan_options *o)
 {
     size_t n = m->dims.n_layers;
 
-    ESP_TRY(check_ranges("attention_layers", o->attention_layers, o->n_attention_layers, n));
-    return check_ranges("mlp_layers", o->mlp_layers, o->n_mlp_layers, n);
+    ESP_TRY(check_ranges("attention_layers", o->attention_layers, n));
+    return check_ranges("mlp_layers", o->mlp_layers, n);
 }
 
-static bool listed(const esp_layer_range *r, size_t n, size_t layer)
+static bool listed(esp_layer_ranges r, size_t layer)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (r[i].first <= layer && layer <= r[i].last) {
+    for (size_t i = 0; i < r.n; i++) {
+        if (r.range[i].first <= layer && layer <= r.range[i].last) {
             return true;
         }
     }
@@ -40,9 +40,9 @@ static bool listed(const esp_layer_range *r, size_t n, size_t layer)
 
 static bool may_cut(const esp_plan_options *o, esp_unit_kind k, size_t layer)
 {
-    size_t n_attention = o->n_attention_layers, n_mlp = o->n_mlp_layers;
-    bool attention = listed(o->attention_layers, n_attention, layer);
-    bool mlp = listed(o->mlp_layers, n_mlp, layer);
+    size_t n_attention = o->attention_layers.n, n_mlp = o->mlp_layers.n;
+    bool attention = listed(o->attention_layers, layer);
+    bool mlp = listed(o->mlp_layers, layer);
 
     switch (k) {
     case ESP_UNIT_ATTENTION:

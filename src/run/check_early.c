@@ -12,13 +12,12 @@
 
 esp_status esp_run_check_plan_early(const esp_config *c, const esp_model *m)
 {
-    esp_plan_options o = esp_settings_plan(c);
     esp_groups g;
     esp_status st;
 
     esp_groups_find(&g, m);
-    st = esp_plan_check_early(m, &g, &o);
-    st = st == ESP_OK ? esp_clients_check_early(m, &g, &o, c->prune.clients) : st;
+    st = esp_plan_check_early(m, &g, &c->prune);
+    st = st == ESP_OK ? esp_clients_check_early(m, &g, &c->prune, c->prune_clients) : st;
     esp_groups_free(&g);
     return st;
 }
@@ -65,7 +64,7 @@ static esp_status check_recovery(const esp_run *run, const esp_model *m)
     uint64_t targets;
 
     ESP_TRY(check_files(run, ESP_STAGE_RECOVER));
-    ESP_TRY(check_length("recover.cutoff", c->recover.cutoff, m));
+    ESP_TRY(check_length("recover.cutoff", c->recover_cutoff, m));
     return esp_settings_targets(&targets, c, m->arch);
 }
 
@@ -79,10 +78,8 @@ static esp_status check_evaluation(const esp_run *run, const esp_model *m)
 
 static esp_status check_stages(const esp_run *run, const esp_model *m, unsigned stages)
 {
-    esp_plan_options o = esp_settings_plan(run->config);
-
     if (stages & (1u << ESP_STAGE_SCORE | 1u << ESP_STAGE_PLAN)) {
-        ESP_TRY(esp_plan_check_layers(m, &o));
+        ESP_TRY(esp_plan_check_layers(m, &run->config->prune));
     }
     if (stages >> ESP_STAGE_PLAN & 1) {
         ESP_TRY(esp_run_check_plan_early(run->config, m));
@@ -136,15 +133,15 @@ esp_status esp_run_check_early(const esp_run *run, unsigned stages)
 
 static esp_status check_training(const esp_run *run)
 {
-    esp_recover_options o = esp_settings_recover(run->config, run->targets);
+    const esp_recover_options *o = &run->config->recover;
     size_t steps;
 
-    ESP_TRY(esp_recover_check_early(&steps, &run->training, &o));
-    if (o.warmup >= 1 && o.warmup >= (double)steps) {
+    ESP_TRY(esp_recover_check_early(&steps, &run->training, o));
+    if (o->warmup >= 1 && o->warmup >= (double)steps) {
         esp_warn("recover.warmup = %g is as long as the training of %zu steps, or longer: the rate "
                  "rises to "
                  "its end; below 1 it is a fraction of all steps",
-                 o.warmup, steps);
+                 o->warmup, steps);
     }
     return ESP_OK;
 }

@@ -23,8 +23,8 @@ esp_status esp_run_load_model(esp_model *m, const esp_run *run, const char *dir)
     esp_status st;
 
     ESP_TRY(esp_model_load(m, dir, run->grid->world));
-    m->precision = (esp_precision)c->precision;
-    st = esp_agree(run->grid->world, esp_model_use_ratio(m, (esp_ratio_use)c->rope_ratio));
+    m->precision = c->precision;
+    st = esp_agree(run->grid->world, esp_model_use_ratio(m, c->rope_ratio));
     if (st != ESP_OK) {
         esp_model_free(m);
     }
@@ -133,14 +133,14 @@ static esp_status read_training(esp_run *run, esp_tokenizer **t)
 {
     const esp_config *c = run->config;
     esp_sampling how = {
-        .cut = c->recover.cut ? ESP_CUT_WINDOWS : ESP_CUT_DOCUMENTS,
-        .length = c->recover.cutoff,
+        .cut = c->recover_cut ? ESP_CUT_WINDOWS : ESP_CUT_DOCUMENTS,
+        .length = c->recover_cutoff,
         .seed = c->seed,
-        .answer_only = c->recover.answer_only,
+        .answer_only = c->recover_answer_only,
     };
 
     ESP_TRY(esp_config_need(c, "recover.corpus"));
-    return read_corpus(&run->training, run, t, c->recover.corpus, c->recover.field, how);
+    return read_corpus(&run->training, run, t, c->recover_corpus, c->recover_field, how);
 }
 
 static esp_status read_evaluation(esp_run *run, esp_tokenizer **t)
@@ -163,8 +163,7 @@ esp_status esp_run_check_precision(const esp_run *run, unsigned stages)
     bool multiplies = esp_settings_need_calibration(c, stages) ||
                       stages & (1u << ESP_STAGE_RECOVER | 1u << ESP_STAGE_EVAL);
 
-    return esp_agree(run->grid->world,
-                     multiplies ? esp_precision_check((esp_precision)c->precision) : ESP_OK);
+    return esp_agree(run->grid->world, multiplies ? esp_precision_check(c->precision) : ESP_OK);
 }
 
 static esp_status read_samples(esp_run *run, esp_tokenizer **t, unsigned stages)

@@ -127,7 +127,7 @@ static const esp_samples *samples_of(const esp_run *run, esp_stage s)
     case ESP_STAGE_SCORE:
         return &run->calibration;
     case ESP_STAGE_PLAN:
-        return run->config->prune.steps > 1 ? &run->calibration : &none;
+        return run->config->prune_steps > 1 ? &run->calibration : &none;
     case ESP_STAGE_RECOVER:
         return &run->training;
     case ESP_STAGE_EVAL:

@@ -135,7 +135,7 @@ static esp_status check_clients(const esp_run *run, const esp_plan *p, const esp
     esp_status st = ESP_OK;
 
     if (run->grid->rank == 0 && !esp_clients_settled(&run->model, o)) { /* else it was foreseen */
-        st = esp_clients_check(p, &run->model, dense, o, run->config->prune.clients);
+        st = esp_clients_check(p, &run->model, dense, o, run->config->prune_clients);
         st = st == ESP_OK ? st : remove_after(run, "steps", st);
     }
     return esp_agree(run->grid->world, st);
@@ -197,7 +197,7 @@ static esp_status make_folder(const esp_run *run)
 static esp_status make_plan(esp_plan *p, const esp_run *run, const esp_groups *dense,
                             const esp_plan_options *o)
 {
-    size_t n = o->criterion == ESP_RANDOM ? 1 : run->config->prune.steps; /* nothing to estimate */
+    size_t n = o->criterion == ESP_RANDOM ? 1 : run->config->prune_steps; /* nothing to estimate */
 
     if (n > 1) {
         ESP_TRY(make_folder(run));
@@ -224,7 +224,7 @@ static void tell(const esp_plan *p)
 
 esp_status esp_stage_plan(esp_run *run)
 {
-    esp_plan_options o = esp_settings_plan(run->config);
+    esp_plan_options o = run->config->prune;
     esp_plan plan = { 0 };
     esp_groups dense;
     esp_status st;

@@ -148,10 +148,11 @@ esp_status esp_stage_recover(esp_run *run)
     bool pruned = esp_run_has(run, "pruned");
     char *base = pruned ? esp_run_path(run, "pruned") : esp_strdup(run->config->model);
     char *checkpoints = esp_run_path(run, "recover");
-    esp_recover_options o = esp_settings_recover(run->config, run->targets);
+    esp_recover_options o = run->config->recover;
     esp_model m = { 0 };
     esp_status st;
 
+    o.targets = run->targets;
     o.micro_batch = micro_batch(run);
     o.dir = checkpoints;
     o.settings = run->settings;

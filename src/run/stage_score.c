@@ -9,7 +9,7 @@
 esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run *run,
                          const esp_model *m, const esp_groups *g)
 {
-    *o = esp_settings_importance(run->config);
+    *o = run->config->importance;
     o->chunk_tok = run->chunk_tok[ESP_STAGE_SCORE];
     return esp_importance_estimate(s, m, g, run->calibration.n ? &run->calibration : NULL, o,
                                    run->grid);

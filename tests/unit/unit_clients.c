@@ -124,9 +124,7 @@ static void test_unlike_layers(void)
     CU_ASSERT_TRUE(error_has("prune.ratio = 0.3"));
     CU_ASSERT_TRUE(error_has("prune.scope = \"local\""));
     CU_ASSERT_EQUAL(check(&x, &o, 0), ESP_OK);
-    o = (esp_plan_options){
-        .criterion = ESP_RANDOM, .ratio = 0.5, .mlp_layers = &second, .n_mlp_layers = 1
-    };
+    o = (esp_plan_options){ .criterion = ESP_RANDOM, .ratio = 0.5, .mlp_layers = { &second, 1 } };
     CU_ASSERT_EQUAL(check(&x, &o, VLLM), ESP_EUSAGE);
     CU_ASSERT_TRUE(error_has("vllm: layer 1 is left with 4 heads, 4 key/value heads and 512 "));
     CU_ASSERT_TRUE(error_has("no prune.ratio"));

@@ -50,8 +50,8 @@ static void test_defaults(void)
     CU_ASSERT_EQUAL(c.recover.learning_rate, 1e-4);
     CU_ASSERT_EQUAL(c.recover.batch, 64);
     CU_ASSERT_EQUAL(c.recover.epochs, 2);
-    CU_ASSERT_EQUAL(c.recover.cutoff, 256);
-    CU_ASSERT_EQUAL(c.recover.targets.n, 0);
+    CU_ASSERT_EQUAL(c.recover_cutoff, 256);
+    CU_ASSERT_EQUAL(c.recover_targets.n, 0);
     esp_config_free(&c);
     esp_config_free(&c);
 }
@@ -129,17 +129,17 @@ static void test_file(void)
     CU_ASSERT_EQUAL_FATAL(load_text(&c, text), ESP_OK);
     CU_ASSERT_STRING_EQUAL(c.model, "m 99999999999");
     CU_ASSERT_EQUAL(c.importance.criteria, 1u << ESP_MIX | 1u << ESP_L2 | 1u << ESP_VECTOR);
-    CU_ASSERT_EQUAL(c.prune.target.parameters, 5422977024.0);
+    CU_ASSERT_EQUAL(c.prune_targets[ESP_TARGET_PARAMETERS], 5422977024.0);
     CU_ASSERT_EQUAL(c.prune.ratio, 0);
     CU_ASSERT_EQUAL_FATAL(c.prune.attention_layers.n, 2);
     CU_ASSERT_EQUAL(c.prune.attention_layers.range[0].last, 3);
     CU_ASSERT_EQUAL(c.prune.attention_layers.range[1].first, 7);
     CU_ASSERT_EQUAL_FATAL(c.prune.mlp_layers.n, 2);
     CU_ASSERT_EQUAL(c.prune.mlp_layers.range[0].first, 2);
-    CU_ASSERT_EQUAL(c.recover.answer_only, false);
+    CU_ASSERT_EQUAL(c.recover_answer_only, false);
     CU_ASSERT_EQUAL(c.recover.alpha, 32);
-    CU_ASSERT_EQUAL_FATAL(c.recover.targets.n, 1);
-    CU_ASSERT_STRING_EQUAL(c.recover.targets.item[0], "q_proj");
+    CU_ASSERT_EQUAL_FATAL(c.recover_targets.n, 1);
+    CU_ASSERT_STRING_EQUAL(c.recover_targets.item[0], "q_proj");
     esp_config_free(&c);
 }
 
@@ -190,7 +190,7 @@ static void test_paths(void)
                                         "generate = { prompt = \"~ $ESP_A\"; };"),
                           ESP_OK);
     CU_ASSERT_STRING_EQUAL(c.eval.corpus, "/home/of/one");
-    CU_ASSERT_STRING_EQUAL(c.generate.prompt, "~ $ESP_A");
+    CU_ASSERT_STRING_EQUAL(c.generate_prompt, "~ $ESP_A");
     esp_config_free(&c);
 }
 
@@ -288,10 +288,10 @@ static void test_sets(void)
 
     CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, sets, sizeof sets / sizeof *sets), ESP_OK);
     CU_ASSERT_EQUAL(c.prune.ratio, 0.125);
-    CU_ASSERT_EQUAL_FATAL(c.recover.targets.n, 2);
-    CU_ASSERT_STRING_EQUAL(c.recover.targets.item[1], "v_proj");
+    CU_ASSERT_EQUAL_FATAL(c.recover_targets.n, 2);
+    CU_ASSERT_STRING_EQUAL(c.recover_targets.item[1], "v_proj");
     CU_ASSERT_EQUAL(c.prune.attention_layers.range[0].first, 4);
-    CU_ASSERT_STRING_EQUAL(c.generate.prompt, "a=b");
+    CU_ASSERT_STRING_EQUAL(c.generate_prompt, "a=b");
     esp_config_free(&c);
 }
 
@@ -369,9 +369,9 @@ static void test_text(void)
     second = esp_config_text(&again);
     CU_ASSERT_STRING_EQUAL(text, second);
     CU_ASSERT_STRING_EQUAL(again.model, c.model);
-    CU_ASSERT_EQUAL(again.prune.target.bytes, 13476831232.0);
+    CU_ASSERT_EQUAL(again.prune_targets[ESP_TARGET_BYTES], 13476831232.0);
     CU_ASSERT_PTR_NOT_NULL(strstr(text, "learning_rate = 0.1;"));
-    CU_ASSERT_EQUAL(again.recover.targets.n, 0);
+    CU_ASSERT_EQUAL(again.recover_targets.n, 0);
     free(text);
     free(second);
     esp_config_free(&c);
@@ -418,6 +418,30 @@ static void test_choices(void)
     }
 }
 
+/* Options of the parts of the program hold what is set for all of them, or elsewhere. */
+static void test_complete(void)
+{
+    char *sets[] = { "seed=7",
+                     "precision=bf16",
+                     "parallel.scratch=/s",
+                     "prune.target.macs=0.5",
+                     "prune.scope=global",
+                     "importance.fisher=sum" };
+    esp_config c;
+
+    CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, sets, sizeof sets / sizeof *sets), ESP_OK);
+    CU_ASSERT(c.importance.seed == 7 && c.prune.seed == 7 && c.recover.seed == 7);
+    CU_ASSERT(c.generate.seed == 7 && c.synth.seed == 7);
+    CU_ASSERT_STRING_EQUAL(c.importance.scratch, "/s");
+    CU_ASSERT_STRING_EQUAL(c.recover.scratch, "/s");
+    CU_ASSERT_EQUAL(c.prune.precision, ESP_PRECISION_BF16);
+    CU_ASSERT_EQUAL(c.prune.target_kind, ESP_TARGET_MACS);
+    CU_ASSERT_EQUAL(c.prune.target, 0.5);
+    CU_ASSERT_EQUAL(c.prune.target_tokens, ESP_MACS_TOKENS);
+    CU_ASSERT(c.prune.global && c.importance.fisher_sum);
+    esp_config_free(&c);
+}
+
 /* A path of an earlier version is read, in a file and with -s, and told once. */
 static void test_old_paths(void)
 {
@@ -456,4 +480,5 @@ ESP_TEST_MAIN("options", { "defaults", test_defaults }, { "bytes", test_bytes },
               { "other formats", test_formats }, { "refused in a file", test_refused },
               { "refused in -s", test_refused_sets }, { "text gives the same settings", test_text },
               { "names fit enumerations", test_choices }, { "need", test_need },
+              { "options of the parts", test_complete },
               { "paths of earlier versions", test_old_paths })

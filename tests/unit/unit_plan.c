@@ -29,10 +29,8 @@ static void test_parity(void)
         esp_layer_range layers = cases[i].layers;
         esp_plan_options o = { .criterion = ESP_RANDOM,
                                .ratio = 0.25,
-                               .attention_layers = &layers,
-                               .mlp_layers = &layers,
-                               .n_attention_layers = 1,
-                               .n_mlp_layers = 1 };
+                               .attention_layers = { &layers, 1 },
+                               .mlp_layers = { &layers, 1 } };
         subject x;
 
         subject_init(&x, &cases[i].shape);
@@ -361,9 +359,8 @@ static void test_layers(void)
     CU_ASSERT_EQUAL(x.p.layers[2].mlp.n, 10);
     CU_ASSERT_EQUAL(x.p.pruned.parameters, esp_model_cost(&m, 0).parameters);
 
-    o.attention_layers = &first; /* 3, the lowest, is in neither list */
-    o.mlp_layers = &third;
-    o.n_attention_layers = o.n_mlp_layers = 1;
+    o.attention_layers = (esp_layer_ranges){ &first, 1 }; /* 3, the lowest, is in neither list */
+    o.mlp_layers = (esp_layer_ranges){ &third, 1 };
     o.ratio = 0.34;
     CU_ASSERT_EQUAL(make(&x, &o), ESP_OK);
     CU_ASSERT_TRUE(x.p.layers[0].kept && !x.p.layers[1].kept);
@@ -423,11 +420,11 @@ static void test_refused_options(void)
     refused(&x, &o, ESP_EUSAGE, "nothing would go");
     o.target = 0;
     refused(&x, &o, ESP_EUSAGE, "prune.target: 0");
-    o = (esp_plan_options){ .criterion = ESP_RANDOM, .ratio = 0.2, .attention_layers = &beyond };
-    o.n_attention_layers = 1;
+    o = (esp_plan_options){ .criterion = ESP_RANDOM,
+                            .ratio = 0.2,
+                            .attention_layers = { &beyond, 1 } };
     refused(&x, &o, ESP_EUSAGE, "prune.attention_layers: 2-4 is not a range of the layers 0-3");
-    o = (esp_plan_options){ .criterion = ESP_RANDOM, .ratio = 0.2, .mlp_layers = &turned };
-    o.n_mlp_layers = 1;
+    o = (esp_plan_options){ .criterion = ESP_RANDOM, .ratio = 0.2, .mlp_layers = { &turned, 1 } };
     refused(&x, &o, ESP_EUSAGE, "prune.mlp_layers: 3-1");
     subject_free(&x);
 }
@@ -449,7 +446,7 @@ static void test_foreseen(void)
         { { .ratio = 0.1 },
           "plan: attention: 0 of 4 groups (0 %) in each layer for a ratio of 10 %\n",
           NULL },
-        { { .ratio = 0.3, .attention_layers = &middle, .n_attention_layers = 1 },
+        { { .ratio = 0.3, .attention_layers = { &middle, 1 } },
           "plan: attention: 1 of 4 groups (25 %) in layers 1-2 for a ratio of 30 %\n",
           NULL },
         { { .ratio = 0.5, .min_keep = 3 },
