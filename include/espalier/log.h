@@ -24,7 +24,4 @@ void esp_progress(const char *what, size_t done, size_t total);
  * before the call was continued took no time of it. Local. */
 double esp_time_left(double spent, size_t first, size_t done, size_t total);
 
-/* Seconds of a monotonic clock. Local. */
-double esp_now(void);
-
 #endif

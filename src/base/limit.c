@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "espalier/log.h"
+#include "espalier/clock.h"
 #include "espalier/mem.h"
 
 #define MARGIN 0.9 /* of what is there; the rest is for all else that runs */

@@ -4,8 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "espalier/clock.h"
 #include "espalier/mem.h"
 
 static struct {
@@ -16,14 +16,6 @@ static struct {
     size_t what_first; /* done when it was begun here */
     double what_began, what_said;
 } state;
-
-double esp_now(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void esp_log_init(esp_log_level level, bool speaks)
 {

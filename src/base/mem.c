@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "espalier/log.h"
+#include "espalier/clock.h"
 #include "espalier/status.h"
 
 #define ALIGNMENT ((size_t)64)

@@ -1,7 +1,7 @@
 /* traffic.c - counters of bytes sent and of seconds waited. A piece of global state. */
 #include "espalier/traffic.h"
 
-#include "espalier/log.h"
+#include "espalier/clock.h"
 
 static esp_traffic counted;
 

@@ -4,8 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "espalier/clock.h"
 #include "espalier/estimate.h"
-#include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/tensor.h"
 

@@ -3,6 +3,7 @@
  * docs/method.md, eq. 28. A sample's loss does not depend on the other samples of its batch, and
  * the losses are summed in the order of the samples: the result has the same bits on any rank count.
  */
+#include "espalier/clock.h"
 #include "espalier/eval.h"
 
 #include <math.h>

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "espalier/log.h"
+#include "espalier/clock.h"
 #include "espalier/mem.h"
 #include "espalier/tensor.h"
 #include "espalier/traffic.h"

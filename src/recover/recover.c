@@ -9,6 +9,7 @@
 #include "adamw_impl.h"
 #include "data_impl.h"
 #include "espalier/checkpoint.h"
+#include "espalier/clock.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/model_save.h"

@@ -1,4 +1,6 @@
 /* check_early.c - what settings, config.json and the sizes of texts tell, before anything is written. */
+#include "check_early_impl.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -6,7 +8,8 @@
 #include "espalier/file.h"
 #include "espalier/folder.h"
 #include "espalier/log.h"
-#include "run_impl.h"
+#include "espalier/settings.h"
+#include "stage_info_impl.h"
 
 /* ---- the plan --------------------------------------------------------------------------------------- */
 
@@ -27,8 +30,8 @@ esp_status esp_run_check_plan_early(const esp_config *c, const esp_model *m)
 /* Files that the settings of a stage name can be opened. */
 static esp_status check_files(const esp_run *run, esp_stage s)
 {
-    for (size_t i = 0; i < ESP_MAX_FILES && esp_stages[s].files[i]; i++) {
-        const char *setting = esp_stages[s].files[i];
+    for (size_t i = 0; i < ESP_MAX_FILES && run->stages[s].files[i]; i++) {
+        const char *setting = run->stages[s].files[i];
         char *path = esp_option_text(run->config, esp_option_find(setting));
         esp_status st = *path ? esp_file_check(path) : ESP_OK;
 

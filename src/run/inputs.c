@@ -1,5 +1,5 @@
 /* inputs.c - everything that the stages asked for read from outside, checked before they begin. */
-#include "run_impl.h"
+#include "inputs_impl.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -10,6 +10,7 @@
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/recover.h"
+#include "espalier/settings.h"
 
 /* A plan by criterion random needs shapes; everything else needs weights. */
 static bool needs_weights(const esp_run *run, unsigned stages)
@@ -76,7 +77,7 @@ esp_status esp_run_open_model(esp_run *run, unsigned stages)
     } else {
         ESP_TRY(esp_agree(world, esp_model_shape(&run->model, dir)));
     }
-    esp_record_digest(run->shape, run->model.config);
+    esp_json_digest(run->shape, run->model.config);
     return ESP_OK;
 }
 

@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "espalier/clock.h"
 #include "espalier/file.h"
 #include "espalier/io.h"
 #include "espalier/log.h"

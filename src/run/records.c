@@ -1,27 +1,21 @@
 /* records.c - what is recorded about a stage, and what differs between two records of it. */
-#include "run_impl.h"
+#include "records_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "espalier/file.h"
 #include "espalier/mem.h"
-
-void esp_record_digest(char hex[ESP_DIGEST_SIZE], const json_t *record)
-{
-    char *text = json_dumps(record, JSON_COMPACT | JSON_SORT_KEYS);
-
-    ESP_REQUIRE(text);
-    esp_digest_bytes(hex, text, strlen(text));
-    free(text);
-}
+#include "espalier/settings.h"
+#include "results_impl.h"
+#include "stage_info_impl.h"
 
 /* Files that stages read are known by their content, wherever they lie. */
-static bool is_file(const char *setting)
+static bool is_file(const esp_run *run, const char *setting)
 {
     for (int s = 0; s < ESP_N_STAGES; s++) {
-        for (size_t i = 0; i < ESP_MAX_FILES && esp_stages[s].files[i]; i++) {
-            if (strcmp(esp_stages[s].files[i], setting) == 0) {
+        for (size_t i = 0; i < ESP_MAX_FILES && run->stages[s].files[i]; i++) {
+            if (strcmp(run->stages[s].files[i], setting) == 0) {
                 return true;
             }
         }
@@ -36,7 +30,7 @@ json_t *esp_record_settings(const esp_run *run, esp_stage s)
     for (size_t i = 0; i < esp_n_options; i++) {
         const esp_option *o = &esp_options[i];
 
-        if (o->stages & 1u << s && !is_file(o->path)) {
+        if (o->stages & 1u << s && !is_file(run, o->path)) {
             char *text = esp_option_text(run->config, o);
 
             json_object_set_new(settings, o->path, json_string(text));
@@ -100,7 +94,7 @@ static esp_status add_tokenizer(json_t *inputs, const esp_run *run)
         free(path);
     }
     if (st == ESP_OK && json_object_size(files) > 0) {
-        esp_record_digest(hex, files);
+        esp_json_digest(hex, files);
         json_object_set_new(inputs, "tokenizer", json_string(hex));
     }
     json_decref(files);
@@ -140,7 +134,7 @@ static const esp_samples *samples_of(const esp_run *run, esp_stage s)
 /* The model and what earlier stages made of it. */
 static esp_status add_chain(json_t *inputs, const esp_run *run, esp_stage s)
 {
-    const esp_stage_info *stage = &esp_stages[s];
+    const esp_stage_info *stage = &run->stages[s];
     bool scored = run->config->prune.criterion != ESP_RANDOM;
 
     if (stage->reads & ESP_READS_MODEL || (stage->reads & ESP_READS_SCORED && scored)) {
@@ -165,7 +159,7 @@ static esp_status add_chain(json_t *inputs, const esp_run *run, esp_stage s)
 
 static esp_status add_inputs(json_t *inputs, const esp_run *run, esp_stage s)
 {
-    const esp_stage_info *stage = &esp_stages[s];
+    const esp_stage_info *stage = &run->stages[s];
 
     ESP_TRY(add_chain(inputs, run, s));
     for (size_t i = 0; i < ESP_MAX_FILES && stage->files[i]; i++) {
@@ -212,29 +206,30 @@ static const char *difference(json_t *now, json_t *then)
     return NULL;
 }
 
-static esp_status refuse(const esp_run *run, const esp_stage_info *stage, const char *part,
-                         const char *key, const json_t *now, const json_t *then)
+static esp_status refuse(const esp_run *run, esp_stage s, const char *part, const char *key,
+                         const json_t *now, const json_t *then)
 {
     bool setting = strcmp(part, "settings") == 0;
+    const char *name = esp_stage_name(s);
 
     return esp_fail(
         ESP_EUSAGE,
         "%s: %s was done with %s%s = %s, now it is %s: use another run_dir, or espalier %s "
         "-f to do it and all that follows anew",
-        run->dir.path, stage->name, setting ? "" : "another content of ", key, text_of(then, key),
-        text_of(now, key), stage->name);
+        run->dir.path, name, setting ? "" : "another content of ", key, text_of(then, key),
+        text_of(now, key), name);
 }
 
 /* ESP_EUSAGE when that part of the record of a stage is not what it would be now. */
-esp_status esp_record_compare(const esp_run *run, const esp_stage_info *stage, const char *part,
-                              json_t *now, json_t *then)
+esp_status esp_record_compare(const esp_run *run, esp_stage s, const char *part, json_t *now,
+                              json_t *then)
 {
     const char *key;
 
     now = json_object_get(now, part);
     then = json_object_get(then, part);
     key = difference(now, then);
-    return key ? refuse(run, stage, part, key, now, then) : ESP_OK;
+    return key ? refuse(run, s, part, key, now, then) : ESP_OK;
 }
 
 /* Whether a stage's result is made from that of an earlier one. A plan by random takes no scores. */
@@ -246,8 +241,7 @@ static bool follows_from(const esp_run *run, esp_stage s, esp_stage before)
 esp_status esp_record_check_chain(const esp_run *run, esp_stage s)
 {
     for (esp_stage b = 0; b < s; b++) {
-        const esp_stage_info *before = &esp_stages[b];
-        json_t *then = esp_run_dir_record(&run->dir, before->name), *now = json_object();
+        json_t *then = esp_run_dir_record(&run->dir, esp_stage_name(b)), *now = json_object();
         json_t *made_of = json_object_get(then, "inputs"), *value;
         const char *key;
         esp_status st = ESP_OK;
@@ -259,7 +253,7 @@ esp_status esp_record_check_chain(const esp_run *run, esp_stage s)
         {
             if (st == ESP_OK && json_object_get(made_of, key) &&
                 !json_equal(value, json_object_get(made_of, key))) {
-                st = refuse(run, before, "inputs", key, now, made_of);
+                st = refuse(run, b, "inputs", key, now, made_of);
             }
         }
         json_decref(now);

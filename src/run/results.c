@@ -1,5 +1,5 @@
 /* results.c - what the stages leave in the run directory: whose it is, and whether it still is that. */
-#include "run_impl.h"
+#include "results_impl.h"
 
 #include <fnmatch.h>
 #include <stdlib.h>
@@ -8,6 +8,9 @@
 #include "espalier/file.h"
 #include "espalier/folder.h"
 #include "espalier/mem.h"
+#include "espalier/settings.h"
+#include "inputs_impl.h"
+#include "stage_info_impl.h"
 
 /* ---- places ------------------------------------------------------------------------------------ */
 
@@ -19,11 +22,10 @@ static bool is_partial(const esp_stage_info *stage, const char *name)
 /* Nothing of somebody else's may stand where a stage writes: what is there is ours where the stage is
  * recorded and, of folders, what their marker names. Unfinished work that is gone on with may have
  * company. */
-static esp_status check_place(const esp_run *run, const esp_stage_info *stage, const char *name,
-                              bool anew)
+static esp_status check_place(const esp_run *run, esp_stage s, const char *name, bool anew)
 {
     char *path = esp_run_path(run, name);
-    bool folder = strchr(name, '.') == NULL, goes_on = is_partial(stage, name) && !anew;
+    bool folder = strchr(name, '.') == NULL, goes_on = is_partial(&run->stages[s], name) && !anew;
     esp_status st = ESP_OK;
 
     if (folder) {
@@ -31,7 +33,7 @@ static esp_status check_place(const esp_run *run, const esp_stage_info *stage, c
     }
     if (st == ESP_OK && esp_run_dir_has(&run->dir, name) &&
         (!(folder ? esp_dir_exists(path) : esp_file_exists(path)) ||
-         !esp_run_dir_record(&run->dir, stage->name))) {
+         !esp_run_dir_record(&run->dir, esp_stage_name(s)))) {
         st = esp_fail(ESP_EUSAGE,
                       "%s: is there, and manifest.json does not say that espalier made it: move it "
                       "away, or use another run_dir",
@@ -43,10 +45,10 @@ static esp_status check_place(const esp_run *run, const esp_stage_info *stage, c
 
 esp_status esp_results_check_places(const esp_run *run, esp_stage s, bool anew)
 {
-    const esp_stage_info *stage = &esp_stages[s];
+    const esp_stage_info *stage = &run->stages[s];
 
     for (size_t i = 0; i < ESP_MAX_OUTPUTS && stage->outputs[i]; i++) {
-        ESP_TRY(check_place(run, stage, stage->outputs[i], anew));
+        ESP_TRY(check_place(run, s, stage->outputs[i], anew));
     }
     return ESP_OK;
 }
@@ -59,15 +61,15 @@ static bool is_in(const char *path, const char *dir)
 }
 
 /* Whether a path is, or lies in, what a stage makes; *name is that. */
-static bool is_in_result(const char **name, const char *path, const char *run_dir)
+static bool is_in_result(const char **name, const char *path, const char *dir, const esp_run *run)
 {
     for (int s = 0; s < ESP_N_STAGES; s++) {
-        for (size_t i = 0; i < ESP_MAX_OUTPUTS && esp_stages[s].outputs[i]; i++) {
-            char *result = esp_path(run_dir, esp_stages[s].outputs[i]);
+        for (size_t i = 0; i < ESP_MAX_OUTPUTS && run->stages[s].outputs[i]; i++) {
+            char *result = esp_path(dir, run->stages[s].outputs[i]);
             bool is = is_in(path, result);
 
             free(result);
-            *name = esp_stages[s].outputs[i];
+            *name = run->stages[s].outputs[i];
             if (is) {
                 return true;
             }
@@ -88,7 +90,7 @@ esp_status esp_results_check_model(const esp_run *run)
                      "run_dir: %s is in the model folder %s, where nothing is written: use another "
                      "run_dir",
                      run->config->run_dir, run->config->model);
-    } else if (is_in_result(&name, model, dir)) {
+    } else if (is_in_result(&name, model, dir, run)) {
         st = esp_fail(ESP_EUSAGE,
                       "model: %s is in %s of run_dir %s, a result that this run may replace: use "
                       "another run_dir",
@@ -153,7 +155,7 @@ static bool is_model(const esp_stage_info *stage, const char *name)
 
 esp_status esp_results_record(json_t *record, const esp_run *run, esp_stage s)
 {
-    const esp_stage_info *stage = &esp_stages[s];
+    const esp_stage_info *stage = &run->stages[s];
     json_t *digests = json_object();
 
     json_object_set_new(record, "outputs", digests);
@@ -173,7 +175,7 @@ esp_status esp_results_record(json_t *record, const esp_run *run, esp_stage s)
 
 const char *esp_results_digest(const esp_run *run, esp_stage s, const char *name)
 {
-    const json_t *record = esp_run_dir_record(&run->dir, esp_stages[s].name);
+    const json_t *record = esp_run_dir_record(&run->dir, esp_stage_name(s));
 
     return json_object_get(record, "finished")
                ? json_string_value(json_object_get(json_object_get(record, "outputs"), name))
@@ -185,7 +187,7 @@ const char *esp_results_digest(const esp_run *run, esp_stage s, const char *name
 static esp_status differs(const esp_run *run, esp_stage s, const char *name, const char *recorded,
                           const char *there)
 {
-    const char *stage = esp_stages[s].name;
+    const char *stage = esp_stage_name(s);
 
     return esp_fail(ESP_EUSAGE,
                     "%s/%s: is not what %s left there (digest %s was recorded, now it is %s): put "
@@ -196,14 +198,14 @@ static esp_status differs(const esp_run *run, esp_stage s, const char *name, con
 /* Rank 0: the files of a result. */
 static esp_status verify_files(const esp_run *run, esp_stage s, const char *result)
 {
-    json_t *record = esp_run_dir_record(&run->dir, esp_stages[s].name), *value;
+    json_t *record = esp_run_dir_record(&run->dir, esp_stage_name(s)), *value;
     json_t *now = json_object();
     const char *name;
     esp_status st = ESP_OK;
 
     json_object_foreach(json_object_get(record, "outputs"), name, value)
     {
-        bool model = is_model(&esp_stages[s], name);
+        bool model = is_model(&run->stages[s], name);
 
         if (st == ESP_OK && !model && is_in(name, result)) {
             const char *recorded = json_string_value(value), *there;
@@ -221,7 +223,7 @@ static esp_status verify_files(const esp_run *run, esp_stage s, const char *resu
 
 esp_status esp_results_verify_files(const esp_run *run, esp_stage s)
 {
-    const esp_stage_info *stage = &esp_stages[s];
+    const esp_stage_info *stage = &run->stages[s];
 
     for (size_t i = 0; i < ESP_MAX_OUTPUTS && stage->outputs[i]; i++) {
         ESP_TRY(verify_files(run, s, stage->outputs[i]));
@@ -231,12 +233,12 @@ esp_status esp_results_verify_files(const esp_run *run, esp_stage s)
 
 bool esp_results_are_there(const esp_run *run, esp_stage s)
 {
-    json_t *record = esp_run_dir_record(&run->dir, esp_stages[s].name), *value;
+    json_t *record = esp_run_dir_record(&run->dir, esp_stage_name(s)), *value;
     const char *file;
-    bool all = esp_run_dir_has(&run->dir, esp_stages[s].outputs[0]);
+    bool all = esp_run_dir_has(&run->dir, run->stages[s].outputs[0]);
 
-    for (size_t i = 1; i < ESP_MAX_OUTPUTS && esp_stages[s].outputs[i]; i++) {
-        const char *name = esp_stages[s].outputs[i];
+    for (size_t i = 1; i < ESP_MAX_OUTPUTS && run->stages[s].outputs[i]; i++) {
+        const char *name = run->stages[s].outputs[i];
 
         json_object_foreach(json_object_get(record, "outputs"), file, value)
         {
@@ -249,7 +251,7 @@ bool esp_results_are_there(const esp_run *run, esp_stage s)
 /* The bytes of a model on all nodes; its other files have been compared. Collective. */
 static esp_status verify_model(const esp_run *run, esp_stage s)
 {
-    const char *name = esp_stages[s].model, *recorded;
+    const char *name = run->stages[s].model, *recorded;
     char hex[ESP_DIGEST_SIZE], *path = esp_run_path(run, name);
     char *weights = esp_path(name, "model*.safetensors");
     esp_model m = { 0 };
@@ -271,7 +273,7 @@ static esp_status verify_model(const esp_run *run, esp_stage s)
 /* Rank 0: whether there is something to compare with. */
 static esp_status need_digest(const esp_run *run, esp_stage s, const char *result)
 {
-    const char *name = esp_stages[s].name;
+    const char *name = esp_stage_name(s);
 
     if (esp_results_digest(run, s, result)) {
         return ESP_OK;
@@ -286,7 +288,7 @@ static esp_status need_digest(const esp_run *run, esp_stage s, const char *resul
 static esp_status verify(esp_run *run, esp_stage s, const char *result)
 {
     MPI_Comm world = run->grid->world;
-    bool model = is_model(&esp_stages[s], result);
+    bool model = is_model(&run->stages[s], result);
     esp_status st = ESP_OK;
 
     if (run->verified >> s & 1) {
@@ -302,7 +304,7 @@ static esp_status verify(esp_run *run, esp_stage s, const char *result)
 
 esp_status esp_results_verify(esp_run *run, esp_stage s)
 {
-    const esp_stage_info *stage = &esp_stages[s];
+    const esp_stage_info *stage = &run->stages[s];
 
     for (size_t i = 0; i < ESP_MAX_OUTPUTS && stage->outputs[i]; i++) {
         if (!is_partial(stage, stage->outputs[i])) {
@@ -315,7 +317,7 @@ esp_status esp_results_verify(esp_run *run, esp_stage s)
 
 esp_status esp_results_verify_read(esp_run *run, esp_stage s)
 {
-    unsigned reads = esp_stages[s].reads;
+    unsigned reads = run->stages[s].reads;
 
     if (reads & ESP_READS_SCORED && run->config->prune.criterion != ESP_RANDOM) {
         ESP_TRY(verify(run, ESP_STAGE_SCORE, "importance.h5"));

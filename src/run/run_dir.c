@@ -3,12 +3,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "espalier/digest.h"
+#include "espalier/clock.h"
 #include "espalier/file.h"
 #include "espalier/folder.h"
 #include "espalier/io.h"
@@ -20,17 +20,32 @@
 
 #define PRECISION JSON_REAL_PRECISION(12) /* of numbers: what is read back is written as it was */
 
+static void digest_json(char hex[ESP_DIGEST_SIZE], const json_t *json, size_t precision)
+{
+    char *text = json_dumps(json, JSON_COMPACT | JSON_SORT_KEYS | precision);
+
+    ESP_REQUIRE(text);
+    esp_digest_bytes(hex, text, strlen(text));
+    free(text);
+}
+
+void esp_json_digest(char hex[ESP_DIGEST_SIZE], const json_t *json)
+{
+    digest_json(hex, json, 0);
+}
+
+json_t *esp_json_real(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
 /* Of all but the digest itself. */
 static void digest_of(char hex[ESP_DIGEST_SIZE], const json_t *manifest)
 {
     json_t *rest = json_copy((json_t *)(uintptr_t)manifest);
-    char *text;
 
     json_object_del(rest, "digest");
-    text = json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS | PRECISION);
-    ESP_REQUIRE(text);
-    esp_digest_bytes(hex, text, strlen(text));
-    free(text);
+    digest_json(hex, rest, PRECISION);
     json_decref(rest);
 }
 
@@ -222,15 +237,6 @@ esp_status esp_run_dir_remove(const esp_run_dir *d, const char *name)
 }
 
 /* ---- events ----------------------------------------------------------------------------------- */
-
-void esp_time_text(char text[ESP_TIME_SIZE])
-{
-    time_t t = time(NULL);
-    struct tm utc;
-
-    gmtime_r(&t, &utc);
-    strftime(text, ESP_TIME_SIZE, "%Y-%m-%dT%H:%M:%SZ", &utc);
-}
 
 /* A whole line, or nothing of it; 0 or errno. */
 static int append_line(int fd, const char *line)

@@ -7,10 +7,10 @@
 
 #include <jansson.h>
 
+#include "espalier/clock.h"
 #include "espalier/config.h"
+#include "espalier/digest.h"
 #include "lock_impl.h"
-
-#define ESP_TIME_SIZE 24
 
 typedef struct esp_run_dir {
     char *path;       /* owned                                                     */
@@ -52,7 +52,10 @@ void esp_run_dir_event(esp_run_dir *d, const char *event, const char *stage, jso
 /* ESP_EIO when there was no room for one of them: that was warned of, and work went on. */
 esp_status esp_run_dir_events_whole(const esp_run_dir *d);
 
-/* The time now, as in 2026-01-31T12:00:00Z. */
-void esp_time_text(char text[ESP_TIME_SIZE]);
+/* A number of a JSON file; null where it is not finite, which JSON has no word for. New reference. */
+json_t *esp_json_real(double x);
+
+/* Digest of a JSON value, whatever the order of its keys. */
+void esp_json_digest(char hex[ESP_DIGEST_SIZE], const json_t *json);
 
 #endif

@@ -1,13 +1,15 @@
 /* stage_eval.c - dense, pruned and recovered side by side: eval.json and the closing table. */
-#include "run_impl.h"
+#include "stages_impl.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "espalier/eval.h"
 #include "espalier/file.h"
 #include "espalier/log.h"
+#include "inputs_impl.h"
 
 static const char *const kinds[] = { "dense", "pruned", "recovered" };
 #define N_KINDS (sizeof kinds / sizeof *kinds)

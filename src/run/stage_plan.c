@@ -6,7 +6,7 @@
  * by the goal up to there, and the last one is the plan of the run. steps/<k>.json is the plan of step
  * k; steps/model the model it leaves, while the next one is made.
  */
-#include "run_impl.h"
+#include "stages_impl.h"
 
 #include <stdlib.h>
 
@@ -16,7 +16,9 @@
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/scores_expand.h"
+#include "espalier/settings.h"
 #include "espalier/surgery.h"
+#include "inputs_impl.h"
 
 static double dense_cost(const esp_model *m, esp_target_kind kind)
 {

@@ -1,5 +1,5 @@
 /* stage_prune.c - the cut that plan.json says: pruned/. */
-#include "run_impl.h"
+#include "stages_impl.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,8 @@
 /* stage_recover.c - training of the pruned model, or of the model itself where nothing was pruned:
  * adapter/ (LoRA) and recovered/. */
-#include "run_impl.h"
+#include "stages_impl.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "espalier/log.h"
@@ -9,6 +10,8 @@
 #include "espalier/merge.h"
 #include "espalier/peft.h"
 #include "espalier/recover.h"
+#include "espalier/settings.h"
+#include "inputs_impl.h"
 
 static void report_step(esp_run *run, const esp_recover_news *n)
 {

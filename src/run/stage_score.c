@@ -1,10 +1,11 @@
 /* stage_score.c - importance of all groups of the dense model: importance.h5. */
-#include "run_impl.h"
+#include "stages_impl.h"
 
 #include <math.h>
 #include <stdlib.h>
 
 #include "espalier/log.h"
+#include "espalier/settings.h"
 
 esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run *run,
                          const esp_model *m, const esp_groups *g)

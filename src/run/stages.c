@@ -1,77 +1,58 @@
 /* stages.c - which stages are to be done, and what is recorded about them. */
-#include "run_impl.h"
+#include "stages_impl.h"
 
 #include <math.h>
 #include <stdlib.h>
 
+#include "espalier/clock.h"
 #include "espalier/estimate.h"
 #include "espalier/file.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/model_save.h"
+#include "espalier/settings.h"
 #include "espalier/traffic.h"
+#include "check_early_impl.h"
+#include "inputs_impl.h"
+#include "records_impl.h"
+#include "results_impl.h"
+#include "stage_info_impl.h"
 
-const esp_stage_info esp_stages[ESP_N_STAGES] = {
-    [ESP_STAGE_SCORE] = { .name = "score",
-                          .work = esp_stage_score,
+static const esp_stage_info stages[ESP_N_STAGES] = {
+    [ESP_STAGE_SCORE] = { .work = esp_stage_score,
                           .outputs = { "importance.h5" },
                           .files = { "calibration.corpus", "calibration.tokens" },
                           .reads = ESP_READS_MODEL },
-    [ESP_STAGE_PLAN] = { .name = "plan",
-                         .work = esp_stage_plan,
+    [ESP_STAGE_PLAN] = { .work = esp_stage_plan,
                          .outputs = { "plan.json", "steps" },
                          .partial = "steps",
                          .reads = ESP_READS_SCORED },
-    [ESP_STAGE_PRUNE] = { .name = "prune",
-                          .work = esp_stage_prune,
+    [ESP_STAGE_PRUNE] = { .work = esp_stage_prune,
                           .outputs = { "pruned" },
                           .model = "pruned",
                           .reads = ESP_READS_MODEL | ESP_READS_PLAN },
-    [ESP_STAGE_RECOVER] = { .name = "recover",
-                            .work = esp_stage_recover,
+    [ESP_STAGE_RECOVER] = { .work = esp_stage_recover,
                             .outputs = { "recovered", "adapter", "recover" },
                             .partial = "recover",
                             .model = "recovered",
                             .files = { "recover.corpus" },
                             .reads = ESP_READS_MODEL | ESP_READS_PRUNED },
-    [ESP_STAGE_EVAL] = { .name = "eval",
-                         .work = esp_stage_eval,
+    [ESP_STAGE_EVAL] = { .work = esp_stage_eval,
                          .outputs = { "eval.json" },
                          .files = { "eval.corpus" },
                          .reads = ESP_READS_MODEL | ESP_READS_PRUNED | ESP_READS_RECOVERED,
                          .follows = true },
 };
 
-char *esp_run_path(const esp_run *run, const char *name)
-{
-    return esp_path(run->config->run_dir, name);
-}
-
-bool esp_run_has(const esp_run *run, const char *name)
-{
-    int has = run->grid->rank == 0 && esp_run_dir_has(&run->dir, name);
-
-    ESP_MPI(MPI_Bcast(&has, 1, MPI_INT, 0, run->grid->world));
-    return has;
-}
-
-esp_status esp_run_check_stop(const esp_run *run, const char *at)
-{
-    int stop = run->stop && *run->stop;
-
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &stop, 1, MPI_INT, MPI_MAX, run->grid->world));
-    return stop ? esp_fail(ESP_ESTOPPED, "stopped on request before %s; the same command goes on",
-                           at)
-                : ESP_OK;
-}
-
 /* ---- doing ------------------------------------------------------------------------------------ */
 
 /* Whether there is something of the stage that other settings would spoil. */
-static bool worth_keeping(const esp_run *run, const esp_stage_info *stage, const json_t *then)
+static bool worth_keeping(const esp_run *run, esp_stage s, const json_t *then)
 {
+    const char *partial = run->stages[s].partial;
+
     return json_object_get(then, "finished") ||
-           (then && stage->partial && esp_run_dir_has(&run->dir, stage->partial));
+           (then && partial && esp_run_dir_has(&run->dir, partial));
 }
 
 /* Marks the record of a stage as one of results that are being removed. */
@@ -91,14 +72,14 @@ static esp_status forget_from(esp_run *run, esp_stage first)
         ESP_TRY(esp_results_check_places(run, s, true));
     }
     for (esp_stage s = first; s < ESP_N_STAGES; s++) {
-        ESP_TRY(mark(run, esp_stages[s].name));
+        ESP_TRY(mark(run, esp_stage_name(s)));
     }
     for (esp_stage s = first; s < ESP_N_STAGES; s++) {
-        for (size_t i = 0; i < ESP_MAX_OUTPUTS && esp_stages[s].outputs[i]; i++) {
-            ESP_TRY(esp_run_dir_remove(&run->dir, esp_stages[s].outputs[i]));
+        for (size_t i = 0; i < ESP_MAX_OUTPUTS && run->stages[s].outputs[i]; i++) {
+            ESP_TRY(esp_run_dir_remove(&run->dir, run->stages[s].outputs[i]));
         }
-        if (esp_run_dir_record(&run->dir, esp_stages[s].name)) {
-            ESP_TRY(esp_run_dir_set_record(&run->dir, esp_stages[s].name, NULL));
+        if (esp_run_dir_record(&run->dir, esp_stage_name(s))) {
+            ESP_TRY(esp_run_dir_set_record(&run->dir, esp_stage_name(s), NULL));
         }
     }
     return ESP_OK;
@@ -107,7 +88,7 @@ static esp_status forget_from(esp_run *run, esp_stage first)
 static esp_status finish_forgetting(esp_run *run)
 {
     for (esp_stage s = 0; s < ESP_N_STAGES; s++) {
-        if (json_object_get(esp_run_dir_record(&run->dir, esp_stages[s].name), "forgotten")) {
+        if (json_object_get(esp_run_dir_record(&run->dir, esp_stage_name(s)), "forgotten")) {
             return forget_from(run, s);
         }
     }
@@ -117,13 +98,13 @@ static esp_status finish_forgetting(esp_run *run)
 /* Settings of what is recorded, up to the last stage asked for, before anything is done. */
 static esp_status check_settings(const esp_run *run, unsigned wanted)
 {
-    for (int s = 0; s < ESP_N_STAGES && wanted >> s; s++) {
-        json_t *then = esp_run_dir_record(&run->dir, esp_stages[s].name);
-        json_t *now = json_pack("{s:o}", "settings", esp_record_settings(run, (esp_stage)s));
+    for (esp_stage s = 0; s < ESP_N_STAGES && wanted >> s; s++) {
+        json_t *then = esp_run_dir_record(&run->dir, esp_stage_name(s));
+        json_t *now = json_pack("{s:o}", "settings", esp_record_settings(run, s));
         esp_status st = ESP_OK;
 
-        if (worth_keeping(run, &esp_stages[s], then) && !(run->force && wanted >> s & 1)) {
-            st = esp_record_compare(run, &esp_stages[s], "settings", now, then);
+        if (worth_keeping(run, s, then) && !(run->force && wanted >> s & 1)) {
+            st = esp_record_compare(run, s, "settings", now, then);
         }
         json_decref(now);
         ESP_TRY(st);
@@ -135,16 +116,15 @@ static esp_status check_settings(const esp_run *run, unsigned wanted)
  * wanted. */
 static esp_status decide(bool *done, esp_run *run, esp_stage s, json_t *now)
 {
-    const esp_stage_info *stage = &esp_stages[s];
-    json_t *then = esp_run_dir_record(&run->dir, stage->name);
+    json_t *then = esp_run_dir_record(&run->dir, esp_stage_name(s));
     esp_status inputs, settings;
 
     *done = false;
-    if (!worth_keeping(run, stage, then)) {
+    if (!worth_keeping(run, s, then)) {
         return ESP_OK;
     }
-    inputs = esp_record_compare(run, stage, "inputs", now, then);
-    settings = esp_record_compare(run, stage, "settings", now, then); /* its message goes first */
+    inputs = esp_record_compare(run, s, "inputs", now, then);
+    settings = esp_record_compare(run, s, "settings", now, then); /* its message goes first */
     if (settings == ESP_OK && inputs == ESP_OK) {
         *done = json_object_get(then, "finished") && esp_results_are_there(run, s);
         return ESP_OK;
@@ -153,7 +133,7 @@ static esp_status decide(bool *done, esp_run *run, esp_stage s, json_t *now)
         esp_error_clear();
         return forget_from(run, s);
     }
-    if (settings == ESP_OK && stage->follows) {
+    if (settings == ESP_OK && run->stages[s].follows) {
         esp_error_clear();
         ESP_TRY(esp_results_verify_files(run, s));
         return forget_from(run, s);
@@ -188,9 +168,9 @@ static esp_status begin(esp_run *run, esp_stage s, json_t *record)
 {
     ESP_TRY(esp_results_check_places(run, s, false));
     ESP_TRY(esp_run_dir_make(&run->dir, run->config));
-    esp_record_digest(run->settings, record);
-    esp_run_dir_event(&run->dir, "start", esp_stages[s].name, NULL);
-    return esp_run_dir_set_record(&run->dir, esp_stages[s].name, json_incref(record));
+    esp_json_digest(run->settings, record);
+    esp_run_dir_event(&run->dir, "start", esp_stage_name(s), NULL);
+    return esp_run_dir_set_record(&run->dir, esp_stage_name(s), json_incref(record));
 }
 
 /* Whether this rank sees the run directory, too. */
@@ -280,15 +260,15 @@ static void usage_end(usage *u, MPI_Comm world)
 /* Rank 0: records how the stage ended. */
 static esp_status end(esp_run *run, esp_stage s, esp_status st, const usage *u)
 {
-    const esp_stage_info *stage = &esp_stages[s];
+    const char *name = esp_stage_name(s);
     double seconds = nearbyint(u->seconds * 1e3) / 1e3; /* the same when it is read back */
     double waited = u->seconds > 0 ? u->sent.waited / u->seconds / run->grid->size : 0;
     char now[ESP_TIME_SIZE];
-    json_t *record = json_deep_copy(esp_run_dir_record(&run->dir, stage->name)), *fields;
+    json_t *record = json_deep_copy(esp_run_dir_record(&run->dir, name)), *fields;
 
     st = st == ESP_OK ? esp_results_record(record, run, s) : st;
     if (st != ESP_OK) {
-        esp_run_dir_event(&run->dir, st == ESP_ESTOPPED ? "stopped" : "failed", stage->name, NULL);
+        esp_run_dir_event(&run->dir, st == ESP_ESTOPPED ? "stopped" : "failed", name, NULL);
         json_decref(record);
         return st;
     }
@@ -298,18 +278,17 @@ static esp_status end(esp_run *run, esp_stage s, esp_status st, const usage *u)
     json_object_set_new(record, "anonymous", json_integer((json_int_t)u->anonymous));
     waited = nearbyint(waited * 1e4) / 1e4;
     json_object_set_new(record, "wait_share", json_real(waited));
-    json_object_set_new(record, "sent", tell_traffic(&u->sent, stage->name));
-    esp_info("%s: %.3f s, %.1f MB of anonymous memory per rank", stage->name, seconds,
-             u->anonymous / 1e6);
+    json_object_set_new(record, "sent", tell_traffic(&u->sent, name));
+    esp_info("%s: %.3f s, %.1f MB of anonymous memory per rank", name, seconds, u->anonymous / 1e6);
     fields = json_pack("{s:f, s:I, s:f, s:O}", "duration", seconds, "anonymous",
                        (json_int_t)u->anonymous, "wait_share", waited, "sent",
                        json_object_get(record, "sent"));
-    st = esp_run_dir_set_record(&run->dir, stage->name, record);
+    st = esp_run_dir_set_record(&run->dir, name, record);
     if (st != ESP_OK) {
         json_decref(fields);
         return st;
     }
-    esp_run_dir_event(&run->dir, "end", stage->name, fields);
+    esp_run_dir_event(&run->dir, "end", name, fields);
     return esp_run_dir_events_whole(&run->dir);
 }
 
@@ -321,15 +300,15 @@ static esp_status do_stage(esp_run *run, esp_stage s)
     esp_status st;
 
     usage_begin(&used);
-    ESP_TRY(esp_agree(world, esp_run_check_stop(run, esp_stages[s].name)));
+    ESP_TRY(esp_agree(world, esp_run_check_stop(run, esp_stage_name(s))));
     ESP_TRY(prepare(&done, run, s));
     ESP_MPI(MPI_Bcast(run->settings, sizeof run->settings, MPI_CHAR, 0, world));
     if (done) {
-        esp_info("%s: done before, nothing has changed", esp_stages[s].name);
+        esp_info("%s: done before, nothing has changed", esp_stage_name(s));
         return ESP_OK;
     }
-    esp_info("%s", esp_stages[s].name);
-    st = esp_agree(world, esp_stages[s].work(run));
+    esp_info("%s", esp_stage_name(s));
+    st = esp_agree(world, run->stages[s].work(run));
     st = st == ESP_OK ? esp_run_check_unchanged(run, &run->model) : st;
     usage_end(&used, world);
     return esp_agree(world, first ? end(run, s, st, &used) : st);
@@ -337,20 +316,20 @@ static esp_status do_stage(esp_run *run, esp_stage s)
 
 static bool is_finished(const esp_run *run, esp_stage s)
 {
-    return json_object_get(esp_run_dir_record(&run->dir, esp_stages[s].name), "finished");
+    return json_object_get(esp_run_dir_record(&run->dir, esp_stage_name(s)), "finished");
 }
 
 /* ESP_EUSAGE when a stage needs the result of one that is neither done nor asked for. */
 static esp_status check_before(const esp_run *run, unsigned wanted, esp_stage s, esp_stage before)
 {
-    const esp_stage_info *b = &esp_stages[before];
+    const char *output = run->stages[before].outputs[0];
 
     if (!(wanted >> s & 1) || wanted >> before & 1 ||
-        (is_finished(run, before) && esp_run_dir_has(&run->dir, b->outputs[0]))) {
+        (is_finished(run, before) && esp_run_dir_has(&run->dir, output))) {
         return ESP_OK;
     }
     return esp_fail(ESP_EUSAGE, "%s: %s needs %s, which is not there: espalier %s makes it",
-                    run->dir.path, esp_stages[s].name, b->outputs[0], b->name);
+                    run->dir.path, esp_stage_name(s), output, esp_stage_name(before));
 }
 
 /* Rank 0: the run directory and what is recorded in it, before any work. */
@@ -462,7 +441,7 @@ static esp_status work(esp_run *run, unsigned wanted)
 esp_status esp_run_stages(const esp_config *c, unsigned wanted, bool force,
                           const volatile int *stop, const esp_grid *grid)
 {
-    esp_run run = { .config = c, .grid = grid, .stop = stop, .force = force };
+    esp_run run = { .config = c, .grid = grid, .stop = stop, .stages = stages, .force = force };
     esp_status st;
 
     ESP_TRY(esp_agree(grid->world, esp_config_need(c, "model")));

@@ -9,6 +9,7 @@
 #include <omp.h>
 #include <time.h>
 
+#include "espalier/clock.h"
 #include "espalier/file.h"
 #include "espalier/rng.h"
 #include "espalier/synth.h"

@@ -2,6 +2,7 @@
  * recovery of two layers of that width. In its rows the reference is f32 instead of sgemm. */
 #include "bench_work.h"
 #include "espalier/bf16.h"
+#include "espalier/clock.h"
 
 enum { D = 2048, F = 5632, LAYERS = 2, VOCAB = 4000 };
 enum { SAMPLES = 10, LENGTH = 64, BATCH = 4, CUT = 128 };

@@ -6,6 +6,7 @@
  */
 #include "bench.h"
 #include "espalier/checkpoint.h"
+#include "espalier/clock.h"
 #include "espalier/recover.h"
 
 enum { WRITES = 6, PAIRS = 3, STEPS = 3, BATCH = 4, LENGTH = 128 };

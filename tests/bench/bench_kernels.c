@@ -4,7 +4,7 @@
  * call over the whole batch with as many threads. Attention counts the causal half and is held against
  * sgemm on q's projection. The rest: GB/s read and written, and the ratio to a copy by all threads. Medians.
  */
-#include "espalier/log.h"
+#include "espalier/clock.h"
 #include "espalier/par.h"
 #include "espalier/tensor.h"
 #include "bench.h"

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "espalier/clock.h"
 #include "espalier/importance.h"
 #include "espalier/recover.h"
 

@@ -1,6 +1,7 @@
 /* mpi_base.c - what ranks do together in the base layer: agree, broadcast a string, form a grid. */
 #include <unistd.h>
 
+#include "espalier/clock.h"
 #include "espalier/par.h"
 #include "espalier/traffic.h"
 #include "test.h"
