@@ -38,98 +38,7 @@ static const char *plain_name(const struct layer_key *key, const esp_config_keys
     return *(const char *const *)(const void *)((const char *)names + key->plain);
 }
 
-/* ---- values ------------------------------------------------------------------------------------ */
-
-static bool has(const json_t *object, const char *key)
-{
-    const json_t *v = json_object_get(object, key);
-
-    return v && !json_is_null(v);
-}
-
-/* Number i of the other names of a key, NULL after the last; alone: of those that may stand without it. */
-static const char *synonym(const esp_arch *arch, const char *key, bool alone, size_t i)
-{
-    for (size_t k = 0; arch && k < arch->n_synonyms; k++) {
-        const esp_config_synonym *s = &arch->synonyms[k];
-
-        if (strcmp(s->key, key) == 0 && (s->alone || !alone) && i-- == 0) {
-            return s->other;
-        }
-    }
-    return NULL;
-}
-
-/* The name that the file has for a key; the key itself where it has none. */
-static const char *name_of(const esp_config_part *c, const char *key)
-{
-    const char *name = key;
-
-    for (size_t i = 0; name && !has(c->json, name); i++) {
-        name = synonym(c->arch, key, true, i);
-    }
-    return name ? name : key;
-}
-
-const json_t *esp_config_get(const esp_config_part *c, const char *key)
-{
-    const json_t *v = json_object_get(c->json, name_of(c, key));
-
-    return json_is_null(v) ? NULL : v;
-}
-
-esp_status esp_config_refuse(const esp_config_part *c, const char *key, const char *must_be)
-{
-    const json_t *v = json_object_get(c->json, name_of(c, key));
-    char *value = v ? json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;
-
-    esp_fail(ESP_EFORMAT, "%s: %s is %.200s, must be %s", c->where, name_of(c, key),
-             value ? value : "missing", must_be);
-    free(value);
-    return ESP_EFORMAT;
-}
-
-static bool is_size(const json_t *v, size_t max)
-{
-    return json_is_integer(v) && json_integer_value(v) >= 1 && (size_t)json_integer_value(v) <= max;
-}
-
-esp_status esp_config_size(size_t *size, const esp_config_part *c, const char *key, size_t max,
-                           size_t fallback)
-{
-    const json_t *v = key ? esp_config_get(c, key) : NULL;
-    char must_be[64];
-
-    if (!v && fallback) {
-        *size = fallback;
-        return ESP_OK;
-    }
-    if (!is_size(v, max)) {
-        snprintf(must_be, sizeof must_be, "a whole number from 1 to %zu", max);
-        return esp_config_refuse(c, key, must_be);
-    }
-    *size = (size_t)json_integer_value(v);
-    return ESP_OK;
-}
-
-esp_status esp_config_real(double *real, const esp_config_part *c, const char *key, double fallback)
-{
-    const json_t *v = esp_config_get(c, key);
-
-    *real = v ? json_number_value(v) : fallback;
-    if (!(*real > 0) || !isfinite(*real)) {
-        return esp_config_refuse(c, key, "a number above 0");
-    }
-    return ESP_OK;
-}
-
-esp_status esp_config_bool(bool *flag, const esp_config_part *c, const char *key, bool missing)
-{
-    const json_t *v = esp_config_get(c, key);
-
-    *flag = v ? json_is_true(v) : missing;
-    return !v || json_is_boolean(v) ? ESP_OK : esp_config_refuse(c, key, "true or false");
-}
+/* ---- tokens ------------------------------------------------------------------------------------ */
 
 /* Whether a number is that which the class has for the key. */
 static bool is_default(const esp_arch *arch, const char *key, const json_t *v)
@@ -193,7 +102,7 @@ static esp_status read_layer_sizes(esp_dims *d, const esp_config_part *c,
     for (size_t l = 0; l < d->n_layers; l++) {
         const json_t *v = json_array_get(list, l);
 
-        if (list && !is_size(v, MAX_SIZE)) {
+        if (list && !esp_config_is_size(v, MAX_SIZE)) {
             return esp_config_refuse(&own, key->name, "a list of whole numbers from 1");
         }
         *layer_size(key, &d->layer[l]) = list ? (size_t)json_integer_value(v) : plain;
@@ -309,7 +218,7 @@ static esp_status check_synonyms(const esp_config_part *c, const esp_arch *arch)
         char must_be[128];
 
         if (other && !json_equal(v, other)) {
-            snprintf(must_be, sizeof must_be, "the same as %s", name_of(c, s->key));
+            snprintf(must_be, sizeof must_be, "the same as %s", esp_config_name(c, s->key));
             return esp_config_refuse(&plain, s->other, must_be);
         }
     }
@@ -460,22 +369,6 @@ bool esp_config_has_bias(const esp_model *m, int slot)
 
 /* ---- writing ----------------------------------------------------------------------------------- */
 
-/* Under the names that config has for the key, else under the key itself. */
-static void put_size(json_t *config, const esp_arch *arch, const char *key, size_t v)
-{
-    const esp_config_part c = { .json = config, .arch = arch };
-    json_t *size = json_integer((json_int_t)v);
-    const char *other;
-
-    json_object_set(config, name_of(&c, key), size);
-    for (size_t i = 0; (other = synonym(arch, key, false, i)); i++) {
-        if (has(config, other)) {
-            json_object_set(config, other, size);
-        }
-    }
-    json_decref(size);
-}
-
 /* Sets the plain key to the largest size; where layers differ, or the family has no key for it and
  * means another size (0: none), adds the list to own. */
 static void write_layer_sizes(json_t *config, json_t *own, const struct layer_key *key,
@@ -494,7 +387,7 @@ static void write_layer_sizes(json_t *config, json_t *own, const struct layer_ke
         json_array_append_new(list, json_integer((json_int_t)size));
     }
     if (plain) {
-        put_size(config, arch, plain, largest);
+        esp_config_put_size(config, arch, plain, largest);
     }
     if (!alike || (!plain && meant && first != meant)) {
         json_object_set(own, key->name, list);
@@ -536,10 +429,10 @@ void esp_config_write(json_t *config, const esp_arch *arch, const esp_dims *d)
     const esp_config_keys *keys = arch->keys;
     json_t *own = json_object();
 
-    put_size(config, arch, keys->hidden, d->hidden);
-    put_size(config, arch, keys->layers, d->n_layers);
-    put_size(config, arch, keys->head_dim, d->head_dim);
-    put_size(config, arch, keys->vocab, d->vocab);
+    esp_config_put_size(config, arch, keys->hidden, d->hidden);
+    esp_config_put_size(config, arch, keys->layers, d->n_layers);
+    esp_config_put_size(config, arch, keys->head_dim, d->head_dim);
+    esp_config_put_size(config, arch, keys->vocab, d->vocab);
     for (size_t i = 0; i < N_LAYER_KEYS; i++) {
         size_t meant[N_LAYER_KEYS] = { 0, 0, 4 * d->hidden };
 

@@ -3,6 +3,7 @@
 #define ESPALIER_MODEL_IMPL_H
 
 #include "espalier/model.h"
+#include "model/config_value_impl.h"
 
 #define ESP_MAX_WIDTH ((size_t)1 << 28) /* of anything: products of two fit 64 bits with room */
 #define ESP_OWN_KEY   "espalier"        /* object of config.json with what differs between layers */
@@ -25,29 +26,6 @@ void esp_config_write(json_t *config, const esp_arch *arch, const esp_dims *dims
  * 64 MB; not config.json. A folder that holds weights, or is a link, is left whole. What is left, weights of
  * the folder itself apart, is told in a line. ESP_EUSAGE, ESP_EIO. Local. */
 esp_status esp_companions_copy(const char *to, const char *from);
-
-/* A part of config.json, for reading values out of it. */
-typedef struct esp_config_part {
-    const char *where; /* "DIR/config.json" or "DIR/config.json: rope_scaling", for messages */
-    const json_t *json;
-    const esp_arch *arch; /* whose synonyms its keys may have; NULL: none */
-} esp_config_part;
-
-/* The value of a key or of a synonym of it, NULL when it is missing or null. Borrowed. Local. */
-const json_t *esp_config_get(const esp_config_part *c, const char *key);
-
-/* "WHERE: KEY is VALUE, must be WHAT"; ESP_EFORMAT. Local. */
-esp_status esp_config_refuse(const esp_config_part *c, const char *key, const char *must_be);
-
-/* A count of at least 1; missing or null: fallback, refused where that is 0. key NULL: fallback. Local. */
-esp_status esp_config_size(size_t *size, const esp_config_part *c, const char *key, size_t max,
-                           size_t fallback);
-
-/* true or false; missing or null: missing. Local. */
-esp_status esp_config_bool(bool *flag, const esp_config_part *c, const char *key, bool missing);
-
-/* A positive finite number; missing: fallback, refused where that is 0. Local. */
-esp_status esp_config_real(double *v, const esp_config_part *c, const char *key, double fallback);
 
 /* Rotary positions, in families that have them, with theta and scaling as config.json says them, in the old
  * spelling (rope_theta, rope_scaling) or the new one (rope_parameters). Sizes of m are known. Local. */

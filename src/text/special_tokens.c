@@ -7,6 +7,13 @@
 #include "json_impl.h"
 #include "tokenizer_impl.h"
 
+bool esp_tokenizer_legacy(const json_t *config, bool fallback)
+{
+    const json_t *value = json_object_get(config, "legacy");
+
+    return value ? json_is_true(value) : fallback;
+}
+
 /* ---- BOS and EOS ----------------------------------------------------------------------------------- */
 
 /* A token's name is a string, or an object with its content. */
@@ -14,25 +21,6 @@ static const char *name_of(const json_t *root, const char *field)
 {
     return esp_json_string(json_object_get(root, field), "content",
                            esp_json_string(root, field, NULL));
-}
-
-int32_t esp_tokenizer_find(const esp_tokenizer *t, const char *content)
-{
-    size_t n = strlen(content);
-
-    for (size_t i = 0; i < t->added.n; i++) {
-        if (strcmp(t->added.token[i].content, content) == 0) {
-            return t->added.token[i].id;
-        }
-    }
-    for (size_t id = t->sp ? t->n_tokens : 0;
-         id-- > 0;) { /* what follows a vocabulary comes first */
-        if (t->token[id].text && t->token[id].n == n &&
-            memcmp(t->token[id].text, content, n) == 0) {
-            return (int32_t)id;
-        }
-    }
-    return esp_dict_get(&t->bpe.ids, content, n);
 }
 
 static esp_status read_name(const esp_tokenizer *t, int32_t *id, const json_t *root,

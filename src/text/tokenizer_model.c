@@ -149,13 +149,6 @@ static const class_rule *class_of(const char *file, const json_t *config, const 
     return &plain;
 }
 
-bool esp_tokenizer_legacy(const json_t *config, bool fallback)
-{
-    const json_t *value = json_object_get(config, "legacy");
-
-    return value ? json_is_true(value) : fallback;
-}
-
 static esp_status append(esp_tokenizer *t, const char *content)
 {
     int32_t id = (int32_t)t->n_tokens;
