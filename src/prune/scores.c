@@ -1,4 +1,4 @@
-/* scores.c - the importance of structures, channels and groups (docs/method.md, eq. 12-14). */
+/* scores.c - the importance of structures, channels and groups (docs/method.md, eq. 12-13). */
 #include "scores_impl.h"
 
 #include <math.h>
