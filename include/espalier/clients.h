@@ -23,9 +23,9 @@ esp_status esp_clients_check(const esp_plan *p, const esp_model *m, const esp_gr
 
 /* Whether o alone says all sizes that plans leave of m, whatever the scores: not where one ranking goes over
  * units of several layers, nor where layers go that differ. Local. */
-bool esp_clients_settled(const esp_model *m, const esp_plan_options *o);
+bool esp_clients_sizes_known(const esp_model *m, const esp_plan_options *o);
 
-/* The check before there are scores, where sizes are settled. ESP_EUSAGE likewise, and for
+/* The check before there are scores, where the settings determine all sizes. ESP_EUSAGE likewise, and for
  * options that leave no plan. Local. */
 esp_status esp_clients_check_early(const esp_model *m, const esp_groups *g,
                                    const esp_plan_options *o, unsigned clients);

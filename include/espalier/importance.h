@@ -1,7 +1,7 @@
-/* importance.h - how much the loss would move if a group went (docs/method.md, eq. 6-14).
+/* importance.h - how much the loss would move without a group (docs/method.md, eq. 6-14).
  *
  * Flow: backward leaves dy and x of a matrix -> per-sample gradients, tile by tile, summed in f64
- * as G = mean g_j and F = mean g_j^2 -> sum over the data ranks -> salience of each element -> row and
+ * as G = mean g_j and F = mean g_j^2 -> sum over the data ranks -> saliency of each element -> row and
  * column sums -> channels of structures -> scores of groups. Per-sample values do not depend on ranks or
  * threads and sums are f64, so scores agree over rank counts to about 1e-14; plans rank them as f32.
  */
@@ -89,14 +89,14 @@ void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const es
                             const esp_importance_options *o, esp_text_size all, esp_text_size own,
                             const esp_grid *grid);
 
-/* Scores of all criteria in one pass over the samples; l1 and l2 need the weights only, random the
- * shapes only, and samples may be NULL then. A rank takes its samples as one batch, in chunks, so that
- * the gradient of a matrix is complete when backward has come by. Memory beside the pass, in f32: for
- * each of the rank's tokens, inputs and outputs of the matrices of one layer (on a grid of several stages,
- * of the layers of the stage), and for ESP_UNIT_HIDDEN the gradient of the logits; the sums over rows and
- * columns: see esp_importance_work. ESP_EUSAGE for a sample that predicts nothing; ESP_EFORMAT
- * for a loss, a gradient (the first sample, and where in the model) or a score that is not finite. The
- * same scores, or the same refusal, on all ranks afterwards. Collective on grid->world. */
+/* Scores of all criteria in one pass over the samples; l1 and l2 need the weights only, random the shapes
+ * only, and samples may be NULL then. A rank takes its samples as one batch, in chunks, so that the gradient
+ * of a matrix is complete when backward has passed its layer. Memory beside the pass, in f32: for each of the
+ * rank's tokens, inputs and output gradients of the matrices of one layer (with several pipeline stages, of
+ * the layers of the stage), and for ESP_UNIT_HIDDEN the gradient of the logits; the sums over rows
+ * and columns: see esp_importance_work. ESP_EUSAGE for a sample that predicts nothing; ESP_EFORMAT for a
+ * loss, a gradient (the first sample, and where in the model) or a score that is not finite. The same scores,
+ * or the same error, on all ranks afterwards. Collective on grid->world. */
 esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_groups *g,
                                    const esp_samples *samples, const esp_importance_options *o,
                                    const esp_grid *grid);

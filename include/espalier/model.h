@@ -71,7 +71,7 @@ typedef struct esp_model {
 } esp_model;
 
 /* config.json only: sizes and weight shapes, no data. Keys are Hugging Face's; the object "espalier" may
- * hold a list with one number a layer for num_attention_heads, num_key_value_heads and intermediate_size,
+ * hold a list with one number per layer for num_attention_heads, num_key_value_heads and intermediate_size,
  * which then counts instead of the plain key. Keys that are missing mean what the client's class means, and
  * are added to m->config. Rotary positions are those of transformers, in the old spelling (rope_theta,
  * rope_scaling) or the new one (rope_parameters); where they are scaled, max_positions is what they are made

@@ -1,4 +1,4 @@
-/* packed.h - rows of dy and x in the order in which products dy^T x, the gradients of weights, take them.
+/* packed.h - rows of dy and x, packed for the products dy^T x that are gradients of weights.
  *
  * Flow: rows are packed as they come (esp_packed_fill) -> tiles of a weight's gradient, or sums of them over
  * samples.

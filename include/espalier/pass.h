@@ -1,13 +1,13 @@
 /* pass.h - the one forward and the one backward, for calibration, recovery, evaluation and decoding.
  *
  * Flow: esp_pass_forward -> esp_pass_loss -> esp_pass_backward. Forward keeps the input of each block;
- * backward recomputes a block and hands the gradients of its weights to a sink. Matrices are used as they
- * lie in the mapping, in their own type.
+ * backward recomputes a block and passes the gradients of its weights to a sink. Matrices are read from the
+ * mapped file, in their own type.
  *
- * The chunks of a batch go through one layer after another where this rank has all layers, so that a
- * layer's weights are made once. On a grid of several stages each chunk goes through all layers of
- * the stage and on to the next rank, which has it while this one is at the following chunk. What a
- * sample gives does not depend on either.
+ * Where this rank has all layers, all chunks of a batch go through a layer before the next layer, so that its
+ * weights are converted once. With several pipeline stages each chunk goes through all layers of the stage
+ * and is sent to the next rank, which computes it while this rank computes the following chunk. The results
+ * of a sample are the same either way, bit for bit.
  */
 #ifndef ESPALIER_PASS_H
 #define ESPALIER_PASS_H
@@ -17,8 +17,8 @@
 #include "espalier/model.h"
 #include "espalier/spill_buffer.h"
 
-/* Takes weight gradients in the order backward makes them: of a weight, those of a chunk at a time in the
- * order of the chunks. Each may be NULL. Pointers are valid during the call. */
+/* Receives weight gradients in the order in which backward computes them: of each weight one chunk at a time,
+ * in the order of the chunks. Each function may be NULL. Pointers are valid during the call. */
 typedef struct esp_sink {
     void *ctx;
     /* dL/dW = dy^T x, and dL/dbias the column sums of dy. dy [n_tok, rows]  x [n_tok, cols]. input: number of
@@ -26,10 +26,10 @@ typedef struct esp_sink {
      * which is called once per run of tokens, in order. */
     void (*linear)(void *ctx, size_t layer, int slot, int input, const float *dy, const float *x,
                    size_t n_tok);
-    /* Where the rows of the head have been normalised, called after linear: takes from row v of the head's
-     * dL/dW the sum over t of norm_head_grad[t, v] times row v of W.  norm_head_grad [n_tok, V] */
+    /* Where the rows of the head are normalised, called after linear: row v of the head's dL/dW has to be
+     * reduced by the sum over t of norm_head_grad[t, v] times row v of W.  norm_head_grad [n_tok, V] */
     void (*norm_head_grad)(void *ctx, const float *norm_head_grad, size_t n_tok);
-    /* dw [n_samples, n]: gradient of a norm's weight of n numbers, a row a sample; db likewise of its
+    /* dw [n_samples, n]: gradient of a norm's weight of n numbers, one row per sample; db likewise of its
      * bias, NULL where it has none. */
     void (*norm)(void *ctx, size_t layer, int slot, const float *dw, const float *db,
                  size_t n_samples);
@@ -41,29 +41,29 @@ typedef struct esp_sink {
 } esp_sink;
 
 typedef struct esp_pass_options {
-    size_t max_samples, max_tok; /* the largest batch                                        */
+    size_t max_samples, max_tok; /* of the largest batch                                     */
     size_t chunk_tok;            /* tokens of the largest chunk; 0: max_tok                  */
-    size_t rank;                 /* of the adapters that it will meet, at most; 0: none        */
+    size_t rank;                 /* largest rank of an adapter that will be used; 0: none      */
     size_t longest;              /* tokens of the longest sample; 0: chunk_tok. For sizes only */
     bool backward;               /* keep what backward needs                                 */
     bool resident;               /* keep what is made of all layers' weights (decoding)        */
     const esp_grid *grid;        /* borrowed; NULL: this rank has all layers                  */
     const char
-        *scratch; /* borrowed; folder for what has a batch's size, see esp_spill_buffer_init */
+        *scratch; /* borrowed; folder for arrays of a batch's size, see esp_spill_buffer_init */
 } esp_pass_options;
 
 typedef struct esp_pipeline_stage { /* the layers of a rank */
     size_t begin, end;
     size_t at_once;   /* layers that a chunk goes through before the next chunk follows       */
-    bool first, last; /* it has the steps before the blocks; the final norm and the head */
+    bool first, last; /* it has the embedding; the final norm and the head */
 } esp_pipeline_stage;
 
 /* Layers of this rank on a grid (NULL: all). Local. */
 esp_pipeline_stage esp_pipeline_stage_of(const esp_model *m, const esp_grid *grid);
 
-/* Chunks that a batch should have: a_stage for each stage, so that most have one under way; 1 where
- * there is one stage. Local. */
-size_t esp_pass_chunks(const esp_grid *grid, size_t a_stage);
+/* Micro-batches that fill the pipeline: per_stage for each pipeline stage; 1 where there is one stage.
+ * Local. */
+size_t esp_pass_chunks(const esp_grid *grid, size_t per_stage);
 
 /* Rows of logits that a pass over max_tok tokens makes at a time. Local. */
 size_t esp_pass_run(const esp_model *m, size_t max_tok);
@@ -83,8 +83,8 @@ typedef struct esp_pass {
         inputs; /* [backward ? layers of the stage + 1 : 1][max_tok, D]: block inputs, last
                               * output                                                          */
     esp_spill_buffer hidden;   /* [max_tok, D]: final hidden states, after the norm              */
-    esp_spill_buffer d_hidden; /* [max_tok, D]: gradient of what flows back                      */
-    esp_spill_buffer d_spare;  /* [max_tok, D]: takes turns with d_hidden                        */
+    esp_spill_buffer d_hidden; /* [max_tok, D]: gradient with respect to the hidden state        */
+    esp_spill_buffer d_spare;  /* [max_tok, D]: the other of the two buffers of the backward     */
     esp_batch chunk;           /* the chunk under way; owned                               */
     struct esp_pipeline *pipeline; /* messages from and to the other pipeline stages; owned */
     struct esp_block *block;       /* scratch of one block; owned                              */
@@ -100,7 +100,7 @@ typedef struct esp_pass {
 void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options options);
 void esp_pass_free(esp_pass *p); /* safe twice and on {0} */
 
-/* Bytes of memory that a pass takes, for a rank of a grid that needs no communicators. Local. */
+/* Bytes that esp_pass_init allocates; o.grid needs no communicators. Local. */
 size_t esp_pass_bytes(const esp_model *m, esp_pass_options options);
 
 /* Bytes beside that while it goes on, at most: of esp_pass_loss; of layers; of the steps before. Local. */

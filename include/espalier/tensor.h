@@ -80,7 +80,7 @@ void esp_layernorm_backward(float *dx, float *dw, float *db, const float *dy, co
 /* How fast channels turn. A sequence is a sample, in decoding with all that the cache has of it: one of T
  * tokens turns the same whatever else is in the batch. */
 typedef struct esp_rope {
-    size_t n;         /* channels of a head that turn, two by two; 0: none                 */
+    size_t n;         /* rotated channels of a head, in pairs; 0: none                     */
     double *inv_freq; /* [n / 2] the angle of pair c is position * inv_freq[c]             */
     double gain;      /* cosines and sines are multiplied by it                           */
     size_t border;    /* tokens of the longest sequence for which these hold; 0: of any    */

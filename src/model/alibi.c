@@ -56,7 +56,7 @@ esp_status esp_alibi_read(esp_model *m, const esp_config_part *c)
         size_t heads = m->dims.layer[l].heads;
 
         if (lists && json_array_size(list) != heads) {
-            return esp_config_refuse(&own, KEY, "a list a layer with a number a head");
+            return esp_config_refuse(&own, KEY, "a list per layer with one number per head");
         }
         for (size_t h = 0; h < heads; h++) {
             slopes_of(m, l)[h] =

@@ -284,14 +284,14 @@ static void slice(float *y, float *x, const site *s, bool back)
 }
 
 /* Rows of single heads where the weight is one for all heads. */
-static size_t rows_a_token(const site *s)
+static size_t rows_per_token(const site *s)
 {
     return width_of(s, s->op->out) / esp_model_weight(s->model, s->layer, s->op->slot)->rows;
 }
 
 static void norm_forward(const esp_pass *p, const site *s, float *y, const float *x)
 {
-    size_t n = rows_a_token(s);
+    size_t n = rows_per_token(s);
 
     esp_norm_forward(y, x, &weights_of(p, s->layer)[s->op->slot], s->model, s->batch->n_tok * n,
                      width_of(s, s->op->out) / n);
@@ -358,7 +358,7 @@ static void norm_backward(esp_pass *p, const site *s, const esp_sink *sink, floa
                           const float *dy, const float *x)
 {
     const esp_f32 *f = &weights_of(p, s->layer)[s->op->slot];
-    size_t n = rows_a_token(s), width = width_of(s, s->op->out) / n;
+    size_t n = rows_per_token(s), width = width_of(s, s->op->out) / n;
     float *room = sink && sink->norm ? p->block->norm_grad : NULL;
     esp_batch rows = *s->batch;
 
@@ -368,7 +368,7 @@ static void norm_backward(esp_pass *p, const site *s, const esp_sink *sink, floa
     rows.start = p->block->row_start;
     rows.n_tok = n * s->batch->n_tok;
     esp_norm_backward(dx, room, dy, x, f, s->model, width, &rows);
-    esp_norm_hand_over(sink, s->layer, s->op->slot, room, f, width, &rows);
+    esp_norm_to_sink(sink, s->layer, s->op->slot, room, f, width, &rows);
 }
 
 static void op_backward(esp_pass *p, const site *s, const esp_sink *sink)
@@ -421,7 +421,7 @@ static size_t scratch_of(const site *s, esp_pass_options o)
 
     switch (s->op->kind) {
     case ESP_OP_NORM:
-        return o.backward ? esp_norm_bytes(o.chunk_tok * rows_a_token(s)) : 0;
+        return o.backward ? esp_norm_bytes(o.chunk_tok * rows_per_token(s)) : 0;
     case ESP_OP_ROTARY:
     case ESP_OP_ROTARY_BLOCK:
         return esp_rotary_bytes(s->rotation.rope, longest);

@@ -52,7 +52,7 @@ void esp_matrix_backward(float *dx, const float *dy, const esp_f32 *f, const esp
                          esp_pass *p, const esp_batch *batch);
 
 /* y = norm(x) for rows of n = w's rows channels, and back: dx accumulates; the gradients of weight and
- * bias, a row a sample, are set in room [2, n_samples, n] (NULL: not wanted). batch's samples start at
+ * bias, one row per sample, are set in room [2, n_samples, n] (NULL: not wanted). batch's samples start at
  * rows of x. Local. */
 void esp_norm_forward(float *y, const float *x, const esp_f32 *f, const esp_model *m, size_t n_rows,
                       size_t n);
@@ -60,8 +60,8 @@ void esp_norm_backward(float *dx, float *room, const float *dy, const float *x, 
                        const esp_model *m, size_t n, const esp_batch *batch);
 
 /* Hands what esp_norm_backward left in room to the sink. Local. */
-void esp_norm_hand_over(const esp_sink *sink, size_t layer, int slot, const float *room,
-                        const esp_f32 *f, size_t n, const esp_batch *batch);
+void esp_norm_to_sink(const esp_sink *sink, size_t layer, int slot, const float *room,
+                      const esp_f32 *f, size_t n, const esp_batch *batch);
 void esp_f32_free(esp_f32 *f); /* safe twice and on {0} */
 
 void esp_block_init(esp_block *b, const esp_model *m, esp_pass_options o);

@@ -97,7 +97,7 @@ static esp_status read_layer_sizes(esp_dims *d, const esp_config_part *c,
     const json_t *list = esp_config_get(&own, key->name);
 
     if (list && json_array_size(list) != d->n_layers) {
-        return esp_config_refuse(&own, key->name, "a list with one number a layer");
+        return esp_config_refuse(&own, key->name, "a list with one number per layer");
     }
     for (size_t l = 0; l < d->n_layers; l++) {
         const json_t *v = json_array_get(list, l);

@@ -115,8 +115,7 @@ static void norm_backward(float *dx, float *spare, esp_pass *p, const esp_sink *
     memset(spare, 0, bytes);
     esp_norm_backward(spare, room, dx, p->embedding->normed, &p->embedding->norm, p->model, D,
                       batch);
-    esp_norm_hand_over(sink, ESP_NO_LAYER, ESP_SLOT_EMBED_NORM, room, &p->embedding->norm, D,
-                       batch);
+    esp_norm_to_sink(sink, ESP_NO_LAYER, ESP_SLOT_EMBED_NORM, room, &p->embedding->norm, D, batch);
     memcpy(dx, spare, bytes);
 }
 

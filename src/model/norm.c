@@ -23,8 +23,8 @@ void esp_norm_backward(float *dx, float *room, const float *dy, const float *x, 
     }
 }
 
-void esp_norm_hand_over(const esp_sink *sink, size_t layer, int slot, const float *room,
-                        const esp_f32 *f, size_t n, const esp_batch *batch)
+void esp_norm_to_sink(const esp_sink *sink, size_t layer, int slot, const float *room,
+                      const esp_f32 *f, size_t n, const esp_batch *batch)
 {
     if (room) {
         sink->norm(sink->ctx, layer, slot, room, f->b ? room + batch->n_samples * n : NULL,

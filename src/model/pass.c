@@ -43,9 +43,9 @@ esp_pipeline_stage esp_pipeline_stage_of(const esp_model *m, const esp_grid *gri
     return s;
 }
 
-size_t esp_pass_chunks(const esp_grid *grid, size_t a_stage)
+size_t esp_pass_chunks(const esp_grid *grid, size_t per_stage)
 {
-    return grid->n_pipeline > 1 ? a_stage * (size_t)grid->n_pipeline : 1;
+    return grid->n_pipeline > 1 ? per_stage * (size_t)grid->n_pipeline : 1;
 }
 
 size_t esp_pass_run(const esp_model *m, size_t max_tok)
@@ -432,8 +432,8 @@ static void final_norm_backward(esp_pass *p, const float *d_normed, const esp_si
     memset(p->d_hidden.at, 0, batch->n_tok * D * sizeof(float));
     esp_norm_backward(p->d_hidden.at, room, d_normed, esp_pass_input(p, p->stage.end),
                       &p->head_and_norm->norm, p->model, D, batch);
-    esp_norm_hand_over(sink, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, room, &p->head_and_norm->norm, D,
-                       batch);
+    esp_norm_to_sink(sink, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, room, &p->head_and_norm->norm, D,
+                     batch);
     if (sink && sink->done) {
         sink->done(sink->ctx, ESP_NO_LAYER);
     }

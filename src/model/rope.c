@@ -15,7 +15,7 @@
 
 /* ---- what turns ---- */
 
-/* Share of a head's channels that turn, which the object says before config.json does. */
+/* Share of a head's channels that are rotated, which the object says before config.json does. */
 static esp_status read_share(double *share, const esp_rope_reader *r)
 {
     static const char key[] = "partial_rotary_factor";
@@ -90,7 +90,7 @@ static bool is_divided(const char *code)
 }
 
 /* ESP_RATIO_AUTO becomes what the folder's code does; base where it has none. */
-static esp_status settle(esp_ratio_use *use, const esp_model *m)
+static esp_status resolve(esp_ratio_use *use, const esp_model *m)
 {
     char *path = esp_path(m->dir, "modeling_chatglm.py"), *code = NULL;
     bool asked = *use == ESP_RATIO_AUTO && esp_file_exists(path);
@@ -120,7 +120,7 @@ esp_status esp_model_use_ratio(esp_model *m, esp_ratio_use use)
     if (m->rope_ratio == 1) {
         return ESP_OK;
     }
-    ESP_TRY(settle(&use, m));
+    ESP_TRY(resolve(&use, m));
     set_ratio(m, use);
     esp_info("%s: rope_ratio %g %s; the setting rope_ratio decides", m->dir, m->rope_ratio,
              use == ESP_RATIO_POSITIONS ? "divides positions, as in ChatGLM2-6B-32k"
@@ -166,7 +166,7 @@ static esp_status read_unscaled(const esp_rope_reader *r)
     }
     ESP_TRY(read_channels(r));
     ESP_NEW(m->rope.inv_freq, m->rope.n / 2);
-    ESP_TRY(m->rope_ratio != 1 ? settle(&use, m) : ESP_OK);
+    ESP_TRY(m->rope_ratio != 1 ? resolve(&use, m) : ESP_OK);
     set_ratio(m, use);
     return ESP_OK;
 }

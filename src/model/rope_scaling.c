@@ -1,7 +1,7 @@
 /* rope_scaling.c - the scalings of rotary frequencies for longer contexts, by the names that config.json has
  * for them.
  *
- * Letters: n channels that turn; pair i of them turns by inv_freq[i] a position.
+ * Letters: n rotated channels; pair i of them is rotated by inv_freq[i] per position.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -140,7 +140,7 @@ static esp_status read_yarn_gain(double *gain, const esp_config_part *part, doub
                          : yarn_scale(factor, 1));
 }
 
-/* The pairs that turn beta_fast and beta_slow times within the original context. */
+/* The pairs that make beta_fast and beta_slow full rotations within the original context. */
 static esp_status read_yarn_range(double *low, double *high, const esp_rope_reader *r,
                                   double original)
 {

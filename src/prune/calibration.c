@@ -10,11 +10,11 @@
 #include "espalier/traffic.h"
 #include "grad_store_impl.h"
 
-/* Tokens of a chunk: what one more would save is small, what it takes is not. */
+/* Tokens of a chunk: larger chunks save little time and cost memory. */
 #define CHUNK_TOKENS ((size_t)1024)
 
-/* Chunks for each stage of a grid, so that most have one under way. */
-#define CHUNKS_A_STAGE ((size_t)2)
+/* Micro-batches per pipeline stage, to fill the pipeline. */
+#define CHUNKS_PER_STAGE ((size_t)2)
 
 #define LOOKUP_TAG 2 /* beside those of the pass */
 
@@ -37,7 +37,7 @@ typedef struct calibration {
 
 size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid)
 {
-    size_t chunks = esp_pass_chunks(grid, CHUNKS_A_STAGE);
+    size_t chunks = esp_pass_chunks(grid, CHUNKS_PER_STAGE);
     size_t chunk = (n_tok + chunks - 1) / chunks;
 
     chunk = chunk < CHUNK_TOKENS ? chunk : CHUNK_TOKENS;
@@ -116,7 +116,7 @@ static void calibration_free(calibration *c)
     free(c->norm_head_grad);
 }
 
-/* ---- what backward hands over ---------------------------------------------------------------------- */
+/* ---- the sink ---------------------------------------------------------------------------------------- */
 
 /* The slot that has the numbers of the head. */
 static int head_slot(const calibration *c)

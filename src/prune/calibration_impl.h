@@ -8,7 +8,7 @@
 esp_pass_options esp_calibration_pass(esp_text_size own, const esp_importance_options *o,
                                       const esp_grid *grid);
 
-/* Sums of salience over the samples, n at least 1, added to sums that are zero, and loss [samples->n], the
+/* Sums of saliency over the samples, n at least 1, added to sums that are zero, and loss [samples->n], the
  * mean cross-entropy of each: the same on all ranks afterwards. flops: of all ranks. ESP_EFORMAT for a loss
  * that is not finite, naming the first such sample and the layer; sums are of no use then.
  * Collective on grid->world. */

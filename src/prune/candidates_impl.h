@@ -7,7 +7,7 @@
 typedef struct esp_candidate {
     double score;   /* rounded to the 24 bits of an f32 */
     size_t index;   /* of the group in its unit; of the layer in a pool of layers */
-    uint64_t saves; /* left to who cuts */
+    uint64_t saves; /* cost saved by cutting it; set by plan_make.c */
 } esp_candidate;
 
 /* A unit, or all layers that may go. */

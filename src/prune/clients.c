@@ -300,7 +300,7 @@ esp_status esp_clients_check(const esp_plan *p, const esp_model *m, const esp_gr
     return st;
 }
 
-bool esp_clients_settled(const esp_model *m, const esp_plan_options *o)
+bool esp_clients_sizes_known(const esp_model *m, const esp_plan_options *o)
 {
     switch (o->mode) {
     case ESP_PRUNE_CHANNEL: /* one unit */
@@ -319,7 +319,7 @@ esp_status esp_clients_check_early(const esp_model *m, const esp_groups *g,
     esp_plan p;
     esp_status st;
 
-    if (!esp_clients_settled(m, o)) {
+    if (!esp_clients_sizes_known(m, o)) {
         return ESP_OK;
     }
     any.criterion = ESP_RANDOM;

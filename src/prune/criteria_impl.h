@@ -1,11 +1,11 @@
-/* criteria_impl.h - the table of criteria, and the salience of every element of a weight by all of them in
+/* criteria_impl.h - the table of criteria, and the saliency of every element of a weight by all of them in
  * one visit. */
 #ifndef ESPALIER_CRITERIA_IMPL_H
 #define ESPALIER_CRITERIA_IMPL_H
 
 #include "espalier/importance.h"
 
-/* cols [n] += salience of the elements of a row, w, g, f [n]; returns the sum over the row. g, f: NULL where
+/* cols [n] += saliency of the elements of a row, w, g, f [n]; returns the sum over the row. g, f: NULL where
  * the criterion does not need them. */
 typedef double esp_criterion_row(double *restrict cols, const float *w, const double *g,
                                  const double *f, size_t n);
@@ -40,7 +40,7 @@ typedef struct esp_elements {
     const double *g, *f; /* G and F likewise; NULL where no criterion needs it */
 } esp_elements;
 
-/* rows [c->n, n_rows] and cols [c->n, n_cols] += sums of the salience of the elements over each row
+/* rows [c->n, n_rows] and cols [c->n, n_cols] += sums of the saliency of the elements over each row
  * and each column: G W for ESP_VECTOR, with its sign, else the magnitudes of element1 and so on. Local. */
 void esp_criteria_add(double *rows, double *cols, const esp_criteria *c, const esp_elements *e);
 

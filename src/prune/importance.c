@@ -145,7 +145,7 @@ static void take_weight(void *ctx, size_t layer, int slot, const esp_weight *w)
     }
 }
 
-/* Sums of salience for criteria that need the weights only. Collective on grid->world. */
+/* Sums of saliency for criteria that need the weights only. Collective on grid->world. */
 static void sum_without_gradients(esp_saliency_sums *sums, const esp_model *m, const esp_grid *grid)
 {
     own_weights own = { .stage = esp_pipeline_stage_of(m, grid), .arch = m->arch };

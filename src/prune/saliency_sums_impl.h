@@ -1,4 +1,4 @@
-/* saliency_sums_impl.h - sums of salience over every row and every column that a unit needs.
+/* saliency_sums_impl.h - sums of saliency over every row and every column that a unit needs.
  *
  * For ESP_VECTOR they are signed until the structures take their magnitude: a row is complete only when
  * all its columns, its bias and all ranks have been added.

@@ -80,8 +80,8 @@ void esp_sample_gather_free(esp_sample_gather *g)
 bool esp_sample_gather_pays(const esp_sample_gather *g, const esp_weight *w, bool product,
                             bool looked_up, size_t sum_bytes)
 {
-    size_t a_token = (product ? w->rows + w->cols : 0) + (looked_up ? w->cols : 0);
-    size_t bytes = g->n_tok * a_token * sizeof(float);
+    size_t per_token = (product ? w->rows + w->cols : 0) + (looked_up ? w->cols : 0);
+    size_t bytes = g->n_tok * per_token * sizeof(float);
 
     return g->grid->n_data == 1 || (bytes <= MOST_BYTES && bytes <= w->rows * w->cols * sum_bytes);
 }

@@ -29,10 +29,10 @@ typedef struct esp_weight_gradient {
 typedef struct esp_rows { /* of a gradient's arrays: tokens begin[j] .. end[j] - 1 are sample j's */
     size_t n;
     const size_t *begin, *end;
-    const size_t *sample; /* its row in arrays with a row a sample */
+    const size_t *sample; /* its row in arrays with one row per sample */
 } esp_rows;
 
-/* What is brought together, each in a room of its own. */
+/* What is gathered, each in a buffer of its own. */
 typedef enum esp_gathered {
     ESP_GATHER_DY,
     ESP_GATHER_X,
@@ -58,7 +58,7 @@ typedef struct esp_sample_gather {
 /* samples: all of them, NULL where there are none. Local. */
 void esp_sample_gather_init(esp_sample_gather *g, const esp_samples *samples, const esp_grid *grid);
 size_t esp_sample_gather_bytes(size_t n_samples,
-                               const esp_grid *grid); /* that it takes, rooms left out */
+                               const esp_grid *grid); /* that it takes, buffers left out */
 void esp_sample_gather_free(esp_sample_gather *g);    /* safe twice and on {0} */
 
 /* Whether the gradient of w, of a product or rows that were looked up, is to be made from all samples;

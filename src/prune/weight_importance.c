@@ -154,7 +154,7 @@ static void reduce_strip(esp_weight_importance *p, size_t *begin, size_t *end, c
     ESP_MPI(MPI_Reduce_scatter(MPI_IN_PLACE, p->strip, p->counts, MPI_DOUBLE, MPI_SUM, grid->data));
 }
 
-/* ---- salience of a tile --------------------------------------------------------------------------- */
+/* ---- saliency of a tile --------------------------------------------------------------------------- */
 
 static void scale(double *v, double by, size_t n)
 {

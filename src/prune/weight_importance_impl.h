@@ -37,7 +37,8 @@ void esp_weight_importance_init(esp_weight_importance *p, esp_saliency_sums *sum
                                 size_t n_samples, bool fisher_sum, const esp_grid *grid);
 void esp_weight_importance_free(esp_weight_importance *p); /* safe twice and on {0} */
 
-/* Bytes that it takes for n_all samples, n_samples of them on this rank, rooms that grow left out. Local. */
+/* Bytes that init allocates for n_all samples, n_samples of them on this rank; buffers that grow come on top.
+ * Local. */
 size_t esp_weight_importance_bytes(unsigned criteria, const esp_model *m, size_t n_all,
                                    size_t n_samples, const esp_grid *grid);
 
@@ -46,8 +47,8 @@ size_t esp_weight_importance_bytes(unsigned criteria, const esp_model *m, size_t
 void esp_weight_importance_add(esp_weight_importance *p, size_t layer, int slot,
                                const esp_weight *w, const esp_weight_gradient *gradient);
 
-/* Adds the weight of a norm and its bias. dw, db: their gradients, a row a sample, packed as dy and read as
- * above. Collective on grid->data. */
+/* Adds the weight of a norm and its bias. dw, db: their gradients, one row per sample, packed as dy and read
+ * as above. Collective on grid->data. */
 void esp_weight_importance_add_norm(esp_weight_importance *p, size_t layer, int slot,
                                     const esp_weight *w, const float *dw, const float *db);
 

@@ -136,7 +136,8 @@ static esp_status check_clients(const esp_run *run, const esp_plan *p, const esp
 {
     esp_status st = ESP_OK;
 
-    if (run->grid->rank == 0 && !esp_clients_settled(&run->model, o)) { /* else it was foreseen */
+    if (run->grid->rank == 0 &&
+        !esp_clients_sizes_known(&run->model, o)) { /* else it was checked before */
         st = esp_clients_check(p, &run->model, dense, o, run->config->prune_clients);
         st = st == ESP_OK ? st : remove_after(run, "steps", st);
     }

@@ -45,10 +45,10 @@ typedef struct span {
 
 /* Scratch of a thread: a number a query of a block and a key the block sees, and packed operands. */
 typedef struct scratch {
-    float *p;    /* probabilities                                                 */
-    float *dp;   /* their gradient; backward                                      */
-    float *bend; /* slope of the soft cap; backward, NULL where there is no cap   */
-    float *cols; /* packed columns of a product, over a block of keys             */
+    float *p;              /* probabilities                                                 */
+    float *dp;             /* their gradient; backward                                      */
+    float *cap_derivative; /* derivative of the soft cap; NULL without a cap, and forward   */
+    float *cols;           /* packed columns of a product, over a block of keys             */
 } scratch;
 
 static head make_head(const float *q, const float *k, const float *v, const esp_attention *a,
@@ -238,8 +238,8 @@ static void probabilities(const scratch *w, const head *h, const block *b)
         if (a->soft_cap > 0) {
             esp_cap_row(row + seen.from, a->soft_cap, seen.to - seen.from);
         }
-        for (size_t c = seen.from; w->bend && c < seen.to; c++) {
-            w->bend[r * b->width + c] = esp_cap_slope(row[c], 1 / a->soft_cap);
+        for (size_t c = seen.from; w->cap_derivative && c < seen.to; c++) {
+            w->cap_derivative[r * b->width + c] = esp_cap_slope(row[c], 1 / a->soft_cap);
         }
         if (h->slope != 0) {
             add_distances(row + seen.from, h->slope, h->before + b->i + r, b->keys.from + seen.from,
@@ -265,7 +265,7 @@ static void make_scratch(scratch *w, const esp_attention *a, size_t before, size
         ESP_MAKE(w->dp, size, bytes);
     }
     if (backward && a->soft_cap > 0) {
-        ESP_MAKE(w->bend, size, bytes);
+        ESP_MAKE(w->cap_derivative, size, bytes);
     }
 }
 
@@ -287,7 +287,7 @@ static void scratch_free(scratch *w)
 {
     free(w->p);
     free(w->dp);
-    free(w->bend);
+    free(w->cap_derivative);
     free(w->cols);
 }
 
@@ -328,8 +328,8 @@ void esp_attention_forward(float *out, const float *q, const float *k, const flo
 
 /* ds = scale p (dp - sum(p dp)) times the slope of the cap (NULL: 1) for a row, in the place of dp; zero
  * where the query does not see. */
-static void softmax_backward_row(float *dp, const float *p, const float *bend, float scale,
-                                 span seen, size_t n)
+static void softmax_backward_row(float *dp, const float *p, const float *cap_derivative,
+                                 float scale, span seen, size_t n)
 {
     float sum = 0;
 
@@ -340,8 +340,8 @@ static void softmax_backward_row(float *dp, const float *p, const float *bend, f
     for (size_t i = seen.from; i < seen.to; i++) {
         dp[i] = scale * p[i] * (dp[i] - sum);
     }
-    for (size_t i = seen.from; bend && i < seen.to; i++) {
-        dp[i] *= bend[i];
+    for (size_t i = seen.from; cap_derivative && i < seen.to; i++) {
+        dp[i] *= cap_derivative[i];
     }
     memset(dp, 0, seen.from * sizeof *dp);
     memset(dp + seen.to, 0, (n - seen.to) * sizeof *dp);
@@ -380,8 +380,8 @@ static void head_backward(float *dq, float *dk, float *dv, const float *dout, co
         score(w->dp, w, dout + i * qs, h->v, h, &b);
         for (size_t r = 0; r < b.n_q; r++) {
             softmax_backward_row(w->dp + r * b.width, w->p + r * b.width,
-                                 w->bend ? w->bend + r * b.width : NULL, h->a->scale,
-                                 seen_in(h, &b, r), b.width);
+                                 w->cap_derivative ? w->cap_derivative + r * b.width : NULL,
+                                 h->a->scale, seen_in(h, &b, r), b.width);
         }
         weigh(dq + i * qs, true, w, w->dp, h->k, h, &b);
         spread(dk, w, w->dp, h->q + i * qs, h, &b);

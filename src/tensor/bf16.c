@@ -86,7 +86,7 @@ const uint16_t *esp_bf16_round(esp_bf16_buffer *room, const float *x, size_t n_r
     return room->at;
 }
 
-/* Tokens that are turned at a time: a row of them is a line of the cache. */
+/* Tokens that are transposed at a time: one row of them is a cache line. */
 #define SQUARE ((size_t)32)
 
 /* A panel of n_tok tokens, whose first n_cols columns become rows n_to apart. */

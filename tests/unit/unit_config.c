@@ -339,7 +339,7 @@ static void test_sizes_of_each_layer(void)
 static void test_lists_that_are_refused(void)
 {
     check_refused("{\"espalier\": {\"intermediate_size\": [96]}}",
-                  "intermediate_size is [96], must be a list with one number a layer");
+                  "intermediate_size is [96], must be a list with one number per layer");
     check_refused("{\"espalier\": {\"intermediate_size\": [96, 0]}}",
                   "intermediate_size is [96,0]");
     check_refused("{\"espalier\": {\"num_attention_heads\": \"all\"}}",
