@@ -269,14 +269,26 @@ static float *room(float **at, size_t n)
     return *at;
 }
 
-static void add_linear(void *ctx, size_t layer, int slot, const float *dy, const float *x,
-                       size_t n_tok)
+/* The value of the block that the wiring says a weight multiplies; -1: of no block. */
+static int wired_input(const esp_arch *a, int slot)
+{
+    for (size_t i = 0; i < a->n_ops; i++) {
+        if (a->ops[i].kind == ESP_OP_LINEAR && a->ops[i].slot == slot) {
+            return a->ops[i].in[0];
+        }
+    }
+    return -1;
+}
+
+static void add_linear(void *ctx, size_t layer, int slot, int input, const float *dy,
+                       const float *x, size_t n_tok)
 {
     gradients *g = ctx;
     const esp_weight *w = esp_model_weight(g->model, layer, slot);
     size_t at = place(g, layer, owner(g, slot));
     float *db = w->has_bias ? room(&g->bias[at], w->rows) : NULL;
 
+    CU_ASSERT_EQUAL(input, wired_input(g->model->arch, slot));
     CU_ASSERT_FALSE(g->done[layer == ESP_NO_LAYER ? g->model->dims.n_layers : layer]);
     esp_linear_backward_weight(room(&g->weight[at], w->rows * w->cols), db, dy, x, n_tok, w->cols,
                                w->rows);
