@@ -29,6 +29,11 @@ void esp_adapter_free(esp_adapter *a);        /* safe twice and on {0} */
 /* The adapter of a weight; NULL where a is NULL or there is none. Borrowed. Local. */
 esp_lora *esp_adapter_at(const esp_adapter *a, size_t layer, int slot);
 
+/* The matrices of an adapter of m as tensors, in file order, A [r, n_in] before B [n_out, r] of each
+ * weight [n]; the caller frees the array. The numbers of one of them, borrowed. Local. */
+esp_tensor_ref *esp_adapter_tensors(size_t *n, const esp_adapter *a, const esp_model *m);
+float *esp_adapter_matrix(const esp_adapter *a, const esp_tensor_ref *t);
+
 /* y += B u with u = scale * A dropout(x).  x [n_tok, n_in]  u [n_tok, r]  y [n_tok, n_out]; n_in and
  * n_out are the columns and rows of w. dropped [n_tok, n_in] is scratch for dropout(x), u too. What is
  * dropped follows from (a->seed, layer, slot, sample key, token in the sample, column); what is kept is

@@ -3,15 +3,15 @@
 #define ESPALIER_MERGE_H
 
 #include "espalier/params.h"
+#include "espalier/tensor_writer.h"
 
-/* Writes folder dir: W + scale B A where the adapter a (NULL or empty: none) has matrices, else the weight
- * itself, in the type it has in m, or had before p (NULL: none) trained it; tokenizer copied from m's
- * folder; digest (NULL: not wanted) is that of the model written. ESP_EIO; ESP_EFAILED for a number that is
- * NaN or infinite as written. Collective on comm. */
-esp_status esp_merge(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_model *m,
+/* Writes W + scale B A where the adapter a (NULL or empty: none) has matrices, else the weight itself, in
+ * the type it has in m, or had before p (NULL: none) trained it. digest [out]: of the model written; NULL:
+ * not wanted. Errors are those of esp_model_save. Collective on comm. */
+esp_status esp_merge(char digest[ESP_DIGEST_SIZE], esp_output to, const esp_model *m,
                      const esp_params *p, const esp_adapter *a, MPI_Comm comm);
 
 /* Bytes of memory that it takes, m as before it was trained. Local. */
-size_t esp_merge_bytes(const esp_model *m);
+size_t esp_merge_bytes(const esp_model *m, const esp_writer *writer);
 
 #endif

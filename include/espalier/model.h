@@ -138,6 +138,30 @@ void esp_model_batch_init(esp_batch *b, const esp_model *m, size_t max_samples, 
 typedef void (*esp_weight_visitor)(void *ctx, size_t layer, int slot, const esp_weight *w);
 void esp_model_visit(const esp_model *m, esp_weight_visitor visit, void *ctx);
 
+/* The parts of a weight that are tensors by themselves: the weight, its bias, the matrices of its adapter. */
+typedef enum esp_part { ESP_PART_WEIGHT, ESP_PART_BIAS, ESP_PART_A, ESP_PART_B } esp_part;
+
+/* One tensor of a model's or an adapter's files. */
+typedef struct esp_tensor_ref {
+    size_t layer; /* ESP_NO_LAYER outside the blocks */
+    int slot;
+    esp_part part;
+    const esp_weight *weight; /* borrowed; NULL for A and B          */
+    size_t n_dims;            /* 2 for a matrix, 1 for all else      */
+    size_t shape[2];          /* rows and columns; columns 1 without */
+} esp_tensor_ref;
+
+/* All tensors of a model in file order, bias after weight [n]; the caller frees the array. Local. */
+esp_tensor_ref *esp_model_tensors(size_t *n, const esp_model *m);
+size_t esp_tensors_bytes(const esp_model *m); /* that they take */
+
+/* Name of a model's tensor in its files, ".weight" or ".bias" included; the caller frees. Local. */
+char *esp_tensor_ref_name(const esp_model *m, const esp_tensor_ref *t);
+
+/* Type of the numbers; bytes of a row (of one number where there is one dimension). Local. */
+esp_dtype esp_tensor_ref_dtype(const esp_tensor_ref *t);
+size_t esp_tensor_ref_row_bytes(const esp_tensor_ref *t);
+
 /* Digest of config.json and all tensors (names, types, shapes, bytes), the same on any number of ranks. A
  * rank uses the layers begin .. end - 1, all of them together all; every node reads the bytes that its
  * ranks use, a share each. ESP_EUSAGE where nodes, or ranks of a node with files of their own, see

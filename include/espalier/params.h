@@ -18,8 +18,6 @@
 #define ESP_PIECES_AT_ONCE ((size_t)4)       /* that are summed over the ranks at a time          */
 #define ESP_SHARE_BLOCK    ((size_t)1024) /* shares of a piece begin at multiples of this in it */
 
-typedef enum esp_part { ESP_PART_WEIGHT, ESP_PART_BIAS, ESP_PART_A, ESP_PART_B } esp_part;
-
 typedef struct esp_entry {
     size_t layer; /* ESP_NO_LAYER outside the blocks                                   */
     int slot;

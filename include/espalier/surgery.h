@@ -9,15 +9,16 @@
 #define ESPALIER_SURGERY_H
 
 #include "espalier/plan.h"
+#include "espalier/tensor_writer.h"
 
-/* Writes what plan p leaves of m to dir (its part, committed at the end): the same dtypes, biases with
- * their rows, layers that are left numbered from 0, tokenizer copied. g are the groups of m. The same
- * bytes whatever the number of ranks. ESP_EIO; ESP_EFAILED for a number that is NaN or infinite.
- * Collective on comm. */
-esp_status esp_surgery(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_model *m,
+/* Writes what plan p leaves of m: the same dtypes, biases with their rows, layers that are left numbered from
+ * 0. g are the groups of m. digest [out]: of the model written; NULL: not wanted. Errors are those of
+ * esp_model_save. Collective on comm. */
+esp_status esp_surgery(char digest[ESP_DIGEST_SIZE], esp_output to, const esp_model *m,
                        const esp_groups *g, const esp_plan *p, MPI_Comm comm);
 
-/* Bytes of memory that it takes for what is left, shapes to. Local. */
-size_t esp_surgery_bytes(const esp_model *m, const esp_groups *g, const esp_model *to);
+/* Bytes of memory that it takes where the model left has the shapes of `to`. Local. */
+size_t esp_surgery_bytes(const esp_model *m, const esp_groups *g, const esp_model *to,
+                         const esp_writer *writer);
 
 #endif

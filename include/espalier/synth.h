@@ -2,7 +2,7 @@
 #ifndef ESPALIER_SYNTH_H
 #define ESPALIER_SYNTH_H
 
-#include "espalier/model.h"
+#include "espalier/tensor_writer.h"
 
 typedef struct esp_synth_options {
     const char
@@ -18,11 +18,11 @@ typedef struct esp_synth_options {
     uint64_t seed;
 } esp_synth_options;
 
-/* Writes config.json and weights to dir, streamed: memory does not grow with the model. An element
+/* Writes config.json and weights, streamed: memory does not grow with the model. An element
  * depends on the seed, its tensor and its index alone, not on the number of ranks. "Normal" is the sum
  * of four 16-bit uniform numbers, made from one hash: it ends at 3.46 deviations. Sizes that are no
  * model are refused (ESP_EFORMAT), and a name that is none (ESP_EUSAGE). Collective on comm. */
-esp_status esp_synth(const char *dir, const esp_synth_options *o, MPI_Comm comm);
+esp_status esp_synth(esp_output to, const esp_synth_options *o, MPI_Comm comm);
 
 /* The model that esp_synth would write, shapes only. ESP_EFORMAT likewise, *m is {0} then. Local. */
 esp_status esp_synth_shape(esp_model *m, const esp_synth_options *o);

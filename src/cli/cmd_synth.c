@@ -1,6 +1,7 @@
 /* cmd_synth.c - made-up inputs: a model folder of any shape with random weights, a corpus, a tokenizer. */
 #include "command_impl.h"
 #include "espalier/corpus.h"
+#include "espalier/exporters.h"
 #include "espalier/file.h"
 #include "espalier/folder.h"
 #include "espalier/grammar.h"
@@ -17,7 +18,7 @@ static esp_status write_model(const esp_invocation *in)
             "%s: is there already: take another name, or -f to replace what espalier made", dir);
     }
     ESP_TRY(esp_agree(in->grid->world, st));
-    return esp_synth(dir, &in->config->synth, in->grid->world);
+    return esp_synth(esp_export_to(dir, "huggingface"), &in->config->synth, in->grid->world);
 }
 
 /* One rank writes, for all. */

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "espalier/mem.h"
-#include "espalier/model_save.h"
+#include "espalier/reshape.h"
 #include "espalier/recover.h"
 #include "espalier/settings.h"
 

@@ -6,6 +6,7 @@
 #include <math.h>
 
 #include "espalier/eval.h"
+#include "espalier/exporters.h"
 #include "espalier/merge.h"
 #include "espalier/recover.h"
 #include "espalier/surgery.h"
@@ -66,7 +67,7 @@ static size_t plan_bytes(const esp_job *j, const esp_grid *grid, const esp_layou
 static size_t prune_bytes(const esp_job *j, const esp_grid *grid, const esp_layout *l, size_t C)
 {
     (void)grid, (void)l, (void)C;
-    return esp_surgery_bytes(j->dense, &j->groups, &j->pruned);
+    return esp_surgery_bytes(j->dense, &j->groups, &j->pruned, esp_exporter_find("huggingface"));
 }
 
 /* A checkpoint that is written while the training goes on takes its room beside it. */
@@ -82,7 +83,8 @@ static size_t recover_bytes(const esp_job *j, const esp_grid *grid, const esp_la
     t.longest = esp_max(t.longest, 1);
     o.micro_batch = esp_max(C / t.longest, 1);
     bytes = esp_recover_bytes(&j->pruned, &o, t, grid) + (beside ? esp_min(left, WRITER) : 0);
-    return CHECKPOINT + esp_max(bytes, left + esp_merge_bytes(&j->pruned));
+    return CHECKPOINT +
+           esp_max(bytes, left + esp_merge_bytes(&j->pruned, esp_exporter_find("huggingface")));
 }
 
 static size_t eval_bytes(const esp_job *j, const esp_grid *grid, const esp_layout *l, size_t C)

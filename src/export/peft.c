@@ -6,94 +6,25 @@
 #include <string.h>
 
 #include "espalier/file.h"
-#include "espalier/folder.h"
 #include "espalier/mem.h"
 #include "espalier/par.h"
+#include "export_impl.h"
 
+#define STEM    "adapter_model"
 #define CONFIG  "adapter_config.json"
-#define TENSORS "adapter_model.safetensors"
+#define TENSORS STEM ESP_SAFETENSORS
 
-typedef struct matrix {
-    char *key;   /* name in the file; owned  */
-    float *data; /* [rows, cols] borrowed    */
-    size_t shape[2];
-} matrix;
-
-typedef struct matrices {
-    matrix *list; /* [n] owned */
-    size_t n;
-} matrices;
-
-static void add_matrix(matrices *s, const char *tensor, char letter, float *data, size_t rows,
-                       size_t cols)
+static char *key_of(const esp_model *m, const esp_tensor_ref *t)
 {
-    s->list = esp_grow(s->list, s->n + 1, sizeof *s->list);
-    s->list[s->n++] =
-        (matrix){ .key = esp_format("base_model.model.%s.lora_%c.weight", tensor, letter),
-                  .data = data,
-                  .shape = { rows, cols } };
-}
+    char *tensor = esp_model_tensor_name(m, t->layer, t->slot);
+    char *key =
+        esp_format("base_model.model.%s.lora_%c.weight", tensor, t->part == ESP_PART_A ? 'A' : 'B');
 
-/* The matrices of an adapter in the order of the file. */
-static matrices matrices_of(const esp_adapter *a, const esp_model *m)
-{
-    matrices s = { .n = 0 };
-
-    for (size_t l = 0; l < m->dims.n_layers; l++) {
-        for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
-            const esp_lora *lora = esp_adapter_at(a, l, slot);
-            const esp_weight *w = esp_model_weight(m, l, slot);
-            char *tensor = lora ? esp_model_tensor_name(m, l, slot) : NULL;
-
-            if (lora) {
-                add_matrix(&s, tensor, 'A', lora->a, a->rank, w->cols);
-                add_matrix(&s, tensor, 'B', lora->b, w->rows, a->rank);
-            }
-            free(tensor);
-        }
-    }
-    return s;
-}
-
-static void matrices_free(matrices *s)
-{
-    for (size_t i = 0; i < s->n; i++) {
-        free(s->list[i].key);
-    }
-    free(s->list);
+    free(tensor);
+    return key;
 }
 
 /* ---- writing ---- */
-
-/* Each rank has a run of the tensors, so that the lowest one with a failure has the first. */
-static esp_status write_tensors(const char *path, const esp_adapter *a, const esp_model *m,
-                                MPI_Comm comm)
-{
-    esp_safetensors_writer file = { .n = 0 };
-    matrices s = matrices_of(a, m);
-    size_t begin, end;
-    int rank, size;
-    esp_status st;
-
-    ESP_MPI(MPI_Comm_rank(comm, &rank));
-    ESP_MPI(MPI_Comm_size(comm, &size));
-    esp_share(&begin, &end, s.n, rank, size);
-    for (size_t i = 0; i < s.n; i++) {
-        esp_safetensors_plan(&file, s.list[i].key, ESP_F32, 2, s.list[i].shape);
-    }
-    st = esp_safetensors_create(&file, path, comm);
-    if (st == ESP_OK) {
-        for (size_t i = begin; i < end && st == ESP_OK; i++) {
-            const matrix *x = &s.list[i];
-
-            st = esp_safetensors_write(&file, i, 0, x->data,
-                                       x->shape[0] * x->shape[1] * sizeof *x->data);
-        }
-        st = esp_safetensors_finish(&file, st, comm);
-    }
-    matrices_free(&s);
-    return st;
-}
 
 /* Names of the adapted weights, as in PEFT's target_modules. */
 static json_t *target_modules(const esp_adapter *a, const esp_model *m)
@@ -108,63 +39,44 @@ static json_t *target_modules(const esp_adapter *a, const esp_model *m)
     return list;
 }
 
-static esp_status write_config(const char *path, const esp_adapter *a, const esp_model *m,
-                               double dropout, const char *base)
+static char *config_of(const esp_contents *c)
 {
+    const esp_adapter *a = c->adapter;
     double alpha = (double)(a->scale * (float)a->rank);
     json_t *number = alpha == floor(alpha) ? json_integer((json_int_t)alpha) : json_real(alpha);
     json_t *config = json_pack(
         "{s:s, s:s, s:s, s:I, s:o, s:f, s:o, s:s, s:b, s:b, s:n}", "peft_type", "LORA", "task_type",
-        "CAUSAL_LM", "base_model_name_or_path", base, "r", (json_int_t)a->rank, "lora_alpha",
-        number, "lora_dropout", dropout, "target_modules", target_modules(a, m), "bias", "none",
-        "fan_in_fan_out", 0, "inference_mode", 1, "modules_to_save");
+        "CAUSAL_LM", "base_model_name_or_path", c->from, "r", (json_int_t)a->rank, "lora_alpha",
+        number, "lora_dropout", c->dropout, "target_modules", target_modules(a, c->model), "bias",
+        "none", "fan_in_fan_out", 0, "inference_mode", 1, "modules_to_save");
     char *text;
-    esp_status st;
 
     ESP_REQUIRE(config);
     text = json_dumps(config, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
-    st = esp_file_write(path, text, strlen(text));
-    free(text);
     json_decref(config);
-    return st;
+    return text;
 }
 
-static esp_status make_folder(const char *dir, const char *part)
+static esp_status begin(void **state, const esp_contents *c)
 {
-    static const char *const names[] = { CONFIG, TENSORS };
+    esp_shards *s = esp_shards_make(c, STEM, key_of, SIZE_MAX);
 
-    ESP_TRY(esp_folder_check(dir));
-    ESP_TRY(esp_folder_remove(part));
-    return esp_folder_make(part, names, 2);
+    return esp_shards_begin(state, s, CONFIG, config_of(c), NULL);
 }
 
-esp_status esp_peft_save(const char *dir, const esp_adapter *a, const esp_model *m, double dropout,
-                         const char *base, MPI_Comm comm)
+static size_t bytes(const esp_contents *c)
 {
-    char *part = esp_part_path(dir), *config = esp_path(part, CONFIG);
-    char *tensors = esp_path(part, TENSORS);
-    int rank;
-    esp_status st;
-
-    ESP_MPI(MPI_Comm_rank(comm, &rank));
-    st = esp_agree(comm, rank == 0 ? make_folder(dir, part) : ESP_OK);
-    if (st == ESP_OK) {
-        st = write_tensors(tensors, a, m, comm);
-    }
-    if (st == ESP_OK && rank == 0) {
-        st = write_config(config, a, m, dropout, base);
-        st = st == ESP_OK ? esp_commit(dir) : st;
-    }
-    st = esp_agree(comm, st);
-    if (st != ESP_OK && rank == 0) {
-        esp_folder_remove(part); /* the first failure is the one that is told */
-        esp_error_clear();
-    }
-    free(part);
-    free(config);
-    free(tensors);
-    return st;
+    return esp_shards_bytes(c, SIZE_MAX);
 }
+
+const esp_writer esp_peft_writer = {
+    .name = "peft",
+    .adapters = true,
+    .begin = begin,
+    .rows = esp_shards_rows,
+    .end = esp_shards_end,
+    .bytes = bytes,
+};
 
 /* ---- reading ---- */
 
@@ -246,58 +158,61 @@ static uint64_t targets_in(const esp_safetensors *file, const esp_model *m)
     uint64_t targets = 0;
 
     for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
-        char *tensor = esp_model_tensor_name(m, 0, slot);
-        char *key = esp_format("base_model.model.%s.lora_A.weight", tensor);
+        char *key = key_of(m, &(esp_tensor_ref){ .slot = slot, .part = ESP_PART_A });
 
         if (esp_safetensors_find(file, key)) {
             targets |= UINT64_C(1) << slot;
         }
         free(key);
-        free(tensor);
     }
     return targets;
 }
 
-static esp_status take_matrix(const matrix *x, const esp_safetensors *file, const char *path)
+static esp_status take_matrix(float *data, const esp_tensor_ref *x, const char *key,
+                              const esp_safetensors *file, const char *path)
 {
-    const esp_tensor_info *t = esp_safetensors_find(file, x->key);
+    const esp_tensor_info *t = esp_safetensors_find(file, key);
     size_t n = x->shape[0] * x->shape[1], bad;
 
     if (!t) {
-        return esp_fail(ESP_EFORMAT, "%s: tensor %s is missing", path, x->key);
+        return esp_fail(ESP_EFORMAT, "%s: tensor %s is missing", path, key);
     }
     if (t->n_dims != 2 || t->shape[0] != x->shape[0] || t->shape[1] != x->shape[1]) {
         return esp_fail(ESP_EFORMAT,
                         "%s: %s: its shape is not [%zu, %zu], as the model and r want it", path,
-                        x->key, x->shape[0], x->shape[1]);
+                        key, x->shape[0], x->shape[1]);
     }
     if (t->dtype == ESP_N_DTYPES) {
-        return esp_fail(ESP_EFORMAT, "%s: %s: is of type %s, must be F32, F16 or BF16", path,
-                        x->key, t->type);
+        return esp_fail(ESP_EFORMAT, "%s: %s: is of type %s, must be F32, F16 or BF16", path, key,
+                        t->type);
     }
     bad = esp_find_nonfinite(t->data, t->dtype, n);
     if (bad < n) {
-        return esp_fail(ESP_EFORMAT, "%s: %s: number %zu of %zu is NaN or infinite", path, x->key,
-                        bad, n);
+        return esp_fail(ESP_EFORMAT, "%s: %s: number %zu of %zu is NaN or infinite", path, key, bad,
+                        n);
     }
-    esp_to_f32(x->data, t->data, t->dtype, n);
+    esp_to_f32(data, t->data, t->dtype, n);
     return ESP_OK;
 }
 
 static esp_status take_matrices(const esp_adapter *a, const esp_model *m,
                                 const esp_safetensors *file, const char *path)
 {
-    matrices s = matrices_of(a, m);
+    size_t n;
+    esp_tensor_ref *refs = esp_adapter_tensors(&n, a, m);
     esp_status st = ESP_OK;
 
-    for (size_t i = 0; i < s.n && st == ESP_OK; i++) {
-        st = take_matrix(&s.list[i], file, path);
+    for (size_t i = 0; i < n && st == ESP_OK; i++) {
+        char *key = key_of(m, &refs[i]);
+
+        st = take_matrix(esp_adapter_matrix(a, &refs[i]), &refs[i], key, file, path);
+        free(key);
     }
-    if (st == ESP_OK && s.n != file->n) {
+    if (st == ESP_OK && n != file->n) {
         st = esp_fail(ESP_EFORMAT, "%s: %zu tensors, the model has a place for %zu of them", path,
-                      file->n, s.n);
+                      file->n, n);
     }
-    matrices_free(&s);
+    free(refs);
     return st;
 }
 

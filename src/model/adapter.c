@@ -33,6 +33,39 @@ esp_lora *esp_adapter_at(const esp_adapter *a, size_t layer, int slot)
     return lora && lora->a ? lora : NULL;
 }
 
+static esp_tensor_ref matrix_of(size_t layer, int slot, esp_part part, size_t rows, size_t cols)
+{
+    return (esp_tensor_ref){
+        .layer = layer, .slot = slot, .part = part, .n_dims = 2, .shape = { rows, cols }
+    };
+}
+
+esp_tensor_ref *esp_adapter_tensors(size_t *n, const esp_adapter *a, const esp_model *m)
+{
+    esp_tensor_ref *refs;
+
+    *n = 0;
+    ESP_NEW(refs, 2 * m->dims.n_layers * a->n_slots);
+    for (size_t l = 0; l < m->dims.n_layers; l++) {
+        for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
+            const esp_weight *w = esp_model_weight(m, l, slot);
+
+            if (esp_adapter_at(a, l, slot)) {
+                refs[(*n)++] = matrix_of(l, slot, ESP_PART_A, a->rank, w->cols);
+                refs[(*n)++] = matrix_of(l, slot, ESP_PART_B, w->rows, a->rank);
+            }
+        }
+    }
+    return refs;
+}
+
+float *esp_adapter_matrix(const esp_adapter *a, const esp_tensor_ref *t)
+{
+    const esp_lora *lora = esp_adapter_at(a, t->layer, t->slot);
+
+    return t->part == ESP_PART_A ? lora->a : lora->b;
+}
+
 /* The dropout of one input of a batch: number t * n_in + c of a sample's stream decides on column c of
  * its token t, so a mask depends neither on the neighbours nor on the rank count. */
 typedef struct dropout {

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "espalier/mem.h"
-#include "espalier/model_save.h"
+#include "espalier/reshape.h"
 #include "model/model_impl.h"
 
 #define KEY "alibi_slopes" /* in our own object: a list a layer, where heads have been cut */

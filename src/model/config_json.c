@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "espalier/mem.h"
-#include "espalier/model_save.h"
+#include "espalier/reshape.h"
 #include "model/model_impl.h"
 
 #define MAX_SIZE   ESP_MAX_WIDTH

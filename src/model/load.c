@@ -138,8 +138,9 @@ static esp_status missing(const esp_model *m, const esp_tensor_ref *t, const cha
         ESP_EFORMAT, "%s: tensor %s is missing%s", where, name,
         t->slot == ESP_SLOT_HEAD
             ? "; if the head is the embedding, set \"tie_word_embeddings\": true in config.json"
-        : t->bias && m->arch->always_qkv_bias ? "; this model_type has biases on q, k and v"
-                                              : "");
+        : t->part == ESP_PART_BIAS && m->arch->always_qkv_bias
+            ? "; this model_type has biases on q, k and v"
+            : "");
 }
 
 static void write_shape(char *text, size_t n, size_t n_dims, const size_t *shape)
@@ -178,7 +179,7 @@ static esp_status check_dtype(const esp_tensor_ref *t, const esp_tensor_info *in
                         "%s: tensor %s is of type %s, a weight must be F32, F16 or BF16", file,
                         info->name, info->type);
     }
-    if (t->bias && info->dtype != t->weight->dtype) {
+    if (t->part == ESP_PART_BIAS && info->dtype != t->weight->dtype) {
         return esp_fail(ESP_EFORMAT, "%s: tensor %s is of type %s, its weight of type %s", file,
                         info->name, info->type, esp_dtype_name(t->weight->dtype));
     }
@@ -246,7 +247,7 @@ static esp_status map_tensor(esp_model *m, const places *p, const esp_tensor_ref
     }
     ESP_TRY(check_shape(t, info, file));
     ESP_TRY(check_dtype(t, info, file));
-    if (t->bias) {
+    if (t->part == ESP_PART_BIAS) {
         w->bias = info->data;
     } else {
         w->data = info->data;

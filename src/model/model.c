@@ -243,7 +243,7 @@ static void add_refs(void *ctx, size_t layer, int slot, const esp_weight *w)
     if (w->has_bias) {
         list->refs[list->n++] = (esp_tensor_ref){ .layer = layer,
                                                   .slot = slot,
-                                                  .bias = true,
+                                                  .part = ESP_PART_BIAS,
                                                   .weight = w,
                                                   .n_dims = 1,
                                                   .shape = { w->rows, 1 } };
@@ -275,13 +275,19 @@ char *esp_tensor_ref_name(const esp_model *m, const esp_tensor_ref *t)
     char *embedding = esp_model_tensor_name(m, t->layer, t->slot);
     size_t n = m->bare ? esp_arch_base(m->arch) : 0;
     size_t from = strncmp(embedding, m->arch->slots[ESP_SLOT_EMBED].name, n) == 0 ? n : 0;
-    char *name = esp_format("%s.%s", embedding + from, t->bias ? "bias" : "weight");
+    char *name =
+        esp_format("%s.%s", embedding + from, t->part == ESP_PART_BIAS ? "bias" : "weight");
 
     free(embedding);
     return name;
 }
 
+esp_dtype esp_tensor_ref_dtype(const esp_tensor_ref *t)
+{
+    return t->part < ESP_PART_A ? t->weight->dtype : ESP_F32;
+}
+
 size_t esp_tensor_ref_row_bytes(const esp_tensor_ref *t)
 {
-    return t->shape[1] * esp_dtype_size(t->weight->dtype);
+    return t->shape[1] * esp_dtype_size(esp_tensor_ref_dtype(t));
 }

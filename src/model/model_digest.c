@@ -124,7 +124,7 @@ static uint64_t read_chunk(reading *r, size_t i, size_t c)
     const esp_tensor_ref *t = &r->refs[i];
     size_t rows = esp_tensor_chunk_rows(t), row = (c - r->first[i]) * rows;
     size_t bytes = esp_tensor_ref_row_bytes(t), size = esp_dtype_size(t->weight->dtype);
-    const char *data = t->bias ? t->weight->bias : t->weight->data;
+    const char *data = t->part == ESP_PART_BIAS ? t->weight->bias : t->weight->data;
     uint64_t broken;
 
     digest_chunk(r->chunks + PAIR * c, &broken, data + row * bytes,
@@ -218,7 +218,7 @@ static esp_status check_finite(const reading *r, MPI_Comm comm)
     }
     t = &r->refs[broken >> 48];
     element = broken & (UINT64_MAX >> 16);
-    data = t->bias ? t->weight->bias : t->weight->data;
+    data = t->part == ESP_PART_BIAS ? t->weight->bias : t->weight->data;
     esp_to_f32(&value, data + element * esp_dtype_size(t->weight->dtype), t->weight->dtype, 1);
     name = esp_tensor_ref_name(r->m, t);
     at = t->n_dims == 1 ? esp_format("%" PRIu64, element)

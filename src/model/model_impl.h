@@ -21,12 +21,6 @@ float esp_residual_scale(const esp_arch *arch, size_t n_layers);
 /* Changes config to say dims: plain keys where layers are alike, else their maxima and lists. Local. */
 void esp_config_write(json_t *config, const esp_arch *arch, const esp_dims *dims);
 
-/* Copies what goes along with the weights of a model folder: every regular file (or link to one) of it and of
- * the folders right in it that is no file of weights by its name, has no dot in front and is no larger than
- * 64 MB; not config.json. A folder that holds weights, or is a link, is left whole. What is left, weights of
- * the folder itself apart, is told in a line. ESP_EUSAGE, ESP_EIO. Local. */
-esp_status esp_companions_copy(const char *to, const char *from);
-
 /* Rotary positions, in families that have them, with theta and scaling as config.json says them, in the old
  * spelling (rope_theta, rope_scaling) or the new one (rope_parameters). Sizes of m are known. Local. */
 esp_status esp_rope_read(esp_model *m, const esp_config_part *c);
@@ -59,27 +53,6 @@ void esp_model_make_weights(esp_model *m);
 
 /* The same as esp_model_weight, to be changed. Local. */
 esp_weight *esp_model_weight_at(const esp_model *m, size_t layer, int slot);
-
-/* One tensor of a model's files: a weight or its bias. */
-typedef struct esp_tensor_ref {
-    size_t layer;
-    int slot;
-    bool bias;
-    const esp_weight *weight; /* borrowed                            */
-    size_t n_dims;            /* 2 for a matrix, 1 for all else      */
-    size_t shape[2];          /* rows and columns; columns 1 without */
-} esp_tensor_ref;
-
-/* All tensors in file order, bias after weight; the caller frees the array. Local. */
-esp_tensor_ref *esp_model_tensors(size_t *n, const esp_model *m);
-
-size_t esp_tensors_bytes(const esp_model *m); /* that they take */
-
-/* Name in the files, ".weight" or ".bias" included; the caller frees. Local. */
-char *esp_tensor_ref_name(const esp_model *m, const esp_tensor_ref *t);
-
-/* Bytes of a row (of an element where there is one dimension). Local. */
-size_t esp_tensor_ref_row_bytes(const esp_tensor_ref *t);
 
 /* Tensors are read, written and digested in chunks of whole rows. */
 #define ESP_CHUNK_BYTES ((size_t)8 << 20)

@@ -10,7 +10,7 @@
 
 #include "espalier/log.h"
 #include "espalier/mem.h"
-#include "espalier/model_save.h"
+#include "espalier/reshape.h"
 #include "candidates_impl.h"
 
 #define RATIOS 100000 /* ratios tried: multiples of 1 / RATIOS */

@@ -5,9 +5,8 @@
 #include <string.h>
 
 #include "espalier/mem.h"
-#include "espalier/model_save.h"
-
-#define TILE ((size_t)4096) /* elements in f32 at once */
+#include "espalier/reshape.h"
+#include "espalier/tensor_writer.h"
 
 /* Where the model that is written comes from. */
 typedef struct cut {
@@ -89,10 +88,11 @@ static void cut_free(cut *c)
 }
 
 /* Each side of a weight with a group has its indices, unless a whole layer goes. */
-size_t esp_surgery_bytes(const esp_model *m, const esp_groups *g, const esp_model *to)
+size_t esp_surgery_bytes(const esp_model *m, const esp_groups *g, const esp_model *to,
+                         const esp_writer *writer)
 {
     cut c;
-    size_t bytes = esp_model_bytes(to) + esp_model_save_bytes(to);
+    size_t bytes = esp_model_bytes(to) + esp_model_save_bytes(to, writer);
 
     make_cut(&c, m, NULL);
     for (size_t u = 0; u < g->n_units; u++) {
@@ -185,21 +185,21 @@ static void keep_scales(cut *c, const esp_model *to)
     keep_lookups(c, c->model->embed_scale / to->embed_scale);
 }
 
-/* n numbers of a weight that counts as plus + w */
-static void scale(void *data, esp_dtype type, size_t n, float by, float plus)
+/* Multiplies n weights w, each used as offset + w, by a factor: w = (w + offset) by - offset. */
+static void scale(void *data, esp_dtype type, size_t n, float by, float offset)
 {
     size_t size = esp_dtype_size(type);
-    float tile[TILE];
+    float buffer[ESP_SOURCE_NUMBERS];
 
-    for (size_t at = 0; at < n; at += TILE) {
-        size_t count = n - at < TILE ? n - at : TILE;
+    for (size_t at = 0; at < n; at += ESP_SOURCE_NUMBERS) {
+        size_t count = esp_min(ESP_SOURCE_NUMBERS, n - at);
         char *part = (char *)data + at * size;
 
-        esp_to_f32(tile, part, type, count);
+        esp_to_f32(buffer, part, type, count);
         for (size_t i = 0; i < count; i++) {
-            tile[i] = (tile[i] + plus) * by - plus;
+            buffer[i] = (buffer[i] + offset) * by - offset;
         }
-        esp_from_f32(part, type, tile, count);
+        esp_from_f32(part, type, buffer, count);
     }
 }
 
@@ -230,12 +230,13 @@ static char *copy_row(char *out, const char *row, const esp_kept_groups *cols, s
     return out + cols->n * size;
 }
 
-static esp_status source(void *ctx, void *out, size_t layer, int slot, bool bias, size_t first,
-                         size_t n)
+static esp_status source(void *ctx, void *out, const esp_tensor_ref *t, size_t first, size_t n)
 {
     static const esp_kept_groups all = { 0 };
     const cut *c = ctx;
-    size_t from = layer == ESP_NO_LAYER ? layer : c->layer[layer];
+    size_t from = t->layer == ESP_NO_LAYER ? t->layer : c->layer[t->layer];
+    int slot = t->slot;
+    bool bias = t->part == ESP_PART_BIAS;
     const esp_weight *w = esp_model_weight(c->model, from, slot);
     const esp_kept_groups *rows = kept_at(c, ESP_ROWS, from, slot);
     const esp_kept_groups *cols = bias ? &all : kept_at(c, ESP_COLS, from, slot);
@@ -284,18 +285,18 @@ static void shape_of(esp_model *to, const cut *c, const esp_plan *p)
     free(dims.layer);
 }
 
-esp_status esp_surgery(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_model *m,
+esp_status esp_surgery(char digest[ESP_DIGEST_SIZE], esp_output to, const esp_model *m,
                        const esp_groups *g, const esp_plan *p, MPI_Comm comm)
 {
-    esp_model to;
+    esp_model shape;
     cut c;
     esp_status st;
 
     cut_init(&c, m, g, p);
-    shape_of(&to, &c, p);
-    keep_scales(&c, &to);
-    st = esp_model_save(digest, dir, &to, source, &c, m->dir, 0, comm);
-    esp_model_free(&to);
+    shape_of(&shape, &c, p);
+    keep_scales(&c, &shape);
+    st = esp_model_save(digest, to, &shape, source, &c, m->dir, comm);
+    esp_model_free(&shape);
     cut_free(&c);
     return st;
 }

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "espalier/mem.h"
-#include "espalier/model_save.h"
+#include "espalier/reshape.h"
 
 typedef struct merge {
     const esp_model *model;
@@ -30,13 +30,13 @@ static void add_product(float *rows, const esp_adapter *a, const esp_lora *lora,
     }
 }
 
-static esp_status merged_rows(void *ctx, void *out, size_t layer, int slot, bool bias, size_t first,
-                              size_t n)
+static esp_status merged_rows(void *ctx, void *out, const esp_tensor_ref *t, size_t first, size_t n)
 {
     merge *g = ctx;
-    const esp_weight *w = esp_model_weight(g->model, layer, slot);
-    const esp_lora *lora = bias ? NULL : esp_adapter_at(g->adapter, layer, slot);
-    size_t cols = bias ? 1 : w->cols, n_all = n * cols;
+    bool bias = t->part == ESP_PART_BIAS;
+    const esp_weight *w = esp_model_weight(g->model, t->layer, t->slot);
+    const esp_lora *lora = bias ? NULL : esp_adapter_at(g->adapter, t->layer, t->slot);
+    size_t cols = t->shape[1], n_all = n * cols;
     const char *from = bias ? w->bias : w->data;
 
     from += first * cols * esp_dtype_size(w->dtype);
@@ -44,11 +44,11 @@ static esp_status merged_rows(void *ctx, void *out, size_t layer, int slot, bool
     if (lora) {
         add_product(g->rows, g->adapter, lora, first, n, cols);
     }
-    esp_from_f32(out, esp_model_weight(&g->shape, layer, slot)->dtype, g->rows, n_all);
+    esp_from_f32(out, esp_tensor_ref_dtype(t), g->rows, n_all);
     return ESP_OK;
 }
 
-esp_status esp_merge(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_model *m,
+esp_status esp_merge(char digest[ESP_DIGEST_SIZE], esp_output to, const esp_model *m,
                      const esp_params *p, const esp_adapter *a, MPI_Comm comm)
 {
     merge g = { .model = m, .adapter = a && a->lora ? a : NULL };
@@ -59,14 +59,14 @@ esp_status esp_merge(char digest[ESP_DIGEST_SIZE], const char *dir, const esp_mo
         esp_params_restore_types(&g.shape, p);
     }
     ESP_NEW(g.rows, esp_model_save_numbers(&g.shape));
-    st = esp_model_save(digest, dir, &g.shape, merged_rows, &g, m->dir, 0, comm);
+    st = esp_model_save(digest, to, &g.shape, merged_rows, &g, m->dir, comm);
     esp_model_free(&g.shape);
     free(g.rows);
     return st;
 }
 
-size_t esp_merge_bytes(const esp_model *m)
+size_t esp_merge_bytes(const esp_model *m, const esp_writer *writer)
 {
     return esp_model_bytes(m) + esp_calloc_bytes(esp_model_save_numbers(m), sizeof(float)) +
-           esp_model_save_bytes(m);
+           esp_model_save_bytes(m, writer);
 }

@@ -12,7 +12,7 @@
 #include "espalier/clock.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
-#include "espalier/model_save.h"
+#include "espalier/reshape.h"
 #include "espalier/pass.h"
 #include "espalier/rng.h"
 #include "espalier/traffic.h"

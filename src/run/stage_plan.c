@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "espalier/clients.h"
+#include "espalier/exporters.h"
 #include "espalier/file.h"
 #include "espalier/folder.h"
 #include "espalier/log.h"
@@ -73,7 +74,8 @@ static esp_status score_left(esp_scores *s, const esp_run *run, const esp_groups
     esp_groups groups = { 0 };
     esp_scores scores = { 0 };
     esp_importance_options o;
-    esp_status st = esp_surgery(NULL, dir, &run->model, dense, p, run->grid->world);
+    esp_status st = esp_surgery(NULL, esp_export_to(dir, "huggingface"), &run->model, dense, p,
+                                run->grid->world);
 
     if (st == ESP_OK) {
         st = esp_run_load_model(&left, run, dir);

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "espalier/exporters.h"
 #include "espalier/log.h"
 #include "espalier/surgery.h"
 
@@ -16,7 +17,8 @@ esp_status esp_stage_prune(esp_run *run)
     esp_groups_find(&groups, &run->model);
     st = esp_run_load_plan(&plan, run, "plan.json");
     if (st == ESP_OK) {
-        st = esp_surgery(run->made, dir, &run->model, &groups, &plan, run->grid->world);
+        st = esp_surgery(run->made, esp_export_to(dir, "huggingface"), &run->model, &groups, &plan,
+                         run->grid->world);
     }
     esp_plan_free(&plan);
     esp_groups_free(&groups);

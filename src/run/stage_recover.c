@@ -5,10 +5,10 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "espalier/exporters.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/merge.h"
-#include "espalier/peft.h"
 #include "espalier/recover.h"
 #include "espalier/settings.h"
 #include "inputs_impl.h"
@@ -113,10 +113,12 @@ static esp_status write_results(esp_run *run, const esp_model *m, const esp_para
 {
     bool lora = run->config->recover.method == ESP_METHOD_LORA;
     char *adapter = esp_run_path(run, "adapter"), *recovered = esp_run_path(run, "recovered");
-    esp_status st = esp_merge(run->made, recovered, m, lora ? NULL : p, a, run->grid->world);
+    esp_status st = esp_merge(run->made, esp_export_to(recovered, "huggingface"), m,
+                              lora ? NULL : p, a, run->grid->world);
 
     if (st == ESP_OK && lora) {
-        st = esp_peft_save(adapter, a, m, run->config->recover.dropout, m->dir, run->grid->world);
+        st = esp_adapter_save(esp_export_to(adapter, "peft"), a, m, run->config->recover.dropout,
+                              run->grid->world);
     }
     free(adapter);
     free(recovered);

@@ -9,7 +9,7 @@
 #include "espalier/file.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
-#include "espalier/model_save.h"
+#include "espalier/reshape.h"
 #include "espalier/settings.h"
 #include "espalier/traffic.h"
 #include "check_early_impl.h"

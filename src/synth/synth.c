@@ -1,12 +1,10 @@
-/* synth.c - random weights through the writer of model folders. */
+/* synth.c - config.json of a model of any shape, and a source of random weights. */
 #include "espalier/synth.h"
 
 #include <stdlib.h>
 
-#include "espalier/model_save.h"
+#include "espalier/mem.h"
 #include "espalier/rng.h"
-
-#define TILE ((size_t)4096) /* elements made in f32 at once */
 
 typedef struct synth {
     const esp_synth_options *options;
@@ -100,26 +98,25 @@ static float cheap_normal(uint64_t bits)
     return ((float)sum - 2.0f * 65535.0f) / deviation;
 }
 
-static esp_status random_rows(void *ctx, void *out, size_t layer, int slot, bool bias, size_t first,
-                              size_t n)
+static esp_status random_rows(void *ctx, void *out, const esp_tensor_ref *t, size_t first, size_t n)
 {
     const synth *s = ctx;
-    const esp_weight *w = esp_model_weight(&s->shape, layer, slot);
     const esp_arch *arch = s->shape.arch;
-    bool norm = arch->slots[slot].cols == ESP_W_ONE && !bias;
+    esp_dtype dtype = esp_tensor_ref_dtype(t);
+    bool bias = t->part == ESP_PART_BIAS, norm = t->n_dims == 1 && !bias;
     float mean = norm && arch->norm != ESP_NORM_RMS_ONE ? 1 : 0,
           std = norm ? 0.1f : (float)s->options->std;
-    size_t cols = bias ? 1 : w->cols, size = esp_dtype_size(w->dtype);
-    uint64_t key = esp_rng_key(s->options->seed, layer + 1, 2 * (uint64_t)slot + bias);
-    float tile[TILE];
+    size_t begin = first * t->shape[1], n_all = n * t->shape[1], size = esp_dtype_size(dtype);
+    uint64_t key = esp_rng_key(s->options->seed, t->layer + 1, 2 * (uint64_t)t->slot + bias);
+    float buffer[ESP_SOURCE_NUMBERS];
 
-    for (size_t at = 0; at < n * cols; at += TILE) {
-        size_t count = n * cols - at < TILE ? n * cols - at : TILE;
+    for (size_t at = 0; at < n_all; at += ESP_SOURCE_NUMBERS) {
+        size_t count = esp_min(ESP_SOURCE_NUMBERS, n_all - at);
 
         for (size_t i = 0; i < count; i++) {
-            tile[i] = mean + std * cheap_normal(esp_rng_at(key, first * cols + at + i));
+            buffer[i] = mean + std * cheap_normal(esp_rng_at(key, begin + at + i));
         }
-        esp_from_f32((char *)out + at * size, w->dtype, tile, count);
+        esp_from_f32((char *)out + at * size, dtype, buffer, count);
     }
     return ESP_OK;
 }
@@ -157,13 +154,13 @@ esp_status esp_synth_shape(esp_model *m, const esp_synth_options *o)
     return st;
 }
 
-esp_status esp_synth(const char *dir, const esp_synth_options *o, MPI_Comm comm)
+esp_status esp_synth(esp_output to, const esp_synth_options *o, MPI_Comm comm)
 {
     synth s = { .options = o };
-    esp_status st = esp_agree(comm, make_shape(&s.shape, o, dir));
+    esp_status st = esp_agree(comm, make_shape(&s.shape, o, to.dir));
 
     if (st == ESP_OK) {
-        st = esp_model_save(NULL, dir, &s.shape, random_rows, &s, NULL, 0, comm);
+        st = esp_model_save(NULL, to, &s.shape, random_rows, &s, NULL, comm);
     }
     esp_model_free(&s.shape);
     return st;

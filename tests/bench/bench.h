@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "espalier/clock.h"
+#include "espalier/exporters.h"
 #include "espalier/file.h"
 #include "espalier/rng.h"
 #include "espalier/synth.h"
@@ -43,7 +44,7 @@ static inline void bench_model(esp_model *m, const esp_grid *grid)
     int there = esp_dir_exists(dir);
 
     ESP_MPI(MPI_Bcast(&there, 1, MPI_INT, 0, grid->world));
-    ESP_REQUIRE(there || esp_synth(dir, &o, grid->world) == ESP_OK);
+    ESP_REQUIRE(there || esp_synth(esp_export_to(dir, "huggingface"), &o, grid->world) == ESP_OK);
     ESP_REQUIRE(esp_model_load(m, dir, grid->world) == ESP_OK);
     free(dir);
 }

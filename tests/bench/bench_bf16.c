@@ -1,6 +1,7 @@
 /* bench_bf16.c - precision bf16 beside f32, one after the other: products of a width of 2048, score and
  * recovery of two layers of that width. In its rows the reference is f32 instead of sgemm. */
 #include "bench_work.h"
+#include "espalier/exporters.h"
 #include "espalier/bf16.h"
 #include "espalier/clock.h"
 
@@ -21,7 +22,7 @@ static void open_model(esp_model *m, const esp_grid *grid)
                                   .rope_theta = 10000 };
     char *dir = esp_test_dir("model-2048");
 
-    ESP_REQUIRE(esp_synth(dir, &o, grid->world) == ESP_OK);
+    ESP_REQUIRE(esp_synth(esp_export_to(dir, "huggingface"), &o, grid->world) == ESP_OK);
     ESP_REQUIRE(esp_model_load(m, dir, grid->world) == ESP_OK);
     free(dir);
 }

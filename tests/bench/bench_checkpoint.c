@@ -5,6 +5,7 @@
  * of steps that ranks do not spend in MPI.
  */
 #include "bench.h"
+#include "espalier/exporters.h"
 #include "espalier/checkpoint.h"
 #include "espalier/clock.h"
 #include "espalier/recover.h"
@@ -115,7 +116,7 @@ static void load_model(esp_model *m, const esp_grid *grid)
                                   .rope_theta = 10000 };
     char *dir = esp_test_dir("deep-model");
 
-    ESP_REQUIRE(esp_synth(dir, &o, grid->world) == ESP_OK);
+    ESP_REQUIRE(esp_synth(esp_export_to(dir, "huggingface"), &o, grid->world) == ESP_OK);
     ESP_REQUIRE(esp_model_load(m, dir, grid->world) == ESP_OK);
     free(dir);
 }

@@ -1,7 +1,8 @@
 /* mpi_memory.c - memory that is predicted from shapes is what is allocated, byte by byte. */
+#include "espalier/exporters.h"
 #include "espalier/eval.h"
 #include "espalier/merge.h"
-#include "espalier/model_save.h"
+#include "espalier/reshape.h"
 #include "espalier/recover.h"
 #include "espalier/surgery.h"
 #include "espalier/synth.h"
@@ -238,8 +239,11 @@ static void check_merge(const job *j)
     MPI_Barrier(j->grid.world);
     esp_recover_prepare(&params, &adapter, (esp_model *)&j->m.model, &o);
     heap_begin();
-    CU_ASSERT_EQUAL(esp_merge(digest, dir, &j->m.model, NULL, &adapter, j->grid.world), ESP_OK);
-    compare(j, "merge", esp_merge_bytes(&j->m.model), heap_peak());
+    CU_ASSERT_EQUAL(esp_merge(digest, esp_export_to(dir, "huggingface"), &j->m.model, NULL,
+                              &adapter, j->grid.world),
+                    ESP_OK);
+    compare(j, "merge", esp_merge_bytes(&j->m.model, esp_exporter_find("huggingface")),
+            heap_peak());
     esp_adapter_free(&adapter);
     esp_params_free(&params);
     free(dir);
@@ -263,11 +267,13 @@ static void check_prune(const job *j)
     CU_ASSERT_EQUAL(esp_plan_make(&plan, &j->m.model, &groups, NULL, &o), ESP_OK);
     esp_plan_dims(&dims, &plan, &j->m.model);
     esp_model_reshape(&to, &j->m.model, &dims);
-    predicted = esp_surgery_bytes(&j->m.model, &groups, &to);
+    predicted = esp_surgery_bytes(&j->m.model, &groups, &to, esp_exporter_find("huggingface"));
     esp_model_free(&to);
     free(dims.layer);
     heap_begin();
-    CU_ASSERT_EQUAL(esp_surgery(digest, dir, &j->m.model, &groups, &plan, j->grid.world), ESP_OK);
+    CU_ASSERT_EQUAL(esp_surgery(digest, esp_export_to(dir, "huggingface"), &j->m.model, &groups,
+                                &plan, j->grid.world),
+                    ESP_OK);
     compare(j, "prune", predicted, heap_peak());
     esp_plan_free(&plan);
     esp_groups_free(&groups);

@@ -1,6 +1,7 @@
 /* mpi_model.c - model folders written and digested by any number of ranks are the same. */
+#include "espalier/exporters.h"
 #include "espalier/file.h"
-#include "espalier/model_save.h"
+#include "espalier/reshape.h"
 #include "espalier/synth.h"
 
 #include "test.h"
@@ -50,7 +51,7 @@ static char *make(esp_model *m, const char *name)
 {
     char *dir = folder(name);
 
-    CU_ASSERT_EQUAL(esp_synth(dir, &small, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), &small, MPI_COMM_WORLD), ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(m, dir, MPI_COMM_WORLD), ESP_OK);
     return dir;
 }
@@ -64,13 +65,13 @@ typedef struct source {
 } source;
 
 /* The upper left part of each tensor. */
-static esp_status corner(void *ctx, void *out, size_t layer, int slot, bool bias, size_t first,
-                         size_t n)
+static esp_status corner(void *ctx, void *out, const esp_tensor_ref *t, size_t first, size_t n)
 {
     source *s = ctx;
-    const esp_weight *from = esp_model_weight(s->from, layer, slot);
-    const esp_weight *to = esp_model_weight(s->to, layer, slot);
-    size_t size = esp_dtype_size(from->dtype), cols = bias ? 1 : to->cols;
+    const esp_weight *from = esp_model_weight(s->from, t->layer, t->slot);
+    const esp_weight *to = esp_model_weight(s->to, t->layer, t->slot);
+    bool bias = t->part == ESP_PART_BIAS;
+    size_t size = esp_dtype_size(from->dtype), cols = t->shape[1];
     size_t from_cols = bias ? 1 : from->cols;
     const char *data = bias ? from->bias : from->data;
 
@@ -124,9 +125,10 @@ static void test_same_bytes_by_any_number_of_ranks(void)
     char *name[2] = { esp_path(all, "model.safetensors"), esp_path(alone, "model.safetensors") };
     esp_map map[2];
 
-    CU_ASSERT_EQUAL(esp_synth(all, &small, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_synth(esp_export_to(all, "huggingface"), &small, MPI_COMM_WORLD), ESP_OK);
     if (rank_of(MPI_COMM_WORLD) == 0) {
-        CU_ASSERT_EQUAL(esp_synth(alone, &small, MPI_COMM_SELF), ESP_OK);
+        CU_ASSERT_EQUAL(esp_synth(esp_export_to(alone, "huggingface"), &small, MPI_COMM_SELF),
+                        ESP_OK);
         for (int i = 0; i < 2; i++) {
             CU_ASSERT_EQUAL(esp_map_open(&map[i], name[i]), ESP_OK);
         }
@@ -220,7 +222,7 @@ static void test_ranks_with_other_bytes(void)
     MPI_Comm_size(MPI_COMM_WORLD, &last);
     own = rank_of(MPI_COMM_WORLD) == last - 1;
     esp_model_free(&m);
-    CU_ASSERT_EQUAL(esp_synth(other, &small, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_synth(esp_export_to(other, "huggingface"), &small, MPI_COMM_WORLD), ESP_OK);
     for (int changed = 0; changed < 2; changed++) {
         esp_status want = changed && last > 1 ? ESP_EUSAGE : ESP_OK;
 
@@ -263,13 +265,14 @@ static void test_round_trip(void)
     char *tokenizer = esp_path(dir, "tokenizer.json"), *copied = esp_path(to, "tokenizer.json");
     char *single = esp_path(to, "model.safetensors"), *part = esp_part_path(to);
     source s = { .from = &m, .to = &m, .fails_on = -1 };
+    esp_output shards = esp_export_to(slash, "huggingface");
 
+    shards.shard_bytes = 30000;
     esp_model_free(&again);
     if (rank_of(MPI_COMM_WORLD) == 0) {
         CU_ASSERT_EQUAL(esp_file_write(tokenizer, "{}", 2), ESP_OK);
     }
-    CU_ASSERT_EQUAL(esp_model_save(written, slash, &m, corner, &s, dir, 30000, MPI_COMM_WORLD),
-                    ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_save(written, shards, &m, corner, &s, dir, MPI_COMM_WORLD), ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&again, to, MPI_COMM_WORLD), ESP_OK);
     CU_ASSERT(again.n_files > 2);
     check_corner(&again, &m);
@@ -303,7 +306,9 @@ static void test_layers_that_differ(void)
     dims.layer = layers;
     dims.hidden = 48;
     esp_model_reshape(&shape, &m, &dims);
-    CU_ASSERT_EQUAL(esp_model_save(NULL, to, &shape, corner, &s, NULL, 0, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_model_save(NULL, esp_export_to(to, "huggingface"), &shape, corner, &s, NULL,
+                                   MPI_COMM_WORLD),
+                    ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&again, to, MPI_COMM_WORLD), ESP_OK);
     CU_ASSERT_EQUAL(again.dims.hidden, 48);
     CU_ASSERT_EQUAL(memcmp(again.dims.layer, layers, sizeof layers), 0);
@@ -326,7 +331,8 @@ static void test_failing_source(void)
         source s = { .from = &m, .to = &m, .fails_on = r };
 
         esp_error_clear();
-        CU_ASSERT_EQUAL(esp_model_save(NULL, dir, &m, corner, &s, NULL, 0, MPI_COMM_WORLD),
+        CU_ASSERT_EQUAL(esp_model_save(NULL, esp_export_to(dir, "huggingface"), &m, corner, &s,
+                                       NULL, MPI_COMM_WORLD),
                         ESP_EFAILED);
         MPI_Barrier(MPI_COMM_WORLD); /* rank 0 tidies up */
         CU_ASSERT_FALSE(esp_dir_exists(part));
@@ -350,7 +356,9 @@ static void test_refused_by_all(void)
     CU_ASSERT_EQUAL(esp_model_load(&m, rank_of(MPI_COMM_WORLD) == 0 ? dir : mine, MPI_COMM_WORLD),
                     ESP_EUSAGE);
     CU_ASSERT_PTR_NULL(m.block);
-    CU_ASSERT_EQUAL(esp_synth("/proc/no/such/folder", &small, MPI_COMM_WORLD), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(
+        esp_synth(esp_export_to("/proc/no/such/folder", "huggingface"), &small, MPI_COMM_WORLD),
+        ESP_EUSAGE);
     free(mine);
     free(dir);
 }

@@ -1,4 +1,5 @@
 /* mpi_peft.c - adapters and merged models: what is written is read again and computes the same. */
+#include "espalier/exporters.h"
 #include "espalier/peft.h"
 
 #include "espalier/file.h"
@@ -114,7 +115,8 @@ static void test_adapter(void)
 
     small_init(&s, &untied, ESP_BF16);
     make_adapter(&p, &a, &s.model, some);
-    CU_ASSERT_EQUAL(esp_peft_save(dir, &a, &s.model, 0.05, "base", MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(
+        esp_adapter_save(esp_export_to(dir, "peft"), &a, &s.model, 0.05, MPI_COMM_WORLD), ESP_OK);
     CU_ASSERT_EQUAL(esp_peft_load(&q, &b, &s.model, dir, MPI_COMM_WORLD), ESP_OK);
     CU_ASSERT_EQUAL(b.rank, 3);
     CU_ASSERT_EQUAL(b.scale, a.scale);
@@ -122,7 +124,8 @@ static void test_adapter(void)
     CU_ASSERT(q.n == p.n && memcmp(q.value, p.value, p.n * sizeof *p.value) == 0);
     CU_ASSERT_PTR_NOT_NULL(esp_adapter_at(&b, 1, ESP_SLOT_BLOCK + 8));
     CU_ASSERT_PTR_NULL(esp_adapter_at(&b, 1, ESP_SLOT_BLOCK + 7));
-    CU_ASSERT_EQUAL(esp_peft_save(dir, &b, &s.model, 0.05, "base", MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(
+        esp_adapter_save(esp_export_to(dir, "peft"), &b, &s.model, 0.05, MPI_COMM_WORLD), ESP_OK);
     esp_params_free(&p);
     esp_params_free(&q);
     esp_adapter_free(&a);
@@ -194,14 +197,16 @@ static void test_refused(void)
     small_init(&less, &fewer_layers, ESP_F32);
     make_adapter(&p, &a, &s.model, UINT64_MAX);
     expect_refused(&s.model, dir, ESP_EUSAGE); /* no folder */
-    CU_ASSERT_EQUAL(esp_peft_save(dir, &a, &s.model, 0, "base", MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_adapter_save(esp_export_to(dir, "peft"), &a, &s.model, 0, MPI_COMM_WORLD),
+                    ESP_OK);
     expect_refused(&other.model, dir, ESP_EFORMAT); /* of another model */
     expect_refused(&less.model, dir, ESP_EFORMAT);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         put_config(dir, bad[i]);
         expect_refused(&s.model, dir, ESP_EFORMAT);
     }
-    CU_ASSERT_EQUAL(esp_peft_save(dir, &a, &s.model, 0, "base", MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_adapter_save(esp_export_to(dir, "peft"), &a, &s.model, 0, MPI_COMM_WORLD),
+                    ESP_OK);
     put_nan(dir);
     expect_refused(&s.model, dir, ESP_EFORMAT);
     esp_params_free(&p);
@@ -226,7 +231,9 @@ static void test_merged_adapter(void)
         small_init(&s, shapes[i], ESP_F32);
         make_adapter(&p, &a, &s.model, UINT64_MAX);
         CU_ASSERT(!same_logits(&s.model, &a, &s.model, 1e-2));
-        CU_ASSERT_EQUAL(esp_merge(NULL, dir, &s.model, &p, &a, MPI_COMM_WORLD), ESP_OK);
+        CU_ASSERT_EQUAL(
+            esp_merge(NULL, esp_export_to(dir, "huggingface"), &s.model, &p, &a, MPI_COMM_WORLD),
+            ESP_OK);
         CU_ASSERT_EQUAL_FATAL(esp_model_load(&merged, dir, MPI_COMM_WORLD), ESP_OK);
         CU_ASSERT(same_logits(&s.model, &a, &merged, 1e-5));
         esp_model_free(&merged);
@@ -270,7 +277,9 @@ static void test_merged_rows(void)
     small_init(&s, &many_rows, ESP_F32);
     up = esp_arch_slot(s.model.arch, "up_proj");
     make_adapter(&p, &a, &s.model, UINT64_C(1) << up);
-    CU_ASSERT_EQUAL(esp_merge(NULL, dir, &s.model, &p, &a, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(
+        esp_merge(NULL, esp_export_to(dir, "huggingface"), &s.model, &p, &a, MPI_COMM_WORLD),
+        ESP_OK);
     CU_ASSERT_EQUAL_FATAL(esp_model_load(&merged, dir, MPI_COMM_WORLD), ESP_OK);
     check_rows(esp_model_weight(&merged, 0, up), esp_model_weight(&s.model, 0, up), &a,
                esp_adapter_at(&a, 0, up));
@@ -294,7 +303,9 @@ static void test_merged_full(void)
     for (size_t i = 0; i < p.n; i++) {
         p.value[i] *= 1.1f;
     }
-    CU_ASSERT_EQUAL(esp_merge(NULL, dir, &s.model, &p, NULL, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(
+        esp_merge(NULL, esp_export_to(dir, "huggingface"), &s.model, &p, NULL, MPI_COMM_WORLD),
+        ESP_OK);
     CU_ASSERT_EQUAL_FATAL(esp_model_load(&merged, dir, MPI_COMM_WORLD), ESP_OK);
     for (size_t i = 0; i < p.n_entries; i++) {
         const esp_entry *e = &p.entries[i];
@@ -316,7 +327,7 @@ static void test_merged_full(void)
 /* Nothing of a folder that was refused is there. */
 static void expect_nothing(char *dir, esp_status st)
 {
-    char *part = esp_format("%s.part", dir);
+    char *part = esp_part_path(dir);
 
     CU_ASSERT_EQUAL(st, ESP_EFAILED);
     MPI_Barrier(MPI_COMM_WORLD); /* rank 0 tidies up */
@@ -342,9 +353,11 @@ static void test_broken_adapter(void)
         char *dir = fresh_dir("broken");
 
         p.value[at] = none[i];
-        expect_nothing(dir, esp_peft_save(dir, &a, &s.model, 0, "base", MPI_COMM_WORLD));
+        expect_nothing(
+            dir, esp_adapter_save(esp_export_to(dir, "peft"), &a, &s.model, 0, MPI_COMM_WORLD));
         dir = fresh_dir("broken");
-        expect_nothing(dir, esp_merge(NULL, dir, &s.model, &p, &a, MPI_COMM_WORLD));
+        expect_nothing(dir, esp_merge(NULL, esp_export_to(dir, "huggingface"), &s.model, &p, &a,
+                                      MPI_COMM_WORLD));
         p.value[at] = value;
     }
     esp_params_free(&p);
@@ -364,7 +377,7 @@ static void test_beyond_f16(void)
         small_init(&s, &untied, (esp_dtype)t);
         esp_params_full(&p, &s.model);
         p.value[p.n / 2] = -70000;
-        st = esp_merge(NULL, dir, &s.model, &p, NULL, MPI_COMM_WORLD);
+        st = esp_merge(NULL, esp_export_to(dir, "huggingface"), &s.model, &p, NULL, MPI_COMM_WORLD);
         if (t == ESP_F16) {
             expect_nothing(dir, st);
         } else {

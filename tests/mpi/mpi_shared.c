@@ -1,5 +1,6 @@
 /* mpi_shared.c - ranks of a node hold frozen weights once: the shares that the system counts for them add up
  * to one copy of the file. */
+#include "espalier/exporters.h"
 #include "espalier/recover.h"
 
 #include "espalier/file.h"
@@ -57,7 +58,7 @@ static void load_model(esp_model *m, const esp_grid *grid)
                                   .rope_theta = 10000 };
     char *dir = esp_test_dir("shared-model");
 
-    ESP_REQUIRE(esp_synth(dir, &o, grid->world) == ESP_OK);
+    ESP_REQUIRE(esp_synth(esp_export_to(dir, "huggingface"), &o, grid->world) == ESP_OK);
     ESP_REQUIRE(esp_model_load(m, dir, grid->world) == ESP_OK);
     free(dir);
 }

@@ -1,4 +1,5 @@
 /* The pruned folder is the same whatever number of ranks writes it. */
+#include "espalier/exporters.h"
 #include "espalier/surgery.h"
 #include "golden_groups.h"
 
@@ -9,7 +10,9 @@ static void cut(char digest[ESP_DIGEST_SIZE], const fixture *t, const esp_plan *
     esp_model pruned;
     int rank;
 
-    CU_ASSERT_EQUAL(esp_surgery(NULL, dir, &t->golden.model, &t->groups, p, comm), ESP_OK);
+    CU_ASSERT_EQUAL(
+        esp_surgery(NULL, esp_export_to(dir, "huggingface"), &t->golden.model, &t->groups, p, comm),
+        ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&pruned, dir, comm), ESP_OK);
     CU_ASSERT_EQUAL(esp_model_cost(&pruned, 64).parameters, p->pruned.parameters);
     CU_ASSERT_EQUAL(esp_model_digest(digest, &pruned, 0, pruned.dims.n_layers, comm), ESP_OK);

@@ -1,6 +1,6 @@
 /* unit_config.c - config.json: what is taken from it, what is refused, and what models then cost. */
 #include "espalier/file.h"
-#include "espalier/model_save.h"
+#include "espalier/reshape.h"
 
 #include "config_patch.h"
 

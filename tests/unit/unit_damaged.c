@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "espalier/exporters.h"
 #include "espalier/checkpoint.h"
 #include "espalier/config.h"
 #include "espalier/corpus.h"
@@ -511,7 +512,8 @@ static void test_adapter(void)
     subject_init(&c.x, &small);
     esp_adapter_init(&a, &c.x.m, 2, 4);
     esp_params_lora(&p, &a, &c.x.m, UINT64_MAX, 1);
-    CU_ASSERT_EQUAL(esp_peft_save(c.dir, &a, &c.x.m, 0, "base", MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_adapter_save(esp_export_to(c.dir, "peft"), &a, &c.x.m, 0, MPI_COMM_WORLD),
+                    ESP_OK);
     path = esp_path(c.dir, "adapter_config.json");
     damage(path, SIZE_MAX, MUTANTS, false, read_adapter, &c);
     free(path);

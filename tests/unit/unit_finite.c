@@ -1,6 +1,7 @@
 /* unit_finite.c - numbers of a model that are none: where they are said to be. */
 #include <math.h>
 
+#include "espalier/exporters.h"
 #include "espalier/model.h"
 #include "espalier/synth.h"
 #include "stderr_capture.h"
@@ -44,7 +45,8 @@ static void check_place(const char *tensor, size_t element, const char *told)
     int kept;
 
     CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
-    CU_ASSERT_EQUAL_FATAL(esp_synth(dir, &tiny, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL_FATAL(esp_synth(esp_export_to(dir, "huggingface"), &tiny, MPI_COMM_WORLD),
+                          ESP_OK);
     put_number(dir, tensor, element, NAN);
     CU_ASSERT_EQUAL_FATAL(esp_model_load(&m, dir, MPI_COMM_WORLD), ESP_OK);
     kept = listen_begin();

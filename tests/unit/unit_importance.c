@@ -1,5 +1,6 @@
 /* Importance against float64 values of an independent program (tests/golden/README.md), and what must
  * hold whatever the values are. */
+#include "espalier/exporters.h"
 #include "espalier/importance.h"
 #include "espalier/rng.h"
 #include "espalier/synth.h"
@@ -396,7 +397,7 @@ static void test_strips(void)
     direct d;
 
     CU_ASSERT_EQUAL(esp_mkdirs(root), ESP_OK);
-    CU_ASSERT_EQUAL(esp_synth(dir, &shape, MPI_COMM_SELF), ESP_OK);
+    CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), &shape, MPI_COMM_SELF), ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&t.golden.model, dir, MPI_COMM_SELF), ESP_OK);
     esp_groups_find(&t.groups, &t.golden.model);
     make_samples(&t.golden.samples, shape.vocab);

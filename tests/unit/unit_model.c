@@ -1,6 +1,7 @@
 /* unit_model.c - model folders: what loads, and what is refused with which line. */
+#include "espalier/exporters.h"
 #include "espalier/model.h"
-#include "espalier/model_save.h"
+#include "espalier/reshape.h"
 #include "espalier/synth.h"
 #include "stderr_capture.h"
 
@@ -27,7 +28,7 @@ static void fresh(const esp_synth_options *o)
     free(dir);
     dir = esp_test_dir("model");
     CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
-    CU_ASSERT_EQUAL(esp_synth(dir, o, MPI_COMM_WORLD), ESP_OK);
+    CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), o, MPI_COMM_WORLD), ESP_OK);
 }
 
 /* The same text of equal length everywhere in a file, so that nothing moves. */
@@ -393,14 +394,22 @@ static void test_damaged_files(void)
 }
 
 /* The tiny model in several files. */
-static esp_status copy_rows(void *from, void *out, size_t layer, int slot, bool bias, size_t first,
-                            size_t n)
+static esp_status copy_rows(void *from, void *out, const esp_tensor_ref *t, size_t first, size_t n)
 {
-    const esp_weight *w = esp_model_weight(from, layer, slot);
-    size_t row = (bias ? 1 : w->cols) * esp_dtype_size(w->dtype);
+    const esp_weight *w = esp_model_weight(from, t->layer, t->slot);
+    const char *data = t->part == ESP_PART_BIAS ? w->bias : w->data;
+    size_t row = esp_tensor_ref_row_bytes(t);
 
-    memcpy(out, (const char *)(bias ? w->bias : w->data) + first * row, n * row);
+    memcpy(out, data + first * row, n * row);
     return ESP_OK;
+}
+
+static esp_output in_shards(const char *folder, size_t bytes)
+{
+    esp_output to = esp_export_to(folder, "huggingface");
+
+    to.shard_bytes = bytes;
+    return to;
 }
 
 static void fresh_shards(void)
@@ -409,8 +418,9 @@ static void fresh_shards(void)
 
     fresh(&tiny);
     CU_ASSERT_EQUAL_FATAL(load(&m), ESP_OK);
-    CU_ASSERT_EQUAL(esp_model_save(NULL, dir, &m, copy_rows, &m, NULL, 18000, MPI_COMM_WORLD),
-                    ESP_OK);
+    CU_ASSERT_EQUAL(
+        esp_model_save(NULL, in_shards(dir, 18000), &m, copy_rows, &m, NULL, MPI_COMM_WORLD),
+        ESP_OK);
     esp_model_free(&m);
 }
 
@@ -561,9 +571,9 @@ static void test_bare_names(void)
         check_names(&bare, prefix);
         CU_ASSERT_TRUE(same_weights_in(&full, &bare));
         esp_model_reshape(&shape, &bare, &bare.dims);
-        CU_ASSERT_EQUAL(
-            esp_model_save(NULL, shards, &shape, copy_rows, &bare, NULL, 9000, MPI_COMM_WORLD),
-            ESP_OK);
+        CU_ASSERT_EQUAL(esp_model_save(NULL, in_shards(shards, 9000), &shape, copy_rows, &bare,
+                                       NULL, MPI_COMM_WORLD),
+                        ESP_OK);
         CU_ASSERT_EQUAL_FATAL(esp_model_load(&again, shards, MPI_COMM_WORLD), ESP_OK);
         CU_ASSERT(again.n_files > 1);
         check_names(&again, prefix);
@@ -598,20 +608,20 @@ static void test_random_models_that_cannot_be(void)
     esp_error_clear();
     CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     o.heads = 5;
-    CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EFORMAT);
+    CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), &o, MPI_COMM_WORLD), ESP_EFORMAT);
     o = tiny;
     o.model_type = "gpt2";
-    CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), &o, MPI_COMM_WORLD), ESP_EUSAGE);
     o = tiny;
     o.model_type = "bloom"; /* its config.json has no words for these */
     o.kv_heads = o.heads;
-    CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), &o, MPI_COMM_WORLD), ESP_EUSAGE);
     o.kv_heads = 2;
     o.mlp = 4 * o.hidden;
-    CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), &o, MPI_COMM_WORLD), ESP_EUSAGE);
     o = tiny;
     o.heads = 0;
-    CU_ASSERT_EQUAL(esp_synth(dir, &o, MPI_COMM_WORLD), ESP_EFORMAT);
+    CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), &o, MPI_COMM_WORLD), ESP_EFORMAT);
     CU_ASSERT_FALSE(esp_dir_exists(dir));
     free(dir);
     free(said);

@@ -1,6 +1,6 @@
 /* unit_spread.c - scores of a cut model at the dense model's places, for every unit and a layer that went. */
 #include "espalier/file.h"
-#include "espalier/model_save.h"
+#include "espalier/reshape.h"
 #include "espalier/scores_expand.h"
 
 #include "test.h"

@@ -1,6 +1,7 @@
 /* The pruned model computes what the dense one does without the groups that were cut: the program's forward
  * of what surgery wrote against the plain one of the dense model with the groups set to zero. */
-#include "espalier/model_save.h"
+#include "espalier/exporters.h"
+#include "espalier/reshape.h"
 #include "espalier/pass.h"
 #include "espalier/surgery.h"
 #include "golden_groups.h"
@@ -168,7 +169,9 @@ static void check_cut(const fixture *t, const esp_plan *p, const char *what)
     size_t n;
 
     CU_ASSERT_EQUAL(esp_mkdirs(root), ESP_OK);
-    CU_ASSERT_EQUAL(esp_surgery(NULL, dir, &t->golden.model, &t->groups, p, MPI_COMM_SELF), ESP_OK);
+    CU_ASSERT_EQUAL(esp_surgery(NULL, esp_export_to(dir, "huggingface"), &t->golden.model,
+                                &t->groups, p, MPI_COMM_SELF),
+                    ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&pruned, dir, MPI_COMM_SELF), ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&masked, t->golden.model.dir, MPI_COMM_SELF), ESP_OK);
     own_weights(&masked);
@@ -284,7 +287,8 @@ static void test_nothing_cut(void)
 
     make_plan(&p, t, (esp_plan_options){ .mode = ESP_PRUNE_BLOCK, .ratio = 0 });
     CU_ASSERT_EQUAL(esp_mkdirs(root), ESP_OK);
-    CU_ASSERT_EQUAL(esp_surgery(NULL, dir, &t->golden.model, &t->groups, &p, MPI_COMM_SELF),
+    CU_ASSERT_EQUAL(esp_surgery(NULL, esp_export_to(dir, "huggingface"), &t->golden.model,
+                                &t->groups, &p, MPI_COMM_SELF),
                     ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&copy, dir, MPI_COMM_SELF), ESP_OK);
     for (size_t i = 0; i < t->golden.model.dims.n_layers * n_block(&t->golden.model); i++) {

@@ -1,4 +1,6 @@
 /* companions.c - the files of a model folder that go along with its weights: tokenizer, code, licence. */
+#include "export_impl.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -9,7 +11,6 @@
 #include "espalier/folder.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
-#include "model/model_impl.h"
 
 #define LARGEST ((off_t)64 << 20) /* bytes; tokenizer.json of 256000 tokens has half of it */
 #define TOLD    4                 /* names in the line about what stays behind */

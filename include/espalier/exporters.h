@@ -1,0 +1,17 @@
+/* exporters.h - the formats that models and adapters are written in: one row each, in
+ * src/export/exporters.c. */
+#ifndef ESPALIER_EXPORTERS_H
+#define ESPALIER_EXPORTERS_H
+
+#include "espalier/tensor_writer.h"
+
+extern const esp_writer *const esp_exporters[]; /* [esp_n_exporters] */
+extern const size_t esp_n_exporters;
+
+/* The writer of that name, NULL when there is none. Local. */
+const esp_writer *esp_exporter_find(const char *name);
+
+/* The folder dir (borrowed) in a format of the table. Local. */
+esp_output esp_export_to(const char *dir, const char *format);
+
+#endif
