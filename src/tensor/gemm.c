@@ -7,8 +7,8 @@
 #include "tensor/kernel_impl.h"
 #include "tensor/tile_impl.h"
 
-/* Rows of A and columns of B of a part of a product: a thread packs all these columns at a time, and rows in
- * blocks, which stay in the second-level cache while the panels of B go by, each of which stays in the
+/* Rows of A and columns of B of a part of a product: a thread packs all these columns at a time, and rows
+ * in blocks, which stay in the second-level cache while the panels of B go by, each of which stays in the
  * first-level one for all of them. */
 #define MOST_ROWS ((size_t)1024)
 #define MOST_COLS ((size_t)1024)
@@ -78,6 +78,25 @@ static inline size_t place_of(size_t c)
     return (c & ~(size_t)3) | (c & 1) << 1 | (c & 2) >> 1;
 }
 
+/* One inner index of LANES rows: into a part of a wide panel, or into the first n_panels that the vector
+ * holds whole of narrow ones, `length` inner indices apart. */
+static inline __attribute__((always_inline)) void
+put_column(float *to, size_t width, size_t n_panels, vector column, size_t length)
+{
+    float number[ESP_LANES];
+
+    if (width >= ESP_LANES) {
+        esp_lanes_store(to, column);
+        return;
+    }
+    esp_lanes_store(number, column);
+    for (size_t h = 0; h < ESP_LANES / width && h < n_panels; h++) {
+        for (size_t i = 0; i < width; i++) {
+            to[h * width * length + i] = number[h * width + i];
+        }
+    }
+}
+
 /* LANES rows (zero where NULL) of n inner indices from p on, into panels of `width`, `length` apart: where
  * several of these fit into a vector, the first n_panels of it. */
 static inline __attribute__((always_inline)) void pack_square(float *to, size_t width,
@@ -98,14 +117,8 @@ static inline __attribute__((always_inline)) void pack_square(float *to, size_t 
     transpose(m);
 #pragma GCC unroll 16
     for (size_t q = 0; q < ESP_LANES; q++) {
-        const vector column = m[place_of(q)];
-
-        if (q < n && width >= ESP_LANES) {
-            esp_lanes_store(to + (p + q) * width, column);
-        }
-        for (size_t h = 0; q < n && h < ESP_LANES / width && h < n_panels; h++) {
-            memcpy(to + h * width * length + (p + q) * width, (const float *)&column + h * width,
-                   width * sizeof(float));
+        if (q < n) {
+            put_column(to + (p + q) * width, width, n_panels, m[place_of(q)], length);
         }
     }
 }
