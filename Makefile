@@ -15,7 +15,7 @@ CC       := mpicc
 CXX      := mpicxx
 HDF5_PC  ?= hdf5-openmpi
 BLAS_PC  ?= openblas
-ARCH     ?= native
+OBJCOPY  ?= objcopy
 SANITIZE ?=
 NP       ?= 1 2 3 4
 PREFIX   ?= /usr/local
@@ -23,10 +23,17 @@ PREFIX   ?= /usr/local
 BUILD    := build$(if $(SANITIZE),/sanitize)
 LIBS_PC  := $(HDF5_PC) libconfig jansson libpcre2-8 sentencepiece libutf8proc
 WARN     := -Wall -Wextra -Wconversion -Wshadow -Wvla
-OPT      := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE),-O3 -g -march=$(ARCH))
+OPT      := $(if $(SANITIZE),-O1 -g -fno-omit-frame-pointer -fsanitize=$(SANITIZE),-O3 -g)
 VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
 PC_FLAGS := $(shell pkg-config --cflags $(LIBS_PC) 2>/dev/null | sed 's/-I/-isystem /g')
 PC_LIBS  := $(shell pkg-config --libs $(LIBS_PC) 2>/dev/null)
+
+# Widths of vectors that the kernels are built for; one of them is chosen at start (src/tensor/isa.c tests for
+# these instructions). The rest of the program is for any processor of the architecture.
+ISAS       := $(if $(filter x86_64%,$(shell $(CC) -dumpmachine)),sse2 avx2 avx512,generic)
+ISA_sse2   := -march=x86-64
+ISA_avx2   := $(ISA_sse2) -mavx2 -mfma -mbmi2
+ISA_avx512 := $(ISA_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl
 
 # oneDNN 2, for precision = "bf16": where a call of it compiles and links. `make DNNL=` builds without.
 DNNL     := $(shell echo 'dnnl_matmul_desc_t d; int main(void) { return (int)dnnl_get_effective_cpu_isa(); }' |\
@@ -39,9 +46,12 @@ LDFLAGS   = $(if $(SANITIZE),-fsanitize=$(SANITIZE)) -fopenmp
 LDLIBS    = $(PC_LIBS) $(DNNL) -lstdc++ -lm
 
 # ---- files ---------------------------------------------------------------------------------------
-SOURCES  := $(sort $(wildcard src/*/*.c))
+PLAIN    := $(addprefix src/tensor/,batch.c bf16.c dnnl.c dtype.c isa.c)
+KERNELS  := $(filter-out $(PLAIN),$(sort $(wildcard src/tensor/*.c)))
+SOURCES  := $(filter-out $(KERNELS),$(sort $(wildcard src/*/*.c)))
 SHIMS    := $(sort $(wildcard src/*/*.cc))
 OBJECTS  := $(SOURCES:src/%.c=$(BUILD)/obj/%.o) $(SHIMS:src/%.cc=$(BUILD)/obj/%.o)
+KERNEL_OBJECTS := $(foreach isa,$(ISAS),$(KERNELS:src/tensor/%.c=$(BUILD)/obj/$(isa)/%.o))
 LIBRARY  := $(BUILD)/libespalier.a
 SCRIPTS  := $(sort $(wildcard tests/cli/*.sh))
 programs  = $(patsubst %.c,$(BUILD)/tests/%,$(notdir $(sort $(wildcard tests/$1/*.c))))
@@ -65,7 +75,7 @@ endif
 $(BUILD)/espalier: $(BUILD)/obj/cli/main.o $(LIBRARY)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
-$(LIBRARY): $(filter-out $(BUILD)/obj/cli/main.o,$(OBJECTS))
+$(LIBRARY): $(filter-out $(BUILD)/obj/cli/main.o,$(OBJECTS)) $(ISAS:%=$(BUILD)/obj/kernels_%.o)
 	@rm -f $@
 	$(AR) rcs $@ $^
 
@@ -77,8 +87,20 @@ $(BUILD)/obj/%.o: src/%.cc
 	@mkdir -p $(@D)
 	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -c -o $@ $<
 
+# Kernels: the objects of a width become one, whose only global name is its table (src/tensor/kernels_impl.h).
+define kernels_of
+$(BUILD)/obj/$1/%.o: src/tensor/%.c
+	@mkdir -p $$(@D)
+	$$(CC) $$(CPPFLAGS) -DESP_TABLE=esp_kernels_$1 $$(CFLAGS) $$(ISA_$1) -fno-lto -c -o $$@ $$<
+
+$(BUILD)/obj/kernels_$1.o: $(KERNELS:src/tensor/%.c=$(BUILD)/obj/$1/%.o)
+	$$(LD) -r -o $$@ $$^
+	$$(OBJCOPY) --keep-global-symbol=esp_kernels_$1 $$@
+
 # The products are chains of fused multiply-adds; ISO C alone would round in between.
-$(BUILD)/obj/tensor/gemm.o $(BUILD)/obj/tensor/moments.o: CFLAGS += -ffp-contract=fast
+$(BUILD)/obj/$1/gemm.o $(BUILD)/obj/$1/moments.o: CFLAGS += -ffp-contract=fast
+endef
+$(foreach isa,$(ISAS),$(eval $(call kernels_of,$(isa))))
 
 # The version is compiled into one file, again whenever it changes.
 $(BUILD)/obj/base/version.o: CPPFLAGS += -DESP_VERSION='"$(VERSION)"'
@@ -108,7 +130,7 @@ $(BUILD)/tests/%: %.c $(LIBRARY)
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(LIBRARY) $(LDLIBS) -lcunit
 
--include $(OBJECTS:.o=.d) $(UNIT:=.d) $(PARALLEL:=.d) $(BENCHES:=.d) $(TOOLS:=.d)
+-include $(OBJECTS:.o=.d) $(KERNEL_OBJECTS:.o=.d) $(UNIT:=.d) $(PARALLEL:=.d) $(BENCHES:=.d) $(TOOLS:=.d)
 
 # ---- tests ---------------------------------------------------------------------------------------
 check: deps-test

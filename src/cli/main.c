@@ -1,12 +1,14 @@
 /* main.c - from the command line to a command, and from its status to the exit code. */
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "command_impl.h"
 #include "espalier/estimate.h"
 #include "espalier/file.h"
 #include "espalier/h5.h"
+#include "espalier/isa.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/version.h"
@@ -40,7 +42,7 @@ static bool answer_at_once(esp_status *st, const esp_arguments *a)
     if (a->help) {
         esp_print_help(a->command);
     } else if (a->version) {
-        printf("espalier %s\n", esp_version());
+        printf("espalier %s (kernels: %s)\n", esp_version(), esp_isa_name());
     } else if (a->command && strcmp(a->command, "config") == 0) {
         *st = cmd_config(a);
     } else {
@@ -103,6 +105,7 @@ int main(int argc, char **argv)
     esp_status st = esp_arguments_read(&a, argc, argv);
     int provided, rank;
 
+    st = st == ESP_OK ? esp_isa_choose(getenv("ESPALIER_ISA")) : st;
     if (st != ESP_OK || !answer_at_once(&st, &a)) {
         prepare_process();
         ESP_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided));
@@ -113,6 +116,7 @@ int main(int argc, char **argv)
                      rank == 0);
         st = esp_agree(MPI_COMM_WORLD, st); /* a wrong command line is told once */
         if (st == ESP_OK) {
+            esp_isa_agree(MPI_COMM_WORLD);
             st = run_command(&a, MPI_COMM_WORLD);
         }
         MPI_Finalize();

@@ -27,22 +27,6 @@ static esp_status check_samples(const esp_samples *samples)
     return ESP_OK;
 }
 
-/* Packed rows go from rank to rank as they are. Collective on grid->world, the same on all ranks. */
-static esp_status check_builds(const esp_grid *grid)
-{
-    int widths[4] = { esp_count(esp_packed_width(ESP_FACTOR_DY, 1)),
-                      esp_count(esp_packed_width(ESP_FACTOR_X, 1)) };
-
-    widths[2] = -widths[0];
-    widths[3] = -widths[1];
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, widths, 4, MPI_INT, MPI_MAX, grid->world));
-    if (widths[0] == -widths[2] && widths[1] == -widths[3]) {
-        return ESP_OK;
-    }
-    return esp_fail(ESP_EUSAGE, "score: ranks run programs compiled for different processors; run "
-                                "one build on all nodes (make ARCH=...)");
-}
-
 /* ---- with gradients ------------------------------------------------------------------------------- */
 
 /* What an estimate is about. */
@@ -206,7 +190,6 @@ esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_
     esp_status st;
 
     ESP_TRY(esp_agree(grid->world, gradients ? check_samples(samples) : ESP_OK));
-    ESP_TRY(gradients ? check_builds(grid) : ESP_OK);
     esp_scores_init(s, g, o->criteria, o->aggregations, o->units);
     s->arch = m->arch;
     s->loss = NAN;

@@ -12,25 +12,6 @@
 /* Elements whose largest is asked for at a time. */
 #define BLOCK ((size_t)1024)
 
-static const struct {
-    size_t size;
-    const char *name;
-} types[ESP_N_DTYPES] = {
-    [ESP_F32] = { 4, "F32" },
-    [ESP_F16] = { 2, "F16" },
-    [ESP_BF16] = { 2, "BF16" },
-};
-
-size_t esp_dtype_size(esp_dtype t)
-{
-    return types[t].size;
-}
-
-const char *esp_dtype_name(esp_dtype t)
-{
-    return t < ESP_N_DTYPES ? types[t].name : NULL;
-}
-
 static inline void store16(unsigned char *p, uint32_t bits)
 {
     uint16_t u = (uint16_t)bits;
@@ -104,7 +85,7 @@ void esp_to_f32(float *dst, const void *src, esp_dtype t, size_t n)
     }
 #pragma omp parallel for
     for (size_t i = 0; i < n; i += CHUNK) {
-        chunk_to_f32(dst + i, from + i * types[t].size, t, esp_tile(i, n, CHUNK));
+        chunk_to_f32(dst + i, from + i * esp_dtype_size(t), t, esp_tile(i, n, CHUNK));
     }
 }
 
@@ -118,7 +99,7 @@ void esp_from_f32(void *dst, esp_dtype t, const float *src, size_t n)
     }
 #pragma omp parallel for
     for (size_t i = 0; i < n; i += CHUNK) {
-        chunk_from_f32(to + i * types[t].size, t, src + i, esp_tile(i, n, CHUNK));
+        chunk_from_f32(to + i * esp_dtype_size(t), t, src + i, esp_tile(i, n, CHUNK));
     }
 }
 
@@ -171,7 +152,7 @@ static size_t find_in_chunk(const unsigned char *x, esp_dtype t, size_t n)
     uint32_t infinity = whole ? 0x7f800000 : t == ESP_F16 ? 0x7c00 : 0x7f80;
     size_t i = 0;
 
-    for (size_t size = types[t].size; i < n; i += esp_tile(i, n, BLOCK)) {
+    for (size_t size = esp_dtype_size(t); i < n; i += esp_tile(i, n, BLOCK)) {
         const unsigned char *at = x + i * size;
         size_t length = esp_tile(i, n, BLOCK);
 
@@ -196,7 +177,7 @@ size_t esp_find_nonfinite(const void *x, esp_dtype t, size_t n)
 #pragma omp parallel for reduction(min : first)
     for (size_t i = 0; i < n; i += CHUNK) {
         size_t length = esp_tile(i, n, CHUNK);
-        size_t at = find_in_chunk(from + i * types[t].size, t, length);
+        size_t at = find_in_chunk(from + i * esp_dtype_size(t), t, length);
 
         first = at < length && i + at < first ? i + at : first;
     }

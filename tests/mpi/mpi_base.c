@@ -184,9 +184,24 @@ static void test_grid_shapes(void)
     esp_grid_free(&g);
 }
 
+/* The last rank alone has the narrowest kernels, and then all have. */
+static void test_kernels(void)
+{
+    const char *before = esp_isa_name();
+
+    ask();
+    esp_isa_agree(MPI_COMM_WORLD);
+    CU_ASSERT_STRING_EQUAL(esp_isa_name(), before); /* one machine */
+    CU_ASSERT_EQUAL(esp_isa_choose(rank == size - 1 ? esp_isa_at(0) : before), ESP_OK);
+    esp_isa_agree(MPI_COMM_WORLD);
+    CU_ASSERT_STRING_EQUAL(esp_isa_name(), esp_isa_at(0));
+    CU_ASSERT_EQUAL(esp_isa_choose(before), ESP_OK);
+}
+
 ESP_TEST_MAIN("base, ranks together", { "agree when all is well", test_agree_when_all_is_well },
               { "agree on the one that failed", test_agree_on_the_one_that_failed },
               { "agree on the lowest", test_agree_on_the_lowest },
               { "a stop is no error", test_a_stop_is_no_error },
               { "broadcast a string", test_bcast_string }, { "grid", test_grid },
-              { "bytes sent", test_sent }, { "grids of all shapes", test_grid_shapes })
+              { "bytes sent", test_sent }, { "grids of all shapes", test_grid_shapes },
+              { "kernels that all ranks have", test_kernels })

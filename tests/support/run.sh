@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs test programs: unit_* on one rank, mpi_* on each count in NP, cli_*.sh with the built program.
+# Runs test programs: unit_* on one rank, those of kernels with each width of vectors, mpi_* on each count in NP,
+# cli_*.sh with the built program.
 # Prints one line a run, the output of those that fail, and a closing count.
 : "${BUILD:=build}" "${NP:=1 2 3 4}" "${TEST_TIMEOUT:=300}"
 . jobs/mpi_env.sh
@@ -7,6 +8,10 @@ export LSAN_OPTIONS="suppressions=$PWD/tests/support/lsan.supp:print_suppression
 export BUILD
 ESPALIER=$PWD/$BUILD/espalier
 export ESPALIER
+case $(uname -m) in # as in the Makefile
+x86_64) isas='sse2 avx2 avx512' ;;
+*) isas=generic ;;
+esac
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT INT TERM
 passed=0 failed=0 skipped=0
@@ -40,6 +45,8 @@ for t; do
     case $program in
     mpi_*) for np in $NP; do run "$program np=$np" mpirun -n "$np" "$t"; done ;;
     *.sh) run "$program" sh "$t" ;;
+    unit_tensor | unit_packed | unit_attention | unit_bf16 | unit_convert | unit_finite)
+        for isa in $isas; do run "$program $isa" env ESPALIER_ISA="$isa" "$t"; done ;;
     *) run "$program" "$t" ;;
     esac
 done

@@ -12,6 +12,7 @@
 
 #include "espalier/bf16.h"
 #include "espalier/file.h"
+#include "espalier/isa.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/status.h"
@@ -134,6 +135,11 @@ static inline int esp_test_main(int argc, char **argv, const char *suite_name,
     MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     esp_log_init(ESP_LOG_QUIET, rank == 0);
+    if (esp_isa_choose(getenv("ESPALIER_ISA")) != ESP_OK) {
+        printf("skipped: %s\n", esp_error_message());
+        MPI_Finalize();
+        return 0;
+    }
     CU_initialize_registry();
     suite = CU_add_suite(suite_name, NULL, NULL);
     for (size_t i = 0; i < n; i++) {
