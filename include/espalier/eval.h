@@ -2,6 +2,10 @@
 #ifndef ESPALIER_EVAL_H
 #define ESPALIER_EVAL_H
 
+#include <stdio.h>
+
+#include <jansson.h>
+
 #include "espalier/pass.h"
 #include "espalier/tokenizer.h"
 
@@ -9,23 +13,37 @@ typedef struct esp_eval {
     double loss, perplexity; /* mean cross-entropy a token, its exponential */
     double accuracy;         /* share of targets that had the largest logit */
     int64_t tokens;          /* targets                                     */
-    esp_cost cost;
     double seconds, tok_per_second;
     size_t peak_resident; /* largest over ranks, bytes */
 } esp_eval;
 
 /* Samples are shared out over the data ranks in chunks of at most max_tok tokens (a longer sample is
- * a chunk by itself). adapter may be NULL. macs_tokens: tokens of the forward that cost.macs counts.
- * All ranks get the same result, and loss and accuracy have the same bits on any number of ranks.
- * perplexity may be infinite where the loss is not. ESP_EUSAGE when no position has a target, ESP_EFAILED for
- * a loss that is not finite, naming the first such sample. Collective on grid->world. */
+ * a chunk by itself). adapter may be NULL. All ranks get the same result, and loss and accuracy have the
+ * same bits on any number of ranks. perplexity may be infinite where the loss is not. ESP_EUSAGE when no
+ * position has a target, ESP_EFAILED for a loss that is not finite, naming the first such sample.
+ * Collective on grid->world. */
 esp_status esp_evaluate(esp_eval *e, const esp_model *m, const esp_adapter *adapter,
-                        const esp_samples *samples, size_t max_tok, size_t macs_tokens,
-                        const esp_grid *grid);
+                        const esp_samples *samples, size_t max_tok, const esp_grid *grid);
 
 /* Bytes of memory that it takes on a rank, for adapters of a rank (0: none). Local. */
 size_t esp_evaluate_bytes(const esp_model *m, size_t rank, esp_text_size t, size_t max_tok,
                           const esp_grid *grid);
+
+/* What the tasks of an evaluation are given; all borrowed. */
+typedef struct esp_eval_input {
+    const char *name; /* of the model, in messages: "dense" */
+    const esp_model *model;
+    const esp_samples *samples; /* windows of eval.corpus                              */
+    size_t max_tok;             /* that a rank computes at a time, at least one window */
+    const esp_grid *grid;
+} esp_eval_input;
+
+/* What all tasks find of a model, as {field: number}: a new reference, NULL after a failure. The same on all
+ * ranks. Fails as the first task that does. Collective on in->grid->world. */
+esp_status esp_eval_run(json_t **fields, const esp_eval_input *in);
+
+/* A table, a row for each of the n models that results {name: fields} has. Local. */
+void esp_eval_print(FILE *to, const json_t *results, const char *const *names, size_t n);
 
 typedef struct esp_generate_options {
     size_t tokens;      /* to make at most                       */

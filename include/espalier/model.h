@@ -180,6 +180,8 @@ typedef struct esp_cost {
 
 esp_cost esp_model_cost(const esp_model *m, size_t n_tok);
 
+#define ESP_MACS_TOKENS ((size_t)64) /* tokens of the forward whose MACs are reported and planned */
+
 /* Model from a parsed config.json: sizes and weight shapes, no data. Takes config; dir is where it
  * stands or will stand. ESP_EFORMAT; *m is {0} then. Local. */
 esp_status esp_model_from_config(esp_model *m, json_t *config, const char *dir);

@@ -4,8 +4,6 @@
 
 #include "espalier/importance.h"
 
-#define ESP_MACS_TOKENS ((size_t)64) /* tokens of the forward whose MACs are reported and planned */
-
 typedef enum esp_prune_mode {
     ESP_PRUNE_BLOCK,
     ESP_PRUNE_CHANNEL,

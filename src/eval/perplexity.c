@@ -1,4 +1,4 @@
-/* perplexity.c - loss, accuracy, cost and speed of a model over samples.
+/* perplexity.c - loss, accuracy and speed of a model over samples.
  *
  * docs/method.md, eq. 28. A sample's loss does not depend on the other samples of its batch, and
  * the losses are summed in the order of the samples: the result has the same bits on any rank count.
@@ -130,15 +130,14 @@ static esp_status summarize(esp_eval *e, const double *numbers, size_t n_samples
 }
 
 esp_status esp_evaluate(esp_eval *e, const esp_model *m, const esp_adapter *adapter,
-                        const esp_samples *samples, size_t max_tok, size_t macs_tokens,
-                        const esp_grid *grid)
+                        const esp_samples *samples, size_t max_tok, const esp_grid *grid)
 {
     size_t n = samples->n * N_NUMBERS;
     double *numbers, began, largest[2];
     int64_t n_tok;
     esp_status st;
 
-    *e = (esp_eval){ .cost = esp_model_cost(m, macs_tokens) };
+    *e = (esp_eval){ 0 };
     ESP_NEW(numbers, n);
     ESP_MPI(MPI_Barrier(grid->world));
     began = esp_now();

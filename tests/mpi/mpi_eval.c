@@ -10,7 +10,7 @@ static void evaluate(esp_eval *e, const golden *g, const esp_samples *s, size_t 
 
     esp_grid_init(&grid, 1, comm);
     CU_ASSERT_EQUAL(esp_grid_shape(&grid, stages), ESP_OK);
-    CU_ASSERT_EQUAL(esp_evaluate(e, &g->model, NULL, s, 200, 64, &grid), ESP_OK);
+    CU_ASSERT_EQUAL(esp_evaluate(e, &g->model, NULL, s, 200, &grid), ESP_OK);
     esp_grid_free(&grid);
 }
 
@@ -79,7 +79,7 @@ static void test_all_ranks_refuse(void)
         return;
     }
     esp_grid_init(&grid, 1, MPI_COMM_WORLD);
-    CU_ASSERT_EQUAL(esp_evaluate(&e, &g.model, NULL, &none, 200, 64, &grid), ESP_EUSAGE);
+    CU_ASSERT_EQUAL(esp_evaluate(&e, &g.model, NULL, &none, 200, &grid), ESP_EUSAGE);
     esp_error_clear();
     esp_grid_free(&grid);
     golden_close(&g);
@@ -112,7 +112,7 @@ static void test_broken_loss(void)
 
         esp_grid_init(&grid, 1, MPI_COMM_WORLD);
         if (esp_grid_shape(&grid, (size_t)stages) == ESP_OK) {
-            CU_ASSERT_EQUAL(esp_evaluate(&e, &s.model, NULL, &samples, 20, 64, &grid), ESP_EFAILED);
+            CU_ASSERT_EQUAL(esp_evaluate(&e, &s.model, NULL, &samples, 20, &grid), ESP_EFAILED);
             CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "sample 3 of 7: the loss is nan"));
         }
         esp_error_clear();

@@ -156,7 +156,7 @@ static void check_eval(const job *j)
     esp_eval e;
 
     heap_begin();
-    CU_ASSERT_EQUAL(esp_evaluate(&e, &j->m.model, NULL, &j->samples, 50, 64, &j->grid), ESP_OK);
+    CU_ASSERT_EQUAL(esp_evaluate(&e, &j->m.model, NULL, &j->samples, 50, &j->grid), ESP_OK);
     compare(j, "eval",
             esp_evaluate_bytes(&j->m.model, 0, esp_samples_size(&j->samples), 50, &j->grid),
             heap_peak());

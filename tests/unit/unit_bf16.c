@@ -232,7 +232,7 @@ static double perplexity(golden *g, esp_precision precision)
 
     esp_grid_init(&grid, 0, MPI_COMM_SELF);
     g->model.precision = precision;
-    CU_ASSERT_EQUAL(esp_evaluate(&e, &g->model, NULL, &g->samples, 512, 64, &grid), ESP_OK);
+    CU_ASSERT_EQUAL(esp_evaluate(&e, &g->model, NULL, &g->samples, 512, &grid), ESP_OK);
     esp_grid_free(&grid);
     return e.perplexity;
 }
