@@ -11,7 +11,7 @@
     {                                                                                           \
         double sum = 0;                                                                         \
                                                                                                 \
-        (void)g, (void)f;                                                                       \
+        (void)w, (void)g, (void)f;                                                              \
         _Pragma("omp simd reduction(+ : sum)") for (size_t k = 0; k < n; k++)                   \
         {                                                                                       \
             double v = formula;                                                                 \
