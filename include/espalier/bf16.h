@@ -40,15 +40,16 @@ typedef struct esp_bf16_buffer {
     size_t n;
 } esp_bf16_buffer;
 
-/* Makes room for n numbers in an empty one, or where bytes is not NULL only adds what they take. Local. */
-void esp_bf16_buffer_make(esp_bf16_buffer *room, size_t n, size_t *bytes);
+/* Allocates n numbers in an empty one, or where bytes is not NULL only adds what they take. Local. */
+void esp_bf16_buffer_make(esp_bf16_buffer *buffer, size_t n, size_t *bytes);
 
-/* Numbers of room that esp_bf16_round needs. Local. */
+/* Numbers of the buffer that esp_bf16_round needs. Local. */
 size_t esp_bf16_rounded(size_t n_rows, size_t n_cols);
 
-/* x [n_rows, n_cols] rounded to nearest even; valid until the next call for that room. Local. */
-const uint16_t *esp_bf16_round(esp_bf16_buffer *room, const float *x, size_t n_rows, size_t n_cols);
-void esp_bf16_buffer_free(esp_bf16_buffer *room); /* safe twice and on {0} */
+/* x [n_rows, n_cols] rounded to nearest even; valid until the next call for that buffer. Local. */
+const uint16_t *esp_bf16_round(esp_bf16_buffer *buffer, const float *x, size_t n_rows,
+                               size_t n_cols);
+void esp_bf16_buffer_free(esp_bf16_buffer *buffer); /* safe twice and on {0} */
 
 /* y = x W^T + b.  x [n_tok, n_in] of esp_bf16_round  w [n_out, n_in]  b [n_out] or NULL. Local. */
 void esp_bf16_forward(const esp_bf16 *p, float *y, const uint16_t *x, const uint16_t *w,
@@ -60,8 +61,9 @@ void esp_bf16_backward_input(const esp_bf16 *p, float *dx, const uint16_t *dy, c
 
 /* The transpose, [n_cols, n_tok], of packed rows (packed.h), rounded, for a sum over tokens; else as
  * esp_bf16_round. */
-const uint16_t *esp_bf16_round_packed(esp_bf16_buffer *room, esp_factor which, const float *packed,
-                                      size_t n_cols, size_t n_tok, const esp_spans *s);
+const uint16_t *esp_bf16_round_packed(esp_bf16_buffer *buffer, esp_factor which,
+                                      const float *packed, size_t n_cols, size_t n_tok,
+                                      const esp_spans *s);
 
 /* g = dy^T x, a tile of a weight's gradient, by the calling thread alone. g [n_rows, n_cols]; dy and x of
  * esp_bf16_round_packed point at the first of n_tok tokens of the tile's first row and first column; the

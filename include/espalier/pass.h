@@ -69,7 +69,7 @@ size_t esp_pass_chunks(const esp_grid *grid, size_t per_stage);
 size_t esp_pass_run(const esp_model *m, size_t max_tok);
 
 typedef struct esp_cache { /* keys and values of one sample, for decoding */
-    size_t n, capacity;    /* positions filled, room                      */
+    size_t n, capacity;    /* positions filled, at most                   */
     size_t n_layers;
     float **k, **v; /* [n_layers] of [capacity, K * d] owned        */
 } esp_cache;

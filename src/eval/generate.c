@@ -170,13 +170,13 @@ static int32_t choose(decoder *d, const esp_generate_options *o)
 esp_status esp_generate(esp_ids *ids, const esp_model *m, const esp_generate_options *o,
                         void (*each)(void *ctx, int32_t id), void *ctx)
 {
-    size_t room, n_all;
+    size_t capacity, n_all;
     esp_status st;
     decoder d;
 
     ESP_TRY(check_prompt(ids, m));
-    room = m->dims.max_positions - ids->n;
-    n_all = ids->n + (o->tokens < room ? o->tokens : room);
+    capacity = m->dims.max_positions - ids->n;
+    n_all = ids->n + (o->tokens < capacity ? o->tokens : capacity);
     decoder_init(&d, m, ids->n, n_all);
     decode_all(&d, ids);
     while ((st = check_logits(&d)) == ESP_OK && ids->n < n_all) {

@@ -359,7 +359,7 @@ static void norm_backward(esp_pass *p, const site *s, const esp_sink *sink, floa
 {
     const esp_f32 *f = &weights_of(p, s->layer)[s->op->slot];
     size_t n = rows_per_token(s), width = width_of(s, s->op->out) / n;
-    float *room = sink && sink->norm ? p->block->norm_grad : NULL;
+    float *buffer = sink && sink->norm ? p->block->norm_grad : NULL;
     esp_batch rows = *s->batch;
 
     for (size_t j = 0; j <= rows.n_samples; j++) {
@@ -367,8 +367,8 @@ static void norm_backward(esp_pass *p, const site *s, const esp_sink *sink, floa
     }
     rows.start = p->block->row_start;
     rows.n_tok = n * s->batch->n_tok;
-    esp_norm_backward(dx, room, dy, x, f, s->model, width, &rows);
-    esp_norm_to_sink(sink, s->layer, s->op->slot, room, f, width, &rows);
+    esp_norm_backward(dx, buffer, dy, x, f, s->model, width, &rows);
+    esp_norm_to_sink(sink, s->layer, s->op->slot, buffer, f, width, &rows);
 }
 
 static void op_backward(esp_pass *p, const site *s, const esp_sink *sink)

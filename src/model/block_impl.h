@@ -11,9 +11,9 @@ typedef struct esp_f32 {
     const float *w,
         *b; /* a vector and its bias in f32; b also of a matrix, NULL where there is none  */
     esp_array
-        matrix;  /* as products take it                                                       */
-    float *room; /* owned; NULL while they point at the mapping                               */
-    size_t n_room;
+        matrix;    /* as products take it                                                       */
+    float *buffer; /* owned; NULL while they point at the mapping                               */
+    size_t capacity;
     esp_bf16_buffer rounded; /* of the matrix, empty while it points at the mapping */
 } esp_f32;
 
@@ -37,7 +37,7 @@ void esp_f32_fit_matrix(esp_f32 *f, const esp_weight *w, esp_precision p);
 void esp_f32_make(esp_f32 *f, size_t *bytes);
 
 /* f32 view of a vector, to which `plus` is added, and its bias: the mapping itself where it is F32 and
- * aligned and plus is 0, else made in f's room. Local. */
+ * aligned and plus is 0, else made in f's buffer. Local. */
 void esp_f32_load(esp_f32 *f, const esp_weight *w, float plus);
 
 /* A matrix for the precision of the pass, and its bias in f32: the mapping itself, but where bf16 is wanted
@@ -52,15 +52,15 @@ void esp_matrix_backward(float *dx, const float *dy, const esp_f32 *f, const esp
                          esp_pass *p, const esp_batch *batch);
 
 /* y = norm(x) for rows of n = w's rows channels, and back: dx accumulates; the gradients of weight and
- * bias, one row per sample, are set in room [2, n_samples, n] (NULL: not wanted). batch's samples start at
+ * bias, one row per sample, are set in buffer [2, n_samples, n] (NULL: not wanted). batch's samples start at
  * rows of x. Local. */
 void esp_norm_forward(float *y, const float *x, const esp_f32 *f, const esp_model *m, size_t n_rows,
                       size_t n);
-void esp_norm_backward(float *dx, float *room, const float *dy, const float *x, const esp_f32 *f,
+void esp_norm_backward(float *dx, float *buffer, const float *dy, const float *x, const esp_f32 *f,
                        const esp_model *m, size_t n, const esp_batch *batch);
 
-/* Hands what esp_norm_backward left in room to the sink. Local. */
-void esp_norm_to_sink(const esp_sink *sink, size_t layer, int slot, const float *room,
+/* Hands what esp_norm_backward left in buffer to the sink. Local. */
+void esp_norm_to_sink(const esp_sink *sink, size_t layer, int slot, const float *buffer,
                       const esp_f32 *f, size_t n, const esp_batch *batch);
 void esp_f32_free(esp_f32 *f); /* safe twice and on {0} */
 

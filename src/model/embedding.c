@@ -110,12 +110,13 @@ static void norm_backward(float *dx, float *spare, esp_pass *p, const esp_sink *
                           const esp_batch *batch)
 {
     size_t D = p->model->dims.hidden, bytes = batch->n_tok * D * sizeof *dx;
-    float *room = sink && sink->norm ? p->block->norm_grad : NULL;
+    float *buffer = sink && sink->norm ? p->block->norm_grad : NULL;
 
     memset(spare, 0, bytes);
-    esp_norm_backward(spare, room, dx, p->embedding->normed, &p->embedding->norm, p->model, D,
+    esp_norm_backward(spare, buffer, dx, p->embedding->normed, &p->embedding->norm, p->model, D,
                       batch);
-    esp_norm_to_sink(sink, ESP_NO_LAYER, ESP_SLOT_EMBED_NORM, room, &p->embedding->norm, D, batch);
+    esp_norm_to_sink(sink, ESP_NO_LAYER, ESP_SLOT_EMBED_NORM, buffer, &p->embedding->norm, D,
+                     batch);
     memcpy(dx, spare, bytes);
 }
 

@@ -11,23 +11,23 @@ void esp_norm_forward(float *y, const float *x, const esp_f32 *f, const esp_mode
     }
 }
 
-void esp_norm_backward(float *dx, float *room, const float *dy, const float *x, const esp_f32 *f,
+void esp_norm_backward(float *dx, float *buffer, const float *dy, const float *x, const esp_f32 *f,
                        const esp_model *m, size_t n, const esp_batch *batch)
 {
     if (m->arch->norm == ESP_NORM_LAYER) {
-        float *db = room ? room + batch->n_samples * n : NULL;
+        float *db = buffer ? buffer + batch->n_samples * n : NULL;
 
-        esp_layernorm_backward(dx, room, db, dy, x, f->w, n, m->norm_eps, batch);
+        esp_layernorm_backward(dx, buffer, db, dy, x, f->w, n, m->norm_eps, batch);
     } else {
-        esp_rmsnorm_backward(dx, room, dy, x, f->w, n, m->norm_eps, batch);
+        esp_rmsnorm_backward(dx, buffer, dy, x, f->w, n, m->norm_eps, batch);
     }
 }
 
-void esp_norm_to_sink(const esp_sink *sink, size_t layer, int slot, const float *room,
+void esp_norm_to_sink(const esp_sink *sink, size_t layer, int slot, const float *buffer,
                       const esp_f32 *f, size_t n, const esp_batch *batch)
 {
-    if (room) {
-        sink->norm(sink->ctx, layer, slot, room, f->b ? room + batch->n_samples * n : NULL,
+    if (buffer) {
+        sink->norm(sink->ctx, layer, slot, buffer, f->b ? buffer + batch->n_samples * n : NULL,
                    batch->n_samples);
     }
 }

@@ -27,7 +27,7 @@ typedef struct esp_head_and_norm {
     double *losses;        /* [max_tok] cross-entropy of each position */
     uint8_t *hits;         /* [max_tok] */
     float *scale;          /* [max_tok] */
-    size_t run;            /* rows of logits there is room for */
+    size_t run;            /* rows of logits there is memory for */
 } esp_head_and_norm;
 
 esp_pipeline_stage esp_pipeline_stage_of(const esp_model *m, const esp_grid *grid)
@@ -53,7 +53,7 @@ size_t esp_pass_run(const esp_model *m, size_t max_tok)
     return esp_min(esp_max(LOGITS_BYTES / (m->dims.vocab * sizeof(float)), LEAST_RUN), max_tok);
 }
 
-/* ---- room ---- */
+/* ---- memory -- */
 
 static void make_head_and_norm(esp_head_and_norm *head_and_norm, const esp_model *m,
                                esp_pass_options o, size_t *bytes)
@@ -68,7 +68,7 @@ static void make_head_and_norm(esp_head_and_norm *head_and_norm, const esp_model
 
         ESP_MAKE(head_and_norm->inverse, V, bytes);
         ESP_MAKE(head_and_norm->norm_head_grad, o.backward ? head_and_norm->run * V : 0, bytes);
-        head_and_norm->head.n_room = V * m->dims.hidden;
+        head_and_norm->head.capacity = V * m->dims.hidden;
         head_and_norm->head.rounded.n = rounded ? esp_bf16_rounded(V, m->dims.hidden) : 0;
     } else {
         esp_f32_fit_matrix(&head_and_norm->head, head, m->precision);
@@ -239,11 +239,11 @@ void esp_pass_free(esp_pass *p)
 /* n = w / |w|, row by row. */
 static void load_normalised(esp_f32 *f, float *inverse, const esp_weight *w)
 {
-    esp_to_f32(f->room, w->data, w->dtype, w->rows * w->cols);
-    f->matrix = esp_array_f32(f->room);
+    esp_to_f32(f->buffer, w->data, w->dtype, w->rows * w->cols);
+    f->matrix = esp_array_f32(f->buffer);
 #pragma omp parallel for
     for (size_t v = 0; v < w->rows; v++) {
-        float *row = f->room + v * w->cols;
+        float *row = f->buffer + v * w->cols;
         double sum = 0;
 
         for (size_t i = 0; i < w->cols; i++) {
@@ -277,7 +277,7 @@ static void load_head(esp_pass *p)
     }
     load_normalised(f, p->head_and_norm->inverse, head_of(p));
     if (p->bf16) {
-        f->matrix.at = esp_bf16_round(&f->rounded, f->room, head_of(p)->rows, head_of(p)->cols);
+        f->matrix.at = esp_bf16_round(&f->rounded, f->buffer, head_of(p)->rows, head_of(p)->cols);
         f->matrix.type = ESP_BF16;
     }
 }
@@ -427,12 +427,12 @@ static void final_norm_backward(esp_pass *p, const float *d_normed, const esp_si
                                 const esp_batch *batch)
 {
     size_t D = p->model->dims.hidden;
-    float *room = sink && sink->norm ? p->block->norm_grad : NULL;
+    float *buffer = sink && sink->norm ? p->block->norm_grad : NULL;
 
     memset(p->d_hidden.at, 0, batch->n_tok * D * sizeof(float));
-    esp_norm_backward(p->d_hidden.at, room, d_normed, esp_pass_input(p, p->stage.end),
+    esp_norm_backward(p->d_hidden.at, buffer, d_normed, esp_pass_input(p, p->stage.end),
                       &p->head_and_norm->norm, p->model, D, batch);
-    esp_norm_to_sink(sink, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, room, &p->head_and_norm->norm, D,
+    esp_norm_to_sink(sink, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, buffer, &p->head_and_norm->norm, D,
                      batch);
     if (sink && sink->done) {
         sink->done(sink->ctx, ESP_NO_LAYER);

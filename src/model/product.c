@@ -12,14 +12,14 @@ static bool is_aligned(const void *at, esp_dtype t)
     return (uintptr_t)at % esp_dtype_size(t) == 0;
 }
 
-/* Of a vector of n numbers in f32: itself, or made at room. */
-static const float *as_f32(float *room, const void *data, esp_dtype t, size_t n)
+/* Of a vector of n numbers in f32: itself, or made at buffer. */
+static const float *as_f32(float *buffer, const void *data, esp_dtype t, size_t n)
 {
     if (t == ESP_F32 && is_aligned(data, t)) {
         return data;
     }
-    esp_to_f32(room, data, t, n);
-    return room;
+    esp_to_f32(buffer, data, t, n);
+    return buffer;
 }
 
 /* Whether products take another than the matrix in the file, and whether that is one in bf16. */
@@ -33,24 +33,24 @@ static bool is_copied(const esp_weight *w, esp_precision p)
     return p == ESP_PRECISION_F32 && w->dtype == ESP_F32 && !is_aligned(w->data, w->dtype);
 }
 
-/* ---- room ---- */
+/* ---- memory -- */
 
 void esp_f32_fit_vector(esp_f32 *f, const esp_weight *w)
 {
-    f->n_room = esp_max(f->n_room, 2 * w->rows);
+    f->capacity = esp_max(f->capacity, 2 * w->rows);
 }
 
 void esp_f32_fit_matrix(esp_f32 *f, const esp_weight *w, esp_precision p)
 {
     size_t n = w->rows * w->cols;
 
-    f->n_room = esp_max(f->n_room, w->rows + (is_copied(w, p) ? n : 0));
+    f->capacity = esp_max(f->capacity, w->rows + (is_copied(w, p) ? n : 0));
     f->rounded.n = esp_max(f->rounded.n, is_rounded(w, p) ? n : 0);
 }
 
 void esp_f32_make(esp_f32 *f, size_t *bytes)
 {
-    ESP_MAKE(f->room, f->n_room, bytes);
+    ESP_MAKE(f->buffer, f->capacity, bytes);
     esp_bf16_buffer_make(&f->rounded, f->rounded.n, bytes);
 }
 
@@ -58,29 +58,29 @@ void esp_f32_make(esp_f32 *f, size_t *bytes)
 
 void esp_f32_load(esp_f32 *f, const esp_weight *w, float plus)
 {
-    ESP_REQUIRE(2 * w->rows <= f->n_room);
-    f->w = as_f32(f->room, w->data, w->dtype, w->rows);
-    f->b = w->has_bias ? as_f32(f->room + w->rows, w->bias, w->dtype, w->rows) : NULL;
+    ESP_REQUIRE(2 * w->rows <= f->capacity);
+    f->w = as_f32(f->buffer, w->data, w->dtype, w->rows);
+    f->b = w->has_bias ? as_f32(f->buffer + w->rows, w->bias, w->dtype, w->rows) : NULL;
     if (plus != 0) {
-        memmove(f->room, f->w, w->rows * sizeof *f->w);
+        memmove(f->buffer, f->w, w->rows * sizeof *f->w);
         for (size_t i = 0; i < w->rows; i++) {
-            f->room[i] += plus;
+            f->buffer[i] += plus;
         }
-        f->w = f->room;
+        f->w = f->buffer;
     }
 }
 
 void esp_f32_free(esp_f32 *f)
 {
-    free(f->room);
+    free(f->buffer);
     esp_bf16_buffer_free(&f->rounded);
     *f = (esp_f32){ 0 };
 }
 
 /* F16 is rounded by way of f32, a few rows at a time. */
-static void round_weight(esp_bf16_buffer *room, const esp_weight *w)
+static void round_weight(esp_bf16_buffer *buffer, const esp_weight *w)
 {
-    ESP_REQUIRE(w->rows * w->cols <= room->n);
+    ESP_REQUIRE(w->rows * w->cols <= buffer->n);
 #pragma omp parallel for
     for (size_t r = 0; r < w->rows; r++) {
         const char *row = (const char *)w->data + r * w->cols * esp_dtype_size(w->dtype);
@@ -90,7 +90,7 @@ static void round_weight(esp_bf16_buffer *room, const esp_weight *w)
             size_t length = w->cols - at < ROUNDED_AT_ONCE ? w->cols - at : ROUNDED_AT_ONCE;
 
             esp_to_f32(part, row + at * esp_dtype_size(w->dtype), w->dtype, length);
-            esp_from_f32(room->at + r * w->cols + at, ESP_BF16, part, length);
+            esp_from_f32(buffer->at + r * w->cols + at, ESP_BF16, part, length);
         }
     }
 }
@@ -99,15 +99,15 @@ void esp_matrix_load(esp_f32 *f, const esp_weight *w, const esp_pass *p)
 {
     esp_precision precision = p->model->precision;
 
-    ESP_REQUIRE(w->rows <= f->n_room);
-    f->b = w->has_bias ? as_f32(f->room, w->bias, w->dtype, w->rows) : NULL;
+    ESP_REQUIRE(w->rows <= f->capacity);
+    f->b = w->has_bias ? as_f32(f->buffer, w->bias, w->dtype, w->rows) : NULL;
     if (is_rounded(w, precision)) {
         round_weight(&f->rounded, w);
         f->matrix = (esp_array){ f->rounded.at, ESP_BF16 };
     } else if (is_copied(w, precision)) {
-        ESP_REQUIRE(w->rows * (1 + w->cols) <= f->n_room);
-        esp_to_f32(f->room + w->rows, w->data, w->dtype, w->rows * w->cols);
-        f->matrix = esp_array_f32(f->room + w->rows);
+        ESP_REQUIRE(w->rows * (1 + w->cols) <= f->capacity);
+        esp_to_f32(f->buffer + w->rows, w->data, w->dtype, w->rows * w->cols);
+        f->matrix = esp_array_f32(f->buffer + w->rows);
     } else {
         f->matrix = (esp_array){ w->data, w->dtype };
     }

@@ -44,7 +44,7 @@ static void hold(walk *at, size_t bytes)
     pass_by(at, 0);
 }
 
-/* A room that is as large as was ever needed. */
+/* A buffer that is as large as was ever needed. */
 static void grow(walk *at, size_t *bytes, size_t needed)
 {
     if (needed > *bytes) {
@@ -92,10 +92,11 @@ static void gather(walk *at, esp_gathered what, size_t numbers)
     size_t bytes = esp_calloc_bytes(numbers, sizeof(float));
 
     at->work->sent += (double)(numbers * sizeof(float));
-    if (at->gather.n_room[what] < numbers) {
-        at->live -=
-            at->gather.n_room[what] ? esp_calloc_bytes(at->gather.n_room[what], sizeof(float)) : 0;
-        at->gather.n_room[what] = numbers;
+    if (at->gather.capacity[what] < numbers) {
+        at->live -= at->gather.capacity[what]
+                        ? esp_calloc_bytes(at->gather.capacity[what], sizeof(float))
+                        : 0;
+        at->gather.capacity[what] = numbers;
         hold(at, bytes);
     }
 }

@@ -158,14 +158,14 @@ static size_t bundle_of(size_t channels_per_group, size_t round_to)
 }
 
 static esp_unit_candidates *add_pool(esp_candidates *out, esp_unit_kind kind, size_t layer,
-                                     size_t room)
+                                     size_t capacity)
 {
     esp_unit_candidates *p = &out->pools[out->n++];
 
     p->kind = kind;
     p->layer = layer;
     p->bundle = 1;
-    ESP_NEW(p->c, room);
+    ESP_NEW(p->c, capacity);
     return p;
 }
 

@@ -150,12 +150,12 @@ static int compare(const void *a, const void *b)
 
 static void find_steps(cut *c)
 {
-    size_t room = 0;
+    size_t capacity = 0;
 
     for (size_t k = 0; k < c->pools.n; k++) {
-        room += c->pools.pools[k].n;
+        capacity += c->pools.pools[k].n;
     }
-    ESP_NEW(c->steps, room);
+    ESP_NEW(c->steps, capacity);
     for (size_t k = 0; k < c->pools.n; k++) {
         add_steps(c, k);
     }

@@ -64,7 +64,7 @@ void esp_sample_gather_init(esp_sample_gather *g, const esp_samples *samples, co
 void esp_sample_gather_free(esp_sample_gather *g)
 {
     for (int i = ESP_GATHER_DY; i <= ESP_GATHER_DX; i++) {
-        free(g->room[i]);
+        free(g->buffer[i]);
     }
     free(g->begin);
     free(g->end);
@@ -97,16 +97,16 @@ static const void *gather(esp_sample_gather *g, int what, const void *own, size_
         g->counts[r] = esp_count(n[r] * width);
         all += n[r] * width;
     }
-    if (g->n_room[what] < all) {
-        free(g->room[what]);
-        g->room[what] = esp_calloc(all, sizeof(float));
-        g->n_room[what] = all;
+    if (g->capacity[what] < all) {
+        free(g->buffer[what]);
+        g->buffer[what] = esp_calloc(all, sizeof(float));
+        g->capacity[what] = all;
     }
     esp_sent(ESP_SENT_WEIGHT_GRADIENTS, ESP_COST_REDUCE_SCATTER, all * sizeof(float),
              g->grid->data);
-    ESP_MPI(MPI_Allgatherv(own, g->counts[g->grid->i_data], type, g->room[what], g->counts, g->at,
+    ESP_MPI(MPI_Allgatherv(own, g->counts[g->grid->i_data], type, g->buffer[what], g->counts, g->at,
                            type, g->grid->data));
-    return g->room[what];
+    return g->buffer[what];
 }
 
 esp_weight_gradient esp_sample_gather_all(esp_sample_gather *g, const esp_weight *w,
@@ -121,7 +121,7 @@ esp_weight_gradient esp_sample_gather_all(esp_sample_gather *g, const esp_weight
         all.dy = gather(g, ESP_GATHER_DY, own->dy, esp_packed_width(ESP_FACTOR_DY, w->rows),
                         g->tokens, MPI_FLOAT);
         all.x = own->input >= 0 && own->input == g->input && own->layer == g->layer
-                    ? g->room[ESP_GATHER_X]
+                    ? g->buffer[ESP_GATHER_X]
                     : gather(g, ESP_GATHER_X, own->x, esp_packed_width(ESP_FACTOR_X, w->cols),
                              g->tokens, MPI_FLOAT);
         g->layer = own->layer;

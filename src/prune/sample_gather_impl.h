@@ -47,12 +47,12 @@ typedef struct esp_sample_gather {
     esp_rows rows;        /* of all samples, in their order; its arrays are owned */
     size_t n_tok;         /* of all samples                                       */
     size_t *begin, *end, *sample;
-    size_t *tokens, *samples;   /* [n_data] owned: of each rank            */
-    int *counts, *at;           /* [n_data] owned                          */
-    size_t layer;               /* whose value `input` was gathered last */
-    int input;                  /* -1: none */
-    void *room[ESP_N_GATHERED]; /* owned */
-    size_t n_room[ESP_N_GATHERED];
+    size_t *tokens, *samples;     /* [n_data] owned: of each rank            */
+    int *counts, *at;             /* [n_data] owned                          */
+    size_t layer;                 /* whose value `input` was gathered last */
+    int input;                    /* -1: none */
+    void *buffer[ESP_N_GATHERED]; /* owned */
+    size_t capacity[ESP_N_GATHERED];
 } esp_sample_gather;
 
 /* samples: all of them, NULL where there are none. Local. */

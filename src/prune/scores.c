@@ -15,7 +15,7 @@ double esp_score_random(uint64_t seed, const esp_unit *u, size_t group)
     return esp_rng_uniform(&r);
 }
 
-/* ---- room ----------------------------------------------------------------------------------------- */
+/* ---- memory --------------------------------------------------------------------------------------- */
 
 static size_t n_channels(const esp_unit *u)
 {

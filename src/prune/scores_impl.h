@@ -4,7 +4,7 @@
 
 #include "saliency_sums_impl.h"
 
-/* Sets s->groups and makes room for what has been asked for, zeros. Local. */
+/* Sets s->groups and allocates what has been asked for, zeros. Local. */
 void esp_scores_init(esp_scores *s, const esp_groups *g, unsigned criteria, unsigned aggregations,
                      unsigned units);
 

@@ -26,11 +26,11 @@ static void make_exchange(esp_exchange *x, const esp_params *p, size_t *bytes)
 {
     size_t size = (size_t)p->size;
 
-    *x = (esp_exchange){ .n_room = (size - 1) * largest_share(p) };
+    *x = (esp_exchange){ .capacity = (size - 1) * largest_share(p) };
     ESP_MAKE(x->count, p->n_pieces * size, bytes);
     ESP_MAKE(x->place, p->n_pieces * size, bytes);
     ESP_MAKE(x->gatherings, p->n_pieces, bytes);
-    ESP_MAKE(x->room, ESP_PIECES_AT_ONCE * x->n_room, bytes);
+    ESP_MAKE(x->buffer, ESP_PIECES_AT_ONCE * x->capacity, bytes);
     ESP_MAKE(x->messages, ESP_PIECES_AT_ONCE * 2 * size, bytes);
 }
 
@@ -64,7 +64,7 @@ void esp_exchange_free(esp_exchange *x)
     free(x->count);
     free(x->place);
     free(x->gatherings);
-    free(x->room);
+    free(x->buffer);
     free(x->messages);
     *x = (esp_exchange){ 0 };
 }
@@ -81,9 +81,9 @@ static MPI_Request *messages_of(const esp_exchange *x, size_t k)
     return x->messages + k % ESP_PIECES_AT_ONCE * 2 * (size_t)x->params->size;
 }
 
-static float *room_of(const esp_exchange *x, size_t k)
+static float *buffer_of(const esp_exchange *x, size_t k)
 {
-    return x->room + k % ESP_PIECES_AT_ONCE * x->n_room;
+    return x->buffer + k % ESP_PIECES_AT_ONCE * x->capacity;
 }
 
 /* From and to every other rank. Messages between two ranks come in the order of the pieces. */
@@ -92,16 +92,16 @@ static void begin_sum(esp_exchange *x, size_t k)
     const esp_params *p = x->params;
     const int *count = x->count + k * (size_t)p->size, *place = x->place + k * (size_t)p->size;
     MPI_Request *message = messages_of(x, k);
-    float *room = room_of(x, k);
+    float *buffer = buffer_of(x, k);
     double began = esp_now();
 
     for (int r = 0; r < p->size; r++) {
         message[2 * r] = message[2 * r + 1] = MPI_REQUEST_NULL;
         if (r != p->rank) {
-            ESP_MPI(MPI_Irecv(room, count[p->rank], MPI_FLOAT, r, 0, x->comm, &message[2 * r]));
+            ESP_MPI(MPI_Irecv(buffer, count[p->rank], MPI_FLOAT, r, 0, x->comm, &message[2 * r]));
             ESP_MPI(MPI_Isend(p->grad + p->piece[k] + place[r], count[r], MPI_FLOAT, r, 0, x->comm,
                               &message[2 * r + 1]));
-            room += count[p->rank];
+            buffer += count[p->rank];
         }
     }
     esp_sent(ESP_SENT_GRADIENTS, ESP_COST_REDUCE_SCATTER, piece_bytes(p, k), x->comm);
@@ -120,11 +120,11 @@ static void add_shares(const esp_exchange *x, size_t k)
 {
     const esp_params *p = x->params;
     size_t at = k * (size_t)p->size + (size_t)p->rank, n = (size_t)x->count[at];
-    const float *room = room_of(x, k);
+    const float *buffer = buffer_of(x, k);
 
     for (int i = 1; i < p->size; i++) {
-        esp_accumulate(p->grad + p->piece[k] + x->place[at], room, n);
-        room += n;
+        esp_accumulate(p->grad + p->piece[k] + x->place[at], buffer, n);
+        buffer += n;
     }
 }
 

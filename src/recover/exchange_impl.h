@@ -20,8 +20,8 @@ typedef struct esp_exchange {
     MPI_Request *gatherings; /* [n_pieces] owned                                               */
     size_t n_gatherings;     /* under way                                                      */
     MPI_Request *messages;   /* [ESP_PIECES_AT_ONCE, 2 size] owned: of the sums under way        */
-    float *room; /* [ESP_PIECES_AT_ONCE, n_room] owned: shares that come from others   */
-    size_t n_room;
+    float *buffer; /* [ESP_PIECES_AT_ONCE, capacity] owned: shares that come from others   */
+    size_t capacity;
     size_t due, begun,
         added;     /* pieces to be summed, whose messages are under way, that are done  */
     MPI_Comm comm; /* borrowed; carries nothing else between a start and finish         */
