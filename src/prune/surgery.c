@@ -1,4 +1,4 @@
-/* surgery.c - which rows and columns of each weight stay, and a source of just those. */
+/* surgery.c - which rows and columns of each weight stay; a tensor source of these alone. */
 #include "espalier/surgery.h"
 
 #include <stdlib.h>
@@ -22,7 +22,7 @@ static esp_kept_groups *kept_at(const cut *c, esp_side side, size_t layer, int s
     return &c->side[side][esp_slot_index(c->model->arch->n_slots, layer, slot)];
 }
 
-/* Takes the indices of groups that go out of a side. */
+/* Removes the indices of cut groups from a side of a weight. */
 static void cut_side(esp_kept_groups *side, const esp_structure *s, const esp_unit *u,
                      const bool *group_stays)
 {
@@ -131,7 +131,7 @@ static void cut_init(cut *c, const esp_model *m, const esp_groups *g, const esp_
 
 /* ---- factors that follow from sizes ------------------------------------------------------------- */
 
-/* The weight that makes a value. */
+/* The slot whose weight computes a value, -1: none. */
 static int maker_of(const esp_arch *a, int value)
 {
     for (size_t i = 0; i < a->n_ops; i++) {
@@ -142,8 +142,8 @@ static int maker_of(const esp_arch *a, int value)
     return -1;
 }
 
-/* What is added to a residual that clients multiply by sqrt(2 L): where fewer layers make that smaller,
- * these weights become smaller with it. The next norm takes the common factor out. */
+/* Weights that add to a residual which inference engines multiply by sqrt(2 L): fewer layers make that factor
+ * smaller, so these weights are scaled by the same ratio. The next norm cancels it. */
 static void keep_residual(cut *c, float by)
 {
     const esp_arch *a = c->model->arch;
@@ -157,7 +157,7 @@ static void keep_residual(cut *c, float by)
     }
 }
 
-/* A table that clients multiply by sqrt(D). Where it is the head, too, the final norm makes up for it. */
+/* A table that engines multiply by sqrt(D). The final norm compensates where it is also the head. */
 static void keep_lookups(cut *c, float by)
 {
     const esp_arch *a = c->model->arch;

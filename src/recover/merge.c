@@ -1,4 +1,4 @@
-/* merge.c - rows of the recovered model, made as the writer asks for them. */
+/* merge.c - a tensor source of W + scale B A, computed row by row as the writer asks for it. */
 #include "espalier/merge.h"
 
 #include <stdlib.h>
