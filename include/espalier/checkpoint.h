@@ -3,14 +3,16 @@
  * dir/step-NNNNNN.h5: /value /m /v /best f32 [n]; attributes: version, settings, the fields of
  * esp_training, digest of all that. It holds nothing of the number of ranks.
  *
- * The library lays the file out, each rank writes its share of the vectors into their places with plain
- * calls and a thread of its own. Nothing is copied: what is written does not change in the forward and
- * backward of the next step, and its optimiser waits for the writing to end.
+ * Rank 0 lays the file out and reserves its space; then all ranks bring their shares of the vectors to their
+ * places, by collective transfers of parallel HDF5, or each with plain writes of its own. A thread does that,
+ * where MPI allows it. Nothing is copied: what is written does not change in the forward and backward of the
+ * next step, and its optimiser waits for the writing to end. No HDF5 call elsewhere in the meantime.
  */
 #ifndef ESPALIER_CHECKPOINT_H
 #define ESPALIER_CHECKPOINT_H
 
 #include "espalier/h5.h"
+#include "espalier/mpi_io.h"
 #include "espalier/par.h"
 #include "espalier/params.h"
 
@@ -31,11 +33,14 @@ typedef struct esp_training {
 } esp_training;
 
 typedef struct esp_checkpoint {
-    const char *dir;           /* borrowed                                                   */
-    const char *settings;      /* borrowed; what a run that resumes must agree with          */
-    size_t keep;               /* newest files that stay, at least 1, beside that of at.good */
-    esp_params *params;        /* borrowed; after esp_params_train for the ranks of the grid */
-    const esp_grid *grid;      /* borrowed                                                   */
+    const char *dir;      /* borrowed                                                   */
+    const char *settings; /* borrowed; what a run that resumes must agree with          */
+    size_t keep;          /* newest files that stay, at least 1, beside that of at.good */
+    esp_params *params;   /* borrowed; after esp_params_train for the ranks of the grid */
+    const esp_grid *grid; /* borrowed                                                   */
+    esp_file_io io;
+    const char *hints;         /* borrowed; of MPI-IO (mpi_io.h); NULL: none                 */
+    bool waits;                /* esp_checkpoint_begin ends with the writing: no thread for it */
     esp_training at;           /* of the file under way                       */
     esp_h5 file;               /* it, on rank 0                               */
     struct esp_writer *writer; /* owned; NULL: no file is under way           */

@@ -44,6 +44,11 @@ esp_status esp_h5_write(esp_h5 *f, const char *name, hid_t type, size_t n_dims, 
 #define ESP_H5_ALIGNMENT 4096
 esp_status esp_h5_reserve(esp_h5 *f, const char *name, hid_t type, size_t n, uint64_t *offset);
 
+/* Writes what is in f into its part, but the seal, and reserves the space of the *n_bytes of the finished
+ * file: others can fill reserved arrays then, through the library too (h5_parallel.h). f is empty again: the
+ * same calls, and attributes that come last, put into it what esp_h5_close makes final. ESP_EIO. */
+esp_status esp_h5_lay_out(esp_h5 *f, uint64_t *n_bytes);
+
 /* Elements of a dataset (product of its shape), 0 when it is absent, of more than ESP_H5_MAX_DIMS
  * dimensions, or not of numbers that are all in the file; its shape in dims. */
 size_t esp_h5_size(const esp_h5 *f, const char *name, size_t dims[ESP_H5_MAX_DIMS], size_t *n_dims);

@@ -17,6 +17,10 @@
 int esp_write_at(int fd, const void *data, size_t n, uint64_t offset);
 int esp_read_at(int fd, void *data, size_t n, uint64_t offset); /* or ESP_IO_SHORT */
 
+/* Has the file system keep n bytes for the file, which becomes that long, so that later writes into them find
+ * room. Where the file system cannot, only the limits of this process are checked. 0 or errno. Local. */
+int esp_reserve(int fd, uint64_t n);
+
 /* fsync, tried again where it was interrupted; file systems that have no such thing for this kind of file are
  * none to complain of. 0 or errno. Local. */
 int esp_sync(int fd);

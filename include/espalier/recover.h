@@ -8,6 +8,7 @@
 #ifndef ESPALIER_RECOVER_H
 #define ESPALIER_RECOVER_H
 
+#include "espalier/mpi_io.h"
 #include "espalier/params.h"
 
 typedef enum esp_method { ESP_METHOD_LORA, ESP_METHOD_FULL } esp_method;
@@ -37,6 +38,9 @@ typedef struct esp_recover_options {
     uint64_t seed;
     const char *dir;      /* folder of the checkpoints, step-NNNNNN.h5                     */
     const char *settings; /* digest of what a checkpoint must agree with to be resumed     */
+    esp_file_io checkpoint_io;
+    const char *mpi_io_hints; /* borrowed; see mpi_io.h; NULL: none                            */
+    bool checkpoint_overlap;  /* a checkpoint is written while the next step computes          */
 } esp_recover_options;
 
 typedef struct esp_recover_result {

@@ -2,8 +2,10 @@
 #include "espalier/io.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define MOST_TRIES 1000 /* in a row that move nothing */
@@ -47,6 +49,33 @@ int esp_read_at(int fd, void *data, size_t n, uint64_t offset)
         } else if (got == 0) {
             return ESP_IO_SHORT;
         } else if (!again(&tries, &error, got)) {
+            return error;
+        }
+    }
+    return 0;
+}
+
+/* ulimit -f, which the kernel holds only what makes a file longer against. */
+static bool is_too_long(uint64_t n)
+{
+    struct rlimit most;
+
+    return getrlimit(RLIMIT_FSIZE, &most) == 0 && most.rlim_cur != RLIM_INFINITY &&
+           n > most.rlim_cur;
+}
+
+int esp_reserve(int fd, uint64_t n)
+{
+    int tries = 0, error = 0;
+
+    if (is_too_long(n)) {
+        return EFBIG;
+    }
+    while (fallocate(fd, 0, 0, (off_t)n) != 0) {
+        if (errno == EOPNOTSUPP || errno == ENOSYS) {
+            return ftruncate(fd, (off_t)n) == 0 ? 0 : errno;
+        }
+        if (!again(&tries, &error, -1)) {
             return error;
         }
     }

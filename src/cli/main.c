@@ -108,7 +108,7 @@ int main(int argc, char **argv)
     st = st == ESP_OK ? esp_isa_choose(getenv("ESPALIER_ISA")) : st;
     if (st != ESP_OK || !answer_at_once(&st, &a)) {
         prepare_process();
-        ESP_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided));
+        ESP_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided));
         ESP_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
         esp_log_init(a.quiet     ? ESP_LOG_QUIET
                      : a.verbose ? ESP_LOG_DEBUG

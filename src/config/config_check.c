@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "espalier/log.h"
+#include "espalier/mpi_io.h"
 #include "espalier/recover.h"
 #include "config_impl.h"
 
@@ -61,6 +62,9 @@ static esp_status check_pairs(const esp_config *c)
                         "recover.min_learning_rate = %g is above recover.learning_rate = %g",
                         c->recover.min_learning_rate, c->recover.learning_rate);
     }
+    if (esp_hints_check(c->recover.mpi_io_hints) != ESP_OK) {
+        return esp_fail_in(ESP_EUSAGE, "recover.mpi_io_hints = %s", c->recover.mpi_io_hints);
+    }
     if (c->recover.steps == 0 && c->recover.epochs == 0) {
         return esp_fail(ESP_EUSAGE,
                         "recover.epochs and recover.steps are both 0: no step to train");
@@ -73,6 +77,11 @@ static esp_status check_pairs(const esp_config *c)
 static bool is_full(const esp_config *c)
 {
     return c->recover.method == ESP_METHOD_FULL;
+}
+
+static bool writes_direct(const esp_config *c)
+{
+    return c->recover.checkpoint_io == ESP_IO_DIRECT;
 }
 
 static bool has_tokens(const esp_config *c)
@@ -133,6 +142,7 @@ static const struct idle {
     { "recover.alpha", is_full, "recover.method = full trains no adapter" },
     { "recover.dropout", is_full, "recover.method = full trains no adapter" },
     { "recover.targets", is_full, "recover.method = full trains no adapter" },
+    { "recover.mpi_io_hints", writes_direct, "recover.checkpoint_io = direct is not MPI-IO" },
     { "recover.epochs", has_steps, "recover.steps goes before it" },
     { "recover.validate_every", is_unvalidated, "recover.validation = 0 holds nothing out" },
     { "recover.patience", is_unvalidated, "recover.validation = 0 holds nothing out" },

@@ -27,6 +27,7 @@
 
 CHOICES(ratio_use_name, "auto", "base", "positions") /* esp_ratio_use */
 CHOICES(method_name, "lora", "full")                 /* esp_method    */
+CHOICES(io_name, "mpio", "direct")                   /* esp_file_io   */
 CHOICES(cut_name, "documents", "windows")
 CHOICES(synth_kind_name, "model", "corpus", "tokenizer")
 
@@ -153,6 +154,14 @@ const esp_option esp_options[] = {
       "steps between checkpoints; 0: at the end only" },
     { "recover.keep", ESP_O_COUNT, AT(recover.keep), "2", 1, ANY, NULL, 0,
       "newest checkpoints that are kept, beside the one to go back to" },
+    { "recover.checkpoint_io", ESP_O_CHOICE, CHOICE_AT(recover.checkpoint_io), "mpio", 0, 0, io_name, 0,
+      "mpio: collective transfers of parallel HDF5; direct: plain writes of each rank past the page cache, "
+      "faster on one node, and for where MPI-IO is not to be had" },
+    { "recover.checkpoint_overlap", ESP_O_BOOL, AT(recover.checkpoint_overlap), "true", 0, 0, NULL, 0,
+      "checkpoints are written while the next step computes; mpio: where MPI gives MPI_THREAD_MULTIPLE" },
+    { "recover.mpi_io_hints", ESP_O_STRING, AT(recover.mpi_io_hints), "", 0, 0, NULL, 0,
+      "hints to MPI-IO for checkpoints, as \"striping_factor=8;cb_nodes=4\": stripes, aggregators; what the "
+      "MPI library does not know it ignores" },
     { "recover.max_skipped", ESP_O_COUNT, AT(recover.max_skipped), "3", 1, ANY, NULL, 0,
       "steps in a row that are skipped, as loss or gradient is not finite, before training goes back to "
       "the last good checkpoint, or the start, with half the learning rate" },

@@ -15,7 +15,7 @@
 /* What is not counted by the constructors. */
 #define PROGRAM    ((size_t)6 << 20) /* code and libraries with their tables, JSON, tokenizer */
 #define THREAD     ((size_t)2 << 20) /* stack, BLAS's buffers                                 */
-#define CHECKPOINT ((size_t)1 << 20) /* structures of HDF5                                    */
+#define CHECKPOINT ((size_t)5 << 20) /* structures of HDF5 and of MPI-IO                      */
 #define WRITER     ((size_t)4 << 20) /* room of the thread that writes a checkpoint, at most   */
 
 /* ---- stages ------------------------------------------------------------------------------------- */

@@ -34,15 +34,22 @@ static herr_t take_reason(unsigned n, const H5E_error2_t *e, void *reason)
     return 0;
 }
 
-esp_status esp_h5_fail(esp_status st, const esp_h5 *f, const char *object, const char *what)
+char *esp_h5_reason(void)
 {
     char *reason = NULL;
 
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_reason, &reason);
+    H5Eclear2(H5E_DEFAULT);
+    return reason;
+}
+
+esp_status esp_h5_fail(esp_status st, const esp_h5 *f, const char *object, const char *what)
+{
+    char *reason = esp_h5_reason();
+
     esp_fail(st, "%s: %s%s%s (HDF5: %s)", f->path, object ? object : "", object ? ": " : "", what,
              reason ? reason : "no reason given");
     free(reason);
-    H5Eclear2(H5E_DEFAULT);
     return st;
 }
 
@@ -247,12 +254,17 @@ esp_status esp_h5_open(esp_h5 *f, const char *path)
     return st;
 }
 
+static uint64_t bytes_before_seal(const esp_h5_part *p, uint64_t n_file)
+{
+    return n_file > p->n ? n_file : p->n;
+}
+
 /* The image with zeros up to the first reserved array, or the end, and the seal. */
 static esp_status write_image(const esp_h5 *f, uint64_t n_file)
 {
     esp_h5_part *p = f->part;
-    uint64_t n_before = n_file > p->n ? n_file : p->n;
-    uint64_t n_sealed = p->reserved < n_before ? p->reserved : n_before, n = p->n;
+    uint64_t n_before = bytes_before_seal(p, n_file), n = p->n;
+    uint64_t n_sealed = esp_min(p->reserved, n_before);
     char digest[ESP_DIGEST_SIZE], seal[SEAL_SIZE + 1];
     int error;
 
@@ -262,6 +274,36 @@ static esp_status write_image(const esp_h5 *f, uint64_t n_file)
     error = esp_write_at(p->fd, p->image, n_sealed, 0);
     error = error ? error : esp_write_at(p->fd, seal, SEAL_SIZE, n_before);
     return error ? esp_write_failed(f->path, n_sealed + SEAL_SIZE, error) : ESP_OK;
+}
+
+/* Ends the library's file in memory: the image is complete. *n_file: bytes with what is reserved. */
+static esp_status end_library_file(hsize_t *n_file, esp_h5 *f)
+{
+    hid_t file = f->file;
+
+    *n_file = 0;
+    H5Fget_filesize(file, n_file);
+    f->file = 0;
+    return H5Fclose(file) < 0 ? esp_h5_fail(ESP_EIO, f, NULL, "cannot close") : ESP_OK;
+}
+
+esp_status esp_h5_lay_out(esp_h5 *f, uint64_t *n_bytes)
+{
+    esp_h5_part *p = f->part;
+    hsize_t n_file;
+    int error;
+
+    ESP_TRY(end_library_file(&n_file, f));
+    *n_bytes = bytes_before_seal(p, n_file) + SEAL_SIZE;
+    error = esp_reserve(p->fd, *n_bytes);
+    error = error ? error : esp_write_at(p->fd, p->image, p->n, 0);
+    if (error) {
+        return esp_write_failed(f->path, *n_bytes, error);
+    }
+    p->n = 0;
+    p->reserved = UINT64_MAX;
+    f->file = create_in_memory(p, f->path);
+    return f->file < 0 ? esp_h5_fail(ESP_EIO, f, NULL, "cannot be laid out in memory") : ESP_OK;
 }
 
 static esp_status end_part(const esp_h5 *f, uint64_t n_file, esp_status st)
@@ -289,14 +331,13 @@ static esp_status end_part(const esp_h5 *f, uint64_t n_file, esp_status st)
 esp_status esp_h5_close(esp_h5 *f, esp_status st)
 {
     hsize_t n_file = 0;
+    esp_status closed;
 
     if (!f->path) {
         return st;
     }
-    H5Fget_filesize(f->file, &n_file);
-    if (H5Fclose(f->file) < 0 && st == ESP_OK) {
-        st = esp_h5_fail(ESP_EIO, f, NULL, "cannot close");
-    }
+    closed = f->file > 0 ? end_library_file(&n_file, f) : ESP_OK;
+    st = st == ESP_OK ? closed : st;
     if (f->part) {
         st = end_part(f, n_file, st);
     }

@@ -12,6 +12,9 @@ typedef struct esp_h5_part {
     uint64_t reserved; /* where the first reserved array begins; UINT64_MAX: there is none */
 } esp_h5_part;
 
+/* The reason that the library gives for its last failure; NULL: none. The caller frees. */
+char *esp_h5_reason(void);
+
 /* st, with file, object (NULL: the file as a whole), what could not be done, and the library's reason. */
 esp_status esp_h5_fail(esp_status st, const esp_h5 *f, const char *object, const char *what);
 

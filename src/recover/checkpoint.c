@@ -130,25 +130,42 @@ static esp_status write_fields(esp_h5 *f, const esp_training *t)
 
 #define SIX "[0-9][0-9][0-9][0-9][0-9][0-9]"
 
-/* Rank 0: all but the digest and the content of the vectors. */
-static esp_status lay_out(uint64_t offset[ESP_N_VECTORS], const char *path, esp_checkpoint *c,
-                          const esp_training *t)
+/* Rank 0: the folder and, in stripes as the hints want them, the part of the file. */
+static esp_status make_part(const char *part, const esp_checkpoint *c)
 {
     static const char *const files[] = { "step-" SIX ".h5", "step-" SIX "[0-9].h5",
                                          "step-" SIX "[0-9][0-9].h5" };
-    esp_h5 *f = &c->file;
-    esp_status st;
 
     ESP_TRY(esp_folder_make(c->dir, files, sizeof files / sizeof *files));
-    ESP_TRY(esp_h5_create(f, path));
-    st = esp_h5_set_int(f, "/", "version", VERSION);
+    return c->io == ESP_IO_MPIO ? esp_mpi_io_create(part, c->hints) : ESP_OK;
+}
+
+/* All but the digest and the content of the vectors; where these begin. */
+static esp_status fill_header(uint64_t offset[ESP_N_VECTORS], esp_checkpoint *c,
+                              const esp_training *t)
+{
+    esp_h5 *f = &c->file;
+    esp_status st = esp_h5_set_int(f, "/", "version", VERSION);
+
     note(&st, esp_h5_set_string(f, "/", "settings", c->settings));
     note(&st, write_fields(f, t));
     for (size_t i = 0; i < ESP_N_VECTORS; i++) {
         note(&st,
              esp_h5_reserve(f, esp_vector_names[i], H5T_NATIVE_FLOAT, c->params->n, &offset[i]));
     }
-    return st == ESP_OK ? ESP_OK : esp_h5_close(f, st);
+    return st;
+}
+
+/* Rank 0: the part of the file, so that all can write the vectors into it. */
+static esp_status lay_out(esp_file_layout *file, const char *path, esp_checkpoint *c,
+                          const esp_training *t)
+{
+    esp_status st;
+
+    ESP_TRY(esp_h5_create(&c->file, path));
+    st = fill_header(file->offset, c, t);
+    st = st == ESP_OK ? esp_h5_lay_out(&c->file, &file->n_bytes) : st;
+    return st == ESP_OK ? ESP_OK : esp_h5_close(&c->file, st);
 }
 
 /* Goes: what is older than the newest `keep` up to this step, but for the good one; what claims to be newer
@@ -179,32 +196,55 @@ static esp_status clean(const char *dir, const esp_training *at, size_t keep)
     return st;
 }
 
-esp_status esp_checkpoint_begin(esp_checkpoint *c, const esp_training *t)
+/* Of a laid out file: opened by all ranks, or by none. */
+static esp_status start_writer(const char *part, esp_file_layout *file, esp_checkpoint *c)
 {
     MPI_Comm world = c->grid->world;
-    char *path = path_of(c->dir, t->step), *part = esp_part_path(path);
-    uint64_t offset[ESP_N_VECTORS];
     esp_status st;
 
-    ESP_REQUIRE(!c->writer);
-    st = esp_agree(world, c->grid->rank == 0 ? lay_out(offset, path, c, t) : ESP_OK);
+    ESP_MPI(MPI_Bcast(file, sizeof *file / sizeof(uint64_t), MPI_UINT64_T, 0, world));
+    st = esp_agree(world, esp_writer_open(&c->writer, part, file, c));
     if (st == ESP_OK) {
-        ESP_MPI(MPI_Bcast(offset, ESP_N_VECTORS, MPI_UINT64_T, 0, world));
+        esp_writer_start(c->writer);
+        return ESP_OK;
+    }
+    esp_writer_free(c->writer);
+    c->writer = NULL;
+    return c->grid->rank == 0 ? esp_h5_close(&c->file, st) : st;
+}
+
+esp_status esp_checkpoint_begin(esp_checkpoint *c, const esp_training *t)
+{
+    char *path = path_of(c->dir, t->step), *part = esp_part_path(path);
+    esp_file_layout file;
+    esp_status st = ESP_OK;
+
+    ESP_REQUIRE(!c->writer);
+    if (c->grid->rank == 0) {
+        st = make_part(part, c);
+        st = st == ESP_OK ? lay_out(&file, path, c, t) : st;
+    }
+    st = esp_agree(c->grid->world, st);
+    if (st == ESP_OK) {
         c->at = *t;
-        c->writer = esp_writer_start(part, offset, c->params);
+        st = start_writer(part, &file, c);
     }
     free(path);
     free(part);
     return st;
 }
 
-/* Rank 0, when all have written. */
-static esp_status commit(esp_checkpoint *c, uint64_t blocks)
+/* Rank 0, when all have written into the places that `file` says. */
+static esp_status commit(esp_checkpoint *c, uint64_t blocks, const esp_file_layout *file)
 {
+    uint64_t offset[ESP_N_VECTORS];
     char digest[ESP_DIGEST_SIZE];
+    esp_status st = fill_header(offset, c, &c->at);
 
+    ESP_REQUIRE(st != ESP_OK || memcmp(offset, file->offset, sizeof offset) == 0);
     digest_of(digest, blocks, c->params->n, &c->at, c->settings);
-    ESP_TRY(esp_h5_close(&c->file, esp_h5_set_string(&c->file, "/", "digest", digest)));
+    note(&st, esp_h5_set_string(&c->file, "/", "digest", digest));
+    ESP_TRY(esp_h5_close(&c->file, st));
     return clean(c->dir, &c->at, c->keep);
 }
 
@@ -212,17 +252,19 @@ esp_status esp_checkpoint_finish(esp_checkpoint *c)
 {
     MPI_Comm world = c->grid->world;
     bool first = c->grid->rank == 0;
+    esp_file_layout file;
     uint64_t blocks;
     esp_status st;
 
     if (!c->writer) {
         return ESP_OK;
     }
+    file = c->writer->file;
     st = esp_agree(world, esp_writer_join(c->writer, &blocks));
     c->writer = NULL;
     blocks = sum_over_ranks(blocks, c->grid);
     if (st == ESP_OK) {
-        st = esp_agree(world, first ? commit(c, blocks) : ESP_OK);
+        st = esp_agree(world, first ? commit(c, blocks, &file) : ESP_OK);
     } else if (first) {
         esp_h5_close(&c->file, st);
     }
@@ -396,6 +438,7 @@ esp_status esp_checkpoint_load(bool *found, esp_training *t, const esp_checkpoin
     size_t *steps = shared_steps(&n, c->dir, c->grid);
     esp_status st = ESP_OK;
 
+    ESP_REQUIRE(!c->writer); /* HDF5 is of one thread at a time */
     *found = false;
     for (size_t i = 0; i < n && !*found && st == ESP_OK; i++) {
         char *path = path_of(c->dir, steps[i]);

@@ -141,7 +141,10 @@ static void loop_init(loop *r, const esp_model *m)
                                       .settings = o->settings,
                                       .keep = o->keep,
                                       .params = r->params,
-                                      .grid = r->grid };
+                                      .grid = r->grid,
+                                      .io = o->checkpoint_io,
+                                      .hints = o->mpi_io_hints,
+                                      .waits = !o->checkpoint_overlap };
 }
 
 static void loop_free(loop *r)

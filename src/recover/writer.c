@@ -8,19 +8,8 @@
 #include <unistd.h>
 
 #include "espalier/digest.h"
-#include "espalier/h5.h"
 #include "espalier/io.h"
 #include "espalier/mem.h"
-
-#define CHUNK ((size_t)1 << 20) /* numbers that are digested and then written, while in cache */
-#define BLOCK ((size_t)ESP_H5_ALIGNMENT) /* bytes: unit of writing past the page cache */
-
-/* One file, opened twice. What is written past the page cache costs the cores that compute no copy into
- * it, and goes through room that is aligned as such writes want it. */
-typedef struct output {
-    int cached, direct; /* direct -1: this file system has no such thing */
-    char *room;         /* [CHUNK] numbers, owned                        */
-} output;
 
 const char *const esp_vector_names[ESP_N_VECTORS] = { "m", "v", "best", "value" };
 
@@ -48,118 +37,105 @@ uint64_t esp_portion_digest(size_t i, esp_portion e)
     return sum;
 }
 
-/* n bytes, whole blocks of the file of them past the page cache where that can be. */
-static int write_part(output *to, const char *bytes, size_t n, uint64_t offset)
+static bool has_failed(const esp_writer *w)
 {
-    size_t head = (BLOCK - offset % BLOCK) % BLOCK, body, done;
-    int error;
-
-    head = to->direct < 0 ? n : esp_min(head, n);
-    body = (n - head) / BLOCK * BLOCK;
-    done = head + body;
-    error = esp_write_at(to->cached, bytes, head, offset);
-    if (!error && body > 0) {
-        memcpy(to->room, bytes + head, body);
-        error = esp_write_at(to->direct, to->room, body, offset + head);
-    }
-    if (error == EINVAL && body > 0) { /* refused only now */
-        close(to->direct);
-        to->direct = -1;
-        error = 0;
-        done = head;
-    }
-    return error ? error : esp_write_at(to->cached, bytes + done, n - done, offset + done);
+    return w->error != 0 || w->failed;
 }
 
-static int write_portion(esp_writer *w, output *to, size_t i, esp_portion e)
+/* All portions of this rank, in the same order on all ranks. */
+static void put_all(esp_writer *w)
 {
-    int error = 0;
-
-    for (size_t at = 0; at < e.n && !error; at += CHUNK) {
-        size_t n = esp_min(e.n - at, CHUNK);
-        esp_portion part = { .data = e.data + at, .begin = e.begin + at, .n = n };
-
-        w->digest += esp_portion_digest(i, part);
-        w->n_bytes += n * sizeof *part.data;
-        error = write_part(to, (const char *)part.data, n * sizeof *part.data,
-                           w->offset[i] + part.begin * sizeof *part.data);
+    for (size_t i = 0; i < ESP_N_VECTORS; i++) {
+        for (size_t k = 0; k < w->params->n_pieces && !has_failed(w); k++) {
+            w->by->put(w, i, esp_portion_of(w->params, i, k));
+        }
     }
-    return error;
-}
-
-static int open_output(output *to, const char *path)
-{
-    int error;
-
-    *to = (output){ .cached = open(path, O_WRONLY | O_CLOEXEC), .direct = -1 };
-    error = to->cached < 0 ? errno : 0;
-    if (!error && posix_memalign((void **)&to->room, BLOCK, CHUNK * sizeof(float)) == 0) {
-        to->direct = open(path, O_WRONLY | O_CLOEXEC | O_DIRECT);
-    }
-    return error;
-}
-
-/* error: of what came before. Some file systems tell late what went wrong. */
-static int close_output(output *to, int error)
-{
-    const int open[] = { to->direct, to->cached };
-
-    if (!error) {
-        error = esp_sync(to->cached);
-    }
-    for (size_t i = 0; i < 2; i++) {
-        int closed = open[i] >= 0 ? esp_close(open[i]) : 0;
-
-        error = error ? error : closed;
-    }
-    free(to->room);
-    return error;
 }
 
 static void *write_share(void *writer)
 {
     esp_writer *w = writer;
-    output to;
 
-    w->error = open_output(&to, w->path);
-    for (size_t i = 0; i < ESP_N_VECTORS; i++) {
-        for (size_t k = 0; k < w->params->n_pieces && !w->error; k++) {
-            w->error = write_portion(w, &to, i, esp_portion_of(w->params, i, k));
+    w->by->open(w);
+    if (!has_failed(w)) {
+        put_all(w);
+        w->error = has_failed(w) ? w->error : esp_sync(w->fd);
+        if (w->by->check) {
+            w->by->check(w);
         }
+        w->by->close(w);
     }
-    w->error = close_output(&to, w->error);
     return NULL;
 }
 
-esp_writer *esp_writer_start(const char *path, const uint64_t offset[ESP_N_VECTORS],
-                             const esp_params *p)
+esp_status esp_writer_open(esp_writer **writer, const char *part, const esp_file_layout *file,
+                           const esp_checkpoint *c)
 {
     esp_writer *w;
 
     ESP_NEW(w, 1);
-    w->params = p;
-    w->path = esp_strdup(path);
-    memcpy(w->offset, offset, sizeof w->offset);
-    w->threaded = pthread_create(&w->thread, NULL, write_share, w) == 0;
+    *w = (esp_writer){ .by = c->io == ESP_IO_MPIO ? &esp_transfer_mpio : &esp_transfer_direct,
+                       .params = c->params,
+                       .hints = c->hints,
+                       .path = esp_strdup(part),
+                       .file = *file,
+                       .fd = open(part, O_RDWR | O_CLOEXEC),
+                       .comm = MPI_COMM_NULL,
+                       .direct = -1,
+                       .threaded = !c->waits };
+    *writer = w;
+    if (w->by->collective) {
+        int level;
+
+        ESP_MPI(MPI_Query_thread(&level));
+        ESP_MPI(MPI_Comm_dup(c->grid->world, &w->comm));
+        w->threaded = w->threaded && level == MPI_THREAD_MULTIPLE;
+    }
+    if (w->fd < 0) {
+        return esp_fail(ESP_EIO, "%s: cannot open: %s", part, strerror(errno));
+    }
+    w->error = esp_reserve(w->fd, file->n_bytes);
+    return w->error ? esp_write_failed(part, file->n_bytes, w->error) : ESP_OK;
+}
+
+void esp_writer_start(esp_writer *w)
+{
+    w->threaded = w->threaded && pthread_create(&w->thread, NULL, write_share, w) == 0;
     if (!w->threaded) {
         write_share(w);
     }
-    return w;
+}
+
+void esp_writer_free(esp_writer *w)
+{
+    if (w->fd >= 0) {
+        close(w->fd);
+    }
+    if (w->comm != MPI_COMM_NULL) {
+        ESP_MPI(MPI_Comm_free(&w->comm));
+    }
+    free(w->failed);
+    free(w->path);
+    free(w);
 }
 
 esp_status esp_writer_join(esp_writer *w, uint64_t *digest)
 {
     esp_status st = ESP_OK;
+    int closed;
 
     if (w->threaded) {
         ESP_REQUIRE(pthread_join(w->thread, NULL) == 0);
     }
+    closed = esp_close(w->fd); /* some file systems tell late what went wrong */
+    w->fd = -1;
+    w->error = has_failed(w) ? w->error : closed;
     *digest = w->digest;
-    if (w->error) {
-        st = w->n_bytes > 0 ? esp_write_failed(w->path, w->n_bytes, w->error)
-                            : esp_fail(ESP_EIO, "%s: cannot open: %s", w->path, strerror(w->error));
+    if (w->failed) {
+        st = esp_fail(ESP_EIO, "%s: %s", w->path, w->failed);
+    } else if (w->error) {
+        st = esp_write_failed(w->path, w->n_bytes, w->error);
     }
-    free(w->path);
-    free(w);
+    esp_writer_free(w);
     return st;
 }

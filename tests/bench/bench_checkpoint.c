@@ -1,8 +1,9 @@
 /* bench_checkpoint.c - checkpoints against dd of the same size, and what they cost a step of training.
  *
- * The rate of a checkpoint written by all ranks, over that of dd with fsync just before and after; the time
- * of a step that writes none, over that of a step that writes one while it computes; the share of the time
- * of steps that ranks do not spend in MPI.
+ * Each way to write one: by parallel HDF5 in a thread beside the step, the same before the step goes on, as
+ * without MPI_THREAD_MULTIPLE, and by plain writes of each rank. The rate over that of dd with fsync just
+ * before and after; the time of a step that writes none, over that of a step that writes one; the share of
+ * the time of steps that ranks do not spend in MPI.
  */
 #include "bench.h"
 #include "espalier/exporters.h"
@@ -65,26 +66,56 @@ static void make_params(esp_params *p, const esp_grid *grid)
     }
 }
 
+typedef struct way {
+    const char *name;
+    esp_file_io io;
+    bool waits;
+} way;
+
+static const way ways[] = { { "parallel HDF5", ESP_IO_MPIO, false },
+                            { "parallel HDF5, waits", ESP_IO_MPIO, true },
+                            { "direct", ESP_IO_DIRECT, false } };
+
+enum { N_WAYS = sizeof ways / sizeof *ways };
+
+static void row(const char *what, const way *w, double value, const char *unit, double ratio,
+                const char *of, const esp_grid *grid)
+{
+    char *name = esp_format("%s, %s", what, w->name);
+
+    bench_row(name, value, unit, ratio, of, 0, grid);
+    free(name);
+}
+
+/* The ways in turn, each between two readings of dd. */
 static void bench_writing(const esp_grid *grid)
 {
-    double rate[WRITES], of_dd[WRITES], bytes = 16.0 * NUMBERS;
+    double rate[N_WAYS][WRITES], of_dd[N_WAYS][WRITES], bytes = 16.0 * NUMBERS;
     char *dir = esp_test_dir("checkpoints");
+    size_t step = 1;
     esp_checkpoint c;
     esp_params p;
 
     make_params(&p, grid);
     c = (esp_checkpoint){ .dir = dir, .settings = "bench", .keep = 1, .params = &p, .grid = grid };
     time_dd(dir, (size_t)bytes, grid); /* the first of all is slower */
-    time_checkpoint(&c, 1);
+    time_checkpoint(&c, step);
     for (size_t i = 0; i < WRITES; i++) {
-        double before = time_dd(dir, (size_t)bytes, grid), ours = time_checkpoint(&c, i + 2);
-        double dd = (before + time_dd(dir, (size_t)bytes, grid)) / 2;
+        for (size_t k = 0; k < N_WAYS; k++) {
+            double before = time_dd(dir, (size_t)bytes, grid), ours, dd;
 
-        rate[i] = bytes / 1e6 / ours;
-        of_dd[i] = dd / ours;
+            c.io = ways[k].io;
+            c.waits = ways[k].waits;
+            ours = time_checkpoint(&c, ++step);
+            dd = (before + time_dd(dir, (size_t)bytes, grid)) / 2;
+            rate[k][i] = bytes / 1e6 / ours;
+            of_dd[k][i] = dd / ours;
+        }
     }
-    bench_row("checkpoint of 805 MB", bench_median(rate, WRITES), "MB/s",
-              bench_median(of_dd, WRITES), "dd with fsync", 0, grid);
+    for (size_t k = 0; k < N_WAYS; k++) {
+        row("checkpoint of 805 MB", &ways[k], bench_median(rate[k], WRITES), "MB/s",
+            bench_median(of_dd[k], WRITES), "dd with fsync", grid);
+    }
     ESP_REQUIRE(grid->rank != 0 || esp_remove(dir) == ESP_OK);
     esp_params_free(&p);
     free(dir);
@@ -122,7 +153,7 @@ static void load_model(esp_model *m, const esp_grid *grid)
 }
 
 /* Seconds of a step of a training of all weights, the first one aside. *waits: share of time in MPI. */
-static double time_step(double *waits, size_t save_every, const esp_grid *grid)
+static double time_step(double *waits, size_t save_every, const way *by, const esp_grid *grid)
 {
     char *dir = esp_test_dir("training");
     esp_samples samples = { 0 };
@@ -143,7 +174,9 @@ static double time_step(double *waits, size_t save_every, const esp_grid *grid)
                               .save_every = save_every,
                               .keep = 1,
                               .dir = dir,
-                              .settings = "bench" };
+                              .settings = "bench",
+                              .checkpoint_io = by->io,
+                              .checkpoint_overlap = !by->waits };
 
     ESP_REQUIRE(grid->rank != 0 || esp_remove(dir) == ESP_OK);
     load_model(&m, grid);
@@ -163,15 +196,22 @@ static double time_step(double *waits, size_t save_every, const esp_grid *grid)
 
 static void bench_steps(const esp_grid *grid)
 {
-    double plain[PAIRS], saving[PAIRS], ratio[PAIRS], waits[PAIRS], unused;
+    double plain[PAIRS + 1], saving[N_WAYS][PAIRS], ratio[N_WAYS][PAIRS], waits[PAIRS + 1], unused;
 
+    plain[0] = time_step(&waits[0], 0, ways, grid);
     for (int i = 0; i < PAIRS; i++) {
-        plain[i] = time_step(&waits[i], 0, grid);
-        saving[i] = time_step(&unused, 1, grid);
-        ratio[i] = plain[i] / saving[i];
+        for (size_t k = 0; k < N_WAYS; k++) {
+            saving[k][i] = time_step(&unused, 1, &ways[k], grid);
+        }
+        plain[i + 1] = time_step(&waits[i + 1], 0, ways, grid);
+        for (size_t k = 0; k < N_WAYS; k++) {
+            ratio[k][i] = (plain[i] + plain[i + 1]) / 2 / saving[k][i];
+        }
     }
-    bench_row("full training, a step with checkpoint", bench_median(saving, PAIRS), "s",
-              bench_median(ratio, PAIRS), "a step without", 0, grid);
+    for (size_t k = 0; k < N_WAYS; k++) {
+        row("a step with checkpoint", &ways[k], bench_median(saving[k], PAIRS), "s",
+            bench_median(ratio[k], PAIRS), "a step without", grid);
+    }
     bench_row("full training, outside MPI", bench_median(plain, PAIRS), "s a step",
               1 - bench_median(waits, PAIRS), "the step", 0, grid);
 }
@@ -181,7 +221,7 @@ int main(int argc, char **argv)
     esp_grid grid;
     int provided;
 
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &provided);
     esp_grid_init(&grid, 0, MPI_COMM_WORLD);
     bench_writing(&grid);
     bench_steps(&grid);

@@ -2,6 +2,8 @@
 #include "espalier/checkpoint.h"
 
 #include <dirent.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "espalier/file.h"
@@ -12,6 +14,54 @@
 #define SETTINGS "0123456789abcdef0123456789abcdef"
 
 enum { N = 25003, KEEP = 3 };
+
+/* How the files of a test are written: each of the ways where that matters. */
+static const struct way {
+    esp_file_io io;
+    bool waits;
+} ways[] = { { ESP_IO_MPIO, false }, { ESP_IO_MPIO, true }, { ESP_IO_DIRECT, false } };
+
+static struct way way;
+
+static void with_all_ways(void (*test)(void))
+{
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        way = ways[i];
+        test();
+    }
+    way = ways[0];
+}
+
+/* ---- the MPI library between HDF5 and the file -------------------------------------------------- */
+
+static struct {
+    int n_opened, n_hinted; /* files; those whose hints had HINT           */
+    int n_collective;       /* transfers                                   */
+} library;
+
+#define HINT "cb_buffer_size"
+
+int MPI_File_open(MPI_Comm comm, const char *path, int mode, MPI_Info info, MPI_File *file)
+{
+    char value[MPI_MAX_INFO_VAL + 1];
+    int found = 0;
+
+    if (info != MPI_INFO_NULL) {
+        MPI_Info_get(info, HINT, MPI_MAX_INFO_VAL, value, &found);
+    }
+    library.n_opened++;
+    library.n_hinted += found && strcmp(value, "1048576") == 0;
+    return PMPI_File_open(comm, path, mode, info, file);
+}
+
+int MPI_File_write_at_all(MPI_File file, MPI_Offset at, const void *data, int n, MPI_Datatype type,
+                          MPI_Status *status)
+{
+    library.n_collective++;
+    return PMPI_File_write_at_all(file, at, data, n, type, status);
+}
+
+/* ---- trainings ----------------------------------------------------------------------------------- */
 
 /* Two stages, the second in pieces; m, v and best are the same functions of the place on any rank. */
 static void make_params(esp_params *p, uint64_t seed, const esp_grid *grid)
@@ -43,9 +93,13 @@ static void make_params(esp_params *p, uint64_t seed, const esp_grid *grid)
 static esp_checkpoint checkpoint_of(const char *dir, size_t keep, esp_params *p,
                                     const esp_grid *grid)
 {
-    return (esp_checkpoint){
-        .dir = dir, .settings = SETTINGS, .keep = keep, .params = p, .grid = grid
-    };
+    return (esp_checkpoint){ .dir = dir,
+                             .settings = SETTINGS,
+                             .keep = keep,
+                             .params = p,
+                             .grid = grid,
+                             .io = way.io,
+                             .waits = way.waits };
 }
 
 static esp_training training_at(size_t step)
@@ -150,7 +204,7 @@ static size_t files_in(const char *dir)
 
 /* ---- tests ------------------------------------------------------------------------------------- */
 
-static void test_fewer_ranks(void)
+static void check_fewer_ranks(void)
 {
     esp_grid all, some;
     MPI_Comm fewer;
@@ -171,6 +225,11 @@ static void test_fewer_ranks(void)
     }
     free(dir);
     esp_grid_free(&all);
+}
+
+static void test_fewer_ranks(void)
+{
+    with_all_ways(check_fewer_ranks);
 }
 
 static void test_newest_stay(void)
@@ -266,7 +325,7 @@ static void test_damage(void)
 }
 
 /* A run that is killed when all is written but nothing is final leaves the file before. */
-static void test_killed(void)
+static void check_killed(void)
 {
     esp_training t = training_at(8);
     esp_checkpoint c;
@@ -281,8 +340,11 @@ static void test_killed(void)
     make_params(&p, 8, &all);
     c = checkpoint_of(dir, KEEP, &p, &all);
     CU_ASSERT_EQUAL(esp_checkpoint_begin(&c, &t), ESP_OK);
-    expect(dir, 7, &all);
+    if (way.waits || way.io == ESP_IO_DIRECT) { /* else a thread is using HDF5 */
+        expect(dir, 7, &all);
+    }
     CU_ASSERT_EQUAL(esp_writer_join(c.writer, &digest), ESP_OK);
+    c.writer = NULL;
     MPI_Barrier(all.world);
     CU_ASSERT_EQUAL(files_in(dir), 2);
     expect(dir, 7, &all);
@@ -295,31 +357,137 @@ static void test_killed(void)
     esp_grid_free(&all);
 }
 
-/* The file goes away under the hands of the last rank: all hear of it, and the one before stays. */
-static void test_lost(void)
+static void test_killed(void)
 {
-    char *dir, *part;
+    with_all_ways(check_killed);
+}
+
+static void limit_files(rlim_t n)
+{
+    struct rlimit limit;
+
+    signal(SIGXFSZ, SIG_IGN); /* writing fails instead */
+    ESP_REQUIRE(getrlimit(RLIMIT_FSIZE, &limit) == 0);
+    limit.rlim_cur = n;
+    ESP_REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+}
+
+/* No file of step 8 is begun, or made: all ranks hear of it, nothing is left of it, and that of 7 stays. */
+static void expect_failure(void (*prepare)(const char *, const esp_grid *), void (*repair)(void))
+{
+    esp_training t = training_at(8);
     esp_checkpoint c;
     esp_params p;
     esp_grid all;
+    char *dir;
+    esp_status st;
 
     esp_grid_init(&all, 1, MPI_COMM_WORLD);
     dir = fresh_dir("lost", &all);
-    part = esp_format("%s/step-000008.h5" ESP_PART, dir);
     save(dir, 7, KEEP, &all);
     make_params(&p, 8, &all);
     c = checkpoint_of(dir, KEEP, &p, &all);
-    c.at = training_at(8);
-    c.writer = esp_writer_start(all.rank == all.size - 1 ? "/nowhere/file" : part,
-                                (const uint64_t[ESP_N_VECTORS]){ 0 }, &p);
-    CU_ASSERT_EQUAL(esp_checkpoint_finish(&c), ESP_EIO);
+    prepare(dir, &all);
+    st = esp_checkpoint_begin(&c, &t);
+    st = st == ESP_OK ? esp_checkpoint_finish(&c) : st;
+    repair();
+    CU_ASSERT_EQUAL(st, ESP_EIO);
     CU_ASSERT_PTR_NULL(c.writer);
     MPI_Barrier(all.world);
     CU_ASSERT_EQUAL(files_in(dir), 1);
     expect(dir, 7, &all);
     esp_params_free(&p);
-    free(part);
     free(dir);
+    esp_grid_free(&all);
+}
+
+/* The last rank's files may have a page, or a byte less than that of step 7. */
+static void limit_much(const char *dir, const esp_grid *all)
+{
+    (void)dir;
+    limit_files(all->rank == all->size - 1 ? 4096 : RLIM_INFINITY);
+}
+
+static void limit_little(const char *dir, const esp_grid *all)
+{
+    char *path = file_of(dir, 7), *bytes;
+    size_t n;
+
+    ESP_REQUIRE(esp_file_read(&bytes, &n, path) == ESP_OK);
+    limit_files(all->rank == all->size - 1 ? n - 1 : RLIM_INFINITY);
+    free(bytes);
+    free(path);
+}
+
+static void no_limit(void)
+{
+    limit_files(RLIM_INFINITY);
+}
+
+static void check_no_room(void)
+{
+    expect_failure(limit_much, no_limit);
+    expect_failure(limit_little, no_limit);
+}
+
+static void test_no_room(void)
+{
+    with_all_ways(check_no_room);
+}
+
+/* A collective transfer of each piece of each vector; hints where the file is made and where it is opened. */
+static void test_mpi_io(void)
+{
+    esp_training t = training_at(1);
+    char *dir;
+    esp_checkpoint c;
+    esp_params p;
+    esp_grid all;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("hints", &all);
+    make_params(&p, 1, &all);
+    c = checkpoint_of(dir, KEEP, &p, &all);
+    c.hints = "no_such_hint=1;" HINT "=1048576";
+    memset(&library, 0, sizeof library);
+    CU_ASSERT_EQUAL(esp_checkpoint_begin(&c, &t), ESP_OK);
+    CU_ASSERT_EQUAL(esp_checkpoint_finish(&c), ESP_OK);
+    CU_ASSERT_EQUAL(library.n_collective, ESP_N_VECTORS * (int)p.n_pieces);
+    CU_ASSERT_EQUAL(library.n_opened, all.rank == 0 ? 2 : 1);
+    CU_ASSERT_EQUAL(library.n_hinted, library.n_opened);
+    expect(dir, 1, &all);
+
+    c.io = ESP_IO_DIRECT;
+    memset(&library, 0, sizeof library);
+    CU_ASSERT_EQUAL(esp_checkpoint_begin(&c, &t), ESP_OK);
+    CU_ASSERT_EQUAL(esp_checkpoint_finish(&c), ESP_OK);
+    CU_ASSERT_EQUAL(library.n_collective + library.n_opened, 0);
+    free(dir);
+    esp_params_free(&p);
+    esp_grid_free(&all);
+}
+
+/* Both ways make the same file, byte for byte. */
+static void test_same_file(void)
+{
+    char *bytes[2] = { NULL, NULL };
+    size_t n[2] = { 0, 0 };
+    esp_grid all;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    for (int i = 0; i < 2; i++) {
+        char *dir = fresh_dir(i == 0 ? "by-mpio" : "by-direct", &all), *path = file_of(dir, 5);
+
+        way.io = i == 0 ? ESP_IO_MPIO : ESP_IO_DIRECT;
+        save(dir, 5, KEEP, &all);
+        CU_ASSERT_EQUAL(esp_file_read(&bytes[i], &n[i], path), ESP_OK);
+        free(path);
+        free(dir);
+    }
+    CU_ASSERT(n[0] == n[1] && memcmp(bytes[0], bytes[1], n[0]) == 0);
+    way = ways[0];
+    free(bytes[0]);
+    free(bytes[1]);
     esp_grid_free(&all);
 }
 
@@ -370,6 +538,9 @@ static void test_no_folder(void)
 ESP_TEST_MAIN("checkpoint", { "saved by all, loaded by fewer", test_fewer_ranks },
               { "the newest stay", test_newest_stay },
               { "damaged files are passed over", test_damage },
-              { "killed before the end", test_killed }, { "lost while written", test_lost },
+              { "killed before the end", test_killed }, { "no room on one rank", test_no_room },
+
+              { "collective, with hints", test_mpi_io },
+              { "the same file by all ways", test_same_file },
               { "other settings are refused", test_settings },
               { "no folder to write into", test_no_folder })

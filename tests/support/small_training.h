@@ -113,6 +113,7 @@ static inline esp_recover_options options(esp_method method, const char *dir)
                                   .validate_every = 4,
                                   .save_every = 5,
                                   .keep = 2,
+                                  .checkpoint_overlap = true,
                                   .seed = 6,
                                   .dir = dir,
                                   .settings = "settings" };

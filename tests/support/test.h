@@ -132,7 +132,7 @@ static inline int esp_test_main(int argc, char **argv, const char *suite_name,
 
     (void)argc;
     (void)argv;
-    MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+    MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     esp_log_init(ESP_LOG_QUIET, rank == 0);
     if (esp_isa_choose(getenv("ESPALIER_ISA")) != ESP_OK) {
