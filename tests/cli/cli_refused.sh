@@ -36,6 +36,8 @@ refused1() {
 }
 
 # ---- command line and settings -------------------------------------------------------------------------
+exits 2 mpirun -n 2 "$ESPALIER" frobnicate
+complains frobnicate command
 refused 'frobnicate' command -- frobnicate
 refused '--frob' option -- score --frob
 refused 'FILE' -- config

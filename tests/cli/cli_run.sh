@@ -10,8 +10,8 @@ cat > "$work/run.cfg" << END
 model = "$work/model";
 calibration = { corpus = "$work/train.jsonl"; samples = 4; sequence = 32; };
 prune = { target = { parameters = 0.8; }; };
-recover = { corpus = "$work/train.jsonl"; steps = 150; batch = 48; cutoff = 96; warmup = 5;
-            learning_rate = 1e-2; save_every = 5; validate_every = 25; patience = 0; };
+recover = { corpus = "$work/train.jsonl"; steps = 60; batch = 24; cutoff = 96; warmup = 5;
+            learning_rate = 1e-2; save_every = 5; validate_every = 20; patience = 0; };
 eval = { corpus = "$work/valid.jsonl"; window = 64; };
 END
 
@@ -27,7 +27,8 @@ close() {
         fail "$3: loss $a in $1, $b in $2"
 }
 
-# start RUN_DIR RANKS: in the background until it has a checkpoint
+# start RUN_DIR RANKS: in the background until it has a checkpoint; then its ranks are halted, so that what
+# comes next does not race with the end of the run
 start() {
     # shellcheck disable=SC2046
     mpirun -n "$2" "$ESPALIER" $(run "$1") > "$work/out" 2> "$work/err" < /dev/null &
@@ -37,6 +38,8 @@ start() {
         sleep 0.02
         tries=$((tries + 1))
     done
+    read -r ranks < "/proc/$pid/task/$pid/children"
+    kill -STOP $ranks
 }
 
 # shellcheck disable=SC2046
@@ -135,8 +138,8 @@ not_there "$work/clients/steps/model"
 
 # ---- killed ------------------------------------------------------------------------------------------
 start "$work/killed" 2
-read -r rank rest < "/proc/$pid/task/$pid/children"
-kill -9 "$rank"
+kill -9 "${ranks%% *}"
+kill -CONT ${ranks#* }
 wait "$pid" && fail "a killed run exits with 0"
 there "$work/killed/recover"
 not_there "$work/killed/recovered"
@@ -148,6 +151,7 @@ start "$work/stopped" 2
 on2 2 $(run "$work/stopped")
 complains 'another run works in this run_dir'
 kill -USR1 "$pid"
+kill -CONT $ranks
 wait "$pid"
 code=$?
 [ $code -eq 75 ] || fail "exit $code after SIGUSR1, wanted 75"
