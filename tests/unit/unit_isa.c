@@ -66,7 +66,7 @@ static void linear(float *out)
 
 static void linear_of_a_row(float *out)
 {
-    esp_linear_forward(out, s.x, esp_array_f32(s.w), NULL, 10 * D, F, &s.one);
+    esp_linear_forward(out, s.x, esp_array_f32(s.w), NULL, 9 * D, F, &s.one);
 }
 
 static void linear_backward(float *out)
