@@ -42,10 +42,6 @@ esp_status esp_output_check(const char *path, bool replace);
 /* Creates the folder and its parents. ESP_EUSAGE where the path does not allow it, ESP_EIO. Local. */
 esp_status esp_mkdirs(const char *path);
 
-/* Removes a file, or a folder with all that is in it if this program made that (esp_folder_remove); nothing
- * there is no error. ESP_EUSAGE: a folder of somebody else, not touched; ESP_EIO. Local. */
-esp_status esp_remove(const char *path);
-
 /* Opens a regular file of *n bytes for reading; the caller closes *fd. ESP_EUSAGE when it is not there or
  * none, ESP_EIO. Local. */
 esp_status esp_file_open(int *fd, size_t *n, const char *path);
@@ -54,17 +50,20 @@ esp_status esp_file_open(int *fd, size_t *n, const char *path);
  * ESP_EUSAGE when it is not there, ESP_EIO when it cannot be read. Local. */
 esp_status esp_file_read(char **text, size_t *n, const char *path);
 
+/* fsync of a file or folder by its path, and of the folder that a path is in. ESP_EIO. Local. */
+esp_status esp_sync_path(const char *path);
+esp_status esp_sync_parent(const char *path);
+
+/* Syncs the part of path, a complete file, and renames it to path, which is a file or not there. ESP_EUSAGE
+ * for a device or pipe at path, ESP_EIO. Local. */
+esp_status esp_file_commit(const char *path);
+
 /* Writes the part of path and commits it. A file at path is replaced: whose it is, is the caller's to know.
  * ESP_EIO: path is as it was, the part is gone. Local. */
 esp_status esp_file_write(const char *path, const void *data, size_t n);
 
 /* Copies a file to the part of `to` and commits it. ESP_EIO. Local. */
 esp_status esp_file_copy(const char *to, const char *from);
-
-/* The part of path, a file or a folder that is complete, becomes path; what was at path before goes when
- * the new one is in place. A folder there that this program did not make is ESP_EUSAGE and stays. ESP_EIO.
- * Local. */
-esp_status esp_commit(const char *path);
 
 /* A file mapped read-only; pages are shared by all ranks of a node. */
 typedef struct esp_map {

@@ -40,4 +40,12 @@ esp_status esp_folder_check_made(const char *path);
  * removed; ESP_EIO. */
 esp_status esp_folder_remove(const char *path);
 
+/* Removes a file, or a folder with all that is in it if this program made that (esp_folder_remove); nothing
+ * there is no error. ESP_EUSAGE: a folder of somebody else, not touched; ESP_EIO. */
+esp_status esp_remove(const char *path);
+
+/* The part of path, a file or a folder that is complete, becomes path; what was at path before goes when
+ * the new one is in place. A folder there that this program did not make is ESP_EUSAGE and stays. ESP_EIO. */
+esp_status esp_commit(const char *path);
+
 #endif

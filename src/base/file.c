@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "espalier/folder.h"
 #include "espalier/io.h"
 #include "espalier/limit.h"
 #include "espalier/mem.h"
@@ -136,19 +135,6 @@ esp_status esp_mkdirs(const char *path)
     return st;
 }
 
-esp_status esp_remove(const char *path)
-{
-    struct stat s;
-
-    if (lstat(path, &s) == 0 && S_ISDIR(s.st_mode)) {
-        return esp_folder_remove(path);
-    }
-    if (unlink(path) != 0 && errno != ENOENT) {
-        return esp_fail(ESP_EIO, "%s: cannot remove: %s", path, strerror(errno));
-    }
-    return ESP_OK;
-}
-
 static esp_status not_regular(const char *path, mode_t mode)
 {
     return esp_fail(ESP_EUSAGE, "%s: %s", path,
@@ -221,13 +207,56 @@ static esp_status write_whole(const char *path, const void *data, size_t n)
     return error ? esp_write_failed(path, n, error) : ESP_OK;
 }
 
+esp_status esp_sync_path(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC), error = fd < 0 ? errno : esp_sync(fd);
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    return error ? esp_fail(ESP_EIO, "%s: cannot sync: %s", path, strerror(error)) : ESP_OK;
+}
+
+esp_status esp_sync_parent(const char *path)
+{
+    char *copy = esp_strdup(path);
+    esp_status st = esp_sync_path(dirname(copy));
+
+    free(copy);
+    return st;
+}
+
+/* Rename would put a file in the place of a device, as /dev/full, or of a pipe that somebody reads. */
+static esp_status check_place(const char *path)
+{
+    struct stat s;
+
+    return lstat(path, &s) != 0 || S_ISREG(s.st_mode) || S_ISDIR(s.st_mode) || S_ISLNK(s.st_mode)
+               ? ESP_OK
+               : esp_fail(ESP_EUSAGE, "%s: is a device, pipe or socket and stays: name a file",
+                          path);
+}
+
+esp_status esp_file_commit(const char *path)
+{
+    char *part = esp_part_path(path);
+    esp_status st = esp_sync_path(part);
+
+    st = st == ESP_OK ? check_place(path) : st;
+    if (st == ESP_OK && rename(part, path) != 0) {
+        st = esp_fail(ESP_EIO, "%s: cannot rename to %s: %s", part, path, strerror(errno));
+    }
+    free(part);
+    return st == ESP_OK ? esp_sync_parent(path) : st;
+}
+
 esp_status esp_file_write(const char *path, const void *data, size_t n)
 {
     char *part = esp_part_path(path);
     esp_status st = write_whole(part, data, n);
 
     if (st == ESP_OK) {
-        st = esp_commit(path);
+        st = esp_file_commit(path);
     }
     if (st != ESP_OK) {
         unlink(part); /* what failed is told already */
@@ -246,69 +275,4 @@ esp_status esp_file_copy(const char *to, const char *from)
     st = esp_file_write(to, bytes, n);
     free(bytes);
     return st;
-}
-
-static esp_status sync_path(const char *path)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC), error = fd < 0 ? errno : esp_sync(fd);
-
-    if (fd >= 0) {
-        close(fd);
-    }
-    return error ? esp_fail(ESP_EIO, "%s: cannot sync: %s", path, strerror(error)) : ESP_OK;
-}
-
-static esp_status sync_parent(const char *path)
-{
-    char *copy = esp_strdup(path);
-    esp_status st = sync_path(dirname(copy));
-
-    free(copy);
-    return st;
-}
-
-/* Rename would put a file in the place of a device, as /dev/full, or of a pipe that somebody reads. */
-static esp_status check_place(const char *path)
-{
-    struct stat s;
-
-    return lstat(path, &s) != 0 || S_ISREG(s.st_mode) || S_ISDIR(s.st_mode) || S_ISLNK(s.st_mode)
-               ? ESP_OK
-               : esp_fail(ESP_EUSAGE, "%s: is a device, pipe or socket and stays: name a file",
-                          path);
-}
-
-/* A folder with files in it is not replaced by rename: it goes aside first. */
-static esp_status replace(const char *path, const char *part)
-{
-    char *old = esp_format("%s%s", path, ESP_OLD);
-    bool folder = esp_dir_exists(path);
-    esp_status st = folder ? esp_folder_check(path) : check_place(path);
-
-    if (st == ESP_OK && esp_dir_exists(part)) {
-        st = esp_folder_remove(old); /* of a job that died */
-    }
-    if (st == ESP_OK && folder && rename(path, old) != 0) {
-        st = esp_fail(ESP_EIO, "%s: cannot rename: %s", path, strerror(errno));
-    }
-    if (st == ESP_OK && rename(part, path) != 0) {
-        st = esp_fail(ESP_EIO, "%s: cannot rename to %s: %s", part, path, strerror(errno));
-    }
-    if (st == ESP_OK && folder) {
-        st = esp_folder_remove(old);
-    }
-    free(old);
-    return st;
-}
-
-esp_status esp_commit(const char *path)
-{
-    char *part = esp_part_path(path);
-    esp_status st = sync_path(part);
-
-    if (st == ESP_OK) {
-        st = replace(path, part);
-    }
-    free(part);
-    return st == ESP_OK ? sync_parent(path) : st;
 }

@@ -304,3 +304,52 @@ esp_status esp_folder_names(char ***names, size_t *n, const char *path)
     *n = k.n;
     return ESP_OK;
 }
+
+esp_status esp_remove(const char *path)
+{
+    struct stat s;
+
+    if (lstat(path, &s) == 0 && S_ISDIR(s.st_mode)) {
+        return esp_folder_remove(path);
+    }
+    if (unlink(path) != 0 && errno != ENOENT) {
+        return esp_fail(ESP_EIO, "%s: cannot remove: %s", path, strerror(errno));
+    }
+    return ESP_OK;
+}
+
+/* ---- in place of what was there ------------------------------------------------------------------ */
+
+/* A folder with files in it is not replaced by rename: it goes aside first. */
+static esp_status replace(const char *path, const char *part)
+{
+    char *old = esp_format("%s%s", path, ESP_OLD);
+    bool folder = esp_dir_exists(path);
+    esp_status st = folder ? esp_folder_check(path) : ESP_OK;
+
+    st = st == ESP_OK ? esp_folder_remove(old) : st; /* of a job that died */
+    if (st == ESP_OK && folder && rename(path, old) != 0) {
+        st = esp_fail(ESP_EIO, "%s: cannot rename: %s", path, strerror(errno));
+    }
+    if (st == ESP_OK && rename(part, path) != 0) {
+        st = esp_fail(ESP_EIO, "%s: cannot rename to %s: %s", part, path, strerror(errno));
+    }
+    st = st == ESP_OK ? esp_folder_remove(old) : st;
+    free(old);
+    return st;
+}
+
+esp_status esp_commit(const char *path)
+{
+    char *part = esp_part_path(path);
+    esp_status st;
+
+    if (!esp_dir_exists(part)) {
+        free(part);
+        return esp_file_commit(path);
+    }
+    st = esp_sync_path(part);
+    st = st == ESP_OK ? replace(path, part) : st;
+    free(part);
+    return st == ESP_OK ? esp_sync_parent(path) : st;
+}

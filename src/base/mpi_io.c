@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "espalier/file.h"
+#include "espalier/folder.h"
 #include "espalier/mem.h"
 
 /* One key=value of a string of them; what points into it is not ended by a 0. */

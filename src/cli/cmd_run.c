@@ -1,4 +1,4 @@
-/* cmd_run.c - all stages; those that lack their text are left out. */
+/* cmd_run.c - one stage, or all but those that lack their text. */
 #include "command_impl.h"
 #include "espalier/estimate.h"
 #include "espalier/log.h"
@@ -11,9 +11,14 @@ static const char *const why[ESP_N_STAGES] = {
     [ESP_STAGE_EVAL] = "eval: eval.corpus is not set",
 };
 
+esp_status cmd_stages(const esp_invocation *in)
+{
+    return esp_run_stages(in->config, in->stages, in->force, in->stop, in->grid);
+}
+
 esp_status cmd_run(const esp_invocation *in)
 {
-    unsigned stages = esp_settings_stages(in->config);
+    unsigned stages = in->stages & esp_settings_stages(in->config);
 
     for (esp_stage s = 0; s < ESP_N_STAGES; s++) {
         if (why[s] && !(stages >> s & 1)) {

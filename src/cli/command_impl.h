@@ -10,6 +10,7 @@ typedef struct esp_invocation {
     const esp_config *config; /* borrowed, as all of this */
     const esp_grid *grid;
     const volatile int *stop; /* not 0 once SIGTERM or SIGUSR1 came */
+    unsigned stages;          /* bits of esp_stage: what the command does of a run */
     bool force;               /* -f */
 } esp_invocation;
 
@@ -17,7 +18,7 @@ typedef struct esp_command {
     const char *name, *summary;
     esp_status (*run)(const esp_invocation *in); /* collective on in->grid->world */
     const char *sections; /* groups of settings that matter to it, for its help */
-    bool staged;          /* works on a grid of parallel.pipeline stages            */
+    unsigned stages;      /* of a run that it does, on a grid of parallel.pipeline  */
 } esp_command;
 
 extern const esp_command esp_commands[]; /* [esp_n_commands] */
@@ -28,13 +29,9 @@ const esp_command *esp_command_find(const char *name);
 
 esp_status cmd_inspect(const esp_invocation *in);
 esp_status cmd_tokenize(const esp_invocation *in);
-esp_status cmd_score(const esp_invocation *in);
-esp_status cmd_plan(const esp_invocation *in);
-esp_status cmd_prune(const esp_invocation *in);
-esp_status cmd_recover(const esp_invocation *in);
-esp_status cmd_eval(const esp_invocation *in);
 esp_status cmd_generate(const esp_invocation *in);
-esp_status cmd_run(const esp_invocation *in);
+esp_status cmd_stages(const esp_invocation *in); /* in->stages */
+esp_status cmd_run(const esp_invocation *in);    /* those that the settings allow */
 esp_status cmd_synth(const esp_invocation *in);
 esp_status cmd_estimate(const esp_invocation *in);
 

@@ -5,27 +5,30 @@
 
 #define COMMON "model run_dir seed precision rope_ratio memory_limit parallel"
 
+#define SCORE   (1u << ESP_STAGE_SCORE)
+#define PLAN    (1u << ESP_STAGE_PLAN)
+#define PRUNE   (1u << ESP_STAGE_PRUNE)
+#define RECOVER (1u << ESP_STAGE_RECOVER)
+#define EVAL    (1u << ESP_STAGE_EVAL)
+
 const esp_command esp_commands[] = {
     { "inspect", "print architecture, parameters, MACs and groups of a model", cmd_inspect, "model",
-      false },
-    { "tokenize", "turn a corpus into a token file", cmd_tokenize, "model run_dir tokenize",
-      false },
-    { "score", "estimate the importance of all groups", cmd_score, COMMON " calibration importance",
-      true },
-    { "plan", "decide which groups go", cmd_plan, COMMON " calibration importance prune", true },
-    { "prune", "cut the weights as planned", cmd_prune, COMMON, true },
-    { "recover", "train the pruned model", cmd_recover, COMMON " recover", true },
-    { "eval", "measure the dense, the pruned and the recovered model", cmd_eval, COMMON " eval",
-      true },
-    { "generate", "continue a prompt", cmd_generate, "model seed rope_ratio parallel generate",
-      false },
+      0 },
+    { "tokenize", "turn a corpus into a token file", cmd_tokenize, "model run_dir tokenize", 0 },
+    { "score", "estimate the importance of all groups", cmd_stages,
+      COMMON " calibration importance", SCORE },
+    { "plan", "decide which groups go", cmd_stages, COMMON " calibration importance prune", PLAN },
+    { "prune", "cut the weights as planned", cmd_stages, COMMON, PRUNE },
+    { "recover", "train the pruned model", cmd_stages, COMMON " recover", RECOVER },
+    { "eval", "measure the dense, the pruned and the recovered model", cmd_stages, COMMON " eval",
+      EVAL },
+    { "generate", "continue a prompt", cmd_generate, "model seed rope_ratio parallel generate", 0 },
     { "run", "do all stages from score to eval that are not done yet", cmd_run,
-      COMMON " calibration importance prune recover eval", true },
+      COMMON " calibration importance prune recover eval", ESP_ALL_STAGES },
     { "estimate", "predict memory, time and bytes of a run on a cluster, and its best grid",
-      cmd_estimate, COMMON " calibration importance prune recover eval synth cluster estimate",
-      false },
+      cmd_estimate, COMMON " calibration importance prune recover eval synth cluster estimate", 0 },
     { "synth", "write a model of any shape with random weights, or a corpus", cmd_synth,
-      "seed synth", false },
+      "seed synth", 0 },
 };
 
 const size_t esp_n_commands = sizeof esp_commands / sizeof *esp_commands;

@@ -78,10 +78,13 @@ static esp_status run_command(const esp_arguments *a, MPI_Comm comm)
 
     ESP_TRY(share_settings(&config, a, comm));
     esp_grid_init(&grid, (int)config.parallel.threads, comm);
-    st = command->staged ? esp_choose_grid(&grid, &config) : ESP_OK;
+    st = command->stages ? esp_choose_grid(&grid, &config) : ESP_OK;
     if (st == ESP_OK) {
-        st = command->run(&(esp_invocation){
-            .config = &config, .grid = &grid, .stop = &stop_requested, .force = a->force });
+        st = command->run(&(esp_invocation){ .config = &config,
+                                             .grid = &grid,
+                                             .stop = &stop_requested,
+                                             .stages = command->stages,
+                                             .force = a->force });
     }
     st = esp_agree(grid.world, st);
     esp_grid_free(&grid);

@@ -17,8 +17,12 @@ void esp_option_clear(esp_config *c, const esp_option *o);
 /* What an option takes: "a number from 0 to 1"; the caller frees. Local. */
 char *esp_option_wants(const esp_option *o);
 
-/* Our name of a value that the authors' program calls otherwise; any other name as it is. Local. */
-const char *esp_option_our_name(const char *name);
+/* Where the value of an option is in c. Local. */
+void *esp_option_at(const esp_config *c, const esp_option *o);
+
+/* The value that text says, into c; what was there is cleared already. false: text says none that the option
+ * takes. Not for paths. Local. */
+bool esp_option_parse(esp_config *c, const esp_option *o, const char *text);
 
 /* Number of the choice of that name, -1 when it is none. Local. */
 int esp_option_choice(const esp_option *o, const char *name);

@@ -9,7 +9,7 @@
 #include "espalier/text.h"
 #include "config_impl.h"
 
-static void *value_of(const esp_config *c, const esp_option *o)
+void *esp_option_at(const esp_config *c, const esp_option *o)
 {
     return (char *)(uintptr_t)c + o->offset;
 }
@@ -131,9 +131,26 @@ static bool next_item(const char **at, char **item)
     return true;
 }
 
+/* Values that the authors' program calls otherwise. */
+static const char *const synonyms[][2] = {
+    { "vectorize", "vector" }, { "param_first", "element1" }, { "param_second", "element2" },
+    { "param_mix", "mix" },    { "block_wise", "block" },     { "channel_wise", "channel" },
+    { "layer_wise", "layer" },
+};
+
+static const char *our_name(const char *name)
+{
+    for (size_t i = 0; i < sizeof synonyms / sizeof *synonyms; i++) {
+        if (strcmp(name, synonyms[i][0]) == 0) {
+            return synonyms[i][1];
+        }
+    }
+    return name;
+}
+
 int esp_option_choice(const esp_option *o, const char *given)
 {
-    const char *name = esp_option_our_name(given);
+    const char *name = our_name(given);
 
     for (unsigned i = 0; o->choice(i); i++) {
         if (strcmp(o->choice(i), name) == 0) {
@@ -256,8 +273,10 @@ static bool to_layers(esp_layer_ranges *v, const char *text)
     return ok;
 }
 
-static bool to_value(void *v, const esp_option *o, const char *text)
+bool esp_option_parse(esp_config *c, const esp_option *o, const char *text)
 {
+    void *v = esp_option_at(c, o);
+
     switch (o->type) {
     case ESP_O_COUNT:
         return to_count(v, o, text);
@@ -282,71 +301,6 @@ static bool to_value(void *v, const esp_option *o, const char *text)
     default:
         *(char **)v = esp_strdup(text);
         return true;
-    }
-}
-
-/* ---- set --------------------------------------------------------------------------------------- */
-
-static esp_status refuse_value(const esp_option *o, const char *text)
-{
-    char *wants = esp_option_wants(o), *advice = esp_option_advice(o, text);
-    esp_status st = esp_fail(ESP_EUSAGE, "%s = %s: must be %s%s", o->path, text, wants, advice);
-
-    free(advice);
-    free(wants);
-    return st;
-}
-
-esp_status esp_option_set(esp_config *c, const esp_option *o, const char *text)
-{
-    esp_option_clear(c, o);
-    if (!esp_text_is_utf8(text)) {
-        return esp_fail(ESP_EUSAGE, "%s: %s is not UTF-8", o->path, text);
-    }
-    if (o->type == ESP_O_PATH) {
-        esp_status st = esp_path_expand(value_of(c, o), text);
-
-        return st == ESP_OK ? ESP_OK : esp_fail_in(st, "%s = %s", o->path, text);
-    }
-    return to_value(value_of(c, o), o, text) ? ESP_OK : refuse_value(o, text);
-}
-
-static void clear_strings(esp_strings *s)
-{
-    for (size_t i = 0; i < s->n; i++) {
-        free(s->item[i]);
-    }
-    free(s->item);
-    *s = (esp_strings){ 0 };
-}
-
-static void clear_layers(esp_layer_ranges *r)
-{
-    free(r->range);
-    *r = (esp_layer_ranges){ 0 };
-}
-
-void esp_option_clear(esp_config *c, const esp_option *o)
-{
-    void *v = value_of(c, o);
-
-    switch (o->type) {
-    case ESP_O_STRING:
-    case ESP_O_PATH:
-        free(*(char **)v);
-        *(char **)v = NULL;
-        break;
-    case ESP_O_SET:
-        *(unsigned *)v = 0;
-        break;
-    case ESP_O_LIST:
-        clear_strings(v);
-        break;
-    case ESP_O_LAYERS:
-        clear_layers(v);
-        break;
-    default: /* plain values are overwritten */
-        break;
     }
 }
 
@@ -405,7 +359,7 @@ static char *bytes_text(size_t v)
 
 char *esp_option_text(const esp_config *c, const esp_option *o)
 {
-    const void *v = value_of(c, o);
+    const void *v = esp_option_at(c, o);
 
     switch (o->type) {
     case ESP_O_COUNT:

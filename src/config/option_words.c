@@ -87,25 +87,6 @@ const esp_option *esp_option_nearest(const char *path)
     return nearest;
 }
 
-/* ---- names of values -------------------------------------------------------------------------- */
-
-/* Values that the authors' program calls otherwise. */
-static const char *const synonyms[][2] = {
-    { "vectorize", "vector" }, { "param_first", "element1" }, { "param_second", "element2" },
-    { "param_mix", "mix" },    { "block_wise", "block" },     { "channel_wise", "channel" },
-    { "layer_wise", "layer" },
-};
-
-const char *esp_option_our_name(const char *name)
-{
-    for (size_t i = 0; i < sizeof synonyms / sizeof *synonyms; i++) {
-        if (strcmp(name, synonyms[i][0]) == 0) {
-            return synonyms[i][1];
-        }
-    }
-    return name;
-}
-
 /* ---- what to write instead -------------------------------------------------------------------- */
 
 /* 20 and 20% for 0.2, 0,2 for 0.2, "0.2" for 0.2. */

@@ -18,6 +18,7 @@
 
 #include "espalier/digest.h"
 #include "espalier/file.h"
+#include "espalier/folder.h"
 #include "espalier/io.h"
 #include "espalier/mem.h"
 #include "h5_impl.h"

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "espalier/folder.h"
 #include "espalier/io.h"
 #include "espalier/kind.h"
 #include "espalier/mem.h"

@@ -10,6 +10,7 @@
 #include "espalier/checkpoint.h"
 #include "espalier/clock.h"
 #include "espalier/recover.h"
+#include "espalier/folder.h"
 
 enum { WRITES = 6, PAIRS = 3, STEPS = 3, BATCH = 4, LENGTH = 128 };
 

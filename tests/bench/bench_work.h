@@ -8,6 +8,7 @@
 #include "espalier/clock.h"
 #include "espalier/importance.h"
 #include "espalier/recover.h"
+#include "espalier/folder.h"
 
 /* Importance of heads and neurons from all samples; sets the speed of run. Collective on grid->world. */
 static inline void bench_score(bench_run *run, unsigned criteria, const esp_model *m,

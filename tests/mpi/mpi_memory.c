@@ -6,6 +6,7 @@
 #include "espalier/recover.h"
 #include "espalier/surgery.h"
 #include "espalier/synth.h"
+#include "espalier/folder.h"
 #include "heap_counter.h"
 #include "small_model.h"
 

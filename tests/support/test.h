@@ -12,6 +12,7 @@
 
 #include "espalier/bf16.h"
 #include "espalier/file.h"
+#include "espalier/folder.h"
 #include "espalier/isa.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"

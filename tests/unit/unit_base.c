@@ -3,6 +3,7 @@
 
 #include "espalier/digest.h"
 #include "espalier/file.h"
+#include "espalier/folder.h"
 #include "espalier/par.h"
 #include "espalier/rng.h"
 #include "test.h"
