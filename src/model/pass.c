@@ -30,19 +30,6 @@ typedef struct esp_head_and_norm {
     size_t run;            /* rows of logits there is memory for */
 } esp_head_and_norm;
 
-esp_pipeline_stage esp_pipeline_stage_of(const esp_model *m, const esp_grid *grid)
-{
-    esp_pipeline_stage s = { .end = m->dims.n_layers, .at_once = 1, .first = true, .last = true };
-
-    if (grid && grid->n_pipeline > 1) {
-        esp_share(&s.begin, &s.end, m->dims.n_layers, grid->i_pipeline, grid->n_pipeline);
-        s.at_once = s.end - s.begin;
-        s.first = grid->i_pipeline == 0;
-        s.last = grid->i_pipeline + 1 == grid->n_pipeline;
-    }
-    return s;
-}
-
 size_t esp_pass_chunks(const esp_grid *grid, size_t per_stage)
 {
     return grid->n_pipeline > 1 ? per_stage * (size_t)grid->n_pipeline : 1;

@@ -1,4 +1,4 @@
-/* pipeline.c - non-blocking messages between neighbouring pipeline stages. */
+/* pipeline.c - the layers of a pipeline stage, and non-blocking messages between neighbouring stages. */
 #include "pipeline_impl.h"
 
 #include <stdbool.h>
@@ -6,7 +6,21 @@
 
 #include "espalier/clock.h"
 #include "espalier/mem.h"
+#include "espalier/pass.h"
 #include "espalier/traffic.h"
+
+esp_pipeline_stage esp_pipeline_stage_of(const esp_model *m, const esp_grid *grid)
+{
+    esp_pipeline_stage s = { .end = m->dims.n_layers, .at_once = 1, .first = true, .last = true };
+
+    if (grid && grid->n_pipeline > 1) {
+        esp_share(&s.begin, &s.end, m->dims.n_layers, grid->i_pipeline, grid->n_pipeline);
+        s.at_once = s.end - s.begin;
+        s.first = grid->i_pipeline == 0;
+        s.last = grid->i_pipeline + 1 == grid->n_pipeline;
+    }
+    return s;
+}
 
 static void make_pipeline(esp_pipeline *p, const esp_grid *grid, size_t max_chunks, size_t *bytes)
 {
