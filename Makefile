@@ -136,6 +136,8 @@ $(BUILD)/tests/%: %.c $(LIBRARY)
 check: deps-test
 	@$(MAKE) --no-print-directory -j2 check-only
 
+LINT_FLAGS = $(filter-out -M%,$(CPPFLAGS)) -std=c11 -fopenmp
+
 .PHONY: check-only
 check-only: $(BUILD)/espalier $(UNIT) $(PARALLEL)
 	@BUILD=$(BUILD) NP="$(NP)" SANITIZE="$(SANITIZE)" sh tests/support/run.sh $(UNIT) $(PARALLEL) $(if $(SANITIZE),,$(SCRIPTS))
@@ -153,6 +155,7 @@ demo: deps
 
 lint:
 	@sh tests/support/lint.sh
+	@CC="$(CC)" sh tests/support/headers.sh $(LINT_FLAGS)
 
 interop: all $(TOOLS)
 	@BUILD=$(BUILD) sh tests/interop/interop.sh

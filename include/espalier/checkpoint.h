@@ -39,11 +39,11 @@ typedef struct esp_checkpoint {
     esp_params *params;   /* borrowed; after esp_params_train for the ranks of the grid */
     const esp_grid *grid; /* borrowed                                                   */
     esp_file_io io;
-    const char *hints;         /* borrowed; of MPI-IO (mpi_io.h); NULL: none                 */
-    bool waits;                /* esp_checkpoint_begin ends with the writing: no thread for it */
-    esp_training at;           /* of the file under way                       */
-    esp_h5 file;               /* it, on rank 0                               */
-    struct esp_writer *writer; /* owned; NULL: no file is under way           */
+    const char *hints; /* borrowed; of MPI-IO (mpi_io.h); NULL: none                 */
+    bool waits;        /* esp_checkpoint_begin ends with the writing: no thread for it */
+    esp_training at;   /* of the file under way                       */
+    esp_h5 file;       /* it, on rank 0                               */
+    struct esp_checkpoint_writer *writer; /* owned; NULL: no file is under way           */
 } esp_checkpoint;
 
 /* Starts to write dir/step-NNNNNN.h5. m, v, best and value of params are not to be changed until

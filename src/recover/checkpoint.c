@@ -203,12 +203,12 @@ static esp_status start_writer(const char *part, esp_file_layout *file, esp_chec
     esp_status st;
 
     ESP_MPI(MPI_Bcast(file, sizeof *file / sizeof(uint64_t), MPI_UINT64_T, 0, world));
-    st = esp_agree(world, esp_writer_open(&c->writer, part, file, c));
+    st = esp_agree(world, esp_checkpoint_writer_open(&c->writer, part, file, c));
     if (st == ESP_OK) {
-        esp_writer_start(c->writer);
+        esp_checkpoint_writer_start(c->writer);
         return ESP_OK;
     }
-    esp_writer_free(c->writer);
+    esp_checkpoint_writer_free(c->writer);
     c->writer = NULL;
     return c->grid->rank == 0 ? esp_h5_close(&c->file, st) : st;
 }
@@ -260,7 +260,7 @@ esp_status esp_checkpoint_finish(esp_checkpoint *c)
         return ESP_OK;
     }
     file = c->writer->file;
-    st = esp_agree(world, esp_writer_join(c->writer, &blocks));
+    st = esp_agree(world, esp_checkpoint_writer_join(c->writer, &blocks));
     c->writer = NULL;
     blocks = sum_over_ranks(blocks, c->grid);
     if (st == ESP_OK) {

@@ -14,7 +14,7 @@
 #define BLOCK ((size_t)ESP_H5_ALIGNMENT) /* bytes: unit of writing past the page cache */
 
 /* n bytes, whole blocks of the file of them past the page cache where that can be. */
-static int write_part(esp_writer *w, const char *bytes, size_t n, uint64_t offset)
+static int write_part(esp_checkpoint_writer *w, const char *bytes, size_t n, uint64_t offset)
 {
     size_t head = (BLOCK - offset % BLOCK) % BLOCK, body, done;
     int error;
@@ -36,7 +36,7 @@ static int write_part(esp_writer *w, const char *bytes, size_t n, uint64_t offse
     return error ? error : esp_write_at(w->fd, bytes + done, n - done, offset + done);
 }
 
-static void put(esp_writer *w, size_t i, esp_portion e)
+static void put(esp_checkpoint_writer *w, size_t i, esp_portion e)
 {
     for (size_t at = 0; at < e.n && !w->error; at += ESP_WRITE_CHUNK) {
         size_t n = esp_min(e.n - at, ESP_WRITE_CHUNK);
@@ -49,14 +49,14 @@ static void put(esp_writer *w, size_t i, esp_portion e)
     }
 }
 
-static void open_again(esp_writer *w)
+static void open_again(esp_checkpoint_writer *w)
 {
     if (posix_memalign((void **)&w->room, BLOCK, ESP_WRITE_CHUNK * sizeof(float)) == 0) {
         w->direct = open(w->path, O_WRONLY | O_CLOEXEC | O_DIRECT);
     }
 }
 
-static void close_again(esp_writer *w)
+static void close_again(esp_checkpoint_writer *w)
 {
     int closed = w->direct >= 0 ? esp_close(w->direct) : 0;
 

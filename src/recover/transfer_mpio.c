@@ -6,7 +6,7 @@
 #include "espalier/mem.h"
 #include "writer_impl.h"
 
-static void open_shared(esp_writer *w)
+static void open_shared(esp_checkpoint_writer *w)
 {
     char *reason;
 
@@ -16,20 +16,20 @@ static void open_shared(esp_writer *w)
     free(reason);
 }
 
-static void put(esp_writer *w, size_t i, esp_portion e)
+static void put(esp_checkpoint_writer *w, size_t i, esp_portion e)
 {
     w->digest += esp_portion_digest(i, e);
     w->n_bytes += e.n * sizeof *e.data;
     esp_h5_parallel_write(&w->shared, esp_vector_names[i], e.begin, e.n, e.data);
 }
 
-static void close_shared(esp_writer *w)
+static void close_shared(esp_checkpoint_writer *w)
 {
     esp_h5_parallel_close(&w->shared);
 }
 
 /* Whether a portion is in the file; 0, errno or ESP_IO_SHORT. */
-static int compare(bool *same, char *room, const esp_writer *w, size_t i, esp_portion e)
+static int compare(bool *same, char *room, const esp_checkpoint_writer *w, size_t i, esp_portion e)
 {
     int error = 0;
 
@@ -43,7 +43,7 @@ static int compare(bool *same, char *room, const esp_writer *w, size_t i, esp_po
 }
 
 /* An MPI library may not tell of a transfer that failed, so this rank looks whether its share is there. */
-static void check(esp_writer *w)
+static void check(esp_checkpoint_writer *w)
 {
     char *room = esp_calloc(ESP_WRITE_CHUNK, sizeof(float));
     int error = 0;

@@ -37,13 +37,13 @@ uint64_t esp_portion_digest(size_t i, esp_portion e)
     return sum;
 }
 
-static bool has_failed(const esp_writer *w)
+static bool has_failed(const esp_checkpoint_writer *w)
 {
     return w->error != 0 || w->failed;
 }
 
 /* All portions of this rank, in the same order on all ranks. */
-static void put_all(esp_writer *w)
+static void put_all(esp_checkpoint_writer *w)
 {
     for (size_t i = 0; i < ESP_N_VECTORS; i++) {
         for (size_t k = 0; k < w->params->n_pieces && !has_failed(w); k++) {
@@ -54,7 +54,7 @@ static void put_all(esp_writer *w)
 
 static void *write_share(void *writer)
 {
-    esp_writer *w = writer;
+    esp_checkpoint_writer *w = writer;
 
     w->by->open(w);
     if (!has_failed(w)) {
@@ -68,21 +68,22 @@ static void *write_share(void *writer)
     return NULL;
 }
 
-esp_status esp_writer_open(esp_writer **writer, const char *part, const esp_file_layout *file,
-                           const esp_checkpoint *c)
+esp_status esp_checkpoint_writer_open(esp_checkpoint_writer **writer, const char *part,
+                                      const esp_file_layout *file, const esp_checkpoint *c)
 {
-    esp_writer *w;
+    esp_checkpoint_writer *w;
 
     ESP_NEW(w, 1);
-    *w = (esp_writer){ .by = c->io == ESP_IO_MPIO ? &esp_transfer_mpio : &esp_transfer_direct,
-                       .params = c->params,
-                       .hints = c->hints,
-                       .path = esp_strdup(part),
-                       .file = *file,
-                       .fd = open(part, O_RDWR | O_CLOEXEC),
-                       .comm = MPI_COMM_NULL,
-                       .direct = -1,
-                       .threaded = !c->waits };
+    *w = (esp_checkpoint_writer){ .by = c->io == ESP_IO_MPIO ? &esp_transfer_mpio
+                                                             : &esp_transfer_direct,
+                                  .params = c->params,
+                                  .hints = c->hints,
+                                  .path = esp_strdup(part),
+                                  .file = *file,
+                                  .fd = open(part, O_RDWR | O_CLOEXEC),
+                                  .comm = MPI_COMM_NULL,
+                                  .direct = -1,
+                                  .threaded = !c->waits };
     *writer = w;
     if (w->by->collective) {
         int level;
@@ -98,7 +99,7 @@ esp_status esp_writer_open(esp_writer **writer, const char *part, const esp_file
     return w->error ? esp_write_failed(part, file->n_bytes, w->error) : ESP_OK;
 }
 
-void esp_writer_start(esp_writer *w)
+void esp_checkpoint_writer_start(esp_checkpoint_writer *w)
 {
     w->threaded = w->threaded && pthread_create(&w->thread, NULL, write_share, w) == 0;
     if (!w->threaded) {
@@ -106,7 +107,7 @@ void esp_writer_start(esp_writer *w)
     }
 }
 
-void esp_writer_free(esp_writer *w)
+void esp_checkpoint_writer_free(esp_checkpoint_writer *w)
 {
     if (w->fd >= 0) {
         close(w->fd);
@@ -119,7 +120,7 @@ void esp_writer_free(esp_writer *w)
     free(w);
 }
 
-esp_status esp_writer_join(esp_writer *w, uint64_t *digest)
+esp_status esp_checkpoint_writer_join(esp_checkpoint_writer *w, uint64_t *digest)
 {
     esp_status st = ESP_OK;
     int closed;
@@ -136,6 +137,6 @@ esp_status esp_writer_join(esp_writer *w, uint64_t *digest)
     } else if (w->error) {
         st = esp_write_failed(w->path, w->n_bytes, w->error);
     }
-    esp_writer_free(w);
+    esp_checkpoint_writer_free(w);
     return st;
 }

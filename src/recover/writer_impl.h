@@ -1,8 +1,8 @@
 /* writer_impl.h - the shares of all ranks of a training into a file that is laid out, by a thread, while the
  * others go on: forward and backward of the next step only read what is written.
  *
- * Flow: esp_writer_open -> esp_writer_start, where it could be opened on all ranks -> esp_writer_join before
- * the optimiser's next step.
+ * Flow: esp_checkpoint_writer_open -> _start, where it could be opened on all ranks -> _join before the
+ * optimiser's next step.
  */
 #ifndef ESPALIER_WRITER_IMPL_H
 #define ESPALIER_WRITER_IMPL_H
@@ -35,7 +35,7 @@ typedef struct esp_file_layout {
     uint64_t offset[ESP_N_VECTORS], n_bytes;
 } esp_file_layout;
 
-typedef struct esp_writer {
+typedef struct esp_checkpoint_writer {
     const struct esp_transfer *by;
     const esp_params *params; /* borrowed                              */
     const char *hints;        /* borrowed; of MPI-IO                   */
@@ -52,7 +52,7 @@ typedef struct esp_writer {
     char *failed;     /* what failed without an errno; owned; NULL: nothing               */
     pthread_t thread;
     bool threaded; /* not where there was no thread to be had, or MPI allows none */
-} esp_writer;
+} esp_checkpoint_writer;
 
 #define ESP_WRITE_CHUNK \
     ((size_t)1 << 20) /* numbers that are digested and then written, while in cache */
@@ -60,27 +60,27 @@ typedef struct esp_writer {
 /* How portions get into the file. What fails is left in the writer; only what was opened is closed. */
 typedef struct esp_transfer {
     bool collective; /* takes a communicator; all ranks put their portions in the same order */
-    void (*open)(esp_writer *w);
-    void (*put)(esp_writer *w, size_t i, esp_portion e);
-    void (*close)(esp_writer *w);
-    void (*check)(
-        esp_writer *w); /* when all is on disk, before closing; NULL: what fails has been told */
+    void (*open)(esp_checkpoint_writer *w);
+    void (*put)(esp_checkpoint_writer *w, size_t i, esp_portion e);
+    void (*close)(esp_checkpoint_writer *w);
+    void (*check)(esp_checkpoint_writer
+                      *w); /* when all is on disk, before closing; NULL: what fails has been told */
 } esp_transfer;
 
 extern const esp_transfer esp_transfer_mpio, esp_transfer_direct;
 
 /* Opens the part of path, which is there, and sees that all of it will find room. ESP_EIO, and *w is to be
  * freed all the same. Local but for MPI_Comm_dup: collective on c->grid->world. */
-esp_status esp_writer_open(esp_writer **w, const char *part, const esp_file_layout *file,
-                           const esp_checkpoint *c);
+esp_status esp_checkpoint_writer_open(esp_checkpoint_writer **w, const char *part,
+                                      const esp_file_layout *file, const esp_checkpoint *c);
 
-/* Starts to write; where no thread may do that beside, writes. Collective, as esp_writer_open. */
-void esp_writer_start(esp_writer *w);
+/* Starts to write; where no thread may do that beside, writes. Collective, as esp_checkpoint_writer_open. */
+void esp_checkpoint_writer_start(esp_checkpoint_writer *w);
 
 /* Waits until everything is on disk and frees w. ESP_EIO. */
-esp_status esp_writer_join(esp_writer *w, uint64_t *digest);
+esp_status esp_checkpoint_writer_join(esp_checkpoint_writer *w, uint64_t *digest);
 
 /* Of a writer that was not started. */
-void esp_writer_free(esp_writer *w);
+void esp_checkpoint_writer_free(esp_checkpoint_writer *w);
 
 #endif

@@ -343,7 +343,7 @@ static void check_killed(void)
     if (way.waits || way.io == ESP_IO_DIRECT) { /* else a thread is using HDF5 */
         expect(dir, 7, &all);
     }
-    CU_ASSERT_EQUAL(esp_writer_join(c.writer, &digest), ESP_OK);
+    CU_ASSERT_EQUAL(esp_checkpoint_writer_join(c.writer, &digest), ESP_OK);
     c.writer = NULL;
     MPI_Barrier(all.world);
     CU_ASSERT_EQUAL(files_in(dir), 2);
