@@ -34,6 +34,13 @@ typedef struct esp_text_size {
 
 esp_text_size esp_samples_size(const esp_samples *s); /* Local. */
 
+/* Bytes of samples of that size, room for growth left out. Local. */
+size_t esp_samples_bytes(esp_text_size t);
+
+/* Of n samples of a text, those of the data rank that has the most; tokens as the text has on average.
+ * Local. */
+esp_text_size esp_text_share(esp_text_size all, size_t n, size_t n_data);
+
 /* Digest of the samples, targets included. Local. */
 void esp_samples_digest(uint64_t words[ESP_DIGEST_WORDS], const esp_samples *s);
 

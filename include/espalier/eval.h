@@ -29,6 +29,10 @@ esp_status esp_evaluate(esp_eval *e, const esp_model *m, const esp_adapter *adap
 size_t esp_evaluate_bytes(const esp_model *m, size_t rank, esp_text_size t, size_t max_tok,
                           const esp_grid *grid);
 
+/* What it does on a rank of a grid that needs no communicators, for samples of sizes t. Local. */
+esp_work esp_evaluate_work(const esp_model *m, esp_text_size t, size_t max_tok,
+                           const esp_grid *grid);
+
 /* What the tasks of an evaluation are given; all borrowed. */
 typedef struct esp_eval_input {
     const char *name; /* of the model, in messages: "dense" */

@@ -48,7 +48,8 @@ typedef struct esp_groups {
 
 /* Builds the neuron graph of the whole model and takes its closed sets. Needs shapes only. Local. */
 void esp_groups_find(esp_groups *g, const esp_model *m);
-void esp_groups_free(esp_groups *g); /* safe twice and on {0} */
+size_t esp_groups_bytes(const esp_groups *g); /* that it takes, but for g->units */
+void esp_groups_free(esp_groups *g);          /* safe twice and on {0} */
 
 /* The unit of a kind in a layer (hidden: any layer), NULL when there is none. Borrowed. Local. */
 const esp_unit *esp_groups_unit(const esp_groups *g, esp_unit_kind k, size_t layer);

@@ -78,11 +78,15 @@ size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid);
 /* What esp_importance_estimate takes on a rank of a grid, which needs no communicators, for sizes of all
  * samples and of the rank's own. Exact for layers of one size. Local. */
 typedef struct esp_importance_work {
-    size_t bytes;  /* of memory, at most                                               */
-    size_t n_sums; /* numbers of sums over rows and columns                            */
-    double sent;   /* bytes of weight gradients that each of the data ranks but one passes on    */
-    double gathered, summed; /* numbers whose products take all samples on every rank, own ones */
-    double numbers;          /* of all matrices                                                  */
+    size_t bytes;   /* of memory, at most                                               */
+    size_t n_sums;  /* numbers of sums over rows and columns                            */
+    double numbers; /* of all matrices                                                  */
+    double gathered,
+        summed;    /* of those, numbers whose products take all samples on every rank; own ones */
+    esp_work work; /* of this rank, the pass included                                  */
+    double weight_gradients; /* bytes that the data ranks of this pipeline stage send each other */
+    double sums;             /* bytes of sums that all ranks send                                */
+    double activations;      /* bytes that all pipeline stages send each other                   */
 } esp_importance_work;
 
 void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const esp_groups *g,

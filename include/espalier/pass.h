@@ -16,6 +16,7 @@
 #include "espalier/batch.h"
 #include "espalier/model.h"
 #include "espalier/spill_buffer.h"
+#include "espalier/work.h"
 
 /* Receives weight gradients in the order in which backward computes them: of each weight one chunk at a time,
  * in the order of the chunks. Each function may be NULL. Pointers are valid during the call. */
@@ -60,6 +61,9 @@ typedef struct esp_pipeline_stage { /* the layers of a rank */
 
 /* Layers of this rank on a grid (NULL: all). Local. */
 esp_pipeline_stage esp_pipeline_stage_of(const esp_model *m, const esp_grid *grid);
+
+/* Bytes of the weights that this rank uses, in their types. Local. */
+size_t esp_pipeline_stage_bytes(const esp_model *m, const esp_grid *grid);
 
 /* Micro-batches that fill the pipeline: per_stage for each pipeline stage; 1 where there is one stage.
  * Local. */
@@ -109,6 +113,19 @@ typedef struct esp_pass_scratch {
 } esp_pass_scratch;
 
 esp_pass_scratch esp_pass_scratch_bytes(const esp_model *m, esp_pass_options options);
+
+/* How far a pass goes: forward and loss; and back through frozen weights; and with gradients of all weights
+ * with inputs, which the sink multiplies out. */
+typedef enum esp_pass_way { ESP_PASS_FORWARD, ESP_PASS_BACKWARD, ESP_PASS_GRADIENTS } esp_pass_way;
+
+/* What a rank of a grid does with t of its own. reads: times that a layer's weights are read each way (on one
+ * pipeline stage once for all chunks of a batch, else per chunk). Products are those that pass->flops
+ * counts, without adapters. Local. */
+esp_work esp_pass_work(const esp_model *m, const esp_grid *grid, esp_text_size t, double reads,
+                       esp_pass_way way);
+
+/* Bytes that all pipeline stages together pass on for n_tok tokens. Local. */
+double esp_pass_sent(const esp_model *m, const esp_grid *grid, double n_tok, esp_pass_way way);
 
 /* Embedding and all blocks and the final norm: fills p->hidden (of the last stage). With a cache (one
  * sample) the batch continues it: batch->position = cache->n, and the cache grows by the batch. cache may

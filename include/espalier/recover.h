@@ -10,6 +10,7 @@
 
 #include "espalier/mpi_io.h"
 #include "espalier/params.h"
+#include "espalier/pass.h"
 
 typedef enum esp_method { ESP_METHOD_LORA, ESP_METHOD_FULL } esp_method;
 
@@ -98,6 +99,21 @@ size_t esp_recover_left(const esp_model *m, const esp_recover_options *o, const 
  * but for what goes through files. m as before it. Local. */
 size_t esp_recover_bytes(const esp_model *m, const esp_recover_options *o, esp_text_size t,
                          const esp_grid *grid);
+
+/* What esp_recover does on a rank of a grid that needs no communicators, for samples of sizes t, where
+ * nothing stops it early. Bytes are those of all ranks together. Local. */
+typedef struct esp_recover_work {
+    size_t n_numbers;          /* trained                                            */
+    size_t n_train, n_valid;   /* samples that it trains on, and that are held out   */
+    double steps, validations; /* of the whole training                              */
+    esp_work step, validation; /* of one; chunks of a step are its micro-batches     */
+    double gradients, values;  /* bytes sent of what is trained                      */
+    double activations;        /* sent between pipeline stages                       */
+    double checkpoints;        /* bytes written                                      */
+} esp_recover_work;
+
+void esp_recover_work_of(esp_recover_work *w, const esp_model *m, const esp_recover_options *o,
+                         esp_text_size t, const esp_grid *grid);
 
 /* Trains, resuming from the newest good checkpoint in o->dir where there is one. Afterwards params hold
  * the values of the best validation (without validation: the last). stop (NULL: none) is polled once a

@@ -10,6 +10,7 @@
 #define ESPALIER_TENSOR_WRITER_H
 
 #include "espalier/adapter.h"
+#include "espalier/work.h"
 
 /* Numbers that a source makes or converts at once, in a buffer on the stack. */
 #define ESP_SOURCE_NUMBERS ((size_t)4096)
@@ -72,6 +73,9 @@ esp_status esp_model_save(char digest[ESP_DIGEST_SIZE], esp_output to, const esp
  * time. Local. */
 size_t esp_model_save_bytes(const esp_model *shape, const esp_writer *writer);
 size_t esp_model_save_numbers(const esp_model *shape);
+
+/* What all ranks together do for it, files left out: rows are read and written. Local. */
+esp_work esp_model_save_work(const esp_model *shape);
 
 /* The same for the adapter a of m; dropout is that of its training, for who trains on. Collective on comm. */
 esp_status esp_adapter_save(esp_output to, const esp_adapter *a, const esp_model *m, double dropout,

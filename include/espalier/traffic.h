@@ -36,6 +36,9 @@ typedef struct esp_traffic {
 
 const char *esp_traffic_name(esp_traffic_kind k); /* "weight_gradients" ... */
 
+/* What counts as sent by all `size` ranks together when they move n bytes so; 0 for one rank. Local. */
+double esp_moved_bytes(esp_moves how, double n, int size);
+
 /* Counts one operation of n bytes over comm; nothing where comm has one rank. Local. */
 void esp_sent(esp_traffic_kind k, esp_moves how, size_t n, MPI_Comm comm);
 

@@ -13,19 +13,23 @@ const char *esp_traffic_name(esp_traffic_kind k)
     return names[k];
 }
 
+double esp_moved_bytes(esp_moves how, double n, int size)
+{
+    if (size == 1) {
+        return 0;
+    }
+    return how == ESP_COST_P2P ? n : (how == ESP_COST_ALLREDUCE ? 2 : 1) * (double)(size - 1) * n;
+}
+
 void esp_sent(esp_traffic_kind k, esp_moves how, size_t n, MPI_Comm comm)
 {
-    double bytes = (double)n;
     int size;
 
     ESP_MPI(MPI_Comm_size(comm, &size));
     if (size == 1) {
         return;
     }
-    if (how != ESP_COST_P2P) {
-        bytes *= (how == ESP_COST_ALLREDUCE ? 2 : 1) * (double)(size - 1) / size;
-    }
-    counted.bytes[k] += bytes;
+    counted.bytes[k] += esp_moved_bytes(how, (double)n, size) / (how == ESP_COST_P2P ? 1 : size);
     counted.calls[k]++;
 }
 

@@ -98,6 +98,15 @@ size_t esp_evaluate_bytes(const esp_model *m, size_t rank, esp_text_size t, size
            esp_pass_scratch_bytes(m, o).blocks;
 }
 
+esp_work esp_evaluate_work(const esp_model *m, esp_text_size t, size_t max_tok,
+                           const esp_grid *grid)
+{
+    esp_text_size own = esp_text_share(t, t.samples, (size_t)grid->n_data);
+
+    return esp_pass_work(m, grid, own, ceil((double)own.tokens / fmax(1, (double)max_tok)),
+                         ESP_PASS_FORWARD);
+}
+
 /* Sums over samples in their order. */
 static esp_status summarize(esp_eval *e, const double *numbers, size_t n_samples)
 {

@@ -11,6 +11,11 @@
 
 #include "espalier/mem.h"
 
+/* Of esp_block_work, fitted to make bench: FLOP of attention forward, again and backward per FLOP of a
+ * forward; bytes moved per number of a block's values by norms, gates, additions. */
+#define ATTENTION_BACK 4.5
+#define VALUE_BYTES    15.0
+
 /* ---- weights ---- */
 
 /* The weights of a layer: of the one that was loaded last, or of all. */
@@ -162,6 +167,38 @@ size_t esp_block_bytes(const esp_model *m, esp_pass_options o)
 
     make_block(&b, m, o, &bytes);
     return bytes;
+}
+
+/* Backward computes again what it reads, then the gradients of inputs. */
+esp_work esp_block_work(const esp_model *m, size_t layer, esp_text_size t, double reads,
+                        esp_pass_way way)
+{
+    const esp_arch *a = m->arch;
+    double tokens = (double)t.tokens, linear = 0, again = 0, bytes = 0, values = 0;
+    double query = (double)esp_model_width(m, layer, ESP_W_QUERY);
+    bool back = way != ESP_PASS_FORWARD, *redo;
+
+    ESP_NEW(redo, a->n_ops);
+    find_redo(redo, a);
+    for (size_t i = 0; i < a->n_ops; i++) {
+        const esp_op *op = &a->ops[i];
+
+        values += (double)esp_model_width(m, layer, a->values[op->out]);
+        if (op->kind == ESP_OP_LINEAR) {
+            const esp_weight *w = esp_model_weight(m, layer, op->slot);
+            double n = (double)w->rows * (double)w->cols;
+
+            linear += n;
+            again += redo[i] ? n : 0;
+            bytes += n * (double)esp_dtype_size(w->dtype);
+        }
+    }
+    free(redo);
+    return (esp_work){
+        .products = 2 * tokens * ((1 + way) * linear + (back ? again : 0)),
+        .attention = (back ? ATTENTION_BACK : 1) * 2 * tokens * (double)t.longest * query,
+        .moved = (back ? 2 : 1) * reads * bytes + (back ? 3 : 1) * VALUE_BYTES * tokens * values
+    };
 }
 
 void esp_block_free(esp_block *b, const esp_model *m)

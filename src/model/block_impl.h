@@ -67,6 +67,10 @@ void esp_f32_free(esp_f32 *f); /* safe twice and on {0} */
 void esp_block_init(esp_block *b, const esp_model *m, esp_pass_options o);
 size_t esp_block_bytes(const esp_model *m, esp_pass_options o); /* that it takes */
 
+/* What esp_block_forward and esp_block_backward do for tokens of t, as esp_pass_work. Local. */
+esp_work esp_block_work(const esp_model *m, size_t layer, esp_text_size t, double reads,
+                        esp_pass_way way);
+
 /* The most that an operation of a block takes while it goes on. Local. */
 size_t esp_block_scratch(const esp_model *m, esp_pass_options o);
 void esp_block_free(esp_block *b, const esp_model *m);

@@ -30,11 +30,6 @@ typedef struct esp_head_and_norm {
     size_t run;            /* rows of logits there is memory for */
 } esp_head_and_norm;
 
-size_t esp_pass_chunks(const esp_grid *grid, size_t per_stage)
-{
-    return grid->n_pipeline > 1 ? per_stage * (size_t)grid->n_pipeline : 1;
-}
-
 size_t esp_pass_run(const esp_model *m, size_t max_tok)
 {
     return esp_min(esp_max(LOGITS_BYTES / (m->dims.vocab * sizeof(float)), LEAST_RUN), max_tok);
@@ -178,6 +173,24 @@ size_t esp_pass_bytes(const esp_model *m, esp_pass_options options)
              esp_pipeline_bytes(o.grid, o.max_samples) + esp_block_bytes(m, o);
     bytes += p.stage.first ? esp_embedding_bytes(m, o) : 0;
     return bytes + (p.stage.last ? head_and_norm_bytes(m, o) : 0);
+}
+
+esp_work esp_pass_work(const esp_model *m, const esp_grid *grid, esp_text_size t, double reads,
+                       esp_pass_way way)
+{
+    esp_pipeline_stage s = esp_pipeline_stage_of(m, grid);
+    double head = (double)m->dims.hidden * (double)m->dims.vocab;
+    esp_work w = { .chunks = reads };
+
+    for (size_t l = s.begin; l < s.end; l++) {
+        esp_work block = esp_block_work(m, l, t, reads, way);
+
+        w.products += block.products;
+        w.attention += block.attention;
+        w.moved += block.moved;
+    }
+    w.products += s.last ? (1 + way) * 2 * (double)t.tokens * head : 0; /* logits, dx, dW */
+    return w;
 }
 
 /* The norms outside of blocks go over all of a batch at once. */

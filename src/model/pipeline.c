@@ -9,6 +9,8 @@
 #include "espalier/pass.h"
 #include "espalier/traffic.h"
 
+/* ---- the layers of a rank ----------------------------------------------------------------------- */
+
 esp_pipeline_stage esp_pipeline_stage_of(const esp_model *m, const esp_grid *grid)
 {
     esp_pipeline_stage s = { .end = m->dims.n_layers, .at_once = 1, .first = true, .last = true };
@@ -20,6 +22,49 @@ esp_pipeline_stage esp_pipeline_stage_of(const esp_model *m, const esp_grid *gri
         s.last = grid->i_pipeline + 1 == grid->n_pipeline;
     }
     return s;
+}
+
+typedef struct stage_tally {
+    const esp_model *model;
+    esp_pipeline_stage stage;
+    size_t bytes;
+} stage_tally;
+
+/* A tied embedding is the head, too. */
+static void add_weight(void *ctx, size_t layer, int slot, const esp_weight *w)
+{
+    stage_tally *t = ctx;
+    const esp_pipeline_stage *s = &t->stage;
+    bool head = t->model->tied && slot == ESP_SLOT_EMBED;
+    bool here = layer != ESP_NO_LAYER        ? layer >= s->begin && layer < s->end
+                : slot < ESP_SLOT_FINAL_NORM ? s->first || (s->last && head)
+                                             : s->last;
+
+    t->bytes +=
+        here ? (w->rows * w->cols + (w->has_bias ? w->rows : 0)) * esp_dtype_size(w->dtype) : 0;
+}
+
+size_t esp_pipeline_stage_bytes(const esp_model *m, const esp_grid *grid)
+{
+    stage_tally t = { m, esp_pipeline_stage_of(m, grid), 0 };
+
+    esp_model_visit(m, add_weight, &t);
+    return t.bytes;
+}
+
+size_t esp_pass_chunks(const esp_grid *grid, size_t per_stage)
+{
+    return grid->n_pipeline > 1 ? per_stage * (size_t)grid->n_pipeline : 1;
+}
+
+/* ---- messages ----------------------------------------------------------------------------------- */
+
+/* Hidden states, and on the way back their gradients. */
+double esp_pass_sent(const esp_model *m, const esp_grid *grid, double n_tok, esp_pass_way way)
+{
+    double ways = way == ESP_PASS_FORWARD ? 1 : 2;
+
+    return ways * (double)(grid->n_pipeline - 1) * sizeof(float) * (double)m->dims.hidden * n_tok;
 }
 
 static void make_pipeline(esp_pipeline *p, const esp_grid *grid, size_t max_chunks, size_t *bytes)

@@ -85,6 +85,11 @@ size_t esp_model_save_bytes(const esp_model *shape, const esp_writer *writer)
     return bytes + lists;
 }
 
+esp_work esp_model_save_work(const esp_model *shape)
+{
+    return (esp_work){ .moved = 2 * (double)esp_model_cost(shape, 1).bytes };
+}
+
 size_t esp_model_save_numbers(const esp_model *shape)
 {
     size_t n, most = 0;

@@ -1,14 +1,19 @@
 /* calibration_size.c - what an estimate of importance takes: its backward gone through with sizes alone,
  * weight by weight in its order (calibration.c, grad_store.c, weight_importance.c). */
+#include <math.h>
 #include <stdlib.h>
 
 #include "calibration_impl.h"
 #include "espalier/mem.h"
+#include "espalier/traffic.h"
 #include "grad_store_impl.h"
 #include "scores_impl.h"
 
 /* Rows of tiles' operands in bf16. */
 enum { DY16, X16, N_ROUNDED };
+
+/* Bytes moved per number of a matrix whose salience is made of its sums. */
+#define WEIGHED 24
 
 typedef struct walk {
     const esp_model *model;
@@ -28,6 +33,7 @@ typedef struct walk {
     size_t sum_bytes; /* of a number of a weight                                         */
     size_t live, peak;
     esp_importance_work *work;
+    double sent; /* bytes of weight gradients that each data rank but one passes on */
 } walk;
 
 /* ---- memory --------------------------------------------------------------------------------------- */
@@ -91,7 +97,7 @@ static void gather(walk *at, esp_gathered what, size_t numbers)
 {
     size_t bytes = esp_calloc_bytes(numbers, sizeof(float));
 
-    at->work->sent += (double)(numbers * sizeof(float));
+    at->sent += (double)(numbers * sizeof(float));
     if (at->gather.capacity[what] < numbers) {
         at->live -= at->gather.capacity[what]
                         ? esp_calloc_bytes(at->gather.capacity[what], sizeof(float))
@@ -144,7 +150,7 @@ static void add_matrix(walk *at, size_t layer, int slot, bool product, bool norm
         at->work->gathered += product ? n : 0;
         T = at->all.tokens;
     } else {
-        at->work->sent += n * (double)at->sum_bytes;
+        at->sent += n * (double)at->sum_bytes;
         at->work->summed += product ? n : 0;
     }
     if (product && at->model->precision == ESP_PRECISION_BF16) {
@@ -152,7 +158,7 @@ static void add_matrix(walk *at, size_t layer, int slot, bool product, bool norm
         grow(at, &at->rounded[X16], esp_calloc_bytes(T * w->cols, sizeof(uint16_t)));
     }
     if (sides >> ESP_ROWS & 1 && w->has_bias) {
-        at->work->sent += 16.0 * (double)w->rows;
+        at->sent += 16.0 * (double)w->rows;
     }
 }
 
@@ -162,7 +168,7 @@ static void add_norm(walk *at, size_t layer, int slot)
     const esp_weight *w = esp_model_weight(at->model, layer, slot);
 
     if (*sides_of(at, layer, slot) >> ESP_ROWS & 1) {
-        at->work->sent += (w->has_bias ? 32.0 : 16.0) * (double)w->rows;
+        at->sent += (w->has_bias ? 32.0 : 16.0) * (double)w->rows;
     }
 }
 
@@ -329,6 +335,30 @@ static void walk_gradients(walk *at, const esp_pass_options *o)
     free(at->input);
 }
 
+/* What the numbers of all matrices and the pass come to. Products with all samples are shared out by tiles,
+ * those with own samples by samples, of which this rank may have more than others. */
+static void add_work(walk *at, const esp_pass_options *pass)
+{
+    esp_importance_work *w = at->work;
+    double data = (double)at->grid->n_data, n = (double)at->all.samples;
+    double own = (double)at->own.samples * data / n;
+    double numbers = (w->gathered + w->summed * own) / data;
+    double chunks = ceil((double)at->own.tokens / (double)pass->chunk_tok);
+    double head = esp_pass_sent(at->model, at->grid, (double)at->all.tokens, ESP_PASS_FORWARD);
+
+    w->work = esp_pass_work(at->model, at->grid, at->own, at->grid->n_pipeline > 1 ? chunks : 1,
+                            ESP_PASS_BACKWARD);
+    w->work.chunks = chunks;
+    w->work.products += numbers * 2 * (double)at->all.tokens;
+    *(at->sum_bytes == 16 ? &w->work.gf : &w->work.g) = numbers * n;
+    w->work.moved += w->numbers * WEIGHED / data;
+    w->weight_gradients = esp_moved_bytes(ESP_COST_REDUCE_SCATTER, at->sent, at->grid->n_data);
+    w->activations = esp_pass_sent(at->model, at->grid, (double)at->all.tokens, ESP_PASS_BACKWARD);
+    if (at->model->tied && at->grid->n_pipeline > 1 && at->options->units >> ESP_UNIT_HIDDEN & 1) {
+        w->activations += head / (at->grid->n_pipeline - 1); /* from the embedding to the head */
+    }
+}
+
 void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const esp_groups *g,
                             const esp_importance_options *o, esp_text_size all, esp_text_size own,
                             const esp_grid *grid)
@@ -355,7 +385,11 @@ void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const es
     if (gradients) {
         mark_sides(&at, g);
         walk_gradients(&at, &pass);
+        add_work(&at, &pass);
         free(at.sides);
     }
     w->bytes = at.peak;
+    w->sums = gradients ? esp_moved_bytes(ESP_COST_ALLREDUCE, sizeof(double) * (double)w->n_sums,
+                                          grid->size)
+                        : 0;
 }

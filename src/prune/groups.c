@@ -135,6 +135,20 @@ void esp_groups_find(esp_groups *out, const esp_model *m)
     esp_graph_free(&g);
 }
 
+size_t esp_groups_bytes(const esp_groups *g)
+{
+    size_t bytes = 0;
+
+    for (size_t u = 0; u < g->n_units; u++) {
+        for (size_t i = 0; i < g->units[u].n_structures; i++) {
+            const esp_structure *s = &g->units[u].structures[i];
+
+            bytes += sizeof *s + esp_calloc_bytes(s->length, sizeof *s->channel);
+        }
+    }
+    return bytes;
+}
+
 void esp_groups_free(esp_groups *g)
 {
     for (size_t u = 0; u < g->n_units; u++) {

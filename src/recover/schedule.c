@@ -5,11 +5,14 @@
 
 #include "data_impl.h"
 
+size_t esp_schedule_epoch(const esp_recover_options *o, size_t n)
+{
+    return (n + o->batch - 1) / o->batch;
+}
+
 size_t esp_schedule_steps(const esp_recover_options *o, size_t n)
 {
-    size_t an_epoch = (n + o->batch - 1) / o->batch;
-
-    return o->steps > 0 ? o->steps : (size_t)ceil(o->epochs * (double)an_epoch);
+    return o->steps > 0 ? o->steps : (size_t)ceil(o->epochs * (double)esp_schedule_epoch(o, n));
 }
 
 esp_status esp_recover_check_early(size_t *steps, const esp_samples *samples,

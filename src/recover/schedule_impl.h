@@ -4,7 +4,9 @@
 
 #include "espalier/recover.h"
 
-/* Steps of a training on n samples: o->steps, or what o->epochs need (part of a batch is a step). Local. */
+/* Steps of an epoch of n samples (part of a batch is a step), and of a training: o->steps, or o->epochs of
+ * them. Local. */
+size_t esp_schedule_epoch(const esp_recover_options *o, size_t n);
 size_t esp_schedule_steps(const esp_recover_options *o, size_t n);
 
 /* Learning rate of step s = 0 .. steps - 1: linear from peak / W to the peak over W warm-up steps, then

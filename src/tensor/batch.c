@@ -1,6 +1,7 @@
 /* batch.c - samples, ragged batches, and their chunks. */
 #include "espalier/batch.h"
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,6 +59,19 @@ size_t esp_samples_longest(const esp_samples *s)
 esp_text_size esp_samples_size(const esp_samples *s)
 {
     return (esp_text_size){ s->n, s->n ? s->start[s->n] : 0, esp_samples_longest(s) };
+}
+
+size_t esp_samples_bytes(esp_text_size t)
+{
+    return t.tokens * 2 * sizeof(int32_t) + t.samples * sizeof(size_t);
+}
+
+esp_text_size esp_text_share(esp_text_size all, size_t n, size_t n_data)
+{
+    size_t most = (n + n_data - 1) / n_data;
+    double mean = all.samples ? (double)all.tokens / (double)all.samples : 0;
+
+    return (esp_text_size){ most, (size_t)ceil((double)most * mean), all.longest };
 }
 
 size_t esp_samples_targets(const esp_samples *s, size_t j)

@@ -443,7 +443,88 @@ static void test_gradients(void)
     on_all_models(check_gradients, (esp_pass_options){ .backward = true });
 }
 
+/* ---- work ----------------------------------------------------------------------------------------- */
+
+static void ignore_linear(void *ctx, size_t layer, int slot, int input, const float *dy,
+                          const float *x, size_t n_tok)
+{
+    (void)ctx, (void)layer, (void)slot, (void)input, (void)dy, (void)x, (void)n_tok;
+}
+
+static void ignore_norm_head_grad(void *ctx, const float *norm_head_grad, size_t n_tok)
+{
+    (void)ctx, (void)norm_head_grad, (void)n_tok;
+}
+
+/* FLOP that a pass counts while it goes that way. */
+static double counted_flops(setup *s, esp_pass_way way)
+{
+    static const esp_sink multiplies = { .linear = ignore_linear,
+                                         .norm_head_grad = ignore_norm_head_grad };
+    const esp_sink *sink = way == ESP_PASS_GRADIENTS ? &multiplies : NULL;
+    double before = s->pass.flops;
+    esp_loss *loss;
+    float *scale;
+
+    ESP_NEW(loss, s->batch.n_samples);
+    ESP_NEW(scale, s->batch.n_samples);
+    esp_pass_forward(&s->pass, NULL, &s->batch);
+    esp_pass_loss(&s->pass, loss, way == ESP_PASS_FORWARD ? NULL : scale, sink, &s->batch);
+    if (way != ESP_PASS_FORWARD) {
+        esp_pass_backward(&s->pass, sink, &s->batch);
+    }
+    free(loss);
+    free(scale);
+    return s->pass.flops - before;
+}
+
+/* The pipeline stages of a grid have the work and the weights of all layers between them. */
+static void check_stages(const setup *s, esp_text_size t, esp_pass_way way, double products)
+{
+    const esp_model *m = &s->g.model;
+    esp_grid grid = { .size = 2, .n_data = 1, .n_pipeline = 2, .n_threads = 1 };
+    size_t bytes = 0, twice = 0;
+    double sum = 0;
+
+    if (m->dims.n_layers < 2) {
+        return;
+    }
+    for (; grid.i_pipeline < grid.n_pipeline; grid.i_pipeline++) {
+        sum += esp_pass_work(m, &grid, t, 1, way).products;
+        bytes += esp_pipeline_stage_bytes(m, &grid);
+    }
+    if (m->tied) {
+        const esp_weight *w = esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_EMBED);
+
+        twice = w->rows * w->cols * esp_dtype_size(w->dtype);
+    }
+    CU_ASSERT_EQUAL(sum, products);
+    CU_ASSERT_EQUAL(bytes, esp_model_cost(m, 1).bytes + twice);
+}
+
+static void check_work(setup *s)
+{
+    esp_text_size t = esp_samples_size(&s->g.samples);
+
+    for (esp_pass_way way = ESP_PASS_FORWARD; way <= ESP_PASS_GRADIENTS; way++) {
+        esp_work w = esp_pass_work(&s->g.model, NULL, t, 1, way);
+        double counted = counted_flops(s, way);
+
+        if (w.products != counted) {
+            printf("  %s: %.0f FLOP predicted, %.0f counted\n", s->g.model.dir, w.products,
+                   counted);
+        }
+        CU_ASSERT_EQUAL(w.products, counted);
+        check_stages(s, t, way, counted);
+    }
+}
+
+static void test_work(void)
+{
+    on_all_models(check_work, (esp_pass_options){ .backward = true });
+}
+
 ESP_TEST_MAIN("pass", { "logits", test_logits }, { "losses", test_losses },
               { "samples are independent", test_samples_are_independent },
               { "lengths are independent", test_lengths_are_independent },
-              { "decoding", test_decoding }, { "gradients", test_gradients })
+              { "decoding", test_decoding }, { "gradients", test_gradients }, { "work", test_work })
