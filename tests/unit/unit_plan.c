@@ -433,7 +433,7 @@ static void test_refused_options(void)
 
 static void test_foreseen(void)
 {
-    static const esp_layer_range middle = { 1, 2 };
+    static esp_layer_range middle = { 1, 2 };
     static const struct {
         esp_plan_options o;
         const char *says;    /* on stderr, one line or none */
