@@ -6,7 +6,7 @@
 # ---- packages: the only list of them -------------------------------------------------------------
 APT_BUILD   := build-essential pkg-config libopenmpi-dev openmpi-bin libhdf5-openmpi-dev \
                libconfig-dev libjansson-dev libpcre2-dev libsentencepiece-dev libxxhash-dev libutf8proc-dev
-APT_TEST    := libcunit1-dev libopenblas-openmp-dev hdf5-tools clang-format-14
+APT_TEST    := libcunit1-dev libopenblas-openmp-dev hdf5-tools clang-format-14 cppcheck
 APT_INTEROP := python3-venv
 APT_OPTION  := libdnnl-dev
 
@@ -156,6 +156,10 @@ demo: deps
 lint:
 	@sh tests/support/lint.sh
 	@CC="$(CC)" sh tests/support/headers.sh $(LINT_FLAGS)
+	@mkdir -p build/cppcheck
+	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability,performance --inline-suppr \
+	    --library=tests/support/cppcheck.cfg --cppcheck-build-dir=build/cppcheck -Iinclude -Isrc src
+	@echo "cppcheck: clean"
 
 interop: all $(TOOLS)
 	@BUILD=$(BUILD) sh tests/interop/interop.sh

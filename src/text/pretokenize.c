@@ -197,7 +197,7 @@ static void split(const esp_pretokenize_op *step, esp_pieces *out, matches *m, b
     bool more;
 
     do {
-        size_t begin = m->n, end = m->n;
+        size_t begin = m->n, end = begin;
 
         more = next_match(m, &begin, &end);
         for (int i = 0; i < 2; i++) { /* the text before the match, the match */
