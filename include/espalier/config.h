@@ -26,6 +26,12 @@ typedef enum esp_stage {
     ESP_N_STAGES
 } esp_stage;
 
+/* What esp_stage_name tells: of each stage and of its command. */
+#define ESP_STAGE_NAMES                             \
+    {                                               \
+        "score", "plan", "prune", "recover", "eval" \
+    }
+
 #define ESP_ALL_STAGES ((1u << ESP_N_STAGES) - 1)
 
 typedef struct esp_strings {

@@ -71,10 +71,8 @@ unsigned esp_settings_stages(const esp_config *c)
 
 const char *esp_stage_name(esp_stage s)
 {
-    static const char *const names[ESP_N_STAGES] = {
-        [ESP_STAGE_SCORE] = "score",     [ESP_STAGE_PLAN] = "plan", [ESP_STAGE_PRUNE] = "prune",
-        [ESP_STAGE_RECOVER] = "recover", [ESP_STAGE_EVAL] = "eval",
-    };
+    static const char *const names[] = ESP_STAGE_NAMES;
 
+    _Static_assert(sizeof names / sizeof *names == ESP_N_STAGES, "a name for each stage");
     return names[s];
 }
