@@ -113,24 +113,6 @@ static void add_samples(json_t *inputs, const esp_samples *samples)
     }
 }
 
-static const esp_samples *samples_of(const esp_run *run, esp_stage s)
-{
-    static const esp_samples none = { 0 };
-
-    switch (s) {
-    case ESP_STAGE_SCORE:
-        return &run->calibration;
-    case ESP_STAGE_PLAN:
-        return run->config->prune_steps > 1 ? &run->calibration : &none;
-    case ESP_STAGE_RECOVER:
-        return &run->training;
-    case ESP_STAGE_EVAL:
-        return &run->evaluation;
-    default:
-        return &none;
-    }
-}
-
 /* The model and what earlier stages made of it. */
 static esp_status add_chain(json_t *inputs, const esp_run *run, esp_stage s)
 {
@@ -165,7 +147,9 @@ static esp_status add_inputs(json_t *inputs, const esp_run *run, esp_stage s)
     for (size_t i = 0; i < ESP_MAX_FILES && stage->files[i]; i++) {
         ESP_TRY(add_named_file(inputs, run, stage->files[i]));
     }
-    add_samples(inputs, samples_of(run, s)); /* last: a text that has changed is named as such */
+    if (stage->samples) { /* last: a text that has changed is named as such */
+        add_samples(inputs, stage->samples(run));
+    }
     return ESP_OK;
 }
 

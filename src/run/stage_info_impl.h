@@ -21,10 +21,11 @@ typedef struct esp_stage_info {
     const char *outputs
         [ESP_MAX_OUTPUTS]; /* in the run directory; once it has the first, the stage is done */
     const char *partial;   /* unfinished work that a repeated call goes on with; NULL: none   */
-    const char *files[ESP_MAX_FILES]; /* settings that name a file it reads */
-    const char *model;                /* the output that is a model folder; NULL: none */
-    unsigned reads;                   /* ESP_READS_...                      */
-    bool follows; /* cheap: done again without asking when what it reads has changed */
+    const char *files[ESP_MAX_FILES];                  /* settings that name a file it reads */
+    const esp_samples *(*samples)(const esp_run *run); /* that it reads of texts; NULL: none */
+    const char *model; /* the output that is a model folder; NULL: none */
+    unsigned reads;    /* ESP_READS_...                      */
+    bool follows;      /* cheap: done again without asking when what it reads has changed */
 } esp_stage_info;
 
 #endif

@@ -18,14 +18,39 @@
 #include "results_impl.h"
 #include "stage_info_impl.h"
 
+static const esp_samples *calibration(const esp_run *run)
+{
+    return &run->calibration;
+}
+
+/* Of a plan that estimates the importance again between its steps. */
+static const esp_samples *calibration_again(const esp_run *run)
+{
+    static const esp_samples none = { 0 };
+
+    return run->config->prune_steps > 1 ? &run->calibration : &none;
+}
+
+static const esp_samples *training(const esp_run *run)
+{
+    return &run->training;
+}
+
+static const esp_samples *evaluation(const esp_run *run)
+{
+    return &run->evaluation;
+}
+
 static const esp_stage_info stages[ESP_N_STAGES] = {
     [ESP_STAGE_SCORE] = { .work = esp_stage_score,
                           .outputs = { "importance.h5" },
                           .files = { "calibration.corpus", "calibration.tokens" },
+                          .samples = calibration,
                           .reads = ESP_READS_MODEL },
     [ESP_STAGE_PLAN] = { .work = esp_stage_plan,
                          .outputs = { "plan.json", "steps" },
                          .partial = "steps",
+                         .samples = calibration_again,
                          .reads = ESP_READS_SCORED },
     [ESP_STAGE_PRUNE] = { .work = esp_stage_prune,
                           .outputs = { "pruned" },
@@ -36,10 +61,12 @@ static const esp_stage_info stages[ESP_N_STAGES] = {
                             .partial = "recover",
                             .model = "recovered",
                             .files = { "recover.corpus" },
+                            .samples = training,
                             .reads = ESP_READS_MODEL | ESP_READS_PRUNED },
     [ESP_STAGE_EVAL] = { .work = esp_stage_eval,
                          .outputs = { "eval.json" },
                          .files = { "eval.corpus" },
+                         .samples = evaluation,
                          .reads = ESP_READS_MODEL | ESP_READS_PRUNED | ESP_READS_RECOVERED,
                          .follows = true },
 };
