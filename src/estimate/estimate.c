@@ -103,15 +103,6 @@ void esp_job_take_texts(esp_job *j, const esp_samples *calibration, const esp_sa
 
 /* ---- a stage ---------------------------------------------------------------------------------- */
 
-esp_grid esp_grid_of(const esp_layout *l, size_t i)
-{
-    return (esp_grid){ .size = esp_count(n_ranks(l)),
-                       .n_data = esp_count(n_ranks(l) / l->pipeline),
-                       .n_pipeline = (int)l->pipeline,
-                       .i_pipeline = (int)i,
-                       .n_threads = (int)l->threads };
-}
-
 static const esp_model *model_of(const esp_job *j, esp_stage s)
 {
     return esp_stage_costs[s].pruned ? &j->pruned : j->dense;

@@ -3,6 +3,7 @@
 #define ESPALIER_ESTIMATE_IMPL_H
 
 #include "espalier/estimate.h"
+#include "espalier/mem.h"
 #include "espalier/pass.h"
 
 /* What no constructor counts. */
@@ -16,8 +17,20 @@ static inline size_t n_ranks(const esp_layout *l)
     return l->nodes * l->ranks;
 }
 
+static inline size_t data_ranks(const esp_layout *l)
+{
+    return n_ranks(l) / l->pipeline;
+}
+
 /* The first rank of pipeline stage i of those of the layout, without communicators. */
-esp_grid esp_grid_of(const esp_layout *l, size_t i);
+static inline esp_grid esp_grid_of(const esp_layout *l, size_t i)
+{
+    return (esp_grid){ .size = esp_count(n_ranks(l)),
+                       .n_data = esp_count(data_ranks(l)),
+                       .n_pipeline = (int)l->pipeline,
+                       .i_pipeline = (int)i,
+                       .n_threads = (int)l->threads };
+}
 
 /* ---- stage_costs.c: what a stage of the run costs, a row each ------------------------------------ */
 

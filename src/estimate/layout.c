@@ -43,7 +43,7 @@ static bool fits(double anonymous, const esp_job *j, const esp_layout *l, const 
 /* Stages of layers that the ranks of a node have between them. */
 static double stages_of_node(const esp_layout *l)
 {
-    size_t n_data = l->nodes * l->ranks / l->pipeline;
+    size_t n_data = data_ranks(l);
 
     return (double)((l->ranks + n_data - 1) / n_data);
 }

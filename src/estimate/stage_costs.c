@@ -17,12 +17,7 @@
 
 #define SORTED     1.25e-8           /* seconds per byte of scores: rank 0 sorts and counts    */
 #define CHECKPOINT ((size_t)5 << 20) /* structures of HDF5 and of MPI-IO                       */
-#define WRITER     ((size_t)4 << 20) /* room of the thread that writes a checkpoint, at most   */
-
-static size_t data_ranks(const esp_layout *l)
-{
-    return n_ranks(l) / l->pipeline;
-}
+#define WRITER     ((size_t)4 << 20) /* of the thread that writes a checkpoint, at most   */
 
 /* Copies of a model's layers that are read: the nodes of a pipeline stage map its layers, each a copy. */
 static double readers(const esp_layout *l)
