@@ -1,5 +1,5 @@
 /* transfer_direct.c - portions with plain writes. What goes past the page cache costs the cores that compute
- * no copy into it, and goes through room that is aligned as such writes want it. */
+ * no copy into it, and goes through a buffer that is aligned as such writes want it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -24,8 +24,8 @@ static int write_part(esp_checkpoint_writer *w, const char *bytes, size_t n, uin
     done = head + body;
     error = esp_write_at(w->fd, bytes, head, offset);
     if (!error && body > 0) {
-        memcpy(w->room, bytes + head, body);
-        error = esp_write_at(w->direct, w->room, body, offset + head);
+        memcpy(w->buffer, bytes + head, body);
+        error = esp_write_at(w->direct, w->buffer, body, offset + head);
     }
     if (error == EINVAL && body > 0) { /* refused only now */
         close(w->direct);
@@ -51,7 +51,7 @@ static void put(esp_checkpoint_writer *w, size_t i, esp_portion e)
 
 static void open_again(esp_checkpoint_writer *w)
 {
-    if (posix_memalign((void **)&w->room, BLOCK, ESP_WRITE_CHUNK * sizeof(float)) == 0) {
+    if (posix_memalign((void **)&w->buffer, BLOCK, ESP_WRITE_CHUNK * sizeof(float)) == 0) {
         w->direct = open(w->path, O_WRONLY | O_CLOEXEC | O_DIRECT);
     }
 }
@@ -61,7 +61,7 @@ static void close_again(esp_checkpoint_writer *w)
     int closed = w->direct >= 0 ? esp_close(w->direct) : 0;
 
     w->error = w->error ? w->error : closed;
-    free(w->room);
+    free(w->buffer);
 }
 
 const esp_transfer esp_transfer_direct = { .open = open_again, .put = put, .close = close_again };

@@ -29,15 +29,16 @@ static void close_shared(esp_checkpoint_writer *w)
 }
 
 /* Whether a portion is in the file; 0, errno or ESP_IO_SHORT. */
-static int compare(bool *same, char *room, const esp_checkpoint_writer *w, size_t i, esp_portion e)
+static int compare(bool *same, char *buffer, const esp_checkpoint_writer *w, size_t i,
+                   esp_portion e)
 {
     int error = 0;
 
     for (size_t at = 0; at < e.n && *same && !error; at += ESP_WRITE_CHUNK) {
         size_t n = esp_min(e.n - at, ESP_WRITE_CHUNK) * sizeof *e.data;
 
-        error = esp_read_at(w->fd, room, n, w->file.offset[i] + (e.begin + at) * sizeof *e.data);
-        *same = memcmp(room, e.data + at, n) == 0;
+        error = esp_read_at(w->fd, buffer, n, w->file.offset[i] + (e.begin + at) * sizeof *e.data);
+        *same = memcmp(buffer, e.data + at, n) == 0;
     }
     return error;
 }
@@ -45,17 +46,17 @@ static int compare(bool *same, char *room, const esp_checkpoint_writer *w, size_
 /* An MPI library may not tell of a transfer that failed, so this rank looks whether its share is there. */
 static void check(esp_checkpoint_writer *w)
 {
-    char *room = esp_calloc(ESP_WRITE_CHUNK, sizeof(float));
+    char *buffer = esp_calloc(ESP_WRITE_CHUNK, sizeof(float));
     int error = 0;
     bool same = true;
 
     ESP_MPI(MPI_Barrier(w->comm)); /* until all is on disk */
     for (size_t i = 0; i < ESP_N_VECTORS; i++) {
         for (size_t k = 0; k < w->params->n_pieces && same && !error; k++) {
-            error = compare(&same, room, w, i, esp_portion_of(w->params, i, k));
+            error = compare(&same, buffer, w, i, esp_portion_of(w->params, i, k));
         }
     }
-    free(room);
+    free(buffer);
     esp_h5_parallel_confirm(&w->shared, same && !error,
                             "MPI-IO did not write what it was given, and told of no error; is the "
                             "disk full or failing?");

@@ -12,23 +12,7 @@
 
 #include "espalier/checkpoint.h"
 #include "espalier/h5_parallel.h"
-
-enum { ESP_N_VECTORS = 4 }; /* m, v, best, value */
-
-/* Numbers begin .. begin + n of a vector: the share of this rank in a piece of it. */
-typedef struct esp_portion {
-    float *data; /* [n] borrowed */
-    size_t begin, n;
-} esp_portion;
-
-extern const char *const esp_vector_names[ESP_N_VECTORS];
-
-/* The share of piece k in vector i. Local. */
-esp_portion esp_portion_of(const esp_params *p, size_t i, size_t k);
-
-/* Sum of the digests of the blocks of a portion of vector i. Summed over all portions and ranks it is the
- * same whatever the number of ranks. Local. */
-uint64_t esp_portion_digest(size_t i, esp_portion e);
+#include "portion_impl.h"
 
 /* Where the vectors begin in the file, and how many bytes it will have; the same on all ranks. */
 typedef struct esp_file_layout {
@@ -45,7 +29,7 @@ typedef struct esp_checkpoint_writer {
     MPI_Comm comm; /* owned; of this writing alone; MPI_COMM_NULL: none is needed */
     esp_h5_parallel shared;
     int direct;       /* the part again, past the page cache; -1: there is no such thing  */
-    char *room;       /* [ESP_WRITE_CHUNK] numbers that are aligned for it; owned         */
+    char *buffer;     /* [ESP_WRITE_CHUNK] numbers that are aligned for it; owned         */
     uint64_t digest;  /* of what was written, see esp_portion_digest                      */
     uint64_t n_bytes; /* of what was written, or was to be                                */
     int error;        /* errno of what failed; 0: nothing                                 */
@@ -69,8 +53,8 @@ typedef struct esp_transfer {
 
 extern const esp_transfer esp_transfer_mpio, esp_transfer_direct;
 
-/* Opens the part of path, which is there, and sees that all of it will find room. ESP_EIO, and *w is to be
- * freed all the same. Local but for MPI_Comm_dup: collective on c->grid->world. */
+/* Opens the part of path, which is there, and sees that the disk has space for all of it. ESP_EIO, and *w is
+ * to be freed all the same. Local but for MPI_Comm_dup: collective on c->grid->world. */
 esp_status esp_checkpoint_writer_open(esp_checkpoint_writer **w, const char *part,
                                       const esp_file_layout *file, const esp_checkpoint *c);
 
