@@ -92,6 +92,12 @@ void esp_model_free(esp_model *m); /* safe twice and on {0} */
 /* Bytes of the tables of a model that esp_model_reshape has made, but for JSON and strings. Local. */
 size_t esp_model_bytes(const esp_model *m);
 
+/* Numbers of a weight with its bias. Local. */
+static inline size_t esp_weight_numbers(const esp_weight *w)
+{
+    return w->rows * w->cols + (w->has_bias ? w->rows : 0);
+}
+
 /* Weight of a slot (layer ESP_NO_LAYER for slots below ESP_SLOT_BLOCK). A tied head gives the
  * embedding. Borrowed. Local. */
 const esp_weight *esp_model_weight(const esp_model *m, size_t layer, int slot);
@@ -161,6 +167,7 @@ char *esp_tensor_ref_name(const esp_model *m, const esp_tensor_ref *t);
 /* Type of the numbers; bytes of a row (of one number where there is one dimension). Local. */
 esp_dtype esp_tensor_ref_dtype(const esp_tensor_ref *t);
 size_t esp_tensor_ref_row_bytes(const esp_tensor_ref *t);
+size_t esp_tensor_ref_bytes(const esp_tensor_ref *t); /* of all rows */
 
 /* Digest of config.json and all tensors (names, types, shapes, bytes), the same on any number of ranks. A
  * rank uses the layers begin .. end - 1, all of them together all; every node reads the bytes that its

@@ -5,7 +5,8 @@
  * A source makes rows and knows no format. A writer knows the names and files of a format and no more of
  * the ranks than that its begin and end are collective. What is between them lists the tensors, cuts them
  * into chunks of whole rows, shares the chunks out over the ranks by bytes, digests them, and commits the
- * folder. Files are the same bytes on any number of ranks. / */
+ * folder. Files are the same bytes on any number of ranks.
+ */
 #ifndef ESPALIER_TENSOR_WRITER_H
 #define ESPALIER_TENSOR_WRITER_H
 

@@ -302,7 +302,7 @@ static esp_status cannot_parse(const config_t *parsed, const char *text, const c
         file, config_error_line(parsed), format);
 }
 
-static esp_status take_text(esp_config *c, const char *text, const char *file)
+static esp_status read_text(esp_config *c, const char *text, const char *file)
 {
     char *wide = widen_integers(text);
     config_t parsed;
@@ -328,7 +328,7 @@ static esp_status read_file(esp_config *c, const char *file)
     ESP_TRY(esp_path_expand(&path, file));
     st = esp_text_read(&text, &n, path);
     if (st == ESP_OK) {
-        st = take_text(c, text, path);
+        st = read_text(c, text, path);
         free(text);
     }
     free(path);
@@ -430,7 +430,7 @@ void esp_config_share(esp_config *c, MPI_Comm comm)
     esp_bcast_string(&text, comm);
     if (rank != 0) {
         set_defaults(c);
-        ESP_REQUIRE(take_text(c, text, "settings of rank 0") == ESP_OK);
+        ESP_REQUIRE(read_text(c, text, "settings of rank 0") == ESP_OK);
         complete(c);
     }
     free(text);

@@ -27,8 +27,7 @@ static void cut(esp_shards *s, size_t limit)
     ESP_NEW(s->start, s->of->n + 2);
     s->n_files = 1;
     for (size_t i = 0; i < s->of->n; i++) {
-        const esp_tensor_ref *t = &s->of->tensors[i];
-        size_t bytes = t->shape[0] * esp_tensor_ref_row_bytes(t);
+        size_t bytes = esp_tensor_ref_bytes(&s->of->tensors[i]);
 
         if (i > 0 && held + bytes > limit) {
             s->start[s->n_files++] = i;
@@ -96,7 +95,7 @@ static json_t *make_index(const esp_shards *s)
             char *name = s->name(s->of->model, t);
 
             json_object_set_new(map, name, json_string(file));
-            total += t->shape[0] * esp_tensor_ref_row_bytes(t);
+            total += esp_tensor_ref_bytes(t);
             free(name);
         }
         free(file);

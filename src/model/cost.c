@@ -10,7 +10,7 @@ typedef struct tally {
 static void add_weight(void *ctx, size_t layer, int slot, const esp_weight *w)
 {
     tally *t = ctx;
-    size_t n = w->rows * w->cols, all = n + (w->has_bias ? w->rows : 0);
+    size_t n = w->rows * w->cols, all = esp_weight_numbers(w);
     bool table = slot == ESP_SLOT_EMBED || slot == ESP_SLOT_POSITION;
     bool linear = t->model->arch->slots[slot].cols != ESP_W_ONE && !table;
 

@@ -291,3 +291,8 @@ size_t esp_tensor_ref_row_bytes(const esp_tensor_ref *t)
 {
     return t->shape[1] * esp_dtype_size(esp_tensor_ref_dtype(t));
 }
+
+size_t esp_tensor_ref_bytes(const esp_tensor_ref *t)
+{
+    return t->shape[0] * esp_tensor_ref_row_bytes(t);
+}

@@ -40,8 +40,7 @@ static void add_weight(void *ctx, size_t layer, int slot, const esp_weight *w)
                 : slot < ESP_SLOT_FINAL_NORM ? s->first || (s->last && head)
                                              : s->last;
 
-    t->bytes +=
-        here ? (w->rows * w->cols + (w->has_bias ? w->rows : 0)) * esp_dtype_size(w->dtype) : 0;
+    t->bytes += here ? esp_weight_numbers(w) * esp_dtype_size(w->dtype) : 0;
 }
 
 size_t esp_pipeline_stage_bytes(const esp_model *m, const esp_grid *grid)

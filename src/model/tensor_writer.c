@@ -24,11 +24,6 @@ typedef struct writing {
     int rank, size;
 } writing;
 
-static size_t ref_bytes(const esp_tensor_ref *t)
-{
-    return t->shape[0] * esp_tensor_ref_row_bytes(t);
-}
-
 static size_t largest_chunk(const esp_tensor_ref *refs, size_t n)
 {
     size_t largest = 0;
@@ -51,7 +46,7 @@ static void take_tensors(writing *w, esp_tensor_ref *refs, size_t n)
     w->contents.tensors = refs;
     w->contents.n = n;
     for (size_t i = 0; i < n; i++) {
-        w->total += ref_bytes(&refs[i]);
+        w->total += esp_tensor_ref_bytes(&refs[i]);
     }
 }
 
