@@ -88,14 +88,6 @@ static void test_all_ranks_refuse(void)
 /* Samples 3 and 5 have a token that no loss is finite after: the first is named, on all grids. */
 static void test_broken_loss(void)
 {
-    const shape of = { .type = "llama",
-                       .layers = 3,
-                       .hidden = 16,
-                       .heads = 2,
-                       .kv_heads = 1,
-                       .head_dim = 8,
-                       .mlp = 24,
-                       .vocab = 21 };
     esp_samples samples = small_samples(7, 6, 20);
     esp_generate_options o = { .tokens = 3 };
     esp_ids ids = { 0 };
@@ -103,7 +95,7 @@ static void test_broken_loss(void)
     int size;
 
     MPI_Comm_size(MPI_COMM_WORLD, &size);
-    small_init(&s, &of, ESP_BF16);
+    small_init(&s, &three_llama, ESP_BF16);
     small_plant(&s, 1, 20);
     samples.ids[samples.start[3] + 1] = samples.ids[samples.start[5]] = 20;
     for (int stages = 1; stages <= size; stages++) {

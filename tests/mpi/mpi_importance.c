@@ -203,15 +203,6 @@ static void test_refused(void)
 
 /* ---- numbers that are none ---------------------------------------------------------------------- */
 
-static const shape three_layers = { .type = "llama",
-                                    .layers = 3,
-                                    .hidden = 16,
-                                    .heads = 2,
-                                    .kv_heads = 1,
-                                    .head_dim = 8,
-                                    .mlp = 24,
-                                    .vocab = 21 };
-
 enum { SAMPLES = 9, ODD = 20 /* a token that no sample has */ };
 
 static esp_samples ordinary_samples(void)
@@ -265,7 +256,7 @@ static void test_broken_loss(void)
     esp_samples samples = ordinary_samples();
     small s;
 
-    small_init(&s, &three_layers, ESP_F32);
+    small_init(&s, &three_llama, ESP_F32);
     small_plant(&s, 1, ODD);
     samples.ids[samples.start[3] + 1] = ODD;
     samples.ids[samples.start[7]] = ODD;
@@ -288,7 +279,7 @@ static void test_broken_gradient(void)
     esp_samples samples = ordinary_samples();
     small s;
 
-    small_init(&s, &three_layers, ESP_F32);
+    small_init(&s, &three_llama, ESP_F32);
     small_plant(&s, 2, ODD);
     samples.ids[samples.start[5] - 1] = ODD;
     samples.ids[samples.start[9] - 1] = ODD;
@@ -309,7 +300,7 @@ static void test_overflow_in_backward(void)
     esp_samples samples = ordinary_samples();
     small s;
 
-    small_init(&s, &three_layers, ESP_F32);
+    small_init(&s, &three_llama, ESP_F32);
     small_plant(&s, 1, ODD);
     small_set(&s, 1, "post_attention_layernorm", 0, 1e25f);
     expect_refused(&s, &samples, mlp,
@@ -327,7 +318,7 @@ static void test_broken_scores(void)
     esp_samples none = { 0 };
     small s;
 
-    small_init(&s, &three_layers, ESP_F32);
+    small_init(&s, &three_llama, ESP_F32);
     for (size_t i = 0; i < s.n / sizeof(float); i++) {
         ((float *)(uintptr_t)s.bytes)[i] *= 1e30f;
     }

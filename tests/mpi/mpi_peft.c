@@ -7,24 +7,6 @@
 #include "espalier/pass.h"
 #include "small_model.h"
 
-static const shape untied = { .type = "qwen2",
-                              .layers = 2,
-                              .hidden = 24,
-                              .heads = 4,
-                              .kv_heads = 2,
-                              .head_dim = 6,
-                              .mlp = 20,
-                              .vocab = 30 };
-static const shape tied = { .type = "llama",
-                            .layers = 3,
-                            .hidden = 16,
-                            .heads = 2,
-                            .kv_heads = 1,
-                            .head_dim = 8,
-                            .mlp = 24,
-                            .vocab = 21,
-                            .tied = true };
-
 /* Its MLP matrices are written in more than one piece. */
 static const shape many_rows = { .type = "llama",
                                  .layers = 1,
@@ -113,7 +95,7 @@ static void test_adapter(void)
     esp_adapter a, b;
     small s;
 
-    small_init(&s, &untied, ESP_BF16);
+    small_init(&s, &two_qwen2, ESP_BF16);
     make_adapter(&p, &a, &s.model, some);
     CU_ASSERT_EQUAL(
         esp_adapter_save(esp_export_to(dir, "peft"), &a, &s.model, 0.05, MPI_COMM_WORLD), ESP_OK);
@@ -185,15 +167,15 @@ static void test_refused(void)
         "{\"peft_type\": \"LORA\", \"r\": 3, \"lora_alpha\": 16, \"rank_pattern\": {\"q_proj\": "
         "2}}",
     };
-    shape fewer_layers = untied;
+    shape fewer_layers = two_qwen2;
     char *dir = fresh_dir("refused");
     esp_params p;
     esp_adapter a;
     small s, other, less;
 
     fewer_layers.layers--;
-    small_init(&s, &untied, ESP_F32);
-    small_init(&other, &tied, ESP_F32);
+    small_init(&s, &two_qwen2, ESP_F32);
+    small_init(&other, &three_llama_tied, ESP_F32);
     small_init(&less, &fewer_layers, ESP_F32);
     make_adapter(&p, &a, &s.model, UINT64_MAX);
     expect_refused(&s.model, dir, ESP_EUSAGE); /* no folder */
@@ -219,7 +201,7 @@ static void test_refused(void)
 
 static void test_merged_adapter(void)
 {
-    const shape *shapes[] = { &untied, &tied };
+    const shape *shapes[] = { &two_qwen2, &three_llama_tied };
 
     for (int i = 0; i < 2; i++) {
         char *dir = fresh_dir("merged");
@@ -298,7 +280,7 @@ static void test_merged_full(void)
     esp_params p;
     small s;
 
-    small_init(&s, &untied, ESP_BF16);
+    small_init(&s, &two_qwen2, ESP_BF16);
     esp_params_full(&p, &s.model);
     for (size_t i = 0; i < p.n; i++) {
         p.value[i] *= 1.1f;
@@ -345,7 +327,7 @@ static void test_broken_adapter(void)
     esp_adapter a;
     small s;
 
-    small_init(&s, &untied, ESP_BF16);
+    small_init(&s, &two_qwen2, ESP_BF16);
     make_adapter(&p, &a, &s.model, UINT64_MAX);
     for (size_t i = 0; i < 3; i++) {
         size_t at = (p.n - 1) * i / 2;
@@ -374,7 +356,7 @@ static void test_beyond_f16(void)
         esp_status st;
         small s;
 
-        small_init(&s, &untied, (esp_dtype)t);
+        small_init(&s, &two_qwen2, (esp_dtype)t);
         esp_params_full(&p, &s.model);
         p.value[p.n / 2] = -70000;
         st = esp_merge(NULL, esp_export_to(dir, "huggingface"), &s.model, &p, NULL, MPI_COMM_WORLD);

@@ -5,6 +5,32 @@
 #include "espalier/rng.h"
 #include "model_shapes.h"
 
+static const shape two_qwen2 = { .type = "qwen2",
+                                 .layers = 2,
+                                 .hidden = 24,
+                                 .heads = 4,
+                                 .kv_heads = 2,
+                                 .head_dim = 6,
+                                 .mlp = 20,
+                                 .vocab = 30 };
+static const shape three_llama = { .type = "llama",
+                                   .layers = 3,
+                                   .hidden = 16,
+                                   .heads = 2,
+                                   .kv_heads = 1,
+                                   .head_dim = 8,
+                                   .mlp = 24,
+                                   .vocab = 21 };
+static const shape three_llama_tied = { .type = "llama",
+                                        .layers = 3,
+                                        .hidden = 16,
+                                        .heads = 2,
+                                        .kv_heads = 1,
+                                        .head_dim = 8,
+                                        .mlp = 24,
+                                        .vocab = 21,
+                                        .tied = true };
+
 typedef struct small {
     esp_model model; /* its weights point into bytes */
     char *bytes;     /* owned */

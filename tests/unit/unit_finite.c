@@ -3,23 +3,8 @@
 
 #include "espalier/exporters.h"
 #include "espalier/model.h"
-#include "espalier/synth.h"
 #include "stderr_capture.h"
-
-static const esp_synth_options tiny = {
-    .model_type = "qwen2",
-    .hidden = 32,
-    .mlp = 48,
-    .layers = 2,
-    .heads = 4,
-    .kv_heads = 2,
-    .vocab = 40,
-    .max_positions = 64,
-    .dtype = ESP_F32,
-    .std = 0.1,
-    .rope_theta = 10000,
-    .seed = 5,
-};
+#include "tiny_model.h"
 
 /* Overwrites an element of a tensor of F32 in the file. */
 static void put_number(const char *dir, const char *tensor, size_t element, float value)

@@ -2,25 +2,10 @@
 #include "espalier/exporters.h"
 #include "espalier/model.h"
 #include "espalier/reshape.h"
-#include "espalier/synth.h"
 #include "stderr_capture.h"
+#include "tiny_model.h"
 
 static char *dir; /* of the model under test */
-
-static const esp_synth_options tiny = {
-    .model_type = "qwen2",
-    .hidden = 32,
-    .mlp = 48,
-    .layers = 2,
-    .heads = 4,
-    .kv_heads = 2,
-    .vocab = 40,
-    .max_positions = 64,
-    .dtype = ESP_F32,
-    .std = 0.1,
-    .rope_theta = 10000,
-    .seed = 5,
-};
 
 /* A fresh folder with the tiny model. */
 static void fresh(const esp_synth_options *o)

@@ -203,31 +203,13 @@ static void test_data(void)
 
 /* ---- layout ------------------------------------------------------------------------------------ */
 
-static const shape untied = { .type = "qwen2",
-                              .layers = 2,
-                              .hidden = 24,
-                              .heads = 4,
-                              .kv_heads = 2,
-                              .head_dim = 6,
-                              .mlp = 20,
-                              .vocab = 30 };
-static const shape tied = { .type = "llama",
-                            .layers = 3,
-                            .hidden = 16,
-                            .heads = 2,
-                            .kv_heads = 1,
-                            .head_dim = 8,
-                            .mlp = 24,
-                            .vocab = 21,
-                            .tied = true };
-
 static void test_lora_init(void)
 {
     esp_adapter a, few;
     esp_params p, q;
     small s;
 
-    small_init(&s, &untied, ESP_F32);
+    small_init(&s, &two_qwen2, ESP_F32);
     esp_adapter_init(&a, &s.model, 4, 8);
     esp_adapter_init(&few, &s.model, 4, 8);
     esp_params_lora(&p, &a, &s.model, ALL_TARGETS, 9);
@@ -286,8 +268,8 @@ static void check_full(const shape *of)
 
 static void test_full_layout(void)
 {
-    check_full(&untied);
-    check_full(&tied);
+    check_full(&two_qwen2);
+    check_full(&three_llama_tied);
 }
 
 /* ---- gradients --------------------------------------------------------------------------------- */
@@ -405,8 +387,9 @@ static void check_gradients(probe *t, double h)
 
 static void test_full_differences(void)
 {
-    shape normalized_head = untied, one_plus = tied; /* what is not used as it is stored */
-    const shape *shapes[] = { &untied, &tied, &normalized_head, &one_plus };
+    shape normalized_head = two_qwen2,
+          one_plus = three_llama_tied; /* what is not used as it is stored */
+    const shape *shapes[] = { &two_qwen2, &three_llama_tied, &normalized_head, &one_plus };
 
     normalized_head.type = "baichuan";
     normalized_head.kv_heads = normalized_head.heads;
@@ -468,7 +451,7 @@ static void test_lora_differences(void)
         { "chatglm", 2, 16, 4, 2, 4, 20, 21, false, CHATGLM2_KEYS(2, 2, 4, 20, 21) },
     };
 
-    check_lora_differences(&untied);
+    check_lora_differences(&two_qwen2);
     for (size_t i = 0; i < sizeof fused / sizeof *fused; i++) {
         check_lora_differences(&fused[i]);
     }
