@@ -2,7 +2,7 @@
  *
  * The description is the only place that knows tensor names, config.json's keys and wiring. Forward and
  * backward run its operations, the dependency graph reads its wiring, loading and saving read its
- * weights.
+ * weights. All of it is static: what the functions below return is borrowed, unless they say otherwise.
  */
 #ifndef ESPALIER_ARCH_H
 #define ESPALIER_ARCH_H
@@ -32,7 +32,7 @@ typedef enum esp_op_kind {
     ESP_OP_NORM,   /* out = norm(in0); a head at a time where its weight has d rows */
     ESP_OP_LINEAR, /* out = in0 W^T (+ bias)                                                       */
     ESP_OP_SLICE, /* out = a part of in0, a value made by a fused weight                          */
-    ESP_OP_ROTARY, /* out = in0 turned by position, a head at a time                               */
+    ESP_OP_ROTARY, /* out = in0 rotated by position, a head at a time                              */
     ESP_OP_ROTARY_BLOCK, /* the same for the next channels of a head, by block position           */
     ESP_OP_ATTENTION, /* out = softmax(in0 in1^T) in2, heads and groups                               */
     ESP_OP_ACTIVATION, /* out = f(in0)                                                                */
@@ -79,7 +79,7 @@ typedef struct esp_slot {
  *     start + i / run * step + i % run
  * of the whole, see esp_slice. */
 typedef struct esp_part_of {
-    size_t parts, part; /* by head: heads of `parts` kinds take turns, this is kind `part`;
+    size_t parts, part; /* by head: heads of `parts` kinds alternate, this is kind `part`;
                             parts 0: the value is one block, after the blocks of widths before[] */
     esp_width before[2];
 } esp_part_of;
@@ -109,29 +109,31 @@ typedef struct esp_config_keys {
     const char *prefix_start, *prefix_mask[2]; /* ids of an esp_prefix_rule; NULL: no prefixes */
 } esp_config_keys;
 
-/* What the client's class means by a key that config.json lacks, as JSON: "32", "\"silu\"". Null: nothing,
- * or what follows from other keys. A null in the file is refused where the class refuses it. A key that
- * stands in no row is none that the class knows. `make interop` compares the rows with transformers. */
+/* The value of a key that config.json lacks, as JSON: "32", "\"silu\""; that of the configuration class of
+ * transformers, or of the code published with a model. Null: none, or it follows from other keys. A null in
+ * the file is refused where the class refuses it. A key in no row is one that the class does not know. `make
+ * interop` compares the rows with transformers. */
 typedef struct esp_config_default {
     const char *key, *value;
     bool takes_null;
 } esp_config_default;
 
-/* Another name that clients take for a key of config.json. */
+/* Another name that the class takes for a key of config.json. */
 typedef struct esp_config_synonym {
     const char *key, *other;
     bool alone; /* it may stand without the key; else it only says the same again */
 } esp_config_synonym;
 
-/* A flag of config.json that is understood with one value alone; with: where this number is above 1 alone, as
- * clients look at the flag only then. */
+/* A flag of config.json of which only one value is supported. with: the flag only matters where this number
+ * is above 1. */
 typedef struct esp_config_flag {
     const char *key;
     bool value;
     const char *with; /* NULL: always */
 } esp_config_flag;
 
-/* Which keys of config.json say how fast channels turn; what the clients of the family read. */
+/* Which keys of config.json give the frequencies of rotary positions, as the class of the family reads
+ * them. */
 typedef enum esp_rope_source {
     ESP_ROPE_SCALED, /* rope_theta with rope_scaling, or rope_parameters */
     ESP_ROPE_PHI, /* the same as Phi-3 has it: longrope alone, by its older names, too; a part of the
@@ -149,8 +151,8 @@ typedef enum esp_windows {
 } esp_windows;
 
 typedef struct esp_rotary_kind {
-    bool pairs;     /* channels 2c and 2c + 1 turn together, else c and c + n / 2 */
-    size_t divisor; /* the first d / divisor channels of a head turn; 0: no rotary positions */
+    bool pairs;     /* channels 2c and 2c + 1 are a pair, else c and c + n / 2 */
+    size_t divisor; /* the first d / divisor channels of a head rotate; 0: no rotary positions */
     esp_rope_source source;
 } esp_rotary_kind;
 
@@ -160,8 +162,8 @@ typedef struct esp_arch {
     const char *normalized_head_name; /* of the family with normalized_head_key; NULL: none */
     const char *model_type;           /* of config.json       */
     const char *architecture;         /* "LlamaForCausalLM"   */
-    const char *uneven_type; /* model_type of the same block without biases that clients take where
-                                 heads do not divide D; NULL: none */
+    const char *uneven_type; /* model_type of the same block without biases that transformers takes
+                                 where heads do not divide D; NULL: none */
     /* What tells the families of one model_type apart: config.json must have one of these; NULL: none. */
     const char *has_key[4];
     /* A key of config.json with which the head's rows are normalised (NULL: none), and vocabulary and class
@@ -196,7 +198,7 @@ typedef struct esp_arch {
 /* Description for a model_type (the first where several share it), NULL when there is none. Local. */
 const esp_arch *esp_arch_find(const char *model_type);
 
-/* The row of a key, NULL where the class does not know it. Borrowed. Local. */
+/* The row of a key, NULL where the class does not know it. Local. */
 const esp_config_default *esp_arch_default(const esp_arch *a, const char *key);
 
 /* Description number i, NULL after the last. Local. */
@@ -205,8 +207,8 @@ const esp_arch *esp_arch_at(size_t i);
 /* Supported model types, "llama, mistral, ...", for messages. Local. */
 const char *esp_arch_list(void);
 
-/* The family of a name: its own ("baichuan2-13b", which sets *normalized_head), or a model_type; NULL when
- * there is none. Local. */
+/* The family of a name: its own, or a model_type; NULL when there is none. normalized_head [out]: whether it
+ * is the name of the family with a normalised head, "baichuan2-13b". Local. */
 const esp_arch *esp_arch_named(bool *normalized_head, const char *name);
 
 /* Names of all families, "llama, ..., baichuan-7b, baichuan2-7b, ..."; the caller frees. Local. */
@@ -216,13 +218,13 @@ char *esp_arch_names(void);
  * the embedding's name), and that files saved from the base model alone leave out. Local. */
 size_t esp_arch_base(const esp_arch *a);
 
-/* Last part of the tensor name, as target lists say it: "q_proj". Borrowed. Local. */
+/* Last part of the tensor name, as target lists have it: "q_proj". Local. */
 const char *esp_slot_role(const esp_slot *s);
 
 /* Slot of a role such as "q_proj", -1 when there is none. Local. */
 int esp_arch_slot(const esp_arch *a, const char *role);
 
-/* What is added to the weight (not the bias) of a slot before it is used. Local. */
+/* What is added to the weight (not the bias) of a slot before it is used: 1 or 0. Local. */
 float esp_slot_weight_offset(const esp_arch *a, int slot);
 
 #endif

@@ -23,10 +23,10 @@ typedef struct esp_samples {
     int32_t *targets; /* [start[n]] owned; the id each position is to predict         */
 } esp_samples;
 
-/* Appends a sample of n ids. Position t predicts ids[t + 1] when counts is NULL or counts[t + 1] is
- * not 0; the last position predicts nothing. Local. */
+/* Appends a sample of ids [n] to s [in,out], {0} at first. Position t predicts ids[t + 1] when counts [n] is
+ * NULL or counts[t + 1] is not 0; the last position predicts nothing. Local. */
 void esp_samples_add(esp_samples *s, const int32_t *ids, const uint8_t *counts, size_t n);
-void esp_samples_free(esp_samples *s);
+void esp_samples_free(esp_samples *s); /* safe twice and on {0} */
 
 typedef struct esp_text_size {
     size_t samples, tokens, longest; /* longest: tokens of the longest sample */
@@ -34,23 +34,23 @@ typedef struct esp_text_size {
 
 esp_text_size esp_samples_size(const esp_samples *s); /* Local. */
 
-/* Bytes of samples of that size, room for growth left out. Local. */
+/* Bytes of the arrays of samples of that size. Local. */
 size_t esp_samples_bytes(esp_text_size t);
 
-/* Of n samples of a text, those of the data rank that has the most; tokens as the text has on average.
- * Local. */
+/* Sizes of the samples of the data rank that has the most, when n samples of the text `all` are shared out
+ * over n_data ranks; samples have as many tokens as those of the text on average. Local. */
 esp_text_size esp_text_share(esp_text_size all, size_t n, size_t n_data);
 
-/* Digest of the samples, targets included. Local. */
+/* words [out]: digest of the samples, targets included. Local. */
 void esp_samples_digest(uint64_t words[ESP_DIGEST_WORDS], const esp_samples *s);
 
-/* Tokens of the longest sample, and positions with a target in sample j. Local. */
+/* Tokens of the longest sample (0 of none), and positions with a target in sample j. Local. */
 size_t esp_samples_longest(const esp_samples *s);
 size_t esp_samples_targets(const esp_samples *s, size_t j);
 
-/* Samples whose first tokens are read as a whole and whose others are written one by one (GLM, Du et
- * al. 2022): those before the first `start` are the prefix, and what follows counts its positions as a
- * block at the place of a mask token. */
+/* Samples whose first tokens attend to each other and whose others are generated (GLM, Du et al. 2022): the
+ * tokens before the first `start` are the prefix, and those that follow have positions in a block at the
+ * place of a mask token. */
 typedef struct esp_prefix_rule {
     int32_t start;   /* id                                                                   */
     int32_t mask[2]; /* ids; the place is the first mask[0] of the prefix, else of mask[1],
@@ -74,20 +74,24 @@ typedef struct esp_batch {
     size_t max_samples, max_tok;
 } esp_batch;
 
-/* Room for max_samples samples with max_tok tokens together; rule is NULL, chunk_tok 0. Local. */
-void esp_batch_init(esp_batch *b, size_t max_samples, size_t max_tok);
-size_t esp_batch_bytes(size_t max_samples, size_t max_tok); /* that it takes */
-void esp_batch_free(esp_batch *b);
-
-/* Takes samples pick[0..n) of s; key of each is its index in s. They must fit the room of esp_batch_init.
+/* b [out, owned]: room for max_samples samples with max_tok tokens together; rule is NULL, chunk_tok 0.
  * Local. */
+void esp_batch_init(esp_batch *b, size_t max_samples, size_t max_tok);
+size_t esp_batch_bytes(size_t max_samples, size_t max_tok); /* that it allocates. Local. */
+void esp_batch_free(esp_batch *b);                          /* safe twice and on {0} */
+
+/* Copies samples pick [n] of s into b [in,out], n at least 1, and cuts chunks; the key of each is its index
+ * in s, position is 0. None may be empty, and they must fit the room of esp_batch_init. Local. */
 void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size_t n);
 
-/* Chunk c of b as a batch of its own, in room made by esp_batch_init_chunk; borrows the samples of b.
- * Returns the first row of the chunk in b. Local. */
+/* chunk [out, owned]: for esp_batch_chunk, chunks of at most max_samples samples and max_tok tokens.
+ * Local. */
 void esp_batch_init_chunk(esp_batch *chunk, size_t max_samples, size_t max_tok);
-size_t esp_batch_chunk_bytes(size_t max_samples); /* that it takes */
-void esp_batch_free_chunk(esp_batch *chunk);
+size_t esp_batch_chunk_bytes(size_t max_samples); /* that it allocates. Local. */
+void esp_batch_free_chunk(esp_batch *chunk);      /* safe twice and on {0} */
+
+/* Makes chunk [in,out] chunk c of b as a batch of its own, which borrows ids, targets, keys and prefixes of
+ * b. Returns the first row of the chunk in b. Local. */
 size_t esp_batch_chunk(esp_batch *chunk, const esp_batch *b, size_t c);
 
 /* Positions of token t of sample j, counted from batch->position on. Without a prefix: its index, and
@@ -96,7 +100,7 @@ size_t esp_batch_chunk(esp_batch *chunk, const esp_batch *b, size_t c);
 size_t esp_batch_position(const esp_batch *b, size_t j, size_t t);
 size_t esp_batch_block_position(const esp_batch *b, size_t j, size_t t);
 
-/* Tokens of the longest sample. Local. */
+/* Tokens of the longest sample of the batch. Local. */
 size_t esp_batch_longest(const esp_batch *b);
 
 #endif

@@ -6,7 +6,7 @@
  * Rank 0 lays the file out and reserves its space; then all ranks bring their shares of the vectors to their
  * places, by collective transfers of parallel HDF5, or each with plain writes of its own. A thread does that,
  * where MPI allows it. Nothing is copied: what is written does not change in the forward and backward of the
- * next step, and its optimiser waits for the writing to end. No HDF5 call elsewhere in the meantime.
+ * next step, and its optimiser waits for the writing to end. HDF5 is not called elsewhere meanwhile.
  */
 #ifndef ESPALIER_CHECKPOINT_H
 #define ESPALIER_CHECKPOINT_H
@@ -46,18 +46,22 @@ typedef struct esp_checkpoint {
     struct esp_checkpoint_writer *writer; /* owned; NULL: no file is under way           */
 } esp_checkpoint;
 
-/* Starts to write dir/step-NNNNNN.h5. m, v, best and value of params are not to be changed until
- * esp_checkpoint_finish. ESP_EIO. Collective on grid->world. */
+/* Starts to write dir/step-NNNNNN.h5 of step t->step; c->writer must be NULL. m, v, best and value of
+ * c->params are not to be changed until esp_checkpoint_finish. ESP_EUSAGE when dir is a folder that this
+ * program did not make, ESP_EIO; no file is under way then. The same status on all ranks. Collective on
+ * grid->world. */
 esp_status esp_checkpoint_begin(esp_checkpoint *c, const esp_training *t);
 
-/* Waits for what is under way and makes it the newest file, complete or not at all; removes all but the
- * newest `keep` and that of step t->good, also what was left half written. Nothing under way: does nothing.
- * ESP_EIO: the files from before are as they were. Collective on grid->world. */
+/* Waits for the file under way and makes it the newest, complete or not at all; then removes all but the
+ * newest `keep` and that of step at.good, and what was left half written. No file under way: does nothing.
+ * ESP_EIO: it could not be written, and the files from before are as they were; or an older one could not be
+ * removed. The same status on all ranks. Collective on grid->world. */
 esp_status esp_checkpoint_finish(esp_checkpoint *c);
 
-/* Loads the newest checkpoint in dir that is whole, of step `newest` or before; damaged ones are named and
- * passed over. *found is false when there is none: params->value is untouched then, m, v and best are zeros.
- * params->grad is used as scratch and left zeroed. ESP_EUSAGE when it was made with other settings.
+/* Loads the newest checkpoint in dir that is whole, of step `newest` or before, into c->params, with values
+ * on all ranks, and *t [out]. Damaged files are logged and passed over. *found [out] is false when there is
+ * none: t and params->value are untouched then, m, v and best are zeros. params->grad is used as scratch and
+ * left zeroed. ESP_EUSAGE when it was made with other settings, *found false. The same result on all ranks.
  * Collective on grid->world. */
 esp_status esp_checkpoint_load(bool *found, esp_training *t, const esp_checkpoint *c,
                                size_t newest);

@@ -4,10 +4,10 @@
 
 #define ESP_TIME_SIZE 24
 
-/* Seconds of a monotonic clock. */
+/* Seconds since some moment, of a monotonic clock. */
 double esp_now(void);
 
-/* The date and time in UTC, as in 2026-01-31T12:00:00Z. */
+/* text [out]: the date and time in UTC, as in 2026-01-31T12:00:00Z. */
 void esp_time_text(char text[ESP_TIME_SIZE]);
 
 #endif

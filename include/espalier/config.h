@@ -2,7 +2,7 @@
  *
  * Flow: defaults -> libconfig file -> -s path=value -> checks -> esp_config, the same on all ranks.
  * Paths of files are relative to the current directory, not to the configuration's; ~ and $VAR are
- * written out.
+ * expanded.
  */
 #ifndef ESPALIER_CONFIG_H
 #define ESPALIER_CONFIG_H
@@ -26,7 +26,7 @@ typedef enum esp_stage {
     ESP_N_STAGES
 } esp_stage;
 
-/* What esp_stage_name tells: of each stage and of its command. */
+/* Names of the stages and of their commands, see esp_stage_name (settings.h). */
 #define ESP_STAGE_NAMES                             \
     {                                               \
         "score", "plan", "prune", "recover", "eval" \
@@ -95,7 +95,7 @@ typedef struct esp_config {
 
 typedef enum esp_option_type {
     ESP_O_STRING, /* char *                                                           */
-    ESP_O_PATH,   /* char *; ~ and $VAR in the text are written out                     */
+    ESP_O_PATH,   /* char *; ~ and $VAR in the text are expanded                      */
     ESP_O_COUNT,  /* size_t                                                           */
     ESP_O_BYTES,  /* size_t; text may have a unit: "6 GiB"                             */
     ESP_O_NUMBER, /* double                                                           */
@@ -122,35 +122,38 @@ typedef struct esp_option {
 extern const esp_option esp_options[]; /* [esp_n_options], settings of a group together */
 extern const size_t esp_n_options;
 
-/* Reads file (NULL: none) over the defaults, then each of sets ("path=value", or "@file" for all that
- * a file sets), and checks the whole.
- * ESP_EUSAGE naming file and line (or -s), the setting, its value, and the nearest known name or the
- * range; *c is {0} then. Local. */
+/* c [out, owned]: defaults, over them file (NULL: none), then each of sets [n_sets] ("path=value", or "@file"
+ * for all that a file sets), checked as a whole; settings without effect are warned of. ESP_EUSAGE naming
+ * file and line (or -s), the setting, its value, and the nearest known name or the range, or a file that is
+ * not there; ESP_EFORMAT for a file that is no text, ESP_EIO; *c is {0} then. Local. */
 esp_status esp_config_load(esp_config *c, const char *file, char *const *sets, size_t n_sets);
 void esp_config_free(esp_config *c); /* safe twice and on {0} */
 
-/* Rank 0's settings on all ranks; the others' must be {0}. Collective on comm. */
+/* Gives the settings of rank 0 to all ranks, whose *c must be {0} and is owned then. Collective on comm. */
 void esp_config_share(esp_config *c, MPI_Comm comm);
 
-/* The option of that path, NULL when there is none. Local. */
+/* The option of that path, as it is called now; NULL when there is none. Borrowed. Local. */
 const esp_option *esp_option_find(const char *path);
 
 /* The option that a word stands for: its path, the last part of it, or what the authors' program calls it;
- * dashes before it and for underscores do not matter. NULL when there is none. Local. */
+ * dashes before it and for underscores do not matter. NULL when there is none. Borrowed. Local. */
 const esp_option *esp_option_meant(const char *word);
 
-/* A value as -s takes it; the caller frees. Local. */
+/* The value of o in c, as -s takes it; the caller frees. Local. */
 char *esp_option_text(const esp_config *c, const esp_option *o);
 
 /* All settings as a libconfig file that gives them again; the caller frees. Local. */
 char *esp_config_text(const esp_config *c);
 
-/* Settings of the groups in sections ("prune recover", NULL: all) with range, default and help: as plain
- * lines; and all of them as a page of Markdown, docs/settings.md. Local. */
+/* Prints the settings of the groups in sections ("prune recover", NULL: all) with range, default and help.
+ * Local. */
 void esp_config_help(FILE *to, const char *sections);
+
+/* Prints all settings as a page of Markdown, docs/settings.md. Local. */
 void esp_config_reference(FILE *to);
 
-/* ESP_EUSAGE "NAME is not set" when a setting that a command needs is empty. Local. */
+/* ESP_EUSAGE "NAME is not set" when the setting of a path that there is, which a command needs, is empty.
+ * Local. */
 esp_status esp_config_need(const esp_config *c, const char *path);
 
 #endif

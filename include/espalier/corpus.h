@@ -20,13 +20,14 @@ typedef struct esp_corpus {
     bool instructions; /* Alpaca: documents are prompt and answer */
 } esp_corpus;
 
-/* By name and content: *.jsonl, *.ndjson or *.json with one object a line, *.json with an array of
- * objects, else plain text. An object is {instruction, input, output} (Alpaca: its prompt is put together,
- * input may be absent or "") or has a text under text, story, content, or under the field given; both kinds
- * in one file are refused, empty texts are left out. Plain text is cut at <|endoftext|> where it occurs,
- * else at empty lines (a line of blanks is not empty: WikiText's files are one document); line ends
- * around a document go. field NULL: the usual names. ESP_EFORMAT with file and line; an empty corpus, and a
- * file that is no text (text.h), is refused. Local. */
+/* Reads a corpus by name and content: *.jsonl, *.ndjson or *.json with one object per line, *.json with an
+ * array of objects, else plain text. An object is {instruction, input, output} (Alpaca: its prompt is put
+ * together, input may be absent or "") or has a text under text, story or content, or under `field` (NULL:
+ * these); both kinds in one file are refused, empty texts are left out. Plain text is cut at <|endoftext|>
+ * where it occurs, else at empty lines (a line of spaces is not empty: WikiText's files are one document);
+ * line ends around a document go. ESP_EFORMAT, with line or element, for what is none of these, an empty
+ * corpus, and a file that is no text (text.h); ESP_EUSAGE when it is not there or does not fit the memory
+ * held to (limit.h); ESP_EIO. *c [out] is {0} then. Local. */
 esp_status esp_corpus_read(esp_corpus *c, const char *path, const char *field);
 void esp_corpus_free(esp_corpus *c); /* safe twice and on {0} */
 
@@ -36,7 +37,7 @@ typedef enum esp_cut {
                          windows of length; the last may be shorter */
     ESP_CUT_RANDOM,   /* a random start in a random document of more than length tokens; a document
                          serves again when all others have */
-    ESP_CUT_DOCUMENTS /* one sample a document, in their order, cut off at length */
+    ESP_CUT_DOCUMENTS /* one sample per document, in their order, cut off at length */
 } esp_cut;
 
 /* Documents of instructions end with EOS, so that a model learns to stop. A sample without a target (its
@@ -45,31 +46,37 @@ typedef struct esp_sampling {
     esp_cut cut;
     size_t length;    /* T                                                              */
     size_t count;     /* samples wanted, the first; 0: all (refused for ESP_CUT_RANDOM)  */
-    size_t stride;    /* windows: distance of starts; 0: length. With stride < length a target
-                         counts in the first window that holds it, so each counts once */
+    size_t stride;    /* windows: distance of starts, at most length; 0: length. A target counts
+                         in the first window that holds it, so each counts once          */
     uint64_t seed;    /* of ESP_CUT_RANDOM                                              */
     bool answer_only; /* instructions: the loss counts the answer's tokens only         */
 } esp_sampling;
 
-/* ESP_EUSAGE when no document is long enough or length is longer than max_positions, ESP_EFORMAT for
- * ids beyond vocab; path is for messages. The same on every rank: from the seed alone. Local. */
+/* Draws samples [out] from a corpus, tokenized by t; path is for messages. They follow from corpus,
+ * tokenizer, `how` and its seed: the same on every rank. ESP_EUSAGE when no document is long enough,
+ * how.length is not within 2 .. max_positions, or the samples do not fit the memory held to; ESP_EFORMAT for
+ * ids beyond vocab, and as esp_tokenizer_encode. *s is {0} then. Local. */
 esp_status esp_samples_draw(esp_samples *s, const esp_corpus *c, const esp_tokenizer *t,
                             esp_sampling how, size_t max_positions, size_t vocab, const char *path);
 
-/* A file of ids, one sample a line, blanks between; empty lines are skipped. ESP_EFORMAT with line and
- * value. Local. */
+/* Reads a file of ids, one sample of 2 .. max_positions ids below vocab per line, white space between them;
+ * empty lines are skipped. ESP_EFORMAT with line and value, and for a file without samples; ESP_EUSAGE and
+ * ESP_EIO as esp_corpus_read. *s [out] is {0} then. Local. */
 esp_status esp_samples_read_ids(esp_samples *s, const char *path, size_t max_positions,
                                 size_t vocab);
 
-/* Token file of `espalier tokenize`, written by one process: /ids int32 of all documents, /start int64
- * [documents + 1] their borders, /prompt int64 [documents] how many ids of each are prompt; attributes
- * corpus (path) and tokenizer (digest). Samples drawn from it are those drawn from the corpus. Local. */
+/* Writes the token file of `espalier tokenize`: /ids int32 of all documents, /start int64 [documents + 1]
+ * their borders, /prompt int64 [documents] how many ids of each are prompt; attributes corpus (path) and
+ * tokenizer (digest). Samples drawn from it are those drawn from the corpus. ESP_EFORMAT as
+ * esp_tokenizer_encode, ESP_EUSAGE for what does not fit the memory held to, ESP_EIO. Local, by one
+ * process. */
 esp_status esp_tokens_save(const char *path, const esp_corpus *c, const esp_tokenizer *t,
                            const char *corpus_path);
 
-/* Samples from a corpus file of any kind above or a token file (*.h5): opens, tokenizes, draws. A token
- * file of another tokenizer is refused; t NULL is fine for a token file. Every rank by itself; the
- * status is the same on all. Local. */
+/* Draws samples [out] from a corpus file of any kind above or a token file (*.h5), as esp_corpus_read and
+ * esp_samples_draw. A token file of another tokenizer than t, or a damaged one, is ESP_EFORMAT; t may be NULL
+ * for a token file, and is ESP_EUSAGE for text. *s is {0} after a failure. Local: ranks that read the same
+ * file get the same samples. */
 esp_status esp_samples_load(esp_samples *s, const char *path, const char *field,
                             const esp_tokenizer *t, esp_sampling how, size_t max_positions,
                             size_t vocab);

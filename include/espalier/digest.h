@@ -9,15 +9,16 @@
 
 #define ESP_DIGEST_WORDS 2 /* the same as numbers */
 
-/* Digest of n bytes. Local. */
+/* Digest of data [n bytes], as hex or as numbers, the same digest. Local. */
 void esp_digest_bytes(char hex[ESP_DIGEST_SIZE], const void *data, size_t n);
 void esp_digest_words(uint64_t words[ESP_DIGEST_WORDS], const void *data, size_t n);
 
-/* Digest of 64 bits of n bytes that stand at place `at` of something: sums of them do not depend on the order
- * in which, or by which ranks, its blocks are taken. Local. */
+/* Digest of 64 bits of a block, n bytes at place `at` of a whole. The sum over all blocks is a digest of the
+ * whole, whatever the order in which, and the ranks by which, they are added. Local. */
 uint64_t esp_digest_block(const void *data, size_t n, uint64_t at);
 
-/* Digest of several parts one after another: init, add ..., end. end frees the state. Local. */
+/* Digest of several parts one after another, that of their bytes joined: init, add ..., and one of the two
+ * end, which frees the state. Local. */
 typedef struct esp_digest {
     void *state; /* owned */
 } esp_digest;

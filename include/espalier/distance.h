@@ -5,10 +5,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Levenshtein distance: single-character edits from a to b. Local. */
+/* Levenshtein distance: bytes inserted, removed or changed on the way from a to b. Local. */
 size_t esp_distance(const char *a, const char *b);
 
-/* Whether a word may have been meant by another at that distance: a slip or two, not another word. Local. */
+/* Whether a word at that distance from another may be a slip of it: distance <= 1 + length / 3. Local. */
 bool esp_is_slip(const char *word, size_t distance);
 
 #endif

@@ -62,31 +62,33 @@ typedef struct esp_prediction {
     double read, written;    /* bytes of files, all ranks together */
 } esp_prediction;
 
-/* memory_limit; 0 bytes where it is not set. Local. */
+/* The setting memory_limit; 0 bytes where it is not set. Local. */
 esp_limit esp_limit_of_settings(const esp_config *c);
 
-/* That, else what the machine has for the job; this process is held to it from now on, until
- * esp_limit_hold(NULL). Collective on world. */
+/* l [out]: memory_limit, else what the machine has for the job (esp_limit_find), the same on all ranks. This
+ * process is held to it, and borrows l, until esp_limit_hold(NULL). Collective on world. */
 void esp_limit_begin(esp_limit *l, const esp_config *c, MPI_Comm world);
 
-/* Sizes of texts are those of the settings (calibration.samples of calibration.sequence tokens,
- * estimate.documents of recover.cutoff, estimate.windows of eval.window); who knows the texts sets them
- * afterwards. Local. */
+/* j [out, owned]; borrows dense and c. Sizes of texts are those of the settings (calibration.samples of
+ * calibration.sequence tokens, estimate.documents of recover.cutoff, eval.samples or else estimate.windows of
+ * eval.window) until esp_job_set_texts. Where no plan meets the settings, `pruned` has the shapes of dense.
+ * Local. */
 void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c);
 void esp_job_free(esp_job *j); /* safe twice and on {0} */
 
-/* Takes the sizes of the samples that have been read, where there are some. Local. */
-void esp_job_take_texts(esp_job *j, const esp_samples *calibration, const esp_samples *training,
-                        const esp_samples *evaluation);
+/* Sets the sizes of texts to those of samples that have been read; of none (n = 0) they stay. Local. */
+void esp_job_set_texts(esp_job *j, const esp_samples *calibration, const esp_samples *training,
+                       const esp_samples *evaluation);
 
-/* The settings, without what is to be measured (0). Local. */
+/* The cluster that the settings describe; what is to be measured is 0. Local. */
 esp_cluster esp_cluster_of(const esp_config *c);
 
-/* Fills in what is 0: cores of this machine, memory that esp_limit_of_node finds here, and by half a second
- * of products and copies on all its cores what they reach. Local. */
+/* Fills in what is 0 in c [in,out]: cores of this machine, memory that esp_limit_of_node finds here, and the
+ * rates that half a second of products and copies on all its cores reaches. Local. */
 void esp_cluster_measure(esp_cluster *c);
 
-/* What a stage needs on a layout. chunk_tok 0: chosen by esp_predict_chunk. Local. */
+/* What a stage needs on a layout, with chunks of chunk_tok tokens (0: of esp_predict_chunk, or one sample
+ * where that is 0). c NULL: without seconds. Local. */
 esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, const esp_cluster *c,
                            size_t chunk_tok);
 
@@ -95,20 +97,21 @@ esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, c
  * once: of score some of the calibration, of recover a micro-batch, of eval a batch. Local. */
 size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l);
 
-/* The layout of the cluster's nodes that does the stages (bits of esp_stage) in the least time, within the
- * memory of a node and the limit of a rank. ranks, layers: fixed where not 0. ESP_EUSAGE naming the
- * least memory that any layout needs when none fits. Local. */
+/* best [out]: the layout of the cluster's nodes that does the stages (bits of esp_stage) in the least time,
+ * within the memory of a node and the limit of a rank. ranks (per node) and pipeline (stages of it): fixed
+ * where not 0. ESP_EUSAGE naming the least memory that any layout needs when none fits; *best is {0} then.
+ * Local. */
 esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
-                           const esp_cluster *c, size_t ranks, size_t layers);
+                           const esp_cluster *c, size_t ranks, size_t pipeline);
 
-/* Shapes the grid of a run: parallel.pipeline stages, or where that is 0 as many as do all its stages in the
- * least time (more than one only for a tenth less) and fit the memory of the nodes, by the settings of the
- * cluster, or usual numbers where those are to be measured. ESP_EUSAGE when the ranks cannot be shared out
- * so. Collective on g->world. */
+/* Shapes g [in,out], the grid of a run, into parallel.pipeline pipeline stages. Where that is 0: as many as
+ * do all stages of the run in the least time (each more only for a tenth less) and fit the memory of the
+ * nodes, by the settings of the cluster, or usual numbers where those are to be measured. ESP_EUSAGE when the
+ * number does not divide the ranks. Collective on g->world. */
 esp_status esp_choose_grid(esp_grid *g, const esp_config *c);
 
-/* ESP_EUSAGE naming the stage, its need, the limit and what to change, when one of the stages does not fit
- * the limit on this layout. Local. */
+/* ESP_EUSAGE naming the stage, its need, the limit and what to change, when one of the stages (bits of
+ * esp_stage) does not fit j->limit on this layout. Local. */
 esp_status esp_check_memory(const esp_job *j, unsigned stages, const esp_layout *l);
 
 #endif

@@ -10,26 +10,27 @@
 #include "espalier/tokenizer.h"
 
 typedef struct esp_eval {
-    double loss, perplexity; /* mean cross-entropy a token, its exponential */
+    double loss, perplexity; /* mean cross-entropy per target in nats, its exponential */
     double accuracy;         /* share of targets that had the largest logit */
     int64_t tokens;          /* targets                                     */
     double seconds, tok_per_second;
     size_t peak_resident; /* largest over ranks, bytes */
 } esp_eval;
 
-/* Samples are shared out over the data ranks in chunks of at most max_tok tokens (a longer sample is
- * a chunk by itself). adapter may be NULL. All ranks get the same result, and loss and accuracy have the
- * same bits on any number of ranks. perplexity may be infinite where the loss is not. ESP_EUSAGE when no
- * position has a target, ESP_EFAILED for a loss that is not finite, naming the first such sample.
- * Collective on grid->world. */
+/* Loss and accuracy over samples (docs/method.md, eq. 28), which are shared out over the data ranks in chunks
+ * of at most max_tok tokens (a longer sample is a chunk by itself). e [out]; adapter may be NULL. All ranks
+ * get the same result and status, and loss and accuracy have the same bits on any number of ranks. perplexity
+ * may be infinite where the loss is not. ESP_EUSAGE when no position has a target, ESP_EFAILED for a loss
+ * that is not finite, naming the first such sample. Collective on grid->world. */
 esp_status esp_evaluate(esp_eval *e, const esp_model *m, const esp_adapter *adapter,
                         const esp_samples *samples, size_t max_tok, const esp_grid *grid);
 
-/* Bytes of memory that it takes on a rank, for adapters of a rank (0: none). Local. */
+/* Bytes of memory that esp_evaluate takes on a rank, for samples of sizes t and an adapter of that rank (0:
+ * none); grid needs no communicators. Local. */
 size_t esp_evaluate_bytes(const esp_model *m, size_t rank, esp_text_size t, size_t max_tok,
                           const esp_grid *grid);
 
-/* What it does on a rank of a grid that needs no communicators, for samples of sizes t. Local. */
+/* The work of esp_evaluate on a rank, likewise. Local. */
 esp_work esp_evaluate_work(const esp_model *m, esp_text_size t, size_t max_tok,
                            const esp_grid *grid);
 
@@ -42,11 +43,13 @@ typedef struct esp_eval_input {
     const esp_grid *grid;
 } esp_eval_input;
 
-/* What all tasks find of a model, as {field: number}: a new reference, NULL after a failure. The same on all
- * ranks. Fails as the first task that does. Collective on in->grid->world. */
+/* What all tasks find of a model: fields [out] is {field: number}, a new reference, NULL after a failure. The
+ * status is that of the first task that fails; it and the fields are the same on all ranks. Collective on
+ * in->grid->world. */
 esp_status esp_eval_run(json_t **fields, const esp_eval_input *in);
 
-/* A table, a row for each of the n models that results {name: fields} has. Local. */
+/* Prints a table to `to`: a row for each of names [n] that results, {name: fields of esp_eval_run}, has.
+ * Local. */
 void esp_eval_print(FILE *to, const json_t *results, const char *const *names, size_t n);
 
 typedef struct esp_generate_options {
@@ -56,10 +59,11 @@ typedef struct esp_generate_options {
     uint64_t seed;
 } esp_generate_options;
 
-/* Continues the prompt in ids, which grows by what was made: until EOS (left out), the last position or
- * o->tokens. each (may be NULL) is called with every new id. What is drawn follows from the seed and
- * the position. ESP_EUSAGE when the prompt is empty or leaves no position, ESP_EFORMAT for an id beyond
- * the model's vocabulary, ESP_EFAILED for a logit that is not finite. Local. */
+/* Continues the prompt in ids [in,out], to which new ids are appended: until EOS (left out), the last
+ * position or o->tokens of them. each (may be NULL) is called with every new id and ctx. What is drawn
+ * follows from the seed and the position. ESP_EUSAGE when the prompt is empty or leaves no position,
+ * ESP_EFORMAT for an id beyond the model's vocabulary; ESP_EFAILED for a logit that is not finite, after the
+ * ids made so far. Local. */
 esp_status esp_generate(esp_ids *ids, const esp_model *m, const esp_generate_options *o,
                         void (*each)(void *ctx, int32_t id), void *ctx);
 

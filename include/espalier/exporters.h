@@ -8,10 +8,10 @@
 extern const esp_writer *const esp_exporters[]; /* [esp_n_exporters] */
 extern const size_t esp_n_exporters;
 
-/* The writer of that name, NULL when there is none. Local. */
+/* The writer of the format of that name, NULL when there is none. Static. Local. */
 const esp_writer *esp_exporter_find(const char *name);
 
-/* The folder dir (borrowed) in a format of the table. Local. */
+/* Where to write: the folder dir (borrowed) in a format of the table; another name is a bug. Local. */
 esp_output esp_export_to(const char *dir, const char *format);
 
 #endif

@@ -21,36 +21,38 @@ char *esp_path(const char *dir, const char *name);
 /* Where path is written before it is committed; the caller frees. Local. */
 char *esp_part_path(const char *path);
 
-/* The path without links, dots and doubled slashes, also where its last parts are not there yet; the caller
- * frees. Local. */
+/* The absolute path without links, dots and doubled slashes, also where its last parts are not there yet; the
+ * caller frees. Local. */
 char *esp_path_real(const char *path);
 
-bool esp_file_exists(const char *path);
-bool esp_dir_exists(const char *path);
+bool esp_file_exists(const char *path); /* a regular file. Local. */
+bool esp_dir_exists(const char *path);  /* a folder. Local.       */
 
-/* Whether a file can be read. ESP_EUSAGE when it is not there or no regular file. Local. */
+/* ESP_OK for a regular file that can be opened for reading; else as esp_file_open. Local. */
 esp_status esp_file_check(const char *path);
 
-/* Whether there is a folder to write in, or one can be made: ESP_EUSAGE where the path does not allow it.
- * Makes nothing. Local. */
+/* ESP_OK where there is a folder to write in, or one can be made: ESP_EUSAGE where the path does not allow
+ * it, ESP_EIO. Makes nothing. Local. */
 esp_status esp_dir_check(const char *path);
 
-/* Whether a file of the user's choice can be written there: ESP_EUSAGE where its folder does not allow it, or
- * where something is there already, but a file that is to be replaced. Local. */
+/* ESP_OK where a file that the user named can be written: ESP_EUSAGE where its folder is not there or cannot
+ * be written in, or something is at path, other than a regular file with `replace`. Local. */
 esp_status esp_output_check(const char *path, bool replace);
 
-/* Creates the folder and its parents. ESP_EUSAGE where the path does not allow it, ESP_EIO. Local. */
+/* Creates the folder and its parents, where they are not there. ESP_EUSAGE where the path does not allow it,
+ * ESP_EIO. Local. */
 esp_status esp_mkdirs(const char *path);
 
-/* Opens a regular file of *n bytes for reading; the caller closes *fd. ESP_EUSAGE when it is not there or
- * none, ESP_EIO. Local. */
+/* Opens a regular file for reading; n [out]: its bytes. The caller closes *fd [out]. ESP_EUSAGE when it is
+ * not there, may not be read, or is no regular file; ESP_EIO. Local. */
 esp_status esp_file_open(int *fd, size_t *n, const char *path);
 
-/* Whole file into memory with a 0 byte after it; the caller frees *text.
- * ESP_EUSAGE when it is not there, ESP_EIO when it cannot be read. Local. */
+/* text [out, owned]: the *n bytes of a whole file, with a 0 byte after them. ESP_EUSAGE as esp_file_open, and
+ * when it does not fit the memory held to (limit.h); ESP_EIO when it cannot be read; *text is NULL then.
+ * Local. */
 esp_status esp_file_read(char **text, size_t *n, const char *path);
 
-/* fsync of a file or folder by its path, and of the folder that a path is in. ESP_EIO. Local. */
+/* fsync of a file or folder by its path; of the folder that a path is in. ESP_EIO. Local. */
 esp_status esp_sync_path(const char *path);
 esp_status esp_sync_parent(const char *path);
 
@@ -58,34 +60,37 @@ esp_status esp_sync_parent(const char *path);
  * for a device or pipe at path, ESP_EIO. Local. */
 esp_status esp_file_commit(const char *path);
 
-/* Writes the part of path and commits it. A file at path is replaced: whose it is, is the caller's to know.
- * ESP_EIO: path is as it was, the part is gone. Local. */
+/* Writes data [n] to the part of path and commits it. A file at path is replaced: the caller knows whose it
+ * is. ESP_EIO, and ESP_EUSAGE for a device or pipe at path: path is as it was, the part is gone. Local. */
 esp_status esp_file_write(const char *path, const void *data, size_t n);
 
-/* Copies a file to the part of `to` and commits it. ESP_EIO. Local. */
+/* Copies a file to the part of `to` and commits it. Errors of esp_file_read and esp_file_write. Local. */
 esp_status esp_file_copy(const char *to, const char *from);
 
 /* A file mapped read-only; pages are shared by all ranks of a node. */
 typedef struct esp_map {
-    const uint8_t *data; /* [n] */
+    const uint8_t *data; /* [n] owned; NULL for an empty file */
     size_t n;
     uint64_t id; /* of the file: the same on ranks of a node that map the same one */
 } esp_map;
 
-/* ESP_EUSAGE when the file is not there, ESP_EIO when it cannot be mapped. Local. */
+/* Maps a file; m [out, owned] is {0} after a failure: ESP_EUSAGE as esp_file_open, ESP_EIO when it cannot be
+ * mapped. Local. */
 esp_status esp_map_open(esp_map *m, const char *path);
 void esp_map_close(esp_map *m); /* safe twice and on {0} */
 
-/* ESP_EFAILED where the file is not as it was when it was mapped: gone, another one, of another time.
- * Local. */
+/* ESP_EFAILED where the file is not as it was when it was mapped: it is gone, another one, or of another size
+ * or time. Local. */
 esp_status esp_map_check(const esp_map *m);
 
 /* From now on the job ends with one line that names the file and exit code 1, instead of a signal, when bytes
  * of a mapped file cannot be had: it became shorter, or its device failed. Once, by the program. Local. */
 void esp_map_watch(void);
 
-/* For other mappings of files, of n bytes: what to call them, and that they are no more. Local. */
+/* Tells the watch of a mapping of n bytes made otherwise, and what its file is called. Local. */
 void esp_map_note(const void *begin, size_t n, const char *name);
+
+/* Before such a mapping is unmapped. Local. */
 void esp_map_forget(const void *begin);
 
 #endif

@@ -14,9 +14,10 @@
 
 #include "espalier/status.h"
 
-/* Writes n_stories documents, separated by empty lines, that esp_corpus_read takes. Story i depends on
- * (seed, i) alone. *nats_per_byte: -log of the probability of all of them over their bytes, without the
- * separators; compare with a model's summed loss over the same bytes. ESP_EIO. Local. */
+/* Writes to the file path n_stories documents, separated by empty lines, that esp_corpus_read takes. Story i
+ * depends on (seed, i) alone. nats_per_byte [out]: -log of the probability of all of them over their bytes,
+ * without the separators; to compare with a model's summed loss over the same bytes. Errors of
+ * esp_file_write. Local. */
 esp_status esp_grammar_write(const char *path, size_t n_stories, uint64_t seed,
                              double *nats_per_byte);
 

@@ -1,9 +1,8 @@
 /* groups.h - what must be cut together, found from the architecture's wiring (paper, section 3.1).
  *
- * Flow: description -> neurons and their dependencies (union of index-by-index partners, and of the
- * channels of a head) -> units, each with groups -> structures: which rows or columns of which weight
- * belong to which channel of which group.
- */
+ * Flow: description -> neurons (indices of values, docs/method.md) and their dependencies (union of
+ * index-by-index partners, and of the channels of a head) -> units, each with groups -> structures: which
+ * rows or columns of which weight belong to which channel of which group. */
 #ifndef ESPALIER_GROUPS_H
 #define ESPALIER_GROUPS_H
 
@@ -46,9 +45,10 @@ typedef struct esp_groups {
     size_t n_units;
 } esp_groups;
 
-/* Builds the neuron graph of the whole model and takes its closed sets. Needs shapes only. Local. */
+/* g [out, owned]: the groups of m, the closed sets of the neuron graph of the whole model. Needs shapes only.
+ * Borrows labels of m->arch. Local. */
 void esp_groups_find(esp_groups *g, const esp_model *m);
-size_t esp_groups_bytes(const esp_groups *g); /* that it takes, but for g->units */
+size_t esp_groups_bytes(const esp_groups *g); /* that g owns, but for g->units. Local. */
 void esp_groups_free(esp_groups *g);          /* safe twice and on {0} */
 
 /* The unit of a kind in a layer (hidden: any layer), NULL when there is none. Borrowed. Local. */

@@ -28,19 +28,21 @@ typedef struct esp_h5_parallel {
     hid_t file, transfer; /* owned; transfer: of collective transfers  */
 } esp_h5_parallel;
 
-/* Opens f->path, laid out before, on f->comm, with hints (mpi_io.h). NULL, or, on all ranks, why it cannot be
- * opened, for the caller to free. Collective on f->comm, as all here. */
+/* Opens f->path, laid out before, on f->comm, both set by the caller, with hints (mpi_io.h). NULL; or, where
+ * no rank can open it, why, for the caller to free. Ends the job where some can and others cannot. Collective
+ * on f->comm, as all here. */
 char *esp_h5_parallel_open(esp_h5_parallel *f, const char *hints);
 
-/* Elements begin .. begin + n of the f32 vector of this name, the same on all ranks; n = 0: this rank has
- * none. One collective transfer. */
+/* Writes data [n] to elements begin .. begin + n - 1 of the f32 vector `name`, which is the same on all
+ * ranks; n = 0: this rank has none. One collective transfer; ends the job when it fails. */
 void esp_h5_parallel_write(esp_h5_parallel *f, const char *name, size_t begin, size_t n,
                            const float *data);
 
-/* Before it is closed: whether what this rank looks for is in the file; where it is not on all ranks,
- * `failed` is what the job ends with. */
+/* Before the file is closed. good: this rank has found its bytes in it. Where any rank has not, the file is
+ * removed, and the job ends with the message `failed` of the lowest of those. */
 void esp_h5_parallel_confirm(const esp_h5_parallel *f, bool good, const char *failed);
 
+/* Closes what esp_h5_parallel_open has opened; ends the job when that fails. */
 void esp_h5_parallel_close(esp_h5_parallel *f);
 
 #endif

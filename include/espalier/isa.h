@@ -9,19 +9,20 @@
 
 #include "espalier/status.h"
 
-/* Name of width i of this build, narrowest first, NULL behind the last: "sse2", "avx2", "avx512" on
- * x86-64, "generic" elsewhere. Local. */
+/* Name of width i of this build, narrowest first, NULL after the last: "sse2", "avx2", "avx512" on x86-64,
+ * "generic" elsewhere. Static. Local. */
 const char *esp_isa_at(size_t i);
 
-/* Takes kernels of the width `name`, of the widest that the processor has where that is NULL or empty, as
- * a program begins with. ESP_EUSAGE, and the kernels as they were, for a name that is unknown or a width
- * that the processor lacks. Local; not while a kernel runs, nor while there are packed rows (packed.h). */
+/* Chooses kernels of the width `name`; NULL or "": of the widest that the processor has, which a program
+ * begins with. ESP_EUSAGE, and the kernels as they were, for a name that is unknown or a width that the
+ * processor lacks. Not while a kernel runs, nor while there are packed rows (packed.h). Local. */
 esp_status esp_isa_choose(const char *name);
 
-/* Takes the narrowest width that any rank has chosen on all of them, and logs it. Collective on comm. */
+/* Chooses on all ranks the narrowest width that any of them has chosen, and logs it. Not while a kernel runs.
+ * Collective on comm. */
 void esp_isa_agree(MPI_Comm comm);
 
-/* Width of the kernels in use. Local. */
+/* Name of the width in use. Static. Local. */
 const char *esp_isa_name(void);
 
 #endif

@@ -5,14 +5,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* n zeroed elements of size bytes, aligned to 64 bytes; aborts the job when there is no memory or
- * n * size overflows. n = 0 gives a valid pointer. Freed with free(). Local. */
+/* n zeroed elements of `size` bytes, aligned to 64 bytes; ends the job when there is no memory or n * size
+ * overflows. n = 0 gives a valid pointer. The caller frees with free(). Local. */
 void *esp_calloc(size_t n, size_t size);
 
 /* Bytes that esp_calloc takes for them. Local. */
 size_t esp_calloc_bytes(size_t n, size_t size);
 
-/* Grow an array got from esp_calloc/esp_grow to n elements; the new part is not set. Local. */
+/* An array of esp_calloc or esp_grow (NULL: a new one) moved to room for n elements of `size` bytes, with
+ * what fits of its content; the new part is not set, nor aligned to more than malloc gives. Ends the job when
+ * there is no memory. The caller frees. Local. */
 void *esp_grow(void *p, size_t n, size_t size);
 
 /* n zeroed elements of the type that p points to. */
@@ -23,26 +25,27 @@ void *esp_grow(void *p, size_t n, size_t size);
 #define ESP_MAKE(p, n, bytes) \
     ((bytes) ? (void)(*(bytes) += esp_calloc_bytes((n), sizeof *(p))) : (void)ESP_NEW(p, n))
 
-/* printf into a fresh string; the caller frees. Local. */
+/* printf into a new string; the caller frees. Local. */
 char *esp_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Copy of a string; the caller frees. NULL gives NULL. Local. */
 char *esp_strdup(const char *s);
 
-/* A size as the int that MPI and BLAS take; aborts where it does not fit. Local. */
+/* A size as the int that MPI takes; ends the job where it does not fit. Local. */
 int esp_count(size_t n);
 
-/* Has large arrays mapped each by itself from now on, so that one that is freed is no memory of this process
- * any more. Local. */
+/* From now on each large array is mapped by itself, so that its memory goes back to the system when it is
+ * freed. Once, by the program. Local. */
 void esp_mem_init(void);
 
-/* Largest resident set of this process so far, and the anonymous part now, in bytes. Local. */
-size_t esp_peak_resident(void);
-size_t esp_anonymous_resident(void);
+size_t esp_peak_resident(void); /* bytes: largest resident set of this process so far. Local. */
+size_t
+esp_anonymous_resident(void); /* bytes: the anonymous part of it now (RssAnon). Local.      */
 
-/* The largest anonymous part since the last restart, of the moments when somebody looked, at most once in a
- * millisecond: large allocations and esp_progress do. A restart gives back what was freed before. Local. */
-void esp_anonymous_look(void);
+/* The largest anonymous part in bytes since the last restart, sampled at large allocations and by
+ * esp_progress, at most once in a millisecond. A restart first gives memory that was freed back to the
+ * system. Local. */
+void esp_anonymous_look(void); /* takes a sample */
 void esp_anonymous_restart(void);
 size_t esp_anonymous_peak(void);
 

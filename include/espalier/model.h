@@ -70,21 +70,22 @@ typedef struct esp_model {
     char *dir;      /* owned                                                 */
 } esp_model;
 
-/* config.json only: sizes and weight shapes, no data. Keys are Hugging Face's; the object "espalier" may
- * hold a list with one number per layer for num_attention_heads, num_key_value_heads and intermediate_size,
- * which then counts instead of the plain key. Keys that are missing mean what the client's class means, and
- * are added to m->config. Rotary positions are those of transformers, in the old spelling (rope_theta,
- * rope_scaling) or the new one (rope_parameters); where they are scaled, max_positions is what they are made
- * for: factor times the original length for linear, dynamic and yarn, where config.json says less.
- * ESP_EFORMAT for an unsupported model_type, a missing or impossible value (named
- * with file and key), ESP_EUSAGE when it is not there; *m is {0} then. Local. */
+/* m [out, owned]: from config.json only, sizes and weight shapes, no data. Keys are Hugging Face's; the
+ * object "espalier" may hold a list with one number per layer for num_attention_heads, num_key_value_heads
+ * and intermediate_size, which then counts instead of the plain key. Keys that are missing have the values of
+ * esp_config_default, and are added to m->config. Rotary positions are those of transformers, in the old
+ * spelling (rope_theta, rope_scaling) or the new one (rope_parameters); where they are scaled, max_positions
+ * is what they are made for: factor times the original length for linear, dynamic and yarn, where config.json
+ * says less. ESP_EFORMAT for an unsupported model_type, a missing or impossible value (named with file and
+ * key), ESP_EUSAGE when dir is no model folder (place.h), ESP_EIO; *m is {0} then. Local. */
 esp_status esp_model_shape(esp_model *m, const char *dir);
 
-/* The same and the weights: model.safetensors, else an index with shards, each tensor's shape checked
- * against config.json. Files saved from the base model alone ("h.0.mlp..." of a BLOOM) are taken as they
- * are, and written again so. A tied model may have the head instead of the embedding, or
- * both where they are equal. Tensors that no weight takes are told in one line, not refused (old rotary
- * buffers not even told). Every rank maps for itself; statuses are agreed, *m is {0} after a failure.
+/* The same and the weights: model.safetensors, else an index with shards, each tensor's shape checked against
+ * config.json. Files saved from the base model alone ("h.0.mlp..." of a BLOOM) are taken as they are, and
+ * written again so. A tied model may have the head instead of the embedding, or both where they are equal.
+ * Tensors that belong to no weight are logged in one line, not refused (old rotary buffers not even logged).
+ * Every rank maps for itself. Errors of esp_model_shape and esp_safetensors_open; ESP_EFORMAT for a tensor
+ * that is missing or of another shape or type. The same status on all ranks, *m is {0} after a failure.
  * Collective on comm. */
 esp_status esp_model_load(esp_model *m, const char *dir, MPI_Comm comm);
 void esp_model_free(esp_model *m); /* safe twice and on {0} */
@@ -102,7 +103,7 @@ static inline size_t esp_weight_numbers(const esp_weight *w)
  * embedding. Borrowed. Local. */
 const esp_weight *esp_model_weight(const esp_model *m, size_t layer, int slot);
 
-/* Full name of a tensor's module, without ".weight" / ".bias", as clients and PEFT name it whatever the
+/* Full name of a tensor's module, without ".weight" / ".bias", as transformers and PEFT name it whatever the
  * files leave out; the caller frees. Local. */
 char *esp_model_tensor_name(const esp_model *m, size_t layer, int slot);
 
@@ -113,23 +114,22 @@ size_t esp_model_width(const esp_model *m, size_t layer, esp_width w);
  * of the angles by it, that of ChatGLM2-6B-32k divides positions. In the order of the setting rope_ratio. */
 typedef enum esp_ratio_use { ESP_RATIO_AUTO, ESP_RATIO_BASE, ESP_RATIO_POSITIONS } esp_ratio_use;
 
-/* Sets how rope_ratio is used, and tells it in one line where that matters. Auto, which a model that was
+/* Sets how rope_ratio is used, and logs it in one line where that matters. Auto, which a model that was
  * just read has: as modeling_chatglm.py in its folder does; base without it. ESP_EIO when that file cannot be
  * read. Local. */
 esp_status esp_model_use_ratio(esp_model *m, esp_ratio_use use);
 
-/* Tokens of the sequence at which decoding computes all of it again, because it turns at other frequencies
- * from there on (longrope of Phi-3); 0: keys stay in the cache as they turned. As transformers does.
- * Local. */
+/* Tokens of the sequence at which decoding computes all of it again, because other frequencies hold from
+ * there on (longrope of Phi-3), as transformers does; 0: never. Local. */
 size_t esp_model_anew(const esp_model *m);
 
-/* Where an ESP_OP_SLICE finds its part: index i of it is index start + i / run * step + i % run. Local. */
+/* Where an ESP_OP_SLICE finds its part: index i of it is index start + i / run * step + i % run. */
 typedef struct esp_slice {
     size_t start, run, step;
 } esp_slice;
 
-esp_slice esp_model_slice(const esp_model *m, size_t layer, const esp_op *op);
-size_t esp_slice_index(esp_slice s, size_t i);
+esp_slice esp_model_slice(const esp_model *m, size_t layer, const esp_op *op); /* Local. */
+size_t esp_slice_index(esp_slice s, size_t i);                                 /* Local. */
 
 /* ALiBi slopes of a layer's heads [heads], NULL where the family has none. Borrowed. Local. */
 const float *esp_model_slopes(const esp_model *m, size_t layer);
@@ -159,7 +159,7 @@ typedef struct esp_tensor_ref {
 
 /* All tensors of a model in file order, bias after weight [n]; the caller frees the array. Local. */
 esp_tensor_ref *esp_model_tensors(size_t *n, const esp_model *m);
-size_t esp_tensors_bytes(const esp_model *m); /* that they take */
+size_t esp_tensors_bytes(const esp_model *m); /* of that array. Local. */
 
 /* Name of a model's tensor in its files, ".weight" or ".bias" included; the caller frees. Local. */
 char *esp_tensor_ref_name(const esp_model *m, const esp_tensor_ref *t);
@@ -169,11 +169,11 @@ esp_dtype esp_tensor_ref_dtype(const esp_tensor_ref *t);
 size_t esp_tensor_ref_row_bytes(const esp_tensor_ref *t);
 size_t esp_tensor_ref_bytes(const esp_tensor_ref *t); /* of all rows */
 
-/* Digest of config.json and all tensors (names, types, shapes, bytes), the same on any number of ranks. A
- * rank uses the layers begin .. end - 1, all of them together all; every node reads the bytes that its
- * ranks use, a share each. ESP_EUSAGE where nodes, or ranks of a node with files of their own, see
- * different bytes: tensor and hosts; ESP_EFORMAT where a number is NaN or infinite: tensor and element.
- * Collective on comm. */
+/* hex [out]: digest of config.json and all tensors (names, types, shapes, bytes), the same on any number of
+ * ranks. A rank uses the layers begin .. end - 1, all of them together all; every node reads the bytes that
+ * its ranks use, a share each. ESP_EUSAGE where nodes, or ranks of a node with files of their own, see
+ * different bytes: tensor and hosts; ESP_EFORMAT where a number is NaN or infinite: tensor and element. The
+ * same status on all ranks. Collective on comm. */
 esp_status esp_model_digest(char hex[ESP_DIGEST_SIZE], const esp_model *m, size_t begin, size_t end,
                             MPI_Comm comm);
 
@@ -185,15 +185,15 @@ typedef struct esp_cost {
     uint64_t bytes; /* of the weights in their types */
 } esp_cost;
 
-esp_cost esp_model_cost(const esp_model *m, size_t n_tok);
+esp_cost esp_model_cost(const esp_model *m, size_t n_tok); /* Local. */
 
 #define ESP_MACS_TOKENS ((size_t)64) /* tokens of the forward whose MACs are reported and planned */
 
-/* Model from a parsed config.json: sizes and weight shapes, no data. Takes config; dir is where it
- * stands or will stand. ESP_EFORMAT; *m is {0} then. Local. */
+/* m [out, owned]: from a parsed config.json, sizes and weight shapes, no data. config is m's from then on,
+ * also after a failure; dir is where it is or will be. ESP_EFORMAT; *m is {0} then. Local. */
 esp_status esp_model_from_config(esp_model *m, json_t *config, const char *dir);
 
-/* The name that clients have for an activation. Local. */
+/* The name that transformers has for an activation; static. Local. */
 const char *esp_config_activation(esp_activation a);
 
 #endif

@@ -14,11 +14,11 @@ typedef enum esp_file_io {
     ESP_IO_DIRECT /* each its own part by plain writes, past the page cache where that can be */
 } esp_file_io;
 
-/* ESP_EUSAGE names the first item that is not key=value, is too long for MPI, or sets a key again. "" and
+/* ESP_EUSAGE naming the first item that is not key=value, is too long for MPI, or sets a key again. "" and
  * NULL are no hints. Local. */
 esp_status esp_hints_check(const char *hints);
 
-/* Hints that esp_hints_check has passed, for MPI_Info_free; MPI_INFO_NULL where there are none. Local. */
+/* Hints that esp_hints_check has passed, for esp_hints_free; MPI_INFO_NULL where there are none. Local. */
 MPI_Info esp_hints_info(const char *hints);
 void esp_hints_free(MPI_Info *info); /* also of MPI_INFO_NULL */
 
@@ -27,8 +27,8 @@ void esp_hints_free(MPI_Info *info); /* also of MPI_INFO_NULL */
     "try another component of MPI-IO (Open MPI: OMPI_MCA_io=romio321 or ompio), or do without, " \
     "by recover.checkpoint_io = direct"
 
-/* A new empty file at path in the place of an older one, made by MPI-IO, as file systems lay a file out in
- * stripes when it is made. ESP_EIO. Local. */
+/* Makes a new empty file at path, in the place of an older one, through MPI-IO with hints: file systems lay a
+ * file out in stripes when it is made. ESP_EIO, ESP_EUSAGE for a folder at path. Local. */
 esp_status esp_mpi_io_create(const char *path, const char *hints);
 
 #endif

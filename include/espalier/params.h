@@ -51,39 +51,42 @@ typedef struct esp_params {
     uint64_t seed; /* of first values of LoRA */
 } esp_params;
 
-/* LoRA as PEFT begins it (Kaiming uniform with a = sqrt 5: A uniform in +-1/sqrt(n_in), B zero), from the
- * seed, layer and slot, the same on every rank. adapter (from esp_adapter_init) points into p->value
- * afterwards. targets: bit set of slots; only matrices of blocks. Local. */
+/* LoRA as PEFT initialises it (Kaiming uniform with a = sqrt 5: A uniform in +-1/sqrt(n_in), B zero), from
+ * the seed, layer and slot, the same on every rank. p [out, owned]; adapter [in,out] (of esp_adapter_init)
+ * points into p->value afterwards. targets: bit set of slots, those that are no matrix of a block do not
+ * count. Local. */
 void esp_params_lora(esp_params *p, esp_adapter *adapter, const esp_model *m, uint64_t targets,
                      uint64_t seed);
 
-/* All weights of m in f32, a tied head once; the weights of m point into p->value afterwards, so p must
- * outlive the use of m, and m that of p. Local. */
+/* All weights of m in f32, a tied head once. p [out, owned]; the weights of m [in,out] point into p->value
+ * afterwards, and p borrows their numbers from before: each must outlive the use of the other. Local. */
 void esp_params_full(esp_params *p, esp_model *m);
 
-/* Sets the values to what they were before any training: made from the seed again, or read from the model
- * again. Local. */
+/* Sets p->value to what it was before any training, from the seed or from the model's files. Local. */
 void esp_params_restart(esp_params *p);
 
-/* Gives the weights of a shape the types that they have while all are trained. Local. */
-void esp_params_take_types(esp_model *shape);
+/* Gives the weights of a shape the type that esp_params_full gives them, f32. Local. */
+void esp_params_set_types(esp_model *shape);
 
 /* Gives the weights of a shape (from esp_model_reshape) the types they had before p trained them. Local. */
 void esp_params_restore_types(esp_model *shape, const esp_params *p);
 
-/* Cuts the pieces, and makes room for gradients and for the share of rank in moments and best values,
- * zeroed; adapter (NULL: none) points into p->grad. Local. */
+/* Cuts the pieces, and allocates gradients and the share of rank (of size ranks) in moments and best values,
+ * zeroed; adapter (NULL: none) points into p->grad afterwards. Once for a p. Local. */
 void esp_params_train(esp_params *p, esp_adapter *adapter, int rank, int size);
 
-/* Numbers begin .. end - 1 are the share of a rank in piece k. Local. */
+/* begin, end [out]: numbers begin .. end - 1 of the vectors are the share of a rank in piece k, none where
+ * they are equal. Local. */
 void esp_params_share(size_t *begin, size_t *end, const esp_params *p, size_t k, int rank);
 
 void esp_params_free(esp_params *p); /* safe twice and on {0} */
 
-/* What would be trained, and the shares of a rank, without any of the numbers: of adapters of rank r, or of
- * all weights (r = 0). Bytes of memory that it would all take, numbers included. Local. */
+/* p [out, owned]: entries, pieces and shares of what would be trained, without the numbers: of adapters of
+ * rank r, or of all weights (r = 0). Local. */
 void esp_params_plan(esp_params *p, const esp_model *m, uint64_t targets, size_t r, int rank,
                      int size);
+
+/* Bytes that a plan takes once it has its numbers, those of esp_params_train included. Local. */
 size_t esp_params_bytes(const esp_params *plan);
 
 /* The entry of a part of a weight, NULL when it is not trained. Borrowed. Local. */

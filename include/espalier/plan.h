@@ -53,7 +53,7 @@ typedef struct esp_kept_groups {
 typedef struct esp_layer_plan {
     bool kept;                 /* false: the layer goes as a whole   */
     esp_kept_groups attention; /* key/value heads with their queries */
-    esp_kept_groups mlp;       /* neurons                            */
+    esp_kept_groups mlp;       /* intermediate channels              */
 } esp_layer_plan;
 
 #define ESP_UNIT_LAYER ESP_N_UNITS /* a whole layer as a group */

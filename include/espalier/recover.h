@@ -37,8 +37,8 @@ typedef struct esp_recover_options {
                               goes back; at least 1                                         */
     size_t max_rollbacks;  /* times it goes back before it fails                            */
     uint64_t seed;
-    const char *dir;      /* folder of the checkpoints, step-NNNNNN.h5                     */
-    const char *settings; /* digest of what a checkpoint must agree with to be resumed     */
+    const char *dir;      /* borrowed; folder of the checkpoints, step-NNNNNN.h5           */
+    const char *settings; /* borrowed; digest that a checkpoint must have to be resumed    */
     esp_file_io checkpoint_io;
     const char *mpi_io_hints; /* borrowed; see mpi_io.h; NULL: none                            */
     bool checkpoint_overlap;  /* a checkpoint is written while the next step computes          */
@@ -50,7 +50,7 @@ typedef struct esp_recover_result {
     double first_validation_loss; /* before the first step; < 0: none     */
     double validation_loss;       /* best; < 0: none                      */
     size_t best_step;
-    size_t skipped, rollbacks; /* steps skipped among them; times it went back             */
+    size_t skipped, rollbacks; /* of these steps those skipped; times it went back         */
     double seconds;            /* in training steps of this call: no validation, no files   */
     double tok_per_second;     /* of these steps, all ranks together                        */
     double flops;              /* linear products of these steps, all ranks together        */
@@ -76,32 +76,36 @@ typedef struct esp_recover_news {
     size_t from, rollbacks; /* ESP_ROLLED_BACK: step it came from; times so far                 */
 } esp_recover_news;
 
-/* Called on every rank after each step and each way back. */
+/* Called on every rank after each step and each rollback, with the same news, which is valid during the
+ * call. */
 typedef void (*esp_recover_report)(void *ctx, const esp_recover_news *news);
 
-/* Steps of a training on these samples by o's steps, epochs, batch and validation. ESP_EUSAGE when none is
- * left to train on. Local. */
+/* steps [out]: optimiser steps of a training on these samples by o's steps, epochs, batch and validation.
+ * ESP_EUSAGE, and 0 steps, when the validation leaves no sample to train on. Local. */
 esp_status esp_recover_check_early(size_t *steps, const esp_samples *samples,
                                    const esp_recover_options *o);
 
-/* What is to be trained, by o->method: LoRA matrices, adapter made and pointing at them; or all weights,
- * m pointing at them (adapter stays empty). Free p and adapter after m's last use. Local. */
+/* Makes what is to be trained, by o->method. LoRA: p [out, owned] has the matrices, adapter [out, owned]
+ * points at them. All weights: p has f32 copies, and the weights of m [in,out] point at these; adapter is
+ * {0}. The caller frees p and adapter, after the last use of m. Local. */
 void esp_recover_prepare(esp_params *p, esp_adapter *adapter, esp_model *m,
                          const esp_recover_options *o);
 
-/* Of n samples with a target those that are held out: validation of them, or that fraction. Local. */
+/* Samples held out for validation, of n that have a target: the number `validation`, or below 1 that
+ * fraction of n rounded down, and 1 at least unless it is 0. May be n or more. Local. */
 size_t esp_recover_held_out(double validation, size_t n);
 
-/* Bytes of what is trained, which is there until it is freed. m as before it. Local. */
+/* Bytes that p and adapter of esp_recover_prepare hold until they are freed, training state included. m: the
+ * model before esp_recover_prepare; grid needs no communicators. Local. */
 size_t esp_recover_left(const esp_model *m, const esp_recover_options *o, const esp_grid *grid);
 
-/* Bytes of memory that this and esp_recover take on a rank together, on a grid that needs no communicators,
- * but for what goes through files. m as before it. Local. */
+/* Bytes of memory that esp_recover_prepare and esp_recover take on a rank together, for samples of sizes t;
+ * what lies in o->scratch is not counted. m and grid as above. Local. */
 size_t esp_recover_bytes(const esp_model *m, const esp_recover_options *o, esp_text_size t,
                          const esp_grid *grid);
 
-/* What esp_recover does on a rank of a grid that needs no communicators, for samples of sizes t, where
- * nothing stops it early. Bytes are those of all ranks together. Local. */
+/* The work of esp_recover for samples of sizes t, where nothing stops it early: `step` and `validation` are
+ * those of a rank, bytes those of all ranks together. m and grid as above. Local. */
 typedef struct esp_recover_work {
     size_t n_numbers;          /* trained                                            */
     size_t n_train, n_valid;   /* samples that it trains on, and that are held out   */
@@ -115,9 +119,11 @@ typedef struct esp_recover_work {
 void esp_recover_work_of(esp_recover_work *w, const esp_model *m, const esp_recover_options *o,
                          esp_text_size t, const esp_grid *grid);
 
-/* Trains, resuming from the newest good checkpoint in o->dir where there is one. Afterwards params hold
- * the values of the best validation (without validation: the last). stop (NULL: none) is polled once a
- * step, agreed over ranks: a checkpoint is written and ESP_ESTOPPED returned.
+/* Trains params [in,out] and adapter (of esp_recover_prepare), resuming from the newest whole checkpoint in
+ * o->dir. Afterwards params hold the values of the best validation (without validation: the last), the same
+ * on all ranks, and *result [out] is set; after a failure both are unspecified. stop (NULL: none) is read
+ * once a step; where it is not 0 on any rank a checkpoint is written and ESP_ESTOPPED returned. report may be
+ * NULL; ctx is passed to it.
  *
  * A step whose loss or gradient is not finite is skipped: it counts, its samples are used up, values and
  * moments stay. After o->max_skipped in a row, or a validation loss that is not finite, the training goes
@@ -126,8 +132,9 @@ void esp_recover_work_of(esp_recover_work *w, const esp_model *m, const esp_reco
  * Checkpoints hold what decides that, and one written because of a stop is never gone back to: a training
  * that was stopped or killed ends with the same values as one that was not.
  *
- * ESP_EUSAGE when no sample is left to train on or a checkpoint has other settings; ESP_EFAILED when the loss
- * before the first step is not finite, or there is no way back any more. report may be NULL. Collective on
+ * ESP_EUSAGE when no sample is left to train on, a checkpoint has other settings, or o->dir is a folder that
+ * this program did not make; ESP_EIO for a checkpoint that cannot be written; ESP_EFAILED when the loss
+ * before the first step is not finite, or after o->max_rollbacks. The same status on all ranks. Collective on
  * grid->world. */
 esp_status esp_recover(esp_params *params, esp_recover_result *result, const esp_model *m,
                        esp_adapter *adapter, const esp_samples *samples,

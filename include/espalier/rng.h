@@ -27,13 +27,14 @@ static inline uint64_t esp_rng_at(uint64_t key, uint64_t i)
     return z ^ (z >> 31);
 }
 
-/* Sequential use of a stream: bits, uniform in [0,1), uniform in [0,n), standard normal. Local. */
-uint64_t esp_rng_next(esp_rng *r);
-double esp_rng_uniform(esp_rng *r);
-size_t esp_rng_below(esp_rng *r, size_t n);
-double esp_rng_normal(esp_rng *r);
+/* Sequential use of a stream, r [in,out]. Local. */
+uint64_t esp_rng_next(esp_rng *r);  /* 64 random bits                                        */
+double esp_rng_uniform(esp_rng *r); /* uniform in [0, 1), a multiple of 2^-53                */
+size_t esp_rng_below(esp_rng *r,
+                     size_t n);    /* uniform in 0 .. n - 1, n in 1 .. 2^53                 */
+double esp_rng_normal(esp_rng *r); /* standard normal, from two numbers (Box, Muller 1958)  */
 
-/* Fisher-Yates shuffle of n indices. Local. */
+/* Fisher-Yates shuffle of index [n], in place. Local. */
 void esp_rng_shuffle(esp_rng *r, size_t *index, size_t n);
 
 #endif

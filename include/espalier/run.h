@@ -1,9 +1,9 @@
 /* run.h - the stages of a run over one run directory: score, plan, prune, recover, eval.
  *
- * Each stage reads the model, its corpus and what earlier stages left, writes its result as NAME.espalier-
- * part and renames it, and is then recorded in manifest.json: the settings that shape its result and
- * digests of what it read. A recorded stage is not done again. Called with other settings it is refused,
- * unless it is forced: then it and all later ones are done anew. A job that dies is simply run again. */
+ * Each stage reads the model, its corpus and what earlier stages left, writes its result as
+ * NAME.espalier-part and renames it, and is then recorded in manifest.json: the settings that shape its
+ * result and digests of what it read. A recorded stage is not done again. With other settings it is refused,
+ * unless it is forced: then it and all later ones are done anew. A job that died is simply run again. */
 #ifndef ESPALIER_RUN_H
 #define ESPALIER_RUN_H
 
@@ -11,15 +11,19 @@
 #include "espalier/model.h"
 #include "espalier/par.h"
 
-/* Does those stages (bits of esp_stage) that are not done yet, in order. All inputs are read and checked
- * before anything is written. stop: polled between stages and between steps of a recovery.
- * ESP_EUSAGE for an input or setting refused, a stage that must come first, a run directory in use;
- * ESP_ESTOPPED when stop was set: the same call goes on from there. Collective on grid->world. */
+/* Does those stages (bits of esp_stage) that are not done yet, in order; c is the same on all ranks. All
+ * inputs are read and checked before anything is written. stop (NULL: none): read between stages and between
+ * steps of a recovery. ESP_EUSAGE for an input or setting refused, a stage that must come first, memory that
+ * does not suffice, or a run directory in use or not made by this program; ESP_EFORMAT for an input file,
+ * ESP_EIO; ESP_EFAILED for numbers that are not finite, or an input that changed meanwhile; ESP_ESTOPPED when
+ * stop was set on any rank: the same call goes on from there. The same status on all ranks. Collective on
+ * grid->world. */
 esp_status esp_run_stages(const esp_config *c, unsigned stages, bool force,
                           const volatile int *stop, const esp_grid *grid);
 
-/* What settings and shapes tell of the plan: ESP_EUSAGE where it cannot be met, would cut nothing, or a
- * client of prune.clients will not take it; warnings as esp_plan_check_early's. Local. */
+/* What settings and the shapes of m say of the plan before there are scores: ESP_EUSAGE where it cannot be
+ * met, would cut nothing, or an inference engine of prune.clients could not load the result; warnings as
+ * esp_plan_check_early's. Local. */
 esp_status esp_run_check_plan_early(const esp_config *c, const esp_model *m);
 
 #endif

@@ -8,16 +8,16 @@
 #include "espalier/plan.h"
 #include "espalier/recover.h"
 
-/* recover.targets as a bit set of slots; without any, all projections of a block. ESP_EUSAGE for what is
- * none. */
+/* targets [out]: recover.targets as a bit set of slots of arch; without any, all projections of a block.
+ * ESP_EUSAGE for a name that is no projection, and the bits of those before it. */
 esp_status esp_settings_targets(uint64_t *targets, const esp_config *c, const esp_arch *arch);
 
-/* Whether calibration samples will be used by these stages (bits of esp_stage): by score, and by a plan that
- * estimates again. */
+/* Whether these stages (bits of esp_stage) use calibration samples, which score does, and a plan of several
+ * steps, where the criteria need gradients. */
 bool esp_settings_need_calibration(const esp_config *c, unsigned stages);
 
-/* The stages of `espalier run`: without score for criterion random, without recover and eval where they
- * lack their text. */
+/* The stages of `espalier run`, bits of esp_stage: without score for criterion random, without recover and
+ * eval where they lack their text. */
 unsigned esp_settings_stages(const esp_config *c);
 
 /* Name of a stage and of its command. Borrowed. */

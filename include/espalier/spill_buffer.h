@@ -7,18 +7,18 @@
 #include <stddef.h>
 
 typedef struct esp_spill_buffer {
-    float *at;
-    size_t n; /* numbers */
-    bool mapped;
+    float *at; /* [n] owned */
+    size_t n;
+    bool mapped; /* pages of a file, else memory */
 } esp_spill_buffer;
 
-/* n zeros, aligned to 64 bytes at least. With dir (neither NULL nor "") they are pages of a file without a
- * name in that folder, which the system writes out when it needs the memory, and which goes with the
- * process; else they are in memory. Ends the job with a line that says why when there is no room. *r is {0}
- * or was freed before. Local. */
+/* r [out, owned]: n zeros, aligned to 64 bytes at least. With dir (neither NULL nor "") they are pages of a
+ * nameless file in that folder, which the system writes out when it needs the memory, and which is gone when
+ * the process ends; else they are in memory. Ends the job with one line when there is no room. Local. */
 void esp_spill_buffer_init(esp_spill_buffer *r, size_t n, const char *dir);
 
-/* The same, or where bytes is not NULL only adds what it takes of memory. Local. */
+/* The same, or where bytes [in,out] is not NULL only adds the bytes of memory it takes: 0 in a file.
+ * Local. */
 void esp_spill_buffer_make(esp_spill_buffer *r, size_t n, const char *dir, size_t *bytes);
 void esp_spill_buffer_free(esp_spill_buffer *r); /* safe twice and on {0} */
 

@@ -18,10 +18,11 @@ typedef enum esp_status {
     ESP_N_STATUS
 } esp_status;
 
-/* Exit code of the program for a status (docs/running.md). Local. */
+/* Exit code of the program for a status (docs/running.md): 0, 1, 2 or 75. Local. */
 int esp_exit_code(esp_status st);
 
-/* Writes the message into this rank's error slot (replacing an older one) and returns st. Local. */
+/* Writes the message, cut at 2047 bytes, into this rank's error slot (replacing an older one) and returns st.
+ * Local. */
 esp_status esp_fail(esp_status st, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Puts "context: " before the message in the slot and returns st. Local. */
@@ -33,15 +34,16 @@ const char *esp_error_message(void);
 /* Empties the slot, for callers that recover from a failure. Local. */
 void esp_error_clear(void);
 
-/* One status for all ranks: that of the lowest rank whose st is not ESP_OK, which also prints its
- * message to stderr, once. Without failure it costs one all-reduce of an int. Collective on comm. */
+/* One status for all ranks: that of the lowest rank whose st is not ESP_OK, which also prints its message to
+ * stderr. Then the slots of all ranks are empty, so that agreeing on the same failure again prints nothing.
+ * Without a failure it costs one all-reduce of an int. Collective on comm. */
 esp_status esp_agree(MPI_Comm comm, esp_status st);
 
 /* Prints "espalier: rank R: file:line: message" and aborts all ranks. Never returns. Local. */
 _Noreturn void esp_bug(const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Ends all ranks with exit code 1, without a word: the caller has said why. For where no status can be
+/* Ends all ranks with exit code 1 and no message: the caller has printed one. For where no status can be
  * returned, as in a signal handler. Never returns. Local. */
 _Noreturn void esp_end_job(void);
 

@@ -1,10 +1,9 @@
 /* surgery.h - the cut: kept rows and columns of the mapped tensors into a new model folder.
  *
  * A row or column goes when the group it belongs to goes; what belongs to no group stays. Numbers stay as
- * they are but for two factors that clients take from config.json: a residual that counts sqrt(2 L) times
- * where layers go, and embedded tokens that count sqrt(D) times where channels go. The weights beside them
- * are multiplied by what makes up for the change, once rounded to their type.
- */
+ * they are but for two factors that inference engines derive from config.json: a residual that counts sqrt(2
+ * L) times where layers go, and embedded tokens that count sqrt(D) times where channels go. The weights
+ * beside them are multiplied by what makes up for the change, once rounded to their type. */
 #ifndef ESPALIER_SURGERY_H
 #define ESPALIER_SURGERY_H
 

@@ -20,7 +20,7 @@
 typedef enum esp_traffic_kind {
     ESP_SENT_WEIGHT_GRADIENTS, /* score: gradients of weights, f64                          */
     ESP_SENT_SUMS,             /* score: sums over rows and columns, f64; losses             */
-    ESP_SENT_ACTIVATIONS,      /* hidden states and their gradients between stages, f32      */
+    ESP_SENT_ACTIVATIONS,      /* hidden states and their gradients between pipeline stages, f32 */
     ESP_SENT_GRADIENTS,        /* recover: gradients of what is trained, f32                 */
     ESP_SENT_VALUES,           /* parameters and optimiser state: trained, broadcast or gathered */
     ESP_N_SENT
@@ -34,19 +34,21 @@ typedef struct esp_traffic {
     double waited; /* seconds */
 } esp_traffic;
 
-const char *esp_traffic_name(esp_traffic_kind k); /* "weight_gradients" ... */
+const char *esp_traffic_name(esp_traffic_kind k); /* "weight_gradients" ...; static. Local. */
 
-/* What counts as sent by all `size` ranks together when they move n bytes so; 0 for one rank. Local. */
+/* Bytes that count as sent by all `size` ranks together when they move n bytes in that way; 0 for one rank.
+ * ESP_COST_P2P: n. Local. */
 double esp_moved_bytes(esp_moves how, double n, int size);
 
-/* Counts one operation of n bytes over comm; nothing where comm has one rank. Local. */
+/* Counts one call that moves n bytes over comm, as this rank's share of them; nothing where comm has one
+ * rank. Local. */
 void esp_sent(esp_traffic_kind k, esp_moves how, size_t n, MPI_Comm comm);
 
 /* Counts the seconds from `began` (of esp_now) to now as spent in MPI: waiting for other ranks, or driving
  * messages on. Local. */
 void esp_waited(double began);
 
-/* What has been counted so far. Local. */
+/* What this process has counted so far. Local. */
 esp_traffic esp_traffic_now(void);
 
 /* now - then, summed over the ranks of comm: bytes, calls and seconds of all ranks together. The

@@ -105,7 +105,7 @@ void esp_anonymous_look(void)
         return;
     }
     n = esp_anonymous_resident();
-    watch.peak = n > watch.peak ? n : watch.peak;
+    watch.peak = esp_max(watch.peak, n);
     watch.looked = esp_now();
 }
 

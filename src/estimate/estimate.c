@@ -86,8 +86,8 @@ void esp_job_free(esp_job *j)
     esp_model_free(&j->pruned);
 }
 
-void esp_job_take_texts(esp_job *j, const esp_samples *calibration, const esp_samples *training,
-                        const esp_samples *evaluation)
+void esp_job_set_texts(esp_job *j, const esp_samples *calibration, const esp_samples *training,
+                       const esp_samples *evaluation)
 {
     const esp_samples *from[] = { calibration, training, evaluation };
     esp_text_size *to[] = { &j->calibration, &j->training, &j->evaluation };

@@ -1,5 +1,6 @@
 /* layout.c - the grid that needs the least time. */
 #include <float.h>
+#include <math.h>
 #include <stdint.h>
 
 #include "espalier/log.h"
@@ -9,7 +10,7 @@
 #define SYSTEM 0.9 /* of the memory of a node that ranks may fill                     */
 #define REREAD \
     10 /* times longer: weights that a node cannot keep come from the file system again */
-#define WORTH  0.9  /* more stages are taken for this much of the time of fewer        */
+#define WORTH  0.9  /* more pipeline stages are taken for this much of the time of fewer */
 #define FLOPS  4e10 /* of a core, and bytes/s of a node, where a run would have to measure */
 #define COPIES 1e11
 
@@ -25,8 +26,8 @@ static double seconds_of(double *most, double *mapped, const esp_job *j, unsigne
         if (stages >> s & 1) {
             esp_prediction p = esp_predict(j, s, l, c, 0);
 
-            *most = p.anonymous > *most ? p.anonymous : *most;
-            *mapped = p.mapped > *mapped ? p.mapped : *mapped;
+            *most = fmax(*most, p.anonymous);
+            *mapped = fmax(*mapped, p.mapped);
             seconds += p.seconds;
         }
     }
@@ -40,7 +41,7 @@ static bool fits(double anonymous, const esp_job *j, const esp_layout *l, const 
     return (limit <= 0 || anonymous <= limit) && anonymous * (double)l->ranks <= SYSTEM * c->memory;
 }
 
-/* Stages of layers that the ranks of a node have between them. */
+/* Pipeline stages that the ranks of a node have between them. */
 static double stages_of_node(const esp_layout *l)
 {
     size_t n_data = data_ranks(l);
@@ -65,7 +66,7 @@ static void try_layout(search *at, const esp_layout *l)
     if (most_of_node + mapped * stages_of_node(l) > SYSTEM * at->cluster->memory) {
         seconds *= REREAD;
     }
-    at->least = most_of_node < at->least ? most_of_node : at->least;
+    at->least = fmin(at->least, most_of_node);
     if (fits(most, at->job, l, at->cluster) &&
         seconds < at->seconds * (l->pipeline > at->best->pipeline ? WORTH : 1)) {
         at->seconds = seconds;
@@ -74,7 +75,7 @@ static void try_layout(search *at, const esp_layout *l)
 }
 
 esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
-                           const esp_cluster *c, size_t ranks, size_t layers)
+                           const esp_cluster *c, size_t ranks, size_t pipeline)
 {
     search at = {
         .job = j, .cluster = c, .stages = stages, .best = best, .seconds = DBL_MAX, .least = DBL_MAX
@@ -86,9 +87,9 @@ esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
             continue;
         }
         for (size_t s = 1; s <= c->nodes * r && s <= j->pruned.dims.n_layers; s++) {
-            size_t threads = c->cores / r ? c->cores / r : 1;
+            size_t threads = esp_max(c->cores / r, 1);
 
-            if ((c->nodes * r) % s == 0 && (layers == 0 || layers == s)) {
+            if ((c->nodes * r) % s == 0 && (pipeline == 0 || pipeline == s)) {
                 try_layout(&at, &(esp_layout){ c->nodes, r, threads, s });
             }
         }
@@ -120,8 +121,9 @@ static size_t ranks_of_node(MPI_Comm world)
     return (size_t)n;
 }
 
-/* Stages for so many ranks a node; 1 where nothing is known of the model yet, and its stage will say why. */
-static size_t choose_layers(const esp_grid *g, const esp_config *c, size_t ranks)
+/* Pipeline stages for so many ranks per node; 1 where nothing is known of the model yet: the stage that reads
+ * it will say why. */
+static size_t choose_pipeline(const esp_grid *g, const esp_config *c, size_t ranks)
 {
     esp_cluster cluster = esp_cluster_of(c);
     esp_layout best;
@@ -150,15 +152,15 @@ static size_t choose_layers(const esp_grid *g, const esp_config *c, size_t ranks
 esp_status esp_choose_grid(esp_grid *g, const esp_config *c)
 {
     size_t ranks = ranks_of_node(g->world);
-    uint64_t layers = c->parallel.pipeline ? c->parallel.pipeline : 1;
+    uint64_t n_pipeline = c->parallel.pipeline ? c->parallel.pipeline : 1;
 
     if (c->parallel.pipeline == 0 && g->size > 1) {
         if (g->rank == 0 && (size_t)g->size % ranks == 0) {
-            layers = choose_layers(g, c, ranks);
+            n_pipeline = choose_pipeline(g, c, ranks);
         }
-        ESP_MPI(MPI_Bcast(&layers, 1, MPI_UINT64_T, 0, g->world));
-        esp_debug("grid: %zu stages of layers x %zu data ranks", (size_t)layers,
-                  (size_t)g->size / (size_t)layers);
+        ESP_MPI(MPI_Bcast(&n_pipeline, 1, MPI_UINT64_T, 0, g->world));
+        esp_debug("grid: %zu stages of layers x %zu data ranks", (size_t)n_pipeline,
+                  (size_t)g->size / (size_t)n_pipeline);
     }
-    return esp_grid_shape(g, (size_t)layers);
+    return esp_grid_shape(g, (size_t)n_pipeline);
 }

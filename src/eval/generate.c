@@ -176,7 +176,7 @@ esp_status esp_generate(esp_ids *ids, const esp_model *m, const esp_generate_opt
 
     ESP_TRY(check_prompt(ids, m));
     capacity = m->dims.max_positions - ids->n;
-    n_all = ids->n + (o->tokens < capacity ? o->tokens : capacity);
+    n_all = ids->n + esp_min(o->tokens, capacity);
     decoder_init(&d, m, ids->n, n_all);
     decode_all(&d, ids);
     while ((st = check_logits(&d)) == ESP_OK && ids->n < n_all) {

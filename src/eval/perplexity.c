@@ -12,7 +12,7 @@
 #include "espalier/log.h"
 #include "espalier/mem.h"
 
-#define CHUNKS_A_STAGE 4 /* of a batch on a grid of several stages */
+#define CHUNKS_PER_STAGE 4 /* of a batch, where there are several pipeline stages */
 
 enum { SUM, COUNT, HITS, N_NUMBERS }; /* of a sample */
 
@@ -40,15 +40,16 @@ static esp_pass_options pass_options(esp_text_size t, size_t rank, size_t max_to
     size_t chunk = esp_max(t.longest, max_tok);
 
     return (esp_pass_options){ .max_samples = t.samples,
-                               .max_tok = chunk * esp_pass_chunks(grid, CHUNKS_A_STAGE),
+                               .max_tok = chunk * esp_pass_chunks(grid, CHUNKS_PER_STAGE),
                                .chunk_tok = chunk,
                                .rank = rank,
                                .longest = t.longest,
                                .grid = grid };
 }
 
-/* numbers [samples->n, N_NUMBERS]: rows of this rank's samples are set, on the last stage. Returns the tokens
- * processed, there. A batch has chunks of max_tok tokens, so many that all stages have one to work on. */
+/* numbers [samples->n, N_NUMBERS]: rows of this rank's samples are set, on the last pipeline stage. Returns
+ * the tokens processed, there. A batch has chunks of max_tok tokens, so many that all stages have one to work
+ * on. */
 static int64_t evaluate_local(double *numbers, const esp_model *m, const esp_adapter *adapter,
                               const esp_samples *samples, size_t max_tok, const esp_grid *grid)
 {
@@ -77,7 +78,7 @@ static int64_t evaluate_local(double *numbers, const esp_model *m, const esp_ada
             row[HITS] = (double)loss[i].hits;
         }
         n_tok += pass.stage.last ? (int64_t)batch.n_tok : 0;
-        esp_progress("eval", next < samples->n ? next : samples->n, samples->n);
+        esp_progress("eval", esp_min(next, samples->n), samples->n);
     }
     esp_pass_free(&pass);
     esp_batch_free(&batch);

@@ -175,7 +175,7 @@ void esp_params_full(esp_params *p, esp_model *m)
     take_over(p, m);
 }
 
-void esp_params_take_types(esp_model *shape)
+void esp_params_set_types(esp_model *shape)
 {
     esp_params p;
 

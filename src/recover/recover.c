@@ -19,9 +19,8 @@
 #include "gradient_impl.h"
 #include "schedule_impl.h"
 
-#define DROPOUT UINT64_C(0x64726f70) /* names a random stream                              */
-#define CHUNKS_A_STAGE \
-    2 /* micro-batches of a pass for each stage of a grid of several            */
+#define DROPOUT          UINT64_C(0x64726f70) /* names a random stream                              */
+#define CHUNKS_PER_STAGE 2 /* micro-batches of a pass per pipeline stage, where there are several */
 
 typedef struct loop {
     const esp_recover_options *options;
@@ -62,11 +61,11 @@ void esp_recover_prepare(esp_params *p, esp_adapter *adapter, esp_model *m,
 
 /* ---- set-up ---- */
 
-/* Micro-batches for all stages go through the model at once. */
+/* Micro-batches for all pipeline stages go through the model at once. */
 static esp_pass_options pass_options(const esp_recover_options *o, size_t longest,
                                      const esp_grid *grid)
 {
-    size_t chunk = o->micro_batch * longest, n_chunks = esp_pass_chunks(grid, CHUNKS_A_STAGE);
+    size_t chunk = o->micro_batch * longest, n_chunks = esp_pass_chunks(grid, CHUNKS_PER_STAGE);
 
     return (esp_pass_options){ .max_samples = o->micro_batch * n_chunks,
                                .max_tok = chunk * n_chunks,
@@ -100,7 +99,7 @@ size_t esp_recover_bytes(const esp_model *m, const esp_recover_options *o, esp_t
     esp_params_plan(&plan, m, o->targets, options.rank, grid->rank, grid->size);
     if (!lora) {
         esp_model_reshape(&full, m, &m->dims);
-        esp_params_take_types(&full);
+        esp_params_set_types(&full);
         m = &full;
     }
     scratch = esp_pass_scratch_bytes(m, options);
@@ -174,7 +173,7 @@ static size_t take_mine(loop *r, const size_t *pick, size_t n)
 /* Next batch of mine, from number `first` on; how many samples it has. */
 static size_t fill_batch(loop *r, size_t first, size_t n_mine)
 {
-    size_t most = r->n_pass, n = n_mine - first < most ? n_mine - first : most;
+    size_t n = esp_min(r->n_pass, n_mine - first);
 
     esp_batch_fill(&r->batch, r->data.samples, r->mine + first, n);
     return n;
@@ -308,7 +307,7 @@ static esp_status train_step(loop *r, bool *stop)
 {
     const esp_recover_options *o = r->options;
     const size_t *pick = esp_data_order(&r->data, r->at.epoch) + r->at.position;
-    size_t left = r->data.n_train - r->at.position, n = o->batch < left ? o->batch : left;
+    size_t left = r->data.n_train - r->at.position, n = esp_min(o->batch, left);
     double began = esp_now(), flops = r->pass.flops, saves = r->save_seconds;
     double waited = esp_traffic_now().waited;
     esp_recover_news *news = &r->news;
@@ -358,9 +357,7 @@ static double validate(loop *r)
 /* Whether it is time to go back. */
 static bool is_lost(const loop *r)
 {
-    size_t set = r->options->max_skipped, most = set < r->steps ? set : r->steps;
-
-    return r->at.in_a_row > 0 && r->at.in_a_row >= most;
+    return r->at.in_a_row > 0 && r->at.in_a_row >= esp_min(r->options->max_skipped, r->steps);
 }
 
 static bool is_finished(const loop *r)
@@ -415,8 +412,7 @@ static double loss_of_last_batch(loop *r)
     size_t an_epoch = (n_train + batch - 1) / batch, step = r->at.step - r->at.in_a_row - 1;
     size_t first = step % an_epoch * batch, left = n_train - first;
 
-    return loss_of(r, esp_data_order(&r->data, step / an_epoch) + first,
-                   left < batch ? left : batch);
+    return loss_of(r, esp_data_order(&r->data, step / an_epoch) + first, esp_min(left, batch));
 }
 
 /* Values whose loss is not finite are no better than steps that are skipped one after another. Where nothing
@@ -431,7 +427,7 @@ static void judge_values(loop *r)
         keep_best(r, r->news.validation_loss);
     } else {
         r->news.validation_loss = loss;
-        r->at.in_a_row = r->options->max_skipped > 0 ? r->options->max_skipped : 1;
+        r->at.in_a_row = esp_max(r->options->max_skipped, 1);
     }
 }
 

@@ -387,7 +387,7 @@ static esp_status open_dir(esp_run *run, unsigned wanted)
 }
 
 /* Shapes of the model that is trained where this run prunes none: what is there, else the model itself. */
-static esp_status take_pruned(esp_job *j, const esp_run *run, unsigned wanted)
+static esp_status set_pruned(esp_job *j, const esp_run *run, unsigned wanted)
 {
     char *dir = esp_run_path(run, "pruned");
     esp_status st = ESP_OK;
@@ -419,12 +419,12 @@ static esp_status fit_memory(esp_run *run, unsigned wanted)
 
     esp_job_init(&job, &run->model, run->config);
     job.limit = run->limit;
-    st = take_pruned(&job, run, wanted);
+    st = set_pruned(&job, run, wanted);
     if (st != ESP_OK) {
         esp_job_free(&job);
         return st;
     }
-    esp_job_take_texts(&job, &run->calibration, &run->training, &run->evaluation);
+    esp_job_set_texts(&job, &run->calibration, &run->training, &run->evaluation);
     st = esp_check_memory(&job, wanted, &layout);
     for (esp_stage s = 0; st == ESP_OK && s < ESP_N_STAGES; s++) {
         run->chunk_tok[s] = esp_predict_chunk(&job, s, &layout);

@@ -44,16 +44,20 @@ void esp_samples_digest(uint64_t words[ESP_DIGEST_WORDS], const esp_samples *s)
     esp_digest_end_words(&d, words);
 }
 
-size_t esp_samples_longest(const esp_samples *s)
+/* start [n + 1]; start is NULL for n = 0. */
+static size_t longest_of(const size_t *start, size_t n)
 {
     size_t longest = 0;
 
-    for (size_t j = 0; j < s->n; j++) {
-        size_t n = s->start[j + 1] - s->start[j];
-
-        longest = n > longest ? n : longest;
+    for (size_t j = 0; j < n; j++) {
+        longest = esp_max(longest, start[j + 1] - start[j]);
     }
     return longest;
+}
+
+size_t esp_samples_longest(const esp_samples *s)
+{
+    return longest_of(s->start, s->n);
 }
 
 esp_text_size esp_samples_size(const esp_samples *s)
@@ -250,12 +254,5 @@ size_t esp_batch_block_position(const esp_batch *b, size_t j, size_t t)
 
 size_t esp_batch_longest(const esp_batch *b)
 {
-    size_t longest = 0;
-
-    for (size_t j = 0; j < b->n_samples; j++) {
-        size_t n = b->start[j + 1] - b->start[j];
-
-        longest = n > longest ? n : longest;
-    }
-    return longest;
+    return longest_of(b->start, b->n_samples);
 }

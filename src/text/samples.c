@@ -100,7 +100,7 @@ static esp_status cut_windows(esp_samples *samples, const source *from, const es
     for (; end < s->ids.n && !(how->count && samples->n == how->count); begin += stride) {
         size_t seen = end; /* targets before it have counted in an earlier window */
 
-        end = s->ids.n - begin > how->length ? begin + how->length : s->ids.n;
+        end = esp_min(begin + how->length, s->ids.n);
         add_sample(samples, s, begin, end - begin);
         ESP_TRY(esp_limit_check(0, from->path));
         memset(s->counts + seen, 0, end - seen);
@@ -114,7 +114,7 @@ static esp_status cut_documents(esp_samples *samples, const source *from, const 
     for (size_t i = 0; i < from->n && !(how->count && samples->n == how->count); i++) {
         s->ids.n = 0;
         ESP_TRY(append_document(from, i, s, spare));
-        add_sample(samples, s, 0, s->ids.n < how->length ? s->ids.n : how->length);
+        add_sample(samples, s, 0, esp_min(s->ids.n, how->length));
     }
     return ESP_OK;
 }
@@ -140,7 +140,7 @@ static esp_status cut_random(esp_samples *samples, const source *from, const esp
 
             s->ids.n = 0;
             st = append_document(from, order[i], s, spare);
-            longest = s->ids.n > longest ? s->ids.n : longest;
+            longest = esp_max(longest, s->ids.n);
             if (st == ESP_OK && s->ids.n > how->length) {
                 add_sample(samples, s, esp_rng_below(&r, s->ids.n - how->length + 1), how->length);
             }
@@ -163,6 +163,7 @@ static esp_status cut_random(esp_samples *samples, const source *from, const esp
 
 static esp_status check_sampling(const esp_sampling *how, size_t max_positions, const char *path)
 {
+    ESP_REQUIRE(how->stride <= how->length);
     if (how->length < 2 || how->length > max_positions) {
         return esp_fail(ESP_EUSAGE, "%s: samples of %zu tokens, and the model takes 2 to %zu", path,
                         how->length, max_positions);
@@ -228,6 +229,7 @@ esp_status esp_samples_load(esp_samples *s, const char *path, const char *field,
     esp_corpus c;
     esp_status st;
 
+    *s = (esp_samples){ 0 };
     if (n > 3 && strcmp(path + n - 3, ".h5") == 0) {
         return load_tokens(s, path, t, how, max_positions, vocab);
     }
