@@ -17,21 +17,6 @@ static void put(esp_byte_string *out, utf8proc_int32_t c)
 
 /* ---- normal forms ---------------------------------------------------------------------------------- */
 
-/* Calls change for the runs of well-formed UTF-8. */
-static void on_runs(esp_byte_string *out, const char *s, size_t n, esp_rewrite *change)
-{
-    for (size_t at = 0; at < n;) {
-        size_t run = esp_utf8_run(s + at, n - at);
-
-        if (run > 0) {
-            change(out, s + at, run);
-            at += run;
-        } else {
-            esp_bytes_add(out, s + at++, 1);
-        }
-    }
-}
-
 typedef struct points {
     utf8proc_int32_t *c; /* [n] owned */
     size_t n, capacity;
@@ -126,64 +111,19 @@ static void to_form(esp_byte_string *out, const char *s, size_t n, unsigned belo
     free(p.c);
 }
 
-static void nfc(esp_byte_string *out, const char *s, size_t n)
-{
-    to_form(out, s, n, 0xCC, UTF8PROC_COMPOSE); /* U+0300 */
-}
-
-static void nfd(esp_byte_string *out, const char *s, size_t n)
-{
-    to_form(out, s, n, 0x80, UTF8PROC_DECOMPOSE);
-}
-
-static void nfkc(esp_byte_string *out, const char *s, size_t n)
-{
-    to_form(out, s, n, 0x80, UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
-}
-
-static void nfkd(esp_byte_string *out, const char *s, size_t n)
-{
-    to_form(out, s, n, 0x80, UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT);
-}
-
-void esp_rewrite_nfc(esp_byte_string *out, const char *s, size_t n)
-{
-    on_runs(out, s, n, nfc);
-}
-
-void esp_rewrite_nfd(esp_byte_string *out, const char *s, size_t n)
-{
-    on_runs(out, s, n, nfd);
-}
-
-void esp_rewrite_nfkc(esp_byte_string *out, const char *s, size_t n)
-{
-    on_runs(out, s, n, nfkc);
-}
-
-void esp_rewrite_nfkd(esp_byte_string *out, const char *s, size_t n)
-{
-    on_runs(out, s, n, nfkd);
-}
-
 /* ---- character by character ------------------------------------------------------------------------ */
 
-/* What becomes of one character. */
+/* Appends what becomes of one character. */
 typedef void change(esp_byte_string *out, utf8proc_int32_t c);
 
 static void on_characters(esp_byte_string *out, const char *s, size_t n, change *put_changed)
 {
     for (size_t at = 0; at < n;) {
-        size_t length = esp_utf8_length(s + at, n - at);
         utf8proc_int32_t c;
 
-        if (length > 0) {
-            utf8proc_iterate((const utf8proc_uint8_t *)s + at, (utf8proc_ssize_t)length, &c);
-            put_changed(out, c);
-        } else {
-            esp_bytes_add(out, s + at, 1);
-        }
-        at += length ? length : 1;
+        at += (size_t)utf8proc_iterate((const utf8proc_uint8_t *)s + at, (utf8proc_ssize_t)(n - at),
+                                       &c);
+        put_changed(out, c);
     }
 }
 
@@ -239,7 +179,7 @@ static void put_bert_clean(esp_byte_string *out, utf8proc_int32_t c)
     }
 }
 
-static void put_bert_blanks(esp_byte_string *out, utf8proc_int32_t c)
+static void put_bert_chinese(esp_byte_string *out, utf8proc_int32_t c)
 {
     static const utf8proc_int32_t chinese[][2] = {
         { 0x3400, 0x4DBF },   { 0x4E00, 0x9FFF },   { 0xF900, 0xFAFF },   { 0x20000, 0x2A6DF },
@@ -255,34 +195,79 @@ static void put_bert_blanks(esp_byte_string *out, utf8proc_int32_t c)
     esp_bytes_add(out, " ", inside);
 }
 
+/* ---- well-formed runs ------------------------------------------------------------------------------ */
+
+/* What becomes of well-formed UTF-8: each character is changed, or all of it is put into a normal form. */
+typedef struct rewriting {
+    change *each; /* NULL: the form */
+    unsigned below;
+    utf8proc_option_t form; /* of to_form */
+} rewriting;
+
+static void rewrite(esp_byte_string *out, const char *s, size_t n, rewriting how)
+{
+    for (size_t at = 0; at < n;) {
+        size_t run = esp_utf8_run(s + at, n - at);
+
+        if (run == 0) { /* a byte that stays */
+            esp_bytes_add(out, s + at, 1);
+        } else if (how.each) {
+            on_characters(out, s + at, run, how.each);
+        } else {
+            to_form(out, s + at, run, how.below, how.form);
+        }
+        at += run ? run : 1;
+    }
+}
+
+void esp_rewrite_nfc(esp_byte_string *out, const char *s, size_t n)
+{
+    rewrite(out, s, n, (rewriting){ .below = 0xCC, .form = UTF8PROC_COMPOSE }); /* U+0300 */
+}
+
+void esp_rewrite_nfd(esp_byte_string *out, const char *s, size_t n)
+{
+    rewrite(out, s, n, (rewriting){ .below = 0x80, .form = UTF8PROC_DECOMPOSE });
+}
+
+void esp_rewrite_nfkc(esp_byte_string *out, const char *s, size_t n)
+{
+    rewrite(out, s, n, (rewriting){ .below = 0x80, .form = UTF8PROC_COMPOSE | UTF8PROC_COMPAT });
+}
+
+void esp_rewrite_nfkd(esp_byte_string *out, const char *s, size_t n)
+{
+    rewrite(out, s, n, (rewriting){ .below = 0x80, .form = UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT });
+}
+
 void esp_rewrite_lowercase(esp_byte_string *out, const char *s, size_t n)
 {
-    on_characters(out, s, n, put_lower);
+    rewrite(out, s, n, (rewriting){ .each = put_lower });
 }
 
 void esp_rewrite_no_marks(esp_byte_string *out, const char *s, size_t n)
 {
-    on_characters(out, s, n, put_unless_mark);
+    rewrite(out, s, n, (rewriting){ .each = put_unless_mark });
 }
 
 void esp_rewrite_no_nonspace(esp_byte_string *out, const char *s, size_t n)
 {
-    on_characters(out, s, n, put_unless_nonspace);
+    rewrite(out, s, n, (rewriting){ .each = put_unless_nonspace });
 }
 
 void esp_rewrite_nmt(esp_byte_string *out, const char *s, size_t n)
 {
-    on_characters(out, s, n, put_nmt);
+    rewrite(out, s, n, (rewriting){ .each = put_nmt });
 }
 
 void esp_rewrite_bert_clean(esp_byte_string *out, const char *s, size_t n)
 {
-    on_characters(out, s, n, put_bert_clean);
+    rewrite(out, s, n, (rewriting){ .each = put_bert_clean });
 }
 
-void esp_rewrite_bert_blanks(esp_byte_string *out, const char *s, size_t n)
+void esp_rewrite_bert_chinese(esp_byte_string *out, const char *s, size_t n)
 {
-    on_characters(out, s, n, put_bert_blanks);
+    rewrite(out, s, n, (rewriting){ .each = put_bert_chinese });
 }
 
 /* ---- ends, bytes ----------------------------------------------------------------------------------- */

@@ -18,7 +18,7 @@
 #define WORDS                                                   \
     "[" ESP_WORD_CLASS "\\x{200C}\\x{200D}]+|[^" ESP_WORD_CLASS \
     "\\x{200C}\\x{200D}" ESP_SPACE_CLASS "]+"
-#define BLANK "[" ESP_SPACE_CLASS "]"
+#define SPACE "[" ESP_SPACE_CLASS "]"
 
 #define MAX_FIXED    65535 /* PCRE2's largest repetition */
 #define TEXT_OF(n)   TEXT_OF_(n)
@@ -46,7 +46,7 @@ typedef esp_status reader(const node *at, esp_pretokenizer *steps);
 
 typedef struct kind {
     const char *type;
-    const char *keys;     /* that it may have besides "type", each with a blank after it */
+    const char *keys;     /* that it may have besides "type", each with a space after it */
     reader *read;         /* NULL: a Sequence, or                                        */
     esp_rewrite *rewrite; /* a normalizer without settings                               */
 } kind;
@@ -173,7 +173,7 @@ static esp_status read_bert(const node *at, esp_pretokenizer *steps)
 
     add_rewrite_if(esp_json_bool(at->object, "clean_text", true), steps, esp_rewrite_bert_clean);
     add_rewrite_if(esp_json_bool(at->object, "handle_chinese_chars", true), steps,
-                   esp_rewrite_bert_blanks);
+                   esp_rewrite_bert_chinese);
     add_rewrite_if(strip, steps, esp_rewrite_nfd);
     add_rewrite_if(strip, steps, esp_rewrite_no_nonspace);
     add_rewrite_if(lower, steps, esp_rewrite_lowercase);
@@ -276,14 +276,14 @@ static esp_status read_whitespace(const node *at, esp_pretokenizer *steps)
 static esp_status read_whitespace_split(const node *at, esp_pretokenizer *steps)
 {
     (void)at;
-    add_split(steps, BLANK, ESP_SPLIT_REMOVED);
+    add_split(steps, SPACE, ESP_SPLIT_REMOVED);
     return ESP_OK;
 }
 
 static esp_status read_bert_split(const node *at, esp_pretokenizer *steps)
 {
     (void)at;
-    add_split(steps, BLANK, ESP_SPLIT_REMOVED);
+    add_split(steps, SPACE, ESP_SPLIT_REMOVED);
     add_split(steps, PUNCTUATION, ESP_SPLIT_ISOLATED);
     return ESP_OK;
 }
@@ -386,7 +386,7 @@ static esp_status decode_strip(const node *at, esp_pretokenizer *steps)
 {
     (void)steps;
     if (strcmp(esp_json_string(at->object, "content", ""), " ") != 0) {
-        return refuse(at, "content", "only a blank is supported");
+        return refuse(at, "content", "only a space is supported");
     }
     if (json_number_value(json_object_get(at->object, "stop")) != 0) {
         return refuse(at, "stop", "only 0 is supported");
@@ -394,7 +394,7 @@ static esp_status decode_strip(const node *at, esp_pretokenizer *steps)
     if (!at->t->decoder.fused) {
         return refuse(at, "type", "is supported after Fuse only: it would strip each token");
     }
-    at->t->decoder.first_blanks = (size_t)json_number_value(json_object_get(at->object, "start"));
+    at->t->decoder.first_spaces = (size_t)json_number_value(json_object_get(at->object, "start"));
     return ESP_OK;
 }
 
