@@ -18,8 +18,8 @@ static void print_layers(const esp_model *m)
     for (size_t l = 0, end; l < m->dims.n_layers; l = end) {
         for (end = l + 1; end < m->dims.n_layers && same_dims(&layer[l], &layer[end]); end++) {
         }
-        printf("layers %zu-%zu: %zu heads, %zu key/value heads, %zu neurons\n", l, end - 1,
-               layer[l].heads, layer[l].kv_heads, layer[l].mlp);
+        printf("layers %zu-%zu: %zu heads, %zu key/value heads, %zu intermediate channels\n", l,
+               end - 1, layer[l].heads, layer[l].kv_heads, layer[l].mlp);
     }
 }
 

@@ -145,7 +145,7 @@ char *esp_config_text(const esp_config *c)
 
 /* ---- help and reference ----------------------------------------------------------------------- */
 
-/* Whether the first part of path is one of the blank separated sections. */
+/* Whether the first part of path is one of the sections, which spaces separate. */
 static bool in_sections(const char *path, const char *sections)
 {
     size_t n = strcspn(path, ".");

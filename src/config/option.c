@@ -113,7 +113,7 @@ char *esp_option_wants(const esp_option *o)
 
 /* ---- text to value ---------------------------------------------------------------------------- */
 
-/* Next part of a comma separated list, blanks around it left out; false at the end. */
+/* Next part of a comma separated list, white space around it left out; false at the end. */
 static bool next_item(const char **at, char **item)
 {
     size_t n;

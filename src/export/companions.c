@@ -75,7 +75,7 @@ static void leave(copying *c, const char *name)
 }
 
 /* A file, or what a link leads to. */
-static esp_status take_file(copying *c, const char *name)
+static esp_status copy_file(copying *c, const char *name)
 {
     char *from = esp_path(c->from, name), *to = esp_path(c->to, name);
     struct stat s;
@@ -103,7 +103,7 @@ static bool holds_weights(const names *l)
     return false;
 }
 
-static esp_status take_folder(copying *c, const char *name)
+static esp_status copy_folder(copying *c, const char *name)
 {
     char *from = esp_path(c->from, name), *to = esp_path(c->to, name);
     names l = { 0 };
@@ -116,7 +116,7 @@ static esp_status take_folder(copying *c, const char *name)
         for (int i = 0; i < l.n && st == ESP_OK; i++) {
             char *file = esp_path(name, l.entry[i]->d_name);
 
-            st = take_file(c, file);
+            st = copy_file(c, file);
             free(file);
         }
     }
@@ -147,7 +147,7 @@ esp_status esp_companions_copy(const char *to, const char *from)
         const char *name = l.entry[i]->d_name;
 
         if (!is_weights(name) && strcmp(name, "config.json") != 0) {
-            st = is_folder(&c, name) ? take_folder(&c, name) : take_file(&c, name);
+            st = is_folder(&c, name) ? copy_folder(&c, name) : copy_file(&c, name);
         }
     }
     if (st == ESP_OK && c.n_left > 0) {

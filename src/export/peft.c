@@ -168,7 +168,7 @@ static uint64_t targets_in(const esp_safetensors *file, const esp_model *m)
     return targets;
 }
 
-static esp_status take_matrix(float *data, const esp_tensor_ref *x, const char *key,
+static esp_status read_matrix(float *data, const esp_tensor_ref *x, const char *key,
                               const esp_safetensors *file, const char *path)
 {
     const esp_tensor_info *t = esp_safetensors_find(file, key);
@@ -195,7 +195,7 @@ static esp_status take_matrix(float *data, const esp_tensor_ref *x, const char *
     return ESP_OK;
 }
 
-static esp_status take_matrices(const esp_adapter *a, const esp_model *m,
+static esp_status read_matrices(const esp_adapter *a, const esp_model *m,
                                 const esp_safetensors *file, const char *path)
 {
     size_t n;
@@ -205,7 +205,7 @@ static esp_status take_matrices(const esp_adapter *a, const esp_model *m,
     for (size_t i = 0; i < n && st == ESP_OK; i++) {
         char *key = key_of(m, &refs[i]);
 
-        st = take_matrix(esp_adapter_matrix(a, &refs[i]), &refs[i], key, file, path);
+        st = read_matrix(esp_adapter_matrix(a, &refs[i]), &refs[i], key, file, path);
         free(key);
     }
     if (st == ESP_OK && n != file->n) {
@@ -233,7 +233,7 @@ static esp_status read_adapter(esp_params *p, esp_adapter *a, const esp_model *m
     if (st == ESP_OK) {
         esp_adapter_init(a, m, rank, (float)alpha);
         esp_params_lora(p, a, m, targets_in(&file, m), 0);
-        st = take_matrices(a, m, &file, tensors);
+        st = read_matrices(a, m, &file, tensors);
     }
     esp_safetensors_close(&file);
     free(config);

@@ -27,7 +27,7 @@
 #define PIECE ((size_t)1 << 20)  /* bytes that are read at a time                        */
 
 /* The deepest entry of the library's error stack says most. */
-static herr_t take_reason(unsigned n, const H5E_error2_t *e, void *reason)
+static herr_t copy_reason(unsigned n, const H5E_error2_t *e, void *reason)
 {
     if (n == 0 && e->desc) {
         *(char **)reason = esp_strdup(e->desc);
@@ -39,7 +39,7 @@ char *esp_h5_reason(void)
 {
     char *reason = NULL;
 
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, take_reason, &reason);
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, copy_reason, &reason);
     H5Eclear2(H5E_DEFAULT);
     return reason;
 }

@@ -1,4 +1,4 @@
-/* config_class.c - config.json as the class of the client sees it: which family it is of, what it asks for
+/* config_class.c - config.json as the class of transformers sees it: which family it is of, what it asks for
  * that no family here computes, and what the class means by keys that are not there. */
 #include <stdlib.h>
 #include <string.h>
@@ -85,7 +85,7 @@ static bool asks(const json_t *v)
            !(json_is_array(v) && json_array_size(v) == 0);
 }
 
-/* How clients say that weights are not plain numbers; what they ask for counts whatever the weights are. */
+/* Keys that say that weights are not plain numbers; they count whatever the weights are. */
 static const char *const quantised[] = {
     "quantization_config", "compression_config", "quantization_bit", "load_in_8bit", "load_in_4bit",
 };
@@ -126,7 +126,8 @@ esp_status esp_config_check_supported(const esp_config_part *c)
         return esp_config_refuse(c, "pre_seq_len", "null: trained prefixes are not supported");
     }
     if (asks(json_object_get(c->json, "pruned_heads"))) {
-        return esp_config_refuse(c, "pruned_heads", "empty: let a client save what is left first");
+        return esp_config_refuse(c, "pruned_heads",
+                                 "empty: let transformers save what is left first");
     }
     if (json_is_false(json_object_get(c->json, "is_causal"))) {
         return esp_config_refuse(c, "is_causal",

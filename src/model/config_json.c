@@ -178,7 +178,7 @@ static esp_status read_dims(esp_dims *d, const esp_config_part *c, const esp_arc
 
 /* ---- the whole --------------------------------------------------------------------------------- */
 
-/* The names of clients for the activation of a family. */
+/* The names that transformers has for the activation of a family. */
 static const char *const activations[][3] = {
     [ESP_SILU] = { "silu", "swish" },
     [ESP_GELU_TANH] = { "gelu_pytorch_tanh", "gelu_new", "gelu_fast" },
@@ -395,7 +395,7 @@ static void write_layer_sizes(json_t *config, json_t *own, const struct layer_ke
     json_decref(list);
 }
 
-/* Clients refuse some families whose heads do not divide the width, and take the same block under
+/* transformers refuses some families whose heads do not divide the width, and takes the same block under
  * another name, where it has no biases. */
 static const char *uneven_type(const json_t *config, const esp_arch *arch)
 {

@@ -98,7 +98,7 @@ void esp_config_write_windows(json_t *config, const esp_arch *arch, const esp_di
         n_full += !any;
         json_array_append_new(types, json_string(d->layer[l].window ? WINDOW_TYPE : FULL_TYPE));
     }
-    if (counted && any) { /* for clients that count */
+    if (counted && any) { /* for inference engines that count layers */
         json_object_set_new(config, "max_window_layers", json_integer((json_int_t)n_full));
     }
     if (named || (counted && any)) {

@@ -211,7 +211,8 @@ static char *stored_name(const esp_model *m, const places *p, const esp_tensor_r
     return name;
 }
 
-/* Two tensors that are said to be one: clients take one, the other or both where they are not. */
+/* Two tensors that are said to be one: inference engines take one, the other or both where
+ * they differ. */
 static esp_status check_tied(const esp_model *m, const places *p)
 {
     const esp_weight *w = &m->head_and_norm[ESP_SLOT_EMBED];

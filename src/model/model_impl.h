@@ -36,9 +36,9 @@ esp_status esp_config_find_arch(const esp_arch **arch, const esp_config_part *c)
 /* Refuses what no family computes: quantised weights, trained prefixes, attention to later tokens. Local. */
 esp_status esp_config_check_supported(const esp_config_part *c);
 
-/* Writes into config (which c reads) what the class of c->arch means by keys that are not there; what is
- * written later says it to clients whose classes mean something else. ESP_EFORMAT for a null that the class
- * refuses. Local. */
+/* Adds to config (which c reads) the values that the class of c->arch gives to keys that are not there: a
+ * folder that is written later says them to classes with other defaults. ESP_EFORMAT for a null that the
+ * class refuses. Local. */
 esp_status esp_config_complete(json_t *config, const esp_config_part *c);
 
 /* Windows of all layers, whose number is known. Local. */

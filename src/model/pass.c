@@ -16,7 +16,8 @@
     ((size_t)64 << 20) /* of a run of logits, unless that is less than LEAST_RUN rows */
 #define LEAST_RUN ((size_t)128)
 
-#define SHORTEST_ROW 1e-12 /* of a head: shorter ones are divided by this, as its clients do */
+#define SHORTEST_ROW \
+    1e-12 /* of a head: shorter ones are divided by this, as in torch's normalize */
 
 /* Weights outside the blocks, and scratch of the loss. */
 typedef struct esp_head_and_norm {

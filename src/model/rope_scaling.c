@@ -290,7 +290,7 @@ static esp_status check_rope(const esp_rope_reader *r)
                             r->part->where, r->theta);
 }
 
-/* No client has rotary positions that differ between layers in a family that is read here. */
+/* transformers has no rotary positions that differ between layers in a family that is read here. */
 static esp_status check_alike(const esp_config_part *part)
 {
     const char *key;

@@ -1,6 +1,7 @@
-/* clients.c - the rules of clients as a table, and the search for a ratio that keeps them.
+/* clients.c - which sizes the inference engines can load, as a table of rules, and the search for a ratio
+ * that keeps them.
  *
- * A size that the plan leaves as it was is not judged: a client that takes it now takes it afterwards.
+ * A size that the plan leaves as it was is not judged: an engine that loads it now loads it afterwards.
  */
 #include "espalier/clients.h"
 
@@ -48,7 +49,7 @@ static const rule rules[] = {
     /* The format of BLOOM has no width of heads and none of the MLP. */
     { HF | VLLM | LLAMA_CPP, "bloom", HIDDEN, 1, QUERY, true, false },
     { HF | VLLM | LLAMA_CPP, "bloom", MLP, 4, HIDDEN, true, false },
-    /* Clients divide hidden_size by the heads: the authors' code of Baichuan and those who follow it;
+    /* These divide hidden_size by the heads: the authors' code of Baichuan and those who follow it;
      * OPTAttention; vLLM's Qwen2Attention and GLMAttention; llama.cpp's converter for the rotary
      * channels of Phi-3 and ChatGLM. */
     { HF | VLLM | LLAMA_CPP, "baichuan", HIDDEN, 1, QUERY, true, false },
@@ -66,10 +67,10 @@ static const rule rules[] = {
 
 #define N_RULES (sizeof rules / sizeof *rules)
 
-/* What is judged: sizes that may become of a model, by the rules of clients. */
+/* What is judged: the sizes of a pruned model, by the rules of some engines. */
 typedef struct trial {
     const esp_model *model;
-    const char *type; /* model_type that is written */
+    const char *type; /* model_type that it is written under */
     unsigned clients;
     esp_dims dims; /* layer [n_layers] owned */
 } trial;
@@ -115,7 +116,7 @@ static bool concerns(const rule *r, const trial *t)
            (!r->lists || t->model->rope.longer);
 }
 
-/* The first rule of the clients that does not hold, NULL when all do. */
+/* The first rule of the engines that does not hold, NULL when all do. */
 static const rule *broken_rule(const trial *t)
 {
     size_t now[N_SIZES], dense[N_SIZES];
@@ -248,8 +249,8 @@ static char *odd_text(const esp_dims *d)
     const esp_layer_dims *a = &d->layer[0], *b = &d->layer[l];
 
     return esp_format(
-        "layer %zu is left with %zu heads, %zu key/value heads and %zu neurons, layer "
-        "0 with %zu, %zu and %zu; all must be alike",
+        "layer %zu is left with %zu heads, %zu key/value heads and %zu intermediate channels, "
+        "layer 0 with %zu, %zu and %zu; all must be alike",
         l, b->heads, b->kv_heads, b->mlp, a->heads, a->kv_heads, a->mlp);
 }
 

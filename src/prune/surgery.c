@@ -176,9 +176,9 @@ static void keep_lookups(cut *c, float by)
     }
 }
 
-/* Some factors stand in no file: clients take them from the sizes in config.json, of which a cut changes
- * some. The weights beside them make up for it, so that what stays computes what it did (docs/method.md,
- * eq. 23). */
+/* Some factors are in no file: inference engines derive them from the sizes in config.json, of which a cut
+ * changes some. The weights beside them make up for it, so that what stays computes what it did
+ * (docs/method.md, eq. 23). */
 static void keep_scales(cut *c, const esp_model *to)
 {
     keep_residual(c, to->residual_scale / c->model->residual_scale);

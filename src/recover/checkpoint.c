@@ -356,7 +356,7 @@ static esp_status read_content(bool *good, const esp_h5 *f, const esp_checkpoint
 }
 
 /* What read_shares left in p->grad, on all ranks. */
-static void take_values(const esp_checkpoint *c)
+static void share_values(const esp_checkpoint *c)
 {
     esp_params *p = c->params;
     esp_exchange x;
@@ -403,7 +403,7 @@ static esp_status try_file(bool *found, esp_training *t, const char *path, const
                  st == ESP_OK ? "another rank cannot read it" : esp_error_message());
         esp_error_clear();
     } else if (refused == ESP_OK) {
-        take_values(c);
+        share_values(c);
         *t = h.training;
         *found = true;
     }

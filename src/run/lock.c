@@ -43,7 +43,7 @@ static json_int_t beginning(json_int_t process)
 
     system_line(line, sizeof line, path);
     free(path);
-    at = strrchr(line, ')'); /* of the name, which may have blanks */
+    at = strrchr(line, ')'); /* of the name, which may have spaces */
     for (int field = 2; at && field < 22; field++) {
         at = strchr(at + 1, ' ');
     }

@@ -77,7 +77,7 @@ static size_t past_separator(const char *s, size_t n, size_t at, size_t *text_en
 /* A document without the line ends around it; one of white space alone is none. */
 static void add_plain(reading *r, const char *s, size_t n)
 {
-    size_t blank = 0;
+    size_t spaces = 0;
 
     while (n > 0 && (*s == '\n' || *s == '\r')) {
         s++;
@@ -86,10 +86,10 @@ static void add_plain(reading *r, const char *s, size_t n)
     while (n > 0 && (s[n - 1] == '\n' || s[n - 1] == '\r')) {
         n--;
     }
-    while (blank < n && isspace((unsigned char)s[blank])) {
-        blank++;
+    while (spaces < n && isspace((unsigned char)s[spaces])) {
+        spaces++;
     }
-    if (blank < n) {
+    if (spaces < n) {
         esp_byte_string text = { 0 };
 
         esp_bytes_add(&text, s, n);

@@ -18,7 +18,7 @@ esp_status esp_json_read_optional(json_t **root,
 esp_status esp_json_refuse(const char *path, const char *field, const json_t *value,
                            const char *what);
 
-/* ESP_EFORMAT, naming it, for a key with a value that is neither "type" nor in keys, which has a blank
+/* ESP_EFORMAT, naming it, for a key with a value that is neither "type" nor in keys, which has a space
  * after each. */
 esp_status esp_json_known(const json_t *object, const char *keys, const char *path,
                           const char *where);

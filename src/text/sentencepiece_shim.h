@@ -33,7 +33,7 @@ int esp_sp_encode(const esp_sp *sp, const char *text, size_t n, void (*add)(void
                   void *to, char *why, size_t n_why);
 
 /* Trains a BPE model of vocab pieces in LLaMA's conventions (unk 0, bos 1, eos 2, byte fallback, identity
- * normalization, a blank before a text, digits apart) on n lines, line i of length[i] bytes. The content
+ * normalization, a space before a text, digits apart) on n lines, line i of length[i] bytes. The content
  * of its tokenizer.model is in *model, freed with free(). */
 int esp_sp_train(char **model, size_t *n_model, size_t vocab, const char *const *line,
                  const size_t *length, size_t n, char *why, size_t n_why);

@@ -214,7 +214,7 @@ static char *to_string(const esp_byte_string *b)
 }
 
 /* A token sought in normalized text is sought by its own normalized form, and where that differs
- * (a blank before it) reads back as what it stood for. */
+ * (a space before it) reads back as what it stood for. */
 static esp_status normalize_token(esp_tokenizer *t, esp_added *a, esp_pieces *p, esp_pieces *spare)
 {
     bool at_start = true;
@@ -233,7 +233,7 @@ static esp_status normalize_token(esp_tokenizer *t, esp_added *a, esp_pieces *p,
     return esp_tokenizer_set_piece(t, a->id, a->sought, strlen(a->sought));
 }
 
-esp_status esp_tokenizer_settle(esp_tokenizer *t)
+esp_status esp_tokenizer_prepare_added(esp_tokenizer *t)
 {
     esp_pieces p = { 0 }, spare = { 0 };
     esp_status st = ESP_OK;

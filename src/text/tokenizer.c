@@ -106,7 +106,7 @@ esp_status esp_tokenizer_open(esp_tokenizer **t, const char *model_dir)
 
     made->bos = made->eos = -1;
     st = read_folder(made, model_dir);
-    st = st == ESP_OK ? esp_tokenizer_settle(made) : st;
+    st = st == ESP_OK ? esp_tokenizer_prepare_added(made) : st;
     if (st == ESP_OK) {
         digest_reading(made);
     } else {
@@ -392,7 +392,7 @@ static esp_status decode_shown(const esp_tokenizer *t, esp_byte_string *out, con
     if (st == ESP_OK) {
         size_t from = 0;
 
-        while (from < t->decoder.first_blanks && from < all.n && all.data[from] == ' ') {
+        while (from < t->decoder.first_spaces && from < all.n && all.data[from] == ' ') {
             from++;
         }
         add_readable(out, all.data + from, all.n - from);

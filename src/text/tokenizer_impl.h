@@ -11,7 +11,7 @@
 #include "sentencepiece_shim.h"
 #include "pretokenize_impl.h"
 
-#define ESP_METASPACE "\xE2\x96\x81" /* U+2581, a blank in a metaspace vocabulary */
+#define ESP_METASPACE "\xE2\x96\x81" /* U+2581, a space in a metaspace vocabulary */
 
 /* What to do about a tokenizer that is refused. */
 #define ESP_ELSEWHERE "make the ids elsewhere and give them as calibration.tokens"
@@ -33,7 +33,7 @@ typedef struct esp_decoder {
     bool byte_level;     /* the characters are bytes in the byte alphabet              */
     bool byte_fallback;  /* a piece "<0xNN>" is that byte                              */
     bool fused;          /* what follows is about the whole text, not each token       */
-    size_t first_blanks; /* blanks that the text loses                                 */
+    size_t first_spaces; /* spaces that the text loses at its start                    */
     bool first_bare;     /* the first token loses each U+2581                          */
 } esp_decoder;
 
@@ -52,7 +52,7 @@ struct esp_tokenizer {
     esp_token *token; /* [n_tokens] owned */
     size_t n_tokens;
 
-    bool prefixed; /* encoding puts a blank before a stretch of text, decoding takes it away ... */
+    bool prefixed; /* encoding puts a space before a stretch of text, decoding takes it away ... */
     bool
         prefixed_every; /* ... before every stretch between added tokens, not the first alone         */
 
@@ -81,7 +81,7 @@ typedef enum esp_merges_class {
 esp_status esp_tokenizer_read_merges(esp_tokenizer *t, const esp_sp *sp, esp_merges_class class,
                                      const char *dir, const char *path, const json_t *config);
 
-/* "legacy" of tokenizer_config.json: a blank goes before each stretch of text between added tokens, not
+/* "legacy" of tokenizer_config.json: a space goes before each stretch of text between added tokens, not
  * the first alone; fallback where the key is absent. Local. */
 bool esp_tokenizer_legacy(const json_t *config, bool fallback);
 
@@ -122,7 +122,8 @@ esp_status esp_tokenizer_set_piece(esp_tokenizer *t, int32_t id, const char *pie
 esp_status esp_tokenizer_decode_piece(const esp_tokenizer *t, esp_pieces *out, const char *piece,
                                       size_t n);
 
-/* Once steps and added tokens are known: how added tokens are sought and read back. Local. */
-esp_status esp_tokenizer_settle(esp_tokenizer *t);
+/* Once steps and added tokens are known: sets what is searched for each added token in text, and what it
+ * reads back as. ESP_EFORMAT for one of which the normalizer leaves nothing. Local. */
+esp_status esp_tokenizer_prepare_added(esp_tokenizer *t);
 
 #endif

@@ -66,13 +66,13 @@ static esp_status read_vocabulary(esp_tokenizer *t, const json_t *vocab, const c
 static bool read_pair(const json_t *merge, esp_byte_string *both, size_t *n_left)
 {
     const json_t *left = json_array_get(merge, 0), *right = json_array_get(merge, 1);
-    const char *text = json_string_value(merge), *blank = text ? strchr(text, ' ') : NULL;
+    const char *text = json_string_value(merge), *space = text ? strchr(text, ' ') : NULL;
 
     both->n = 0;
-    if (blank) {
-        *n_left = (size_t)(blank - text);
+    if (space) {
+        *n_left = (size_t)(space - text);
         esp_bytes_add(both, text, *n_left);
-        esp_bytes_add(both, blank + 1, strlen(blank + 1));
+        esp_bytes_add(both, space + 1, strlen(space + 1));
         return true;
     }
     if (json_is_string(left) && json_is_string(right) && json_array_size(merge) == 2) {

@@ -53,7 +53,7 @@ static json_t *metaspace(esp_merges_class class, const json_t *config)
                      "split", 0);
 }
 
-/* Tokens lose the blank before the text unless the class puts none there. */
+/* Tokens lose the space before the text unless the class puts none there. */
 static json_t *decoder_of(esp_merges_class class, const json_t *config)
 {
     bool strip = class == ESP_MERGES_CODE_LLAMA ||

@@ -8,7 +8,7 @@
 #include "json_impl.h"
 #include "tokenizer_impl.h"
 
-#define MAX_BLANKS 80 /* of a run that is one piece */
+#define MAX_SPACES 80 /* of a run that is one piece */
 
 /* An id of SentencePiece (-1: none) as one of the model. */
 static int32_t id_in(const esp_tokenizer *t, int32_t id)
@@ -57,7 +57,7 @@ static void note_first(void *to, int32_t id)
     *first = *first < 0 ? id : *first;
 }
 
-/* Whether the model puts a blank before a text: the library does not say, an encoded letter does. */
+/* Whether the model puts a space before a text: the library does not say, an encoded letter does. */
 static bool has_dummy_prefix(const esp_sp *sp)
 {
     int32_t first = -1;
@@ -71,7 +71,7 @@ static void read_decoder(esp_tokenizer *t)
 {
     t->decoder.byte_fallback = true;
     t->prefixed = t->prefixed_every = has_dummy_prefix(t->sp);
-    t->decoder.first_blanks = t->prefixed;
+    t->decoder.first_spaces = t->prefixed;
     esp_pretokenizer_add_replace(&t->decoder.replace, ESP_METASPACE, " ");
 }
 
@@ -194,12 +194,12 @@ static esp_status add_stand_in(esp_tokenizer *t, const char *piece, const char *
     return esp_tokenizer_set(t, id, space, strlen(space));
 }
 
-/* Longest runs of blanks first. */
+/* Longest runs of spaces first. */
 static esp_status add_stand_ins(esp_tokenizer *t)
 {
     ESP_TRY(add_stand_in(t, "<n>", "\n"));
     ESP_TRY(add_stand_in(t, "<|tab|>", "\t"));
-    for (int n = MAX_BLANKS; n > 1; n--) {
+    for (int n = MAX_SPACES; n > 1; n--) {
         char *piece = esp_format("<|blank_%d|>", n), *space = esp_format("%*s", n, "");
         esp_status st = add_stand_in(t, piece, space);
 
@@ -243,7 +243,7 @@ static void count_ids(void *to, int32_t id)
     ++*(size_t *)to;
 }
 
-static bool folds_blanks(const esp_sp *sp)
+static bool folds_spaces(const esp_sp *sp)
 {
     size_t n[2] = { 0, 0 };
     char why[16];
@@ -252,7 +252,7 @@ static bool folds_blanks(const esp_sp *sp)
            esp_sp_encode(sp, "a ", 2, count_ids, &n[1], why, sizeof why) == 0 && n[0] == n[1];
 }
 
-/* The blank goes before the first stretch alone, and where none is there: the model is opened again
+/* The space goes before the first stretch alone, and where none is there: the model is opened again
  * without its own. */
 static esp_status prefix_first_alone(esp_tokenizer *t, const char *path)
 {
@@ -260,10 +260,10 @@ static esp_status prefix_first_alone(esp_tokenizer *t, const char *path)
     static const char no_prefix[] = "\x1A\x02\x18\x00";
     esp_pretokenize_op *step;
 
-    if (folds_blanks(t->sp)) {
+    if (folds_spaces(t->sp)) {
         return esp_fail(ESP_EFORMAT,
                         "%s: \"legacy\" of tokenizer_config.json is false, and the model folds "
-                        "blanks: not supported; " ESP_ELSEWHERE,
+                        "spaces: not supported; " ESP_ELSEWHERE,
                         path);
     }
     esp_sp_close(t->sp);

@@ -41,7 +41,7 @@ done
 grep -q '"num_layers": 1,' "$work/layer/pruned/config.json" || fail "layers that are left"
 
 # ---- generation -----------------------------------------------------------------------------------------
-# Behind the prompt comes what answers begin with, as one text: only its first blank is none.
+# Behind the prompt comes what answers begin with, as one text: only its first space is left out.
 on2 0 generate -s model="$work/block/recovered" -s generate.prompt="what did the cat see?" \
     -s generate.tokens=24
 cat "$work/out"

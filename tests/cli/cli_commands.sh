@@ -51,7 +51,7 @@ diff "$work/out" docs/settings.md > "$work/stale" ||
 
 # ---- one command after another -----------------------------------------------------------------------
 exits 0 "$ESPALIER" inspect -s model="$work/model"
-prints 'layers 0-2: 4 heads, 4 key/value heads, 48 neurons'
+prints 'layers 0-2: 4 heads, 4 key/value heads, 48 intermediate channels'
 prints '^parameters 42912,'
 prints '^attention: 12 groups in 3 units'
 exits 0 "$ESPALIER" tokenize -c "$work/run.cfg" -s tokenize.corpus="$work/valid.jsonl" \
@@ -80,7 +80,7 @@ exits 0 "$ESPALIER" config --check "$work/run/config.used"
 
 # A pruned model is a model: inspect and generate take it, and a token file gives the same perplexity.
 exits 0 "$ESPALIER" inspect -s model="$work/run/recovered"
-prints 'layers 0-2: 3 heads, 3 key/value heads, 36 neurons'
+prints 'layers 0-2: 3 heads, 3 key/value heads, 36 intermediate channels'
 exits 0 "$ESPALIER" generate -s model="$work/run/recovered" -s generate.prompt='the cat' \
     -s generate.tokens=4
 prints '^the cat'
@@ -149,7 +149,7 @@ warned opt 0 -s prune.ratio=0.5 -s prune.mode=layer
 warned llama-7b 0 -s prune.ratio=0.25
 warned llama-7b 1 -s prune.ratio=0.25 -s prune.scope=global
 
-# A layer of one neuron: its column of the down projection is a matrix, not a norm, and counts.
+# A layer of one intermediate channel: its column of the down projection is a matrix, not a norm, and counts.
 make_model "$work/narrow" -s synth.mlp=1
 make_corpus "$work/narrow.jsonl" 20 1
 exits 0 "$ESPALIER" score -q -s model="$work/narrow" -s run_dir="$work/narrow-run" \

@@ -29,7 +29,7 @@ END
     [ "${pruned:-0}" -gt 0 ] && [ "$pruned" -lt "$dense" ] ||
         fail "$family: $pruned of $dense parameters are left"
     exits 0 "$ESPALIER" inspect -s model="$dir-run/pruned"
-    prints 'layers 0-1: 3 heads, 3 key/value heads, 96 neurons'
+    prints 'layers 0-1: 3 heads, 3 key/value heads, 96 intermediate channels'
     tried=$((tried + 1))
 done
 [ $tried -eq 14 ] || fail "$tried families"

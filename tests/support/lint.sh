@@ -1,5 +1,5 @@
 #!/bin/sh
-# lint.sh: format, layers, banned calls, sizes and blanks, over the sources of the repository.
+# lint.sh: format, layers, banned calls, sizes and spaces, over the sources of the repository.
 # Every finding is "file:line: what"; notes do not fail, the rest does.
 cd "$(dirname "$0")/../.." || exit 1
 
@@ -156,11 +156,11 @@ done > "$work/sizes"
 grep -v '^note: ' "$work/sizes" >> "$work/found"
 grep '^note: ' "$work/sizes"
 
-# ---- blanks --------------------------------------------------------------------------------------
+# ---- spaces --------------------------------------------------------------------------------------
 tab=$(printf '\t')
 {
     # shellcheck disable=SC2086
-    grep -nE '[[:blank:]]+$' $texts /dev/null | sed -E 's/^([^:]*:[0-9]+):.*/\1: blanks at the end/'
+    grep -nE '[[:blank:]]+$' $texts /dev/null | sed -E 's/^([^:]*:[0-9]+):.*/\1: spaces at the end/'
     # shellcheck disable=SC2086
     grep -n "$tab" $texts /dev/null | grep -v '^Makefile:' | sed -E 's/^([^:]*:[0-9]+):.*/\1: tab/'
     # shellcheck disable=SC2086

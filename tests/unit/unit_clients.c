@@ -36,7 +36,7 @@ static const struct rule_case {
     unsigned taken, refused; /* clients */
     const char *words[3];
 } cases[] = {
-    /* 6 heads of 64 channels, 717 neurons; the hidden size of 320 stays and is nobody's matter */
+    /* 6 heads of 64 channels, 717 intermediate channels; the hidden size of 320 stays: no rule counts */
     { WIDE, ESP_PRUNE_BLOCK, 0.3, HF | VLLM, LLAMA_CPP, { "llama.cpp", "head_dim 384", "256" } },
     { WIDE, ESP_PRUNE_BLOCK, 0.6, HF | VLLM, LLAMA_CPP, { "llama.cpp", "MLP width 410", "256" } },
     { WIDE, ESP_PRUNE_LAYER, 0.5, ALL, 0, { NULL } },

@@ -16,7 +16,7 @@ static esp_status load_text(esp_config *c, const char *text)
     return st;
 }
 
-/* The file is refused and the message has all of the blank separated parts. */
+/* The file is refused and the message has all of the parts, which spaces separate. */
 static void refused(const char *text, const char *const *parts)
 {
     esp_config c;

@@ -38,7 +38,7 @@ static void sentencepiece(void)
     CU_ASSERT_EQUAL(esp_tokenizer_size(t), 300);
     CU_ASSERT_EQUAL(esp_tokenizer_bos(t), 1);
     CU_ASSERT_EQUAL(esp_tokenizer_eos(t), 2);
-    GIVES(t, "\n", true, 1, 286, 13); /* BOS, the blank before a text, the byte */
+    GIVES(t, "\n", true, 1, 286, 13); /* BOS, the space before a text, the byte */
     GIVES(t, "<s></s><unk>", false, 1, 2, 0);
     GOES_ROUND(t, "the red  hen ran\tto 1742\r\n\n \xF0\x9F\x98\x80 <s>ten</s>hats  ");
     GOES_ROUND(t, "not \xFF\xC3 UTF-8");
@@ -67,7 +67,7 @@ static void sentencepiece(void)
     free(again);
 }
 
-/* The same vocabulary by the other file. Its normalizer folds blanks, so only such text goes round. */
+/* The same vocabulary by the other file. Its normalizer folds spaces, so only such text goes round. */
 static void shared_model(void)
 {
     char *model = esp_test_shared("models/stories260K/tokenizer.model"),

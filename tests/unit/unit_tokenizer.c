@@ -25,7 +25,7 @@ static void put_alphabet(page *p)
     }
 }
 
-/* A byte-level tokenizer; \u0120 is the blank. */
+/* A byte-level tokenizer; \u0120 is the space. */
 static void write_byte_level(const char *dir, const char *pre_tokenizer, const char *merges)
 {
     page p = { 0 };
@@ -142,7 +142,7 @@ static void byte_level(void)
           197, 0);
     GIVES(t, "<|begin|>hello<|end|> world", true, 270, 270, 259, 271, 264);
     GIVES(t, "hello \n<|begin|>s<|begin|>", false, 259, 272,
-          270); /* the longer one, and the blanks */
+          270); /* the longer one, and the spaces */
     READS(t, "hello world", true, 270, 259, 264, 271);
     READS(t, "<|begin|>hello world<|end|>", false, 270, 259, 264, 271);
     READS(t, "\xEF\xBF\xBD!", true, 172, 253, 246, 0); /* three bytes of a character of four */
@@ -243,7 +243,7 @@ static void metaspace(void)
           272, 274, 275, 119, 117, 260, 273);
     READS(t, "abc abc", true, 1, 267, 267, 2);
     READS(t, "<s>abc</s>abc", false, 1, 267, 2, 267);
-    READS(t, "abc abc", true, 1, 267, 2, 267); /* what is shown loses the first blank alone */
+    READS(t, "abc abc", true, 1, 267, 2, 267); /* what is shown loses the first space alone */
     READS(t, "\xC3\xA9", true, 3 + 0xC3, 2, 3 + 0xA9);
     READS(t,
           "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD"
@@ -259,7 +259,7 @@ static void metaspace(void)
     free(dir);
 }
 
-/* The first token loses each U+2581, wherever it is in it, and keeps its blanks. */
+/* The first token loses each U+2581, wherever it is in it, and keeps its spaces. */
 static void metaspace_shown(void)
 {
     char *dir = esp_test_dir("shown");

@@ -30,7 +30,7 @@ static void put_piece(esp_ids *file, const char *piece, float score, int type)
     esp_ids_add(file, type);
 }
 
-/* A unigram model that puts a blank before a text and normalizes nothing. */
+/* A unigram model that puts a space before a text and normalizes nothing. */
 static void write_sentencepiece(const char *dir, const char *name, const char *const *user,
                                 size_t n_user)
 {
@@ -96,7 +96,7 @@ static void chatglm(void)
 
     CU_ASSERT(esp_tokenizer_prompt_first(t));
     CU_ASSERT_EQUAL(esp_document_encode(&document, true, t, &ids, &n_prompt), ESP_OK);
-    CU_ASSERT_EQUAL(n_prompt, 4); /* a a [gMASK] <sop> | and two blanks, sop, <eop> */
+    CU_ASSERT_EQUAL(n_prompt, 4); /* a a [gMASK] <sop> | and two spaces, sop, <eop> */
     CU_ASSERT(ids.n == 8 && ids.id[2] == 108 && ids.id[3] == 110 && ids.id[7] == 111);
     ids.n = 0;
     CU_ASSERT_EQUAL(esp_tokenizer_encode_prompt(t, &ids, "aa", 2), ESP_OK);
@@ -142,7 +142,7 @@ static void chatglm2(void)
     free(dir);
 }
 
-/* tokenizer.model alone: the class that transformers 5 takes, and what it does with the blank before a
+/* tokenizer.model alone: the class that transformers 5 takes, and what it does with the space before a
  * stretch of text. */
 static const struct {
     const char *type, *config;
