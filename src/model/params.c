@@ -12,39 +12,52 @@
 
 /* ---- layout ---- */
 
-static void add_entry(esp_params *p, size_t layer, int slot, esp_part part, size_t rows,
-                      size_t cols, esp_dtype original, const void *from)
+/* Its numbers lie behind those of the entries before it. */
+static void add_entry(esp_params *p, esp_entry e)
 {
-    bool is_vector = part == ESP_PART_WEIGHT && cols == 1;
-
+    e.begin = p->n;
     p->entries = esp_grow(p->entries, p->n_entries + 1, sizeof *p->entries);
-    p->entries[p->n_entries++] = (esp_entry){ .layer = layer,
-                                              .slot = slot,
-                                              .part = part,
-                                              .begin = p->n,
-                                              .n = rows * cols,
-                                              .decays = part != ESP_PART_BIAS && !is_vector,
-                                              .original = original,
-                                              .from = from };
-    p->n += rows * cols;
+    p->entries[p->n_entries++] = e;
+    p->n += e.n;
+}
+
+/* A matrix may have one column, of a layer that is pruned to one channel. */
+static bool is_matrix(const esp_model *m, int slot)
+{
+    return m->arch->slots[slot].cols != ESP_W_ONE;
 }
 
 static void add_weight(esp_params *p, const esp_model *m, size_t layer, int slot)
 {
     const esp_weight *w = esp_model_weight(m, layer, slot);
 
-    add_entry(p, layer, slot, ESP_PART_WEIGHT, w->rows, w->cols, w->dtype, w->data);
+    add_entry(p, (esp_entry){ .layer = layer,
+                              .slot = slot,
+                              .part = ESP_PART_WEIGHT,
+                              .n = w->rows * w->cols,
+                              .decays = is_matrix(m, slot),
+                              .original = w->dtype,
+                              .from = w->data });
     if (w->has_bias) {
-        add_entry(p, layer, slot, ESP_PART_BIAS, w->rows, 1, w->dtype, w->bias);
+        add_entry(p, (esp_entry){ .layer = layer,
+                                  .slot = slot,
+                                  .part = ESP_PART_BIAS,
+                                  .n = w->rows,
+                                  .original = w->dtype,
+                                  .from = w->bias });
     }
 }
 
 static void add_matrices(esp_params *p, const esp_model *m, size_t layer, int slot, size_t rank)
 {
     const esp_weight *w = esp_model_weight(m, layer, slot);
+    esp_entry a = { .layer = layer, .slot = slot, .part = ESP_PART_A, .decays = true }, b = a;
 
-    add_entry(p, layer, slot, ESP_PART_A, rank, w->cols, ESP_F32, NULL);
-    add_entry(p, layer, slot, ESP_PART_B, w->rows, rank, ESP_F32, NULL);
+    a.n = rank * w->cols;
+    b.part = ESP_PART_B;
+    b.n = w->rows * rank;
+    add_entry(p, a);
+    add_entry(p, b);
 }
 
 static void begin_stages(esp_params *p, const esp_model *m)
@@ -111,7 +124,7 @@ static void plan_lora(esp_params *p, const esp_model *m, uint64_t targets, size_
     end_stage(p);
     for (size_t l = m->dims.n_layers; l-- > 0;) {
         for (int slot = ESP_SLOT_BLOCK; slot < (int)m->arch->n_slots; slot++) {
-            if (targets >> slot & 1 && m->arch->slots[slot].cols != ESP_W_ONE) {
+            if (targets >> slot & 1 && is_matrix(m, slot)) {
                 add_matrices(p, m, l, slot, rank);
             }
         }
@@ -250,8 +263,8 @@ void esp_params_share(size_t *begin, size_t *end, const esp_params *p, size_t k,
     esp_share(begin, end, (n + ESP_SHARE_BLOCK - 1) / ESP_SHARE_BLOCK, rank, p->size);
     *begin *= ESP_SHARE_BLOCK;
     *end *= ESP_SHARE_BLOCK;
-    *begin = first + (*begin < n ? *begin : n);
-    *end = first + (*end < n ? *end : n);
+    *begin = first + esp_min(*begin, n);
+    *end = first + esp_min(*end, n);
 }
 
 /* Pieces, and the share of rank in each. */

@@ -260,16 +260,22 @@ static void check_full(const shape *of)
         CU_ASSERT_EQUAL(e->original, ESP_BF16);
         CU_ASSERT_EQUAL(w->dtype, ESP_F32);
         CU_ASSERT_PTR_EQUAL(e->part == ESP_PART_BIAS ? w->bias : w->data, p.value + e->begin);
-        CU_ASSERT_EQUAL(e->decays, e->part == ESP_PART_WEIGHT && w->cols > 1);
+        CU_ASSERT_EQUAL(e->decays, e->part == ESP_PART_WEIGHT &&
+                                       s.model.arch->slots[e->slot].cols != ESP_W_ONE);
     }
     esp_params_free(&p);
     small_free(&s);
 }
 
+/* The down projection of a layer that is pruned to one channel has one column, and decays as any matrix. */
 static void test_full_layout(void)
 {
+    shape narrow = three_llama;
+
+    narrow.mlp = 1;
     check_full(&two_qwen2);
     check_full(&three_llama_tied);
+    check_full(&narrow);
 }
 
 /* ---- gradients --------------------------------------------------------------------------------- */
