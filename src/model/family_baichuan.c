@@ -7,16 +7,12 @@
 enum { NORM1 = ESP_SLOT_BLOCK, QKV, O, NORM2, GATE_PROJ, UP, DOWN };
 
 static const esp_slot baichuan_slots[] = {
-    MATRIX(ESP_SLOT_EMBED, "model.embed_tokens", "embed", VOCAB, HIDDEN, NEVER),
-    VECTOR(ESP_SLOT_FINAL_NORM, "model.norm", "norm", HIDDEN, NEVER),
-    MATRIX(ESP_SLOT_HEAD, "lm_head", "head", VOCAB, HIDDEN, NEVER),
+    LLAMA_HEAD_AND_NORM,
     VECTOR(NORM1, "model.layers.%zu.input_layernorm", "norm1", HIDDEN, NEVER),
     MATRIX(QKV, "model.layers.%zu.self_attn.W_pack", "qkv", QKV, HIDDEN, NEVER),
     MATRIX(O, "model.layers.%zu.self_attn.o_proj", "o", HIDDEN, QUERY, NEVER),
     VECTOR(NORM2, "model.layers.%zu.post_attention_layernorm", "norm2", HIDDEN, NEVER),
-    MATRIX(GATE_PROJ, "model.layers.%zu.mlp.gate_proj", "gate", MLP, HIDDEN, NEVER),
-    MATRIX(UP, "model.layers.%zu.mlp.up_proj", "up", MLP, HIDDEN, NEVER),
-    MATRIX(DOWN, "model.layers.%zu.mlp.down_proj", "down", HIDDEN, MLP, NEVER),
+    LLAMA_MLP(NEVER),
 };
 
 /* QR and KR last: ALiBi does without them. */
@@ -31,22 +27,8 @@ static const esp_width baichuan_values[] = {
 };
 
 static const esp_op baichuan_ops[] = {
-    NORM(NORM1, X, H1),
-    LINEAR(QKV, H1, ALL),
-    SLICE_AFTER(NONE, NONE, ALL, QP, "q"),
-    SLICE_AFTER(QUERY, NONE, ALL, KP, "k"),
-    SLICE_AFTER(QUERY, KV, ALL, VP, "v"),
-    ROTARY(QP, QR),
-    ROTARY(KP, KR),
-    ATTENTION(QR, KR, VP, ATT),
-    LINEAR(O, ATT, ATT_OUT),
-    ADD(X, ATT_OUT, X1),
-    NORM(NORM2, X1, H2),
-    LINEAR(GATE_PROJ, H2, G),
-    LINEAR(UP, H2, U),
-    GATE(G, U, M),
-    LINEAR(DOWN, M, MLP_OUT),
-    ADD(X1, MLP_OUT, X2),
+    NORM(NORM1, X, H1),         FUSED_QKV,     ROTARY(QP, QR), ROTARY(KP, KR),
+    ATTENTION(QR, KR, VP, ATT), ATTENTION_SUM, GATED_MLP,
 };
 
 /* Of the published code; its versions differ in vocab_size, which has to be said. */
@@ -75,12 +57,7 @@ const esp_arch esp_baichuan_family = { .name = "baichuan-7b",
 
 /* ---- 13B ---- */
 
-static const esp_config_keys baichuan_13b_keys = { .hidden = "hidden_size",
-                                                   .layers = "num_hidden_layers",
-                                                   .heads = "num_attention_heads",
-                                                   .mlp = "intermediate_size",
-                                                   .head_dim = "head_dim",
-                                                   .vocab = "vocab_size",
+static const esp_config_keys baichuan_13b_keys = { USUAL_KEYS, .mlp = "intermediate_size",
                                                    .positions = "model_max_length",
                                                    .norm_eps = "rms_norm_eps",
                                                    .activation = "hidden_act" };
@@ -94,20 +71,7 @@ static const esp_config_default baichuan_13b_defaults[] = {
 };
 
 static const esp_op baichuan_alibi_ops[] = {
-    NORM(NORM1, X, H1),
-    LINEAR(QKV, H1, ALL),
-    SLICE_AFTER(NONE, NONE, ALL, QP, "q"),
-    SLICE_AFTER(QUERY, NONE, ALL, KP, "k"),
-    SLICE_AFTER(QUERY, KV, ALL, VP, "v"),
-    ATTENTION(QP, KP, VP, ATT),
-    LINEAR(O, ATT, ATT_OUT),
-    ADD(X, ATT_OUT, X1),
-    NORM(NORM2, X1, H2),
-    LINEAR(GATE_PROJ, H2, G),
-    LINEAR(UP, H2, U),
-    GATE(G, U, M),
-    LINEAR(DOWN, M, MLP_OUT),
-    ADD(X1, MLP_OUT, X2),
+    NORM(NORM1, X, H1), FUSED_QKV, ATTENTION(QP, KP, VP, ATT), ATTENTION_SUM, GATED_MLP,
 };
 
 const esp_arch esp_baichuan_alibi_family = { .name = "baichuan-13b",

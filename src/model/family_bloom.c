@@ -63,19 +63,7 @@ static const esp_width bloom_values[] = {
 };
 
 static const esp_op bloom_ops[] = {
-    NORM(NORM1, X, H1),
-    LINEAR(QKV, H1, ALL),
-    SLICE_OF_HEADS(0, ALL, QP, "q"),
-    SLICE_OF_HEADS(1, ALL, KP, "k"),
-    SLICE_OF_HEADS(2, ALL, VP, "v"),
-    ATTENTION(QP, KP, VP, ATT),
-    LINEAR(O, ATT, ATT_OUT),
-    ADD(X, ATT_OUT, X1),
-    NORM(NORM2, X1, H2),
-    LINEAR(UP, H2, U),
-    ACTIVATION(U, M),
-    LINEAR(DOWN, M, MLP_OUT),
-    ADD(X1, MLP_OUT, X2),
+    NORM(NORM1, X, H1), FUSED_QKV_OF_HEADS, ATTENTION(QP, KP, VP, ATT), ATTENTION_SUM, PLAIN_MLP,
 };
 
 const esp_arch esp_bloom_family = { .model_type = "bloom",

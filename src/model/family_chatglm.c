@@ -56,10 +56,7 @@ static const esp_width chatglm_values[] = {
 
 static const esp_op chatglm_ops[] = {
     NORM(NORM1, X, H1),
-    LINEAR(QKV, H1, ALL),
-    SLICE_OF_HEADS(0, ALL, QP, "q"),
-    SLICE_OF_HEADS(1, ALL, KP, "k"),
-    SLICE_OF_HEADS(2, ALL, VP, "v"),
+    FUSED_QKV_OF_HEADS,
     ROTARY(QP, QT),
     ROTARY(KP, KT),
     ROTARY_BLOCK(QT, QR),

@@ -16,16 +16,11 @@ static const esp_width fused_values[] = {
 
 static const esp_op fused_ops[] = {
     NORM(NORM1, X, H1),
-    LINEAR(QKV, H1, ALL),
-    SLICE_AFTER(NONE, NONE, ALL, QP, "q"),
-    SLICE_AFTER(QUERY, NONE, ALL, KP, "k"),
-    SLICE_AFTER(QUERY, KV, ALL, VP, "v"),
+    FUSED_QKV,
     ROTARY(QP, QR),
     ROTARY(KP, KR),
     ATTENTION(QR, KR, VP, ATT),
-    LINEAR(O, ATT, ATT_OUT),
-    ADD(X, ATT_OUT, X1),
-    NORM(NORM2, X1, H2),
+    ATTENTION_SUM,
     LINEAR(GATE_UP, H2, GU),
     SLICE_AFTER(NONE, NONE, GU, G, "gate"),
     SLICE_AFTER(MLP, NONE, GU, U, "up"),
@@ -37,9 +32,7 @@ static const esp_op fused_ops[] = {
 /* ---- Phi-3 ---- */
 
 static const esp_slot phi3_slots[] = {
-    MATRIX(ESP_SLOT_EMBED, "model.embed_tokens", "embed", VOCAB, HIDDEN, NEVER),
-    VECTOR(ESP_SLOT_FINAL_NORM, "model.norm", "norm", HIDDEN, NEVER),
-    MATRIX(ESP_SLOT_HEAD, "lm_head", "head", VOCAB, HIDDEN, NEVER),
+    LLAMA_HEAD_AND_NORM,
     VECTOR(NORM1, "model.layers.%zu.input_layernorm", "norm1", HIDDEN, NEVER),
     MATRIX(QKV, "model.layers.%zu.self_attn.qkv_proj", "qkv", QKV, HIDDEN, NEVER),
     MATRIX(O, "model.layers.%zu.self_attn.o_proj", "o", HIDDEN, QUERY, NEVER),

@@ -1,13 +1,9 @@
 /* family_gemma2.c - Gemma 2: norms before and after both halves, soft caps, windows in turn. */
 #include "family_impl.h"
 
-static const esp_config_keys gemma2_keys = { .hidden = "hidden_size",
-                                             .layers = "num_hidden_layers",
-                                             .heads = "num_attention_heads",
+static const esp_config_keys gemma2_keys = { USUAL_KEYS,
                                              .kv_heads = "num_key_value_heads",
                                              .mlp = "intermediate_size",
-                                             .head_dim = "head_dim",
-                                             .vocab = "vocab_size",
                                              .positions = "max_position_embeddings",
                                              .norm_eps = "rms_norm_eps",
                                              .activation = "hidden_activation",
@@ -45,19 +41,13 @@ enum { NORM1 = ESP_SLOT_BLOCK, Q, K, V, O, POST1, NORM2, GATE_PROJ, UP, DOWN, PO
 
 #define LAYER "model.layers.%zu."
 static const esp_slot gemma2_slots[] = {
-    MATRIX(ESP_SLOT_EMBED, "model.embed_tokens", "embed", VOCAB, HIDDEN, NEVER),
-    VECTOR(ESP_SLOT_FINAL_NORM, "model.norm", "norm", HIDDEN, NEVER),
-    MATRIX(ESP_SLOT_HEAD, "lm_head", "head", VOCAB, HIDDEN, NEVER),
+    LLAMA_HEAD_AND_NORM,
     VECTOR(NORM1, LAYER "input_layernorm", "norm1", HIDDEN, NEVER),
-    MATRIX(Q, LAYER "self_attn.q_proj", "q", QUERY, HIDDEN, ATTENTION),
-    MATRIX(K, LAYER "self_attn.k_proj", "k", KV, HIDDEN, ATTENTION),
-    MATRIX(V, LAYER "self_attn.v_proj", "v", KV, HIDDEN, ATTENTION),
+    LLAMA_QKV(ATTENTION),
     MATRIX(O, LAYER "self_attn.o_proj", "o", HIDDEN, QUERY, ATTENTION),
     VECTOR(POST1, LAYER "post_attention_layernorm", "post1", HIDDEN, NEVER),
     VECTOR(NORM2, LAYER "pre_feedforward_layernorm", "norm2", HIDDEN, NEVER),
-    MATRIX(GATE_PROJ, LAYER "mlp.gate_proj", "gate", MLP, HIDDEN, NEVER),
-    MATRIX(UP, LAYER "mlp.up_proj", "up", MLP, HIDDEN, NEVER),
-    MATRIX(DOWN, LAYER "mlp.down_proj", "down", HIDDEN, MLP, NEVER),
+    LLAMA_MLP(NEVER),
     VECTOR(POST2, LAYER "post_feedforward_layernorm", "post2", HIDDEN, NEVER),
 };
 

@@ -92,6 +92,43 @@
         ESP_OP_SCALE, -1, { 0, -1, -1 }, 0, { 0 }, NULL \
     }
 
+/* ---- what several families have alike ------------------------------------------------------------ */
+
+/* Sizes that most call the same in config.json. */
+#define USUAL_KEYS                                                                          \
+    .hidden = "hidden_size", .layers = "num_hidden_layers", .heads = "num_attention_heads", \
+    .head_dim = "head_dim", .vocab = "vocab_size"
+
+/* Weights by their names in LLaMA: outside the blocks; of queries, keys and values; of a gated MLP. */
+#define LLAMA_HEAD_AND_NORM                                                      \
+    MATRIX(ESP_SLOT_EMBED, "model.embed_tokens", "embed", VOCAB, HIDDEN, NEVER), \
+        VECTOR(ESP_SLOT_FINAL_NORM, "model.norm", "norm", HIDDEN, NEVER),        \
+        MATRIX(ESP_SLOT_HEAD, "lm_head", "head", VOCAB, HIDDEN, NEVER)
+#define LLAMA_QKV(bias)                                                        \
+    MATRIX(Q, "model.layers.%zu.self_attn.q_proj", "q", QUERY, HIDDEN, bias),  \
+        MATRIX(K, "model.layers.%zu.self_attn.k_proj", "k", KV, HIDDEN, bias), \
+        MATRIX(V, "model.layers.%zu.self_attn.v_proj", "v", KV, HIDDEN, bias)
+#define LLAMA_MLP(bias)                                                             \
+    MATRIX(GATE_PROJ, "model.layers.%zu.mlp.gate_proj", "gate", MLP, HIDDEN, bias), \
+        MATRIX(UP, "model.layers.%zu.mlp.up_proj", "up", MLP, HIDDEN, bias),        \
+        MATRIX(DOWN, "model.layers.%zu.mlp.down_proj", "down", HIDDEN, MLP, bias)
+
+/* Queries, keys and values from one matrix, as blocks of rows or head by head. */
+#define FUSED_QKV                                                \
+    LINEAR(QKV, H1, ALL), SLICE_AFTER(NONE, NONE, ALL, QP, "q"), \
+        SLICE_AFTER(QUERY, NONE, ALL, KP, "k"), SLICE_AFTER(QUERY, KV, ALL, VP, "v")
+#define FUSED_QKV_OF_HEADS                                                                  \
+    LINEAR(QKV, H1, ALL), SLICE_OF_HEADS(0, ALL, QP, "q"), SLICE_OF_HEADS(1, ALL, KP, "k"), \
+        SLICE_OF_HEADS(2, ALL, VP, "v")
+
+/* A block from its attention on: projection and sum, norm, MLP and sum. */
+#define ATTENTION_SUM LINEAR(O, ATT, ATT_OUT), ADD(X, ATT_OUT, X1), NORM(NORM2, X1, H2)
+#define GATED_MLP                                                                         \
+    LINEAR(GATE_PROJ, H2, G), LINEAR(UP, H2, U), GATE(G, U, M), LINEAR(DOWN, M, MLP_OUT), \
+        ADD(X1, MLP_OUT, X2)
+#define PLAIN_MLP \
+    LINEAR(UP, H2, U), ACTIVATION(U, M), LINEAR(DOWN, M, MLP_OUT), ADD(X1, MLP_OUT, X2)
+
 /* Of the LLaMA family and all that are named after it. */
 extern const esp_config_keys esp_llama_keys;
 extern const esp_op esp_plain_embedding[1]; /* the embedding alone */

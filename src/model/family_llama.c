@@ -1,13 +1,9 @@
 /* family_llama.c - LLaMA, and the families that differ from it in names or biases alone. */
 #include "family_impl.h"
 
-const esp_config_keys esp_llama_keys = { .hidden = "hidden_size",
-                                         .layers = "num_hidden_layers",
-                                         .heads = "num_attention_heads",
+const esp_config_keys esp_llama_keys = { USUAL_KEYS,
                                          .kv_heads = "num_key_value_heads",
                                          .mlp = "intermediate_size",
-                                         .head_dim = "head_dim",
-                                         .vocab = "vocab_size",
                                          .positions = "max_position_embeddings",
                                          .norm_eps = "rms_norm_eps",
                                          .activation = "hidden_act" };
@@ -68,18 +64,12 @@ const esp_op esp_plain_embedding[1] = { LOOKUP(ESP_SLOT_EMBED) };
 enum { NORM1 = ESP_SLOT_BLOCK, Q, K, V, O, NORM2, GATE_PROJ, UP, DOWN };
 
 static const esp_slot llama_slots[] = {
-    MATRIX(ESP_SLOT_EMBED, "model.embed_tokens", "embed", VOCAB, HIDDEN, NEVER),
-    VECTOR(ESP_SLOT_FINAL_NORM, "model.norm", "norm", HIDDEN, NEVER),
-    MATRIX(ESP_SLOT_HEAD, "lm_head", "head", VOCAB, HIDDEN, NEVER),
+    LLAMA_HEAD_AND_NORM,
     VECTOR(NORM1, "model.layers.%zu.input_layernorm", "norm1", HIDDEN, NEVER),
-    MATRIX(Q, "model.layers.%zu.self_attn.q_proj", "q", QUERY, HIDDEN, QKV),
-    MATRIX(K, "model.layers.%zu.self_attn.k_proj", "k", KV, HIDDEN, QKV),
-    MATRIX(V, "model.layers.%zu.self_attn.v_proj", "v", KV, HIDDEN, QKV),
+    LLAMA_QKV(QKV),
     MATRIX(O, "model.layers.%zu.self_attn.o_proj", "o", HIDDEN, QUERY, ATTENTION),
     VECTOR(NORM2, "model.layers.%zu.post_attention_layernorm", "norm2", HIDDEN, NEVER),
-    MATRIX(GATE_PROJ, "model.layers.%zu.mlp.gate_proj", "gate", MLP, HIDDEN, MLP),
-    MATRIX(UP, "model.layers.%zu.mlp.up_proj", "up", MLP, HIDDEN, MLP),
-    MATRIX(DOWN, "model.layers.%zu.mlp.down_proj", "down", HIDDEN, MLP, MLP),
+    LLAMA_MLP(MLP),
 };
 
 enum { X, H1, QUERY, KEY, VALUE, QUERY_R, KEY_R, ATT, ATT_OUT, X1, H2, G, U, M, MLP_OUT, X2 };
@@ -99,14 +89,8 @@ static const esp_op llama_ops[] = {
     ROTARY(QUERY, QUERY_R),
     ROTARY(KEY, KEY_R),
     ATTENTION(QUERY_R, KEY_R, VALUE, ATT),
-    LINEAR(O, ATT, ATT_OUT),
-    ADD(X, ATT_OUT, X1),
-    NORM(NORM2, X1, H2),
-    LINEAR(GATE_PROJ, H2, G),
-    LINEAR(UP, H2, U),
-    GATE(G, U, M),
-    LINEAR(DOWN, M, MLP_OUT),
-    ADD(X1, MLP_OUT, X2),
+    ATTENTION_SUM,
+    GATED_MLP,
 };
 
 #define LLAMA_LIKE(type, class)                                         \

@@ -1,14 +1,8 @@
 /* family_opt.c - OPT: learned positions, LayerNorm, biases everywhere, a plain ReLU MLP. */
 #include "family_impl.h"
 
-static const esp_config_keys opt_keys = { .hidden = "hidden_size",
-                                          .layers = "num_hidden_layers",
-                                          .heads = "num_attention_heads",
-                                          .mlp = "ffn_dim",
-                                          .head_dim = "head_dim",
-                                          .vocab = "vocab_size",
-                                          .positions = "max_position_embeddings",
-                                          .eps = 1e-5,
+static const esp_config_keys opt_keys = { USUAL_KEYS, .mlp = "ffn_dim",
+                                          .positions = "max_position_embeddings", .eps = 1e-5,
                                           .activation = "activation_function" };
 
 static const esp_config_default opt_defaults[] = {
@@ -73,10 +67,8 @@ static const esp_width opt_values[] = {
 };
 
 static const esp_op opt_ops[] = {
-    NORM(NORM1, X, H1),  LINEAR(Q, H1, QP),          LINEAR(K, H1, KP),
-    LINEAR(V, H1, VP),   ATTENTION(QP, KP, VP, ATT), LINEAR(O, ATT, ATT_OUT),
-    ADD(X, ATT_OUT, X1), NORM(NORM2, X1, H2),        LINEAR(UP, H2, U),
-    ACTIVATION(U, M),    LINEAR(DOWN, M, MLP_OUT),   ADD(X1, MLP_OUT, X2),
+    NORM(NORM1, X, H1),         LINEAR(Q, H1, QP), LINEAR(K, H1, KP), LINEAR(V, H1, VP),
+    ATTENTION(QP, KP, VP, ATT), ATTENTION_SUM,     PLAIN_MLP,
 };
 
 const esp_arch esp_opt_family = { .model_type = "opt",

@@ -4,20 +4,14 @@
 enum { NORM1 = ESP_SLOT_BLOCK, Q, K, V, Q_NORM, K_NORM, O, NORM2, GATE_PROJ, UP, DOWN };
 
 static const esp_slot qwen3_slots[] = {
-    MATRIX(ESP_SLOT_EMBED, "model.embed_tokens", "embed", VOCAB, HIDDEN, NEVER),
-    VECTOR(ESP_SLOT_FINAL_NORM, "model.norm", "norm", HIDDEN, NEVER),
-    MATRIX(ESP_SLOT_HEAD, "lm_head", "head", VOCAB, HIDDEN, NEVER),
+    LLAMA_HEAD_AND_NORM,
     VECTOR(NORM1, "model.layers.%zu.input_layernorm", "norm1", HIDDEN, NEVER),
-    MATRIX(Q, "model.layers.%zu.self_attn.q_proj", "q", QUERY, HIDDEN, ATTENTION),
-    MATRIX(K, "model.layers.%zu.self_attn.k_proj", "k", KV, HIDDEN, ATTENTION),
-    MATRIX(V, "model.layers.%zu.self_attn.v_proj", "v", KV, HIDDEN, ATTENTION),
+    LLAMA_QKV(ATTENTION),
     VECTOR(Q_NORM, "model.layers.%zu.self_attn.q_norm", "q_norm", HEAD, NEVER),
     VECTOR(K_NORM, "model.layers.%zu.self_attn.k_norm", "k_norm", HEAD, NEVER),
     MATRIX(O, "model.layers.%zu.self_attn.o_proj", "o", HIDDEN, QUERY, ATTENTION),
     VECTOR(NORM2, "model.layers.%zu.post_attention_layernorm", "norm2", HIDDEN, NEVER),
-    MATRIX(GATE_PROJ, "model.layers.%zu.mlp.gate_proj", "gate", MLP, HIDDEN, NEVER),
-    MATRIX(UP, "model.layers.%zu.mlp.up_proj", "up", MLP, HIDDEN, NEVER),
-    MATRIX(DOWN, "model.layers.%zu.mlp.down_proj", "down", HIDDEN, MLP, NEVER),
+    LLAMA_MLP(NEVER),
 };
 
 enum { X, H1, QP, KP, VP, QN, KN, QR, KR, ATT, ATT_OUT, X1, H2, G, U, M, MLP_OUT, X2 };
@@ -31,12 +25,9 @@ static const esp_width qwen3_values[] = {
 };
 
 static const esp_op qwen3_ops[] = {
-    NORM(NORM1, X, H1),       LINEAR(Q, H1, QP),    LINEAR(K, H1, KP),
-    LINEAR(V, H1, VP),        NORM(Q_NORM, QP, QN), NORM(K_NORM, KP, KN),
-    ROTARY(QN, QR),           ROTARY(KN, KR),       ATTENTION(QR, KR, VP, ATT),
-    LINEAR(O, ATT, ATT_OUT),  ADD(X, ATT_OUT, X1),  NORM(NORM2, X1, H2),
-    LINEAR(GATE_PROJ, H2, G), LINEAR(UP, H2, U),    GATE(G, U, M),
-    LINEAR(DOWN, M, MLP_OUT), ADD(X1, MLP_OUT, X2),
+    NORM(NORM1, X, H1),         LINEAR(Q, H1, QP),    LINEAR(K, H1, KP), LINEAR(V, H1, VP),
+    NORM(Q_NORM, QP, QN),       NORM(K_NORM, KP, KN), ROTARY(QN, QR),    ROTARY(KN, KR),
+    ATTENTION(QR, KR, VP, ATT), ATTENTION_SUM,        GATED_MLP,
 };
 
 static const esp_config_default qwen3_defaults[] = {
