@@ -22,8 +22,8 @@ size_t esp_distance(const char *a, const char *b)
             size_t best = diagonal + (a[i] != b[j]);
 
             diagonal = row[j + 1];
-            best = best < diagonal + 1 ? best : diagonal + 1;
-            row[j + 1] = best < row[j] + 1 ? best : row[j] + 1;
+            best = esp_min(best, diagonal + 1);
+            row[j + 1] = esp_min(best, row[j] + 1);
         }
     }
     result = row[m];

@@ -69,7 +69,7 @@ void esp_share(size_t *begin, size_t *end, size_t n, int i, int n_parts)
     size_t part = (size_t)i, parts = (size_t)n_parts;
     size_t base = n / parts, more = n % parts;
 
-    *begin = part * base + (part < more ? part : more);
+    *begin = part * base + esp_min(part, more);
     *end = *begin + base + (part < more);
 }
 

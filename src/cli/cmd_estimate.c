@@ -1,4 +1,5 @@
 /* cmd_estimate.c - what a run would need on a cluster, from the shapes of the model alone. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,8 +51,8 @@ static void add(esp_prediction *sum, const esp_prediction *p)
     sum->seconds += p->seconds;
     sum->read += p->read;
     sum->written += p->written;
-    sum->anonymous = p->anonymous > sum->anonymous ? p->anonymous : sum->anonymous;
-    sum->mapped = p->mapped > sum->mapped ? p->mapped : sum->mapped;
+    sum->anonymous = fmax(sum->anonymous, p->anonymous);
+    sum->mapped = fmax(sum->mapped, p->mapped);
     for (esp_traffic_kind k = 0; k < ESP_N_SENT; k++) {
         sum->sent[k] += p->sent[k];
     }

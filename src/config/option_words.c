@@ -77,7 +77,7 @@ const esp_option *esp_option_nearest(const char *path)
         size_t whole = esp_distance(path, other);
         size_t name =
             esp_distance(last_part(path), last_part(other)) + 1; /* right name, wrong group */
-        size_t d = whole < name ? whole : name;
+        size_t d = esp_min(whole, name);
 
         if (d < least) {
             least = d;

@@ -35,9 +35,7 @@ const float *esp_model_slopes(const esp_model *m, size_t layer)
 static void make_room(esp_model *m)
 {
     for (size_t l = 0; l < m->dims.n_layers; l++) {
-        size_t heads = m->dims.layer[l].heads;
-
-        m->slope_step = heads > m->slope_step ? heads : m->slope_step;
+        m->slope_step = esp_max(m->slope_step, m->dims.layer[l].heads);
     }
     ESP_NEW(m->slopes, m->dims.n_layers * m->slope_step);
 }

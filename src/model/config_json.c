@@ -383,7 +383,7 @@ static void write_layer_sizes(json_t *config, json_t *own, const struct layer_ke
         size_t size = *layer_size(key, &d->layer[l]);
 
         alike = alike && size == first;
-        largest = size > largest ? size : largest;
+        largest = esp_max(largest, size);
         json_array_append_new(list, json_integer((json_int_t)size));
     }
     if (plain) {

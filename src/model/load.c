@@ -293,7 +293,7 @@ static void tell_unused(const esp_model *m, json_t *used)
 
             if (layer != ESP_NO_LAYER && layer >= m->dims.n_layers) {
                 lowest = esp_min(lowest, layer);
-                highest = layer > highest ? layer : highest;
+                highest = esp_max(highest, layer);
             } else if (!json_object_get(used, name) && (!end || end[strlen(rotary)] != '\0')) {
                 first = first ? first : name;
                 n++;

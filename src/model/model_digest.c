@@ -18,9 +18,9 @@ enum {
 
 size_t esp_tensor_chunk_rows(const esp_tensor_ref *t)
 {
-    size_t fit = ESP_CHUNK_BYTES / esp_tensor_ref_row_bytes(t), rows = fit ? fit : 1;
+    size_t fit = ESP_CHUNK_BYTES / esp_tensor_ref_row_bytes(t);
 
-    return rows < t->shape[0] ? rows : t->shape[0];
+    return esp_min(esp_max(fit, 1), t->shape[0]);
 }
 
 size_t *esp_tensor_chunks(const esp_tensor_ref *refs, size_t n)

@@ -87,7 +87,7 @@ static void round_weight(esp_bf16_buffer *buffer, const esp_weight *w)
         float part[ROUNDED_AT_ONCE];
 
         for (size_t at = 0; at < w->cols; at += ROUNDED_AT_ONCE) {
-            size_t length = w->cols - at < ROUNDED_AT_ONCE ? w->cols - at : ROUNDED_AT_ONCE;
+            size_t length = esp_min(w->cols - at, ROUNDED_AT_ONCE);
 
             esp_to_f32(part, row + at * esp_dtype_size(w->dtype), w->dtype, length);
             esp_from_f32(buffer->at + r * w->cols + at, ESP_BF16, part, length);

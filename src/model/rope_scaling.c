@@ -50,7 +50,7 @@ static void lengthen(esp_model *m, double tokens)
 {
     size_t n = (size_t)fmin(tokens, MAX_TOKENS);
 
-    m->dims.max_positions = n > m->dims.max_positions ? n : m->dims.max_positions;
+    m->dims.max_positions = esp_max(m->dims.max_positions, n);
 }
 
 /* ---- scalings ---- */

@@ -40,8 +40,7 @@ size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid)
     size_t chunks = esp_pass_chunks(grid, CHUNKS_PER_STAGE);
     size_t chunk = (n_tok + chunks - 1) / chunks;
 
-    chunk = chunk < CHUNK_TOKENS ? chunk : CHUNK_TOKENS;
-    return chunk > longest ? chunk : longest;
+    return esp_max(esp_min(chunk, CHUNK_TOKENS), longest);
 }
 
 esp_pass_options esp_calibration_pass(esp_text_size own, const esp_importance_options *o,
@@ -70,12 +69,12 @@ static esp_pass_options take_samples(calibration *c, const esp_samples *samples,
     for (size_t j = (size_t)c->grid->i_data; j < samples->n; j += step) {
         pick[c->n_own++] = j;
     }
-    n = c->n_own ? c->n_own : 1;
+    n = esp_max(c->n_own, 1);
     for (size_t i = 0; i < n; i++) {
         size_t length = samples->start[pick[i] + 1] - samples->start[pick[i]];
 
         n_tok += length;
-        longest = length > longest ? length : longest;
+        longest = esp_max(longest, length);
     }
     esp_model_batch_init(&c->batch, c->model, n, n_tok);
     options = esp_calibration_pass((esp_text_size){ n, n_tok, longest }, o, c->grid);

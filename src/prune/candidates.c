@@ -145,7 +145,7 @@ static void add(esp_unit_candidates *p, size_t index, double score)
 /* Fewest groups of so many channels whose width is a multiple of round_to. */
 static size_t bundle_of(size_t channels_per_group, size_t round_to)
 {
-    size_t a = channels_per_group, b = round_to ? round_to : 1;
+    size_t a = channels_per_group, b = esp_max(round_to, 1);
     size_t round = b;
 
     while (b) { /* Euclid */
@@ -255,7 +255,6 @@ size_t esp_unit_min_kept(const esp_unit_candidates *p, const esp_plan_options *o
 {
     size_t least = esp_candidates_each_alike(o) ? esp_after_ratio(o->ratio, p->n) : 0;
 
-    least = least > o->min_keep ? least : o->min_keep;
-    least = round_up(least ? least : 1, p->bundle);
-    return least < p->n ? least : p->n;
+    least = esp_max(least, esp_max(o->min_keep, 1));
+    return esp_min(round_up(least, p->bundle), p->n);
 }

@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "espalier/mem.h"
+
 #define COLUMNS ((size_t)64) /* of a table that one thread adds up at a time */
 
 static float *grad_of(const esp_gradient *g, size_t layer, int slot, esp_part part)
@@ -85,7 +87,7 @@ static void take_lookup(void *ctx, int slot, const int32_t *looked_up, const flo
 
 #pragma omp parallel for schedule(static)
     for (size_t first = 0; first < D; first += COLUMNS) {
-        size_t end = first + COLUMNS < D ? first + COLUMNS : D;
+        size_t end = esp_min(first + COLUMNS, D);
 
         for (size_t t = 0; t < g->batch->n_tok; t++) {
             float *row = grad + (size_t)looked_up[t] * D;

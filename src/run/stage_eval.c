@@ -6,6 +6,7 @@
 #include "espalier/eval.h"
 #include "espalier/file.h"
 #include "espalier/log.h"
+#include "espalier/mem.h"
 #include "inputs_impl.h"
 
 static const char *const kinds[] = { "dense", "pruned", "recovered" };
@@ -18,7 +19,7 @@ static esp_status evaluate(json_t *results, esp_run *run, const esp_model *m, co
     const esp_eval_input in = { .name = kind,
                                 .model = m,
                                 .samples = &run->evaluation,
-                                .max_tok = fit > 0 && fit < set ? fit : set,
+                                .max_tok = fit > 0 ? esp_min(fit, set) : set,
                                 .grid = run->grid };
     json_t *fields;
     esp_status st = esp_eval_run(&fields, &in);

@@ -69,7 +69,7 @@ static size_t micro_batch(const esp_run *run)
     size_t set = run->config->recover.micro_batch, chunk = run->chunk_tok[ESP_STAGE_RECOVER];
     size_t fit = chunk / esp_samples_longest(&run->training);
 
-    return chunk > 0 && fit < set ? fit : set;
+    return chunk > 0 ? esp_min(fit, set) : set;
 }
 
 /* A validation loss; null where there is none. */

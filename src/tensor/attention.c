@@ -260,7 +260,7 @@ static void make_scratch(scratch *w, const esp_attention *a, size_t before, size
 
     *w = (scratch){ 0 };
     ESP_MAKE(w->p, size, bytes);
-    ESP_MAKE(w->cols, ESP_PANELS(n > n_q ? n : n_q) * d, bytes);
+    ESP_MAKE(w->cols, ESP_PANELS(esp_max(n, n_q)) * d, bytes);
     if (backward) {
         ESP_MAKE(w->dp, size, bytes);
     }

@@ -58,8 +58,8 @@ static size_t positions(turns *a, const esp_batch *batch)
         for (size_t t = 0; is_of(a, batch, j) && t < batch->start[j + 1] - batch->start[j]; t++) {
             size_t at = position_of(a->rotation, batch, j, t);
 
-            highest = at > highest ? at : highest;
-            a->lowest = at < a->lowest ? at : a->lowest;
+            highest = esp_max(highest, at);
+            a->lowest = esp_min(a->lowest, at);
         }
     }
     return highest + 1 - a->lowest;
