@@ -121,7 +121,7 @@ typedef struct esp_config_default {
 /* Another name that the class takes for a key of config.json. */
 typedef struct esp_config_synonym {
     const char *key, *other;
-    bool alone; /* it may stand without the key; else it only says the same again */
+    bool alone; /* it may be there without the key; else it only repeats it */
 } esp_config_synonym;
 
 /* A flag of config.json of which only one value is supported. with: the flag only matters where this number

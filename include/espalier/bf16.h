@@ -6,7 +6,8 @@
  *
  * An element of a product has the same bits for any number of threads and of rows: oneDNN sums over the inner
  * dimension in an order that does not depend on the number of rows, but for a single row, which is computed
- * as the first of two. Pointers of one call do not overlap. */
+ * as the first of two. Pointers of one call do not overlap.
+ */
 #ifndef ESPALIER_BF16_H
 #define ESPALIER_BF16_H
 

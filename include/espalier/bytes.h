@@ -1,5 +1,6 @@
 /* bytes.h - arrays and byte strings that grow. Nothing in here fails but for lack of memory, which ends the
- * job (mem.h). All functions are Local. */
+ * job (mem.h). All functions are Local.
+ */
 #ifndef ESPALIER_BYTES_H
 #define ESPALIER_BYTES_H
 

@@ -40,8 +40,8 @@ typedef struct esp_strings {
 } esp_strings;
 
 /* Strings are owned and "" where not set. Sets are bits in the order of the enumeration that they name. A
- * group that sets the options of one part of the program is these options; settings of the group that others
- * read stand behind it, with its name before theirs. */
+ * group that sets the options of one part of the program is the struct of these options; its settings that
+ * other parts read follow it, with the name of the group before theirs. */
 typedef struct esp_config {
     char *model, *run_dir;
     size_t seed;
@@ -60,7 +60,7 @@ typedef struct esp_config {
     unsigned prune_clients;
     esp_recover_options recover; /* without targets, dir and settings, which a run sets */
     char *recover_corpus, *recover_field;
-    unsigned recover_cut; /* 0 a sample a document, 1 windows of cutoff tokens */
+    unsigned recover_cut; /* 0 one sample per document, 1 windows of cutoff tokens */
     size_t recover_cutoff;
     bool recover_answer_only;
     esp_strings recover_targets;

@@ -1,21 +1,21 @@
 /* estimate.h - what the stages of a run need before any work is done: memory, bytes moved, time; and the
  * grid that needs the least time. From shapes and settings alone.
  *
- * Flow: esp_job_init -> esp_cluster_here / esp_cluster_of -> esp_predict for a layout, or
- * esp_best_layout over all of them. Letters: L layers, T tokens of a rank, C tokens of a chunk, D model
- * width, V vocabulary, P data ranks, S stages.
+ * Flow: esp_job_init -> esp_cluster_of -> esp_cluster_measure -> esp_predict for a layout, or
+ * esp_best_layout over all of them. Letters: C tokens of a chunk, D model width, P data ranks, S pipeline
+ * stages, W all ranks.
  *
  * Memory is the anonymous memory of the rank that needs the most (RssAnon); weights in their own type are
  * mapped from the model folder, and the ranks of a node share one copy in the page cache. Bytes sent follow
  * the model of traffic.h:
  *   weight gradients (P - 1) b, b the sum over the scored matrices [rows, cols] of the lesser of
- *                  4 T' (rows + cols), T' tokens of all samples (cols once for weights with one input; of a
- *                  table looked up 4 T' (1 + cols) instead), where it is 256 MB at most, and
+ *                  4 T (rows + cols), T tokens of all samples (cols once for weights with one input; of a
+ *                  table looked up 4 T (1 + cols) instead), where it is 256 MB at most, and
  *                  8 c rows cols, c = 2 with criteria that need the Fisher sum, else 1;
  *                and of 16 n for norms and biases of n
- *   sums         2 (W - 1) 8 s; s sums over rows and columns, all criteria; W all ranks
+ *   sums         2 (W - 1) 8 s; s sums over rows and columns, all criteria
  *   activations  2 (S - 1) 4 D tokens; a forward alone: half of it
- *   gradients    2 (W - 1) 4 n a step of n trained numbers
+ *   gradients    2 (W - 1) 4 n per step, n trained numbers
  */
 #ifndef ESPALIER_ESTIMATE_H
 #define ESPALIER_ESTIMATE_H

@@ -1,5 +1,6 @@
 /* exporters.h - the formats that models and adapters are written in: one row each, in
- * src/export/exporters.c. */
+ * src/export/exporters.c.
+ */
 #ifndef ESPALIER_EXPORTERS_H
 #define ESPALIER_EXPORTERS_H
 

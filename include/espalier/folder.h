@@ -3,7 +3,8 @@
  * Such a folder holds a file .espalier, its marker, that names what the program puts into it, written before
  * anything else. Only what is named there is ever replaced or removed: a folder without that file, or with
  * anything else in it, belongs to somebody else. All functions are Local, and return ESP_EIO where a folder
- * or its marker cannot be read or changed. */
+ * or its marker cannot be read or changed.
+ */
 #ifndef ESPALIER_FOLDER_H
 #define ESPALIER_FOLDER_H
 

@@ -2,7 +2,8 @@
  *
  * Flow: description -> neurons (indices of values, docs/method.md) and their dependencies (union of
  * index-by-index partners, and of the channels of a head) -> units, each with groups -> structures: which
- * rows or columns of which weight belong to which channel of which group. */
+ * rows or columns of which weight belong to which channel of which group.
+ */
 #ifndef ESPALIER_GROUPS_H
 #define ESPALIER_GROUPS_H
 

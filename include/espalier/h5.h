@@ -1,6 +1,7 @@
 /* h5.h - the few HDF5 calls this program makes, with its statuses. Names of objects are HDF5 paths; groups on
  * the way are created. Errors name file and object: ESP_EFORMAT for what is read, ESP_EIO for what is
- * written. All functions are Local, one process at a time has a file, and one thread at a time calls HDF5. */
+ * written. All functions are Local, one process at a time has a file, and one thread at a time calls HDF5.
+ */
 #ifndef ESPALIER_H5_H
 #define ESPALIER_H5_H
 

@@ -123,7 +123,7 @@ double esp_score_random(uint64_t seed, const esp_unit *u, size_t group);
 /* importance.h5: /layers/<l>/<unit>/<criterion>/<aggregation> f64 [groups],
  * /layers/<l>/<unit>/<criterion>/structures/<label> f64 [channels], /hidden/<criterion>/<aggregation>
  * f64 [hidden]; attributes of the file: model (digest), samples, tokens, sequence, seed, loss,
- * fisher. Local. */
+ * fisher. Errors of esp_h5_close. Local. */
 esp_status esp_scores_save(const esp_scores *s, const char *path, const char *model_digest,
                            const esp_importance_options *o);
 

@@ -17,7 +17,7 @@
 #include "espalier/status.h"
 
 typedef struct esp_limit {
-    double bytes;     /* of anonymous memory of a rank, what it has already included; 0: no limit */
+    double bytes;     /* of anonymous memory of a rank, with what it has already; 0: no limit */
     bool maps;        /* mapped files count, too: RLIMIT_AS                                    */
     char source[512]; /* "memory_limit", "cgroup /sys/fs/cgroup/job memory.max of node n3"     */
 } esp_limit;

@@ -5,7 +5,7 @@
  *
  * Each sample has a block. There its columns lie in panels of a few, token after token; columns that are
  * missing in the last panel are zero. Blocks follow each other: that of sample j is behind begin[j] rows of
- * esp_packed_width. How wide panels are depends on the processor and the factor.
+ * esp_packed_width. How wide panels are depends on the processor and the factor. All functions are Local.
  */
 #ifndef ESPALIER_PACKED_H
 #define ESPALIER_PACKED_H

@@ -101,10 +101,11 @@ typedef struct esp_pass {
     double flops;            /* multiply-adds * 2 of the linear products executed so far         */
 } esp_pass;
 
+/* p [out, owned]: ready for batches within options; m must outlive it. Local. */
 void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options options);
 void esp_pass_free(esp_pass *p); /* safe twice and on {0} */
 
-/* Bytes that esp_pass_init allocates; o.grid needs no communicators. Local. */
+/* Bytes that esp_pass_init allocates; options.grid needs no communicators. Local. */
 size_t esp_pass_bytes(const esp_model *m, esp_pass_options options);
 
 /* Bytes beside that while it goes on, at most: of esp_pass_loss; of layers; of the steps before. Local. */
@@ -127,15 +128,15 @@ esp_work esp_pass_work(const esp_model *m, const esp_grid *grid, esp_text_size t
 /* Bytes that all pipeline stages together pass on for n_tok tokens. Local. */
 double esp_pass_sent(const esp_model *m, const esp_grid *grid, double n_tok, esp_pass_way way);
 
-/* Embedding and all blocks and the final norm: fills p->hidden (of the last stage). With a cache (one
- * sample) the batch continues it: batch->position = cache->n, and the cache grows by the batch. cache may
- * be NULL. Collective on the grid's layers, like loss and backward: Local without a grid. */
+/* Embedding and all blocks and the final norm: fills p->hidden (of the last pipeline stage). With a cache
+ * (one sample) the batch continues it: batch->position = cache->n, and the cache grows by the batch. cache
+ * may be NULL. Collective on grid->pipeline, like loss and backward: Local without a grid. */
 void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch);
 
 /* Head and cross-entropy in runs of tokens. loss [n_samples] is set to sums over targets.
  * With scale [n_samples] (what a token's loss of that sample counts in the objective) it also prepares
  * backward: gradients of head and final norm go to the sink (may be NULL). scale NULL: loss only. The last
- * stage does it; on the others losses are 0. */
+ * pipeline stage does it; on the others losses are 0. */
 typedef struct esp_loss {
     double sum;    /* cross-entropy, nats */
     int64_t count; /* targets             */
@@ -156,6 +157,7 @@ float *esp_pass_input(const esp_pass *p, size_t l);
 /* Logits of rows of p->hidden.  logits [n_rows, V]. Local. */
 void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows);
 
+/* c [out, owned]: empty, with room for `capacity` positions of a sample. Local. */
 void esp_cache_init(esp_cache *c, const esp_model *m, size_t capacity);
 void esp_cache_free(esp_cache *c); /* safe twice and on {0} */
 

@@ -1,5 +1,6 @@
 /* peft.h - adapters as PEFT reads them and esp_adapter_save writes them: adapter_config.json,
- * adapter_model.safetensors with keys base_model.model.<tensor>.lora_A.weight and lora_B.weight, F32. */
+ * adapter_model.safetensors with keys base_model.model.<tensor>.lora_A.weight and lora_B.weight, F32.
+ */
 #ifndef ESPALIER_PEFT_H
 #define ESPALIER_PEFT_H
 

@@ -92,7 +92,7 @@ unsigned esp_prune_mode_units(esp_prune_mode mode);
  * round_to takes together), local: with the same share cut from each unit.
  * Criterion random needs no scores (NULL), shapes only. p->model is set to the digest of config.json.
  * With scores in bf16, p->near has the groups that lie so near the cut that scores in f32 might choose
- * otherwise: who makes the plan has them, they are not read or shared.
+ * otherwise: only the rank that makes the plan has them, they are neither read nor shared.
  * ESP_EUSAGE when an option cannot be met, with the nearest that can; ESP_EFAILED for scores that are
  * no finite numbers. Local. */
 esp_status esp_plan_make(esp_plan *p, const esp_model *m, const esp_groups *g,
@@ -116,7 +116,7 @@ const esp_kept_groups *esp_plan_kept(const esp_plan *p, const esp_unit *u);
  * Collective on comm. */
 esp_status esp_plan_share(esp_plan *p, MPI_Comm comm);
 
-/* plan.json, a line a key and a line a layer: {"digest", "model", "mode", "criterion", "aggregation",
+/* plan.json, one line per key and per layer: {"digest", "model", "mode", "criterion", "aggregation",
  * "scope", "ratio" or "target": {kind: n}, "tokens" (of macs), "dense", "pruned", "saves": {"parameters",
  * "macs", "bytes"}, "layers": [{"layer", "kept", "attention": [indices], "attention_of": n, "mlp": [indices],
  * "mlp_of": n}], "hidden": [indices], "hidden_of": n}. A layer that goes has empty lists. Scores in bf16:

@@ -91,8 +91,8 @@ esp_status esp_recover_check_early(size_t *steps, const esp_samples *samples,
 void esp_recover_prepare(esp_params *p, esp_adapter *adapter, esp_model *m,
                          const esp_recover_options *o);
 
-/* Samples held out for validation, of n that have a target: the number `validation`, or below 1 that
- * fraction of n rounded down, and 1 at least unless it is 0. May be n or more. Local. */
+/* Samples held out for validation, of n that have a target: `validation` of them; below 1 that fraction of n,
+ * rounded down but at least 1; 0: none. The result may be above n. Local. */
 size_t esp_recover_held_out(double validation, size_t n);
 
 /* Bytes that p and adapter of esp_recover_prepare hold until they are freed, training state included. m: the

@@ -3,7 +3,8 @@
  * Each stage reads the model, its corpus and what earlier stages left, writes its result as
  * NAME.espalier-part and renames it, and is then recorded in manifest.json: the settings that shape its
  * result and digests of what it read. A recorded stage is not done again. With other settings it is refused,
- * unless it is forced: then it and all later ones are done anew. A job that died is simply run again. */
+ * unless it is forced: then it and all later ones are done anew. A job that died is simply run again.
+ */
 #ifndef ESPALIER_RUN_H
 #define ESPALIER_RUN_H
 

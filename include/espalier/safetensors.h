@@ -30,11 +30,11 @@ typedef struct esp_safetensors {
     size_t n;
 } esp_safetensors;
 
-/* Maps the file and checks the whole header: size within the file and 100 MB, JSON, types of the
- * format, shape times size equal to the range, ranges that neither overlap nor leave holes nor pass the
- * end, unique names. Buffers of types that nobody computes with (I64, BOOL, ...) are checked and listed
- * too: whoever needs a tensor looks at its dtype. ESP_EFORMAT with file, tensor and value; ESP_EUSAGE and
- * ESP_EIO as esp_map_open; *f [out, owned] is {0} then. Local. */
+/* Maps the file and checks the whole header: size within the file and 100 MB, JSON, types of the format,
+ * shape times size equal to the range, ranges that neither overlap nor leave holes nor pass the end, unique
+ * names. Buffers of types that nobody computes with (I64, BOOL, ...) are checked and listed too: the caller
+ * looks at the dtype of what it needs. ESP_EFORMAT with file, tensor and value; ESP_EUSAGE and ESP_EIO as
+ * esp_map_open; *f [out, owned] is {0} then. Local. */
 esp_status esp_safetensors_open(esp_safetensors *f, const char *path);
 void esp_safetensors_close(esp_safetensors *f); /* safe twice and on {0} */
 

@@ -1,5 +1,6 @@
 /* spill_buffer.h - arrays that may be larger than memory (activations of many tokens): pages of a
- * nameless file, written and read in order. */
+ * nameless file, written and read in order.
+ */
 #ifndef ESPALIER_SPILL_BUFFER_H
 #define ESPALIER_SPILL_BUFFER_H
 

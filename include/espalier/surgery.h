@@ -3,7 +3,8 @@
  * A row or column goes when the group it belongs to goes; what belongs to no group stays. Numbers stay as
  * they are but for two factors that inference engines derive from config.json: a residual that counts sqrt(2
  * L) times where layers go, and embedded tokens that count sqrt(D) times where channels go. The weights
- * beside them are multiplied by what makes up for the change, once rounded to their type. */
+ * beside them are multiplied by what makes up for the change, once rounded to their type.
+ */
 #ifndef ESPALIER_SURGERY_H
 #define ESPALIER_SURGERY_H
 

@@ -3,7 +3,8 @@
  * Letters: B samples, T tokens of a sample, n_tok rows of the whole batch, D width, H heads, K key/value
  * heads, d head dimension, V vocabulary. All functions are Local, use the OpenMP threads of the process, and
  * give the same bits whatever the number of threads. Pointers of one call do not overlap unless said. Forward
- * functions set what they name first; backward functions add to d*, which the caller has zeroed or filled. */
+ * functions set what they name first; backward functions add to d*, which the caller has zeroed or filled.
+ */
 #ifndef ESPALIER_TENSOR_H
 #define ESPALIER_TENSOR_H
 

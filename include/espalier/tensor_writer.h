@@ -1,4 +1,4 @@
-/* tensor_writer.h - the seam between who makes tensors and the format they are written in.
+/* tensor_writer.h - the seam between the makers of tensors and the formats they are written in.
  *
  *   source (surgery, merge, synth, an adapter)  ->  esp_model_save, esp_adapter_save  ->  writer (src/export)
  *
@@ -66,7 +66,7 @@ typedef struct esp_output {
 /* Writes the model of these shapes, its tensors from a source, and commits the folder. from: folder of the
  * model that it was made from, whose small files go along (tokenizer, code, licence); NULL: none. digest
  * [out]: of the model written; NULL: not wanted. On a failure the folder is as it was before: ESP_EIO,
- * ESP_EUSAGE where something else stands in its place, what source or writer refuse. Collective on comm. */
+ * ESP_EUSAGE where something else is in its place, what source or writer refuse. Collective on comm. */
 esp_status esp_model_save(char digest[ESP_DIGEST_SIZE], esp_output to, const esp_model *shape,
                           esp_tensor_source source, void *ctx, const char *from, MPI_Comm comm);
 

@@ -1,5 +1,5 @@
 /* traffic.h - bytes that this process has sent to other ranks, by kind, and how long it has waited for
- * them. Counters of the process, never reset: who wants those of a stage takes the difference of two
+ * them. Counters of the process, never reset: those of a stage are the difference of two
  * readings.
  *
  * What counts as sent, a rank's mean over the P ranks of the communicator, of n bytes:
