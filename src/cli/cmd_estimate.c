@@ -82,7 +82,7 @@ static esp_status write_json(const char *path, json_t *o)
     return st;
 }
 
-/* Prints a row a stage; what they hold goes to estimate.output, too. */
+/* Prints one row per stage, and writes the same to estimate.output. */
 static esp_status print_stages(const esp_job *j, unsigned stages, const esp_layout *l,
                                const esp_cluster *c)
 {

@@ -247,7 +247,7 @@ static const char *foreign_format(const char *text, const char *file)
                                                                                         : NULL;
 }
 
-/* What stands in a line, 1 .. , in the way of -s: "prune.target.macs = 0.5" as "prune: { target: { macs =
+/* What line 1 .. says in the syntax of -s: "prune.target.macs = 0.5" as "prune: { target: { macs =
  * 0.5; }; };"; NULL: nothing of the kind. The caller frees. */
 static char *as_groups(const char *text, int line)
 {

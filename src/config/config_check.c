@@ -1,4 +1,4 @@
-/* config_check.c - what settings say together: what excludes what, and what has no effect. */
+/* config_check.c - settings checked against each other: what excludes what, and what has no effect. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

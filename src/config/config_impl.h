@@ -41,8 +41,8 @@ esp_status esp_path_expand(char **path, const char *text);
 /* The text that gives that path again; the caller frees. Local. */
 char *esp_path_unexpand(const char *path);
 
-/* Checks what settings say together, and settles those that follow from others; warns of those without
- * effect. ESP_EUSAGE. Local. */
+/* Checks settings against each other, and sets those that follow from others; warns of those without effect.
+ * ESP_EUSAGE. Local. */
 esp_status esp_config_validate(esp_config *c);
 
 /* The option that had this path in an earlier version, NULL when none had; bit i of *old is set for

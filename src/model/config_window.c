@@ -26,7 +26,7 @@ static esp_status check_types(const json_t **types, const esp_config_part *c, si
 {
     *types = has_types(c->arch) ? esp_config_get(c, "layer_types") : NULL;
     if (*types && json_array_size(*types) != n_layers) {
-        return esp_config_refuse(c, "layer_types", "a list with one entry a layer");
+        return esp_config_refuse(c, "layer_types", "a list with one entry per layer");
     }
     for (size_t l = 0; *types && l < n_layers; l++) {
         const json_t *type = json_array_get(*types, l);

@@ -1,5 +1,5 @@
 /* family_fused.c - Phi-3, and ChatGLM2 and 3: the LLaMA block with one matrix for q, k and v and one for
- * gate and up. ChatGLM turns half of a head, in pairs. */
+ * gate and up. ChatGLM rotates half of a head, in pairs. */
 #include "family_impl.h"
 
 enum { NORM1 = ESP_SLOT_BLOCK, QKV, O, NORM2, GATE_UP, DOWN };
@@ -74,7 +74,7 @@ static const esp_config_keys chatglm2_keys = { .hidden = "hidden_size",
                                                .norm_eps = "layernorm_epsilon" };
 
 /* Of the published code, which never makes head and embedding one; vLLM does where the key says so. It has no
- * default for original_rope, and no other way to turn. */
+ * default for original_rope, and no other way to rotate. */
 static const esp_config_default chatglm2_defaults[] = {
     DEFAULT("hidden_size", "4096"),
     DEFAULT("num_layers", "28"),

@@ -1,4 +1,4 @@
-/* family_gemma2.c - Gemma 2: norms before and after both halves, soft caps, windows in turn. */
+/* family_gemma2.c - Gemma 2: norms before and after both halves, soft caps, windows in every other layer. */
 #include "family_impl.h"
 
 static const esp_config_keys gemma2_keys = { USUAL_KEYS,

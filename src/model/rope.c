@@ -1,4 +1,4 @@
-/* rope.c - the frequencies of rotary positions: which channels turn, from which base, by which keys of
+/* rope.c - the frequencies of rotary positions: which channels rotate, from which base, by which keys of
  * config.json.
  */
 #include <ctype.h>
@@ -13,7 +13,7 @@
 
 #define THETA 10000 /* where config.json does not say */
 
-/* ---- what turns ---- */
+/* ---- what rotates ---- */
 
 /* Share of a head's channels that are rotated, which the object says before config.json does. */
 static esp_status read_share(double *share, const esp_rope_reader *r)

@@ -90,8 +90,8 @@ static esp_status scale_dynamic(esp_rope_reader *r)
     return ESP_OK;
 }
 
-/* Llama 3.1: slow turns are squeezed, fast ones are kept, those between are mixed by how often they
- * turn within the original context. */
+/* Llama 3.1: low frequencies are divided, high ones are kept, those between are mixed by how many turns they
+ * make within the original context. */
 static esp_status scale_llama3(esp_rope_reader *r)
 {
     esp_rope *rope = &r->model->rope;

@@ -133,7 +133,7 @@ static void print_value(FILE *f, const json_t *value)
     json_dumpf(value, f, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(10));
 }
 
-/* A line a key, and a line an element of a list of objects. */
+/* One line per key, and per element of a list of objects. */
 static void print_lines(FILE *f, json_t *root)
 {
     const char *key, *end = "{\n";

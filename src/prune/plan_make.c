@@ -272,7 +272,7 @@ static void apply(esp_plan *p, const cut *c)
     }
 }
 
-/* Identity of a model by its configuration; who has the weights may put their digest instead. */
+/* Identity of a model by its configuration; a caller that has the weights may replace it by their digest. */
 static void set_model(esp_plan *p, const esp_model *m)
 {
     char *text = json_dumps(m->config, JSON_COMPACT | JSON_SORT_KEYS);

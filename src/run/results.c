@@ -19,9 +19,8 @@ static bool is_partial(const esp_stage_info *stage, const char *name)
     return stage->partial && strcmp(stage->partial, name) == 0;
 }
 
-/* Nothing of somebody else's may stand where a stage writes: what is there is ours where the stage is
- * recorded and, of folders, what their marker names. Unfinished work that is gone on with may have
- * company. */
+/* A stage writes where nothing is that this program did not make: it made what a recorded stage left and, of
+ * folders, what their marker names. Unfinished work that is continued may have other files beside it. */
 static esp_status check_place(const esp_run *run, esp_stage s, const char *name, bool anew)
 {
     char *path = esp_run_path(run, name);

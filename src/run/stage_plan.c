@@ -131,8 +131,8 @@ static esp_status next_plan(esp_plan *p, const esp_run *run, const esp_groups *d
     return esp_plan_share(p, world);
 }
 
-/* The last plan alone: the models of the steps before are nobody's to load. Where it is refused no
- * steps stay, which would bind the run directory to the settings that were. Collective. */
+/* The last plan alone, as models of the steps before it are not loaded elsewhere. Where it is refused the
+ * steps are removed, which would bind the run directory to these settings. Collective. */
 static esp_status check_clients(const esp_run *run, const esp_plan *p, const esp_groups *dense,
                                 const esp_plan_options *o)
 {

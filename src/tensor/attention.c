@@ -43,7 +43,7 @@ typedef struct span {
     size_t from, to;
 } span;
 
-/* Scratch of a thread: a number a query of a block and a key the block sees, and packed operands. */
+/* Scratch of a thread: a number per query of a block and key that the block sees, and packed operands. */
 typedef struct scratch {
     float *p;              /* probabilities                                                 */
     float *dp;             /* their gradient; backward                                      */

@@ -90,8 +90,8 @@ const uint16_t *esp_bf16_round(esp_bf16_buffer *room, const float *x, size_t n_r
 #define SQUARE ((size_t)32)
 
 /* A panel of n_tok tokens, whose first n_cols columns become rows n_to apart. */
-static void turn_panel(uint16_t *to, size_t n_to, const float *panel, size_t n_tok, size_t n_cols,
-                       size_t width)
+static void transpose_panel(uint16_t *to, size_t n_to, const float *panel, size_t n_tok,
+                            size_t n_cols, size_t width)
 {
     uint16_t part[SQUARE * ESP_WIDEST_PANEL];
 
@@ -118,9 +118,9 @@ const uint16_t *esp_bf16_round_packed(esp_bf16_buffer *room, esp_factor which, c
         for (size_t j = 0; j < s->n; j++) {
             size_t n = s->end[j] - s->begin[j];
 
-            turn_panel(room->at + col * n_tok + s->begin[j], n_tok,
-                       packed + s->begin[j] * all + col * n, n, esp_tile(col, n_cols, width),
-                       width);
+            transpose_panel(room->at + col * n_tok + s->begin[j], n_tok,
+                            packed + s->begin[j] * all + col * n, n, esp_tile(col, n_cols, width),
+                            width);
         }
     }
     return room->at;

@@ -37,7 +37,7 @@ esp_status esp_dnnl_check(void)
     return ESP_OK;
 }
 
-/* A matrix [rows, cols]; turned: as it lies in memory it is [cols, rows]. */
+/* A matrix [rows, cols]; turned: it is stored as [cols, rows]. */
 static dnnl_memory_desc_t describe(dnnl_data_type_t type, bool turned, int64_t rows, int64_t cols,
                                    int64_t distance)
 {

@@ -1,19 +1,20 @@
-/* rotary.c - rotary positions; the angles are made once a call, for all heads and for all samples that turn
- * alike. */
+/* rotary.c - rotary positions; the angles are computed once per call, for all heads and for all samples with
+ * the same frequencies. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "espalier/mem.h"
 #include "espalier/tensor.h"
 
-/* Cosine and sine of every angle at the positions of those samples of a batch that turn alike. */
-typedef struct turns {
+/* Cosine and sine of every angle at the positions of those samples of a batch that have the same
+ * frequencies. */
+typedef struct angles {
     const esp_rotation *rotation;
     size_t reach;     /* of these samples             */
     size_t lowest;    /* position of the first row    */
     float *cos, *sin; /* [positions, half] owned      */
-    size_t half;      /* pairs that turn              */
-} turns;
+    size_t half;      /* pairs that rotate            */
+} angles;
 
 /* What the frequencies of sample j depend on: the tokens of its sequence, as far as they count. */
 static size_t reach_of(const esp_rope *r, const esp_batch *batch, size_t j)
@@ -43,13 +44,13 @@ static size_t position_of(const esp_rotation *r, const esp_batch *batch, size_t 
                              : esp_batch_position(batch, j, t);
 }
 
-static bool is_of(const turns *a, const esp_batch *batch, size_t j)
+static bool is_of(const angles *a, const esp_batch *batch, size_t j)
 {
     return reach_of(a->rotation->rope, batch, j) == a->reach;
 }
 
 /* Sets the lowest position; returns how many there are from it to the highest. */
-static size_t positions(turns *a, const esp_batch *batch)
+static size_t positions(angles *a, const esp_batch *batch)
 {
     size_t highest = 0;
 
@@ -65,14 +66,14 @@ static size_t positions(turns *a, const esp_batch *batch)
     return highest + 1 - a->lowest;
 }
 
-/* direction 1 turns forward, -1 back */
-static void turns_init(turns *a, const esp_rotation *r, size_t reach, double direction,
-                       const esp_batch *batch)
+/* direction 1 rotates forward, -1 back */
+static void angles_init(angles *a, const esp_rotation *r, size_t reach, double direction,
+                        const esp_batch *batch)
 {
     size_t n, half = r->rope->n / 2;
     double *inv_freq = NULL, gain = r->rope->gain;
 
-    *a = (turns){ .rotation = r, .reach = reach, .half = half };
+    *a = (angles){ .rotation = r, .reach = reach, .half = half };
     n = positions(a, batch);
     ESP_NEW(inv_freq, half);
     ESP_NEW(a->cos, n * half);
@@ -100,7 +101,7 @@ size_t esp_rotary_bytes(const esp_rope *rope, size_t longest)
            2 * esp_calloc_bytes(longest * half, sizeof(float));
 }
 
-static void turns_free(turns *a)
+static void angles_free(angles *a)
 {
     free(a->cos);
     free(a->sin);
@@ -115,8 +116,8 @@ static void pass_channels(float *y, const float *x, bool add, size_t n)
 }
 
 /* y = R x, or y += R x, for the pairs (x[c * step], x[c * step + apart]) of a head */
-static inline void turn_pairs(float *y, const float *x, bool add, const float *cos_t,
-                              const float *sin_t, size_t half, size_t step, size_t apart)
+static inline void rotate_pairs(float *y, const float *x, bool add, const float *cos_t,
+                                const float *sin_t, size_t half, size_t step, size_t apart)
 {
 #pragma omp simd
     for (size_t c = 0; c < half; c++) {
@@ -129,7 +130,8 @@ static inline void turn_pairs(float *y, const float *x, bool add, const float *c
 }
 
 /* One head of d channels at a position. */
-static void turn_head(float *y, const float *x, bool add, const turns *a, size_t position, size_t d)
+static void rotate_head(float *y, const float *x, bool add, const angles *a, size_t position,
+                        size_t d)
 {
     const esp_rotation *r = a->rotation;
     const float *cos_t = a->cos + (position - a->lowest) * a->half;
@@ -138,15 +140,15 @@ static void turn_head(float *y, const float *x, bool add, const turns *a, size_t
 
     pass_channels(y, x, add, r->first);
     if (r->pairs) {
-        turn_pairs(y + r->first, x + r->first, add, cos_t, sin_t, a->half, 2, 1);
+        rotate_pairs(y + r->first, x + r->first, add, cos_t, sin_t, a->half, 2, 1);
     } else {
-        turn_pairs(y + r->first, x + r->first, add, cos_t, sin_t, a->half, 1, a->half);
+        rotate_pairs(y + r->first, x + r->first, add, cos_t, sin_t, a->half, 1, a->half);
     }
     pass_channels(y + end, x + end, add, d - end);
 }
 
-static void turn_batch(float *y, const float *x, bool add, const turns *a, size_t H, size_t d,
-                       const esp_batch *batch)
+static void rotate_batch(float *y, const float *x, bool add, const angles *a, size_t H, size_t d,
+                         const esp_batch *batch)
 {
 #pragma omp parallel
     for (size_t j = 0; j < batch->n_samples; j++) {
@@ -161,13 +163,13 @@ static void turn_batch(float *y, const float *x, bool add, const turns *a, size_
             size_t position = position_of(a->rotation, batch, j, row - begin);
 
             for (size_t at = row * H * d; at < (row + 1) * H * d; at += d) {
-                turn_head(y + at, x + at, add, a, position, d);
+                rotate_head(y + at, x + at, add, a, position, d);
             }
         }
     }
 }
 
-/* Whether no sample before j turns like it. */
+/* Whether no sample before j has the same frequencies. */
 static bool is_first(const esp_rope *r, const esp_batch *batch, size_t j)
 {
     size_t i = 0;
@@ -178,16 +180,16 @@ static bool is_first(const esp_rope *r, const esp_batch *batch, size_t j)
     return i == j;
 }
 
-static void turn_all(float *y, const float *x, bool back, const esp_rotation *r, size_t H, size_t d,
-                     const esp_batch *batch)
+static void rotate_all(float *y, const float *x, bool back, const esp_rotation *r, size_t H,
+                       size_t d, const esp_batch *batch)
 {
     for (size_t j = 0; j < batch->n_samples; j++) {
         if (is_first(r->rope, batch, j)) {
-            turns a;
+            angles a;
 
-            turns_init(&a, r, reach_of(r->rope, batch, j), back ? -1 : 1, batch);
-            turn_batch(y, x, back, &a, H, d, batch);
-            turns_free(&a);
+            angles_init(&a, r, reach_of(r->rope, batch, j), back ? -1 : 1, batch);
+            rotate_batch(y, x, back, &a, H, d, batch);
+            angles_free(&a);
         }
     }
 }
@@ -195,11 +197,11 @@ static void turn_all(float *y, const float *x, bool back, const esp_rotation *r,
 void esp_rotary_forward(float *y, const float *x, const esp_rotation *r, size_t H, size_t d,
                         const esp_batch *batch)
 {
-    turn_all(y, x, false, r, H, d, batch);
+    rotate_all(y, x, false, r, H, d, batch);
 }
 
 void esp_rotary_backward(float *dx, const float *dy, const esp_rotation *r, size_t H, size_t d,
                          const esp_batch *batch)
 {
-    turn_all(dx, dy, true, r, H, d, batch);
+    rotate_all(dx, dy, true, r, H, d, batch);
 }
