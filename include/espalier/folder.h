@@ -48,8 +48,8 @@ esp_status esp_folder_remove(const char *path);
 esp_status esp_remove(const char *path);
 
 /* The part of path, a complete file or folder, is synced and becomes path; what was at path before goes when
- * the new one is in place. ESP_EUSAGE for a folder there that this program did not make, a device or a pipe:
- * it stays. */
+ * the new one is in place. ESP_EUSAGE: a folder would replace one that this program did not make, or a file a
+ * device or pipe; that stays. ESP_EIO also for a file in the place of a folder, and the other way round. */
 esp_status esp_commit(const char *path);
 
 #endif

@@ -32,8 +32,8 @@ esp_status esp_h5_create(esp_h5 *f, const char *path);
 esp_status esp_h5_open(esp_h5 *f, const char *path);
 
 /* Closes f. A file that was written is synced and renamed to path when st is ESP_OK; otherwise, and when that
- * fails, it is removed, and path is as it was. Returns st, or the failure: ESP_EIO, ESP_EUSAGE for a folder
- * at path that this program did not make. Safe twice and on {0}. */
+ * fails, it is removed, and path is as it was. Returns st, or the failure: ESP_EIO, ESP_EUSAGE for a device
+ * or pipe at path. Safe twice and on {0}. */
 esp_status esp_h5_close(esp_h5 *f, esp_status st);
 
 /* Writes data [shape] as a new dataset: type is H5T_NATIVE_DOUBLE, _FLOAT, _INT32, _INT64 or _UINT8, shape

@@ -36,7 +36,7 @@ typedef struct esp_dims {
 } esp_dims;
 
 typedef struct esp_weight {
-    size_t rows, cols; /* cols 1 for a vector                                   */
+    size_t rows, cols; /* cols 1 for a vector, and for a matrix of one channel  */
     esp_dtype dtype;
     const void *data; /* [rows, cols] borrowed, any alignment; NULL: shape only */
     bool has_bias;

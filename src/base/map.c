@@ -135,7 +135,9 @@ esp_status esp_map_open(esp_map *m, const char *path)
     p = mmap(NULL, m->n, PROT_READ, MAP_SHARED, fd, 0);
     close(fd);
     if (p == MAP_FAILED) {
-        return esp_fail(ESP_EIO, "%s: cannot map %zu bytes: %s", path, m->n, strerror(errno));
+        esp_fail(ESP_EIO, "%s: cannot map %zu bytes: %s", path, m->n, strerror(errno));
+        *m = (esp_map){ 0 };
+        return ESP_EIO;
     }
     m->data = p;
     esp_map_note(p, m->n, path);

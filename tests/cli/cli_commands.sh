@@ -119,7 +119,7 @@ counts llama-3-8b 4-29 8030261248 6612586496
 shape tinyllama 2048 32 4 5632 22 32000
 counts tinyllama 4-17 1100048384 945907712
 
-# ---- sizes that clients take ---------------------------------------------------------------------------
+# ---- sizes that engines load ---------------------------------------------------------------------------
 clients() { # CODE SETTING...: a plan of llama-7b for all clients
     code=$1
     shift

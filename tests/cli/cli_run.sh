@@ -118,7 +118,7 @@ rm "$work/steps/plan.json" "$work/steps/steps/2.json"
 exits 0 "$ESPALIER" $(run "$work/steps") -s prune.steps=3 -s recover.corpus= -s eval.corpus=
 [ "$digest" = "$(json "$work/steps/plan.json" digest)" ] || fail "another plan after a restart"
 
-# ---- clients, before anything is estimated where the sizes are known by then; no steps left behind -----
+# ---- engines, before anything is estimated where the sizes are known by then; no steps left behind -----
 clients() { # code run_dir setting...
     code=$1 dir=$2
     shift 2

@@ -22,7 +22,7 @@ from families.values import load_reference
 from interop_logits import logits_of_tool, report_error, tool
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "phi3", "opt", "bloom", "gemma2")
-# Fields that change neither forward pass nor shapes; the drop-outs are those of training in the client.
+# Fields that change neither forward pass nor shapes; the drop-outs are those of training in transformers.
 NO_MATTER = {"initializer_range", "init_std", "use_cache", "pad_token_id", "pretraining_tp"}
 NO_MATTER |= {"attention_dropout", "hidden_dropout", "dropout", "layerdrop", "resid_pdrop", "embd_pdrop"}
 # Fields that are refused where they change a result.

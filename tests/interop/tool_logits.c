@@ -2,9 +2,8 @@
  *
  *     tool_logits MODEL IDS.txt > LOGITS
  *
- * IDS.txt has one sample a line, all of them go through the model in one batch; LOGITS is f32 [tokens of all
- * samples, V].
- */
+ * IDS.txt has one sample per line, all of them go through the model in one batch; LOGITS is f32 [tokens of
+ * all samples, V]. */
 #include <stdio.h>
 #include <stdlib.h>
 

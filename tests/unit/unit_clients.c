@@ -1,4 +1,4 @@
-/* Rules of clients: which plans are refused, by which rule, and what is named instead. */
+/* Rules of inference engines: which plans are refused, by which rule, and what is named instead. */
 #include "espalier/clients.h"
 #include "plan_subject.h"
 
@@ -33,7 +33,7 @@ static const struct rule_case {
     shape shape;
     esp_prune_mode mode;
     double ratio;
-    unsigned taken, refused; /* clients */
+    unsigned taken, refused; /* bits of esp_client */
     const char *words[3];
 } cases[] = {
     /* 6 heads of 64 channels, 717 intermediate channels; the hidden size of 320 stays: no rule counts */

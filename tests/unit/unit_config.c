@@ -50,7 +50,7 @@ static void test_defaults(void)
     CU_ASSERT_EQUAL(m.bos, -1);
     CU_ASSERT_EQUAL(m.eos, 7);
     CU_ASSERT_EQUAL(m.dtype, ESP_F16);
-    /* What is written says it to clients with other defaults. */
+    /* What is written says it to classes with other defaults. */
     CU_ASSERT_TRUE(json_is_false(json_object_get(m.config, "tie_word_embeddings")));
     CU_ASSERT_EQUAL(json_real_value(json_object_get(m.config, "rms_norm_eps")), 1e-6);
     CU_ASSERT_EQUAL(json_real_value(json_object_get(m.config, "rope_theta")), 1e4);
@@ -176,7 +176,8 @@ static void test_windows(void)
 #undef OF
 }
 
-/* Layers 0 and 3 go: the two that stay keep their windows, whether a client counts layers or not. */
+/* Layers 0 and 3 go: the two that stay keep their windows, whether an inference engine counts layers or
+ * not. */
 static void test_windows_that_stay(void)
 {
     esp_model m = shape_of(
@@ -418,7 +419,7 @@ static const char *reshaped_type(const char *patch, size_t heads)
     return type;
 }
 
-/* A name under which clients take the number of heads, where there is one. */
+/* A name under which the class takes the number of heads, where there is one. */
 static void test_reshape_to_heads_that_do_not_divide(void)
 {
     CU_ASSERT_STRING_EQUAL(reshaped_type("{}", 2), "llama");
@@ -471,7 +472,7 @@ static void test_synonyms(void)
     esp_model_free(&to);
 }
 
-/* BLOOM's sums in slices leave out two biases; clients do so where both keys ask for it. */
+/* BLOOM's sums in slices leave out two biases; transformers does so where both keys ask for it. */
 static void test_slow_but_exact(void)
 {
     static const char *const accepted[] = { "\"slow_but_exact\": true",

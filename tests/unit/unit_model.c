@@ -192,7 +192,7 @@ static void make_head_equal(void)
     free(path);
 }
 
-/* Clients differ in what they take where the two are not one. */
+/* Inference engines differ in which they take where the two are not one. */
 static void test_tied_model_with_a_head(void)
 {
     esp_model m;
