@@ -26,6 +26,10 @@ typedef struct esp_samples {
 /* Appends a sample of ids [n] to s [in,out], {0} at first. Position t predicts ids[t + 1] when counts [n] is
  * NULL or counts[t + 1] is not 0; the last position predicts nothing. Local. */
 void esp_samples_add(esp_samples *s, const int32_t *ids, const uint8_t *counts, size_t n);
+
+/* Appends a sample of the first n of ids [n + 1], whose positions from `first` on predict the next id:
+ * ids[n] is predicted, and is no part of the sample. Local. */
+void esp_samples_add_continuation(esp_samples *s, const int32_t *ids, size_t n, size_t first);
 void esp_samples_free(esp_samples *s); /* safe twice and on {0} */
 
 typedef struct esp_text_size {

@@ -39,6 +39,16 @@ typedef struct esp_strings {
     size_t n;
 } esp_strings;
 
+/* Files by names of the user's: "NAME=PATH". */
+typedef struct esp_named_file {
+    char *name, *path; /* owned */
+} esp_named_file;
+
+typedef struct esp_named_files {
+    esp_named_file *item; /* [n] owned */
+    size_t n;
+} esp_named_files;
+
 /* Strings are owned and "" where not set. Sets are bits in the order of the enumeration that they name. A
  * group that sets the options of one part of the program is the struct of these options; its settings that
  * other parts read follow it, with the name of the group before theirs. */
@@ -67,6 +77,8 @@ typedef struct esp_config {
     struct {
         char *corpus, *field;
         size_t window, stride, samples, batch_tokens;
+        esp_named_files tasks, examples; /* by KIND or TASK:KIND; by TASK */
+        size_t limit, shots;
     } eval;
     esp_generate_options generate;
     char *generate_prompt;
@@ -105,6 +117,7 @@ typedef enum esp_option_type {
     ESP_O_EITHER, /* bool: whether it is choice 1, not choice 0                        */
     ESP_O_SET,    /* unsigned: bits of choices                                        */
     ESP_O_LIST,   /* esp_strings                                                      */
+    ESP_O_FILES,  /* esp_named_files; paths as those of ESP_O_PATH                     */
     ESP_O_LAYERS  /* esp_layer_ranges                                                 */
 } esp_option_type;
 
@@ -141,6 +154,11 @@ const esp_option *esp_option_meant(const char *word);
 
 /* The value of o in c, as -s takes it; the caller frees. Local. */
 char *esp_option_text(const esp_config *c, const esp_option *o);
+
+/* files [out]: those that a setting names, called by its path, which the user's name of a file follows
+ * after a dot where it has one; none where nothing is set. The caller frees them. Local. */
+void esp_option_files(esp_named_files *files, const esp_config *c, const esp_option *o);
+void esp_named_files_free(esp_named_files *files); /* safe twice and on {0} */
 
 /* All settings as a libconfig file that gives them again; the caller frees. Local. */
 char *esp_config_text(const esp_config *c);

@@ -78,7 +78,7 @@ void esp_job_free(esp_job *j); /* safe twice and on {0} */
 
 /* Sets the sizes of texts to those of samples that have been read; of none (n = 0) they stay. Local. */
 void esp_job_set_texts(esp_job *j, const esp_samples *calibration, const esp_samples *training,
-                       const esp_samples *evaluation);
+                       const esp_eval_texts *evaluation);
 
 /* The cluster that the settings describe; what is to be measured is 0. Local. */
 esp_cluster esp_cluster_of(const esp_config *c);

@@ -1,4 +1,4 @@
-/* eval.h - what a model is worth: perplexity, accuracy, cost, speed; and text from it. */
+/* eval.h - what a model is worth: perplexity, answers to questions, cost, speed; and text from it. */
 #ifndef ESPALIER_EVAL_H
 #define ESPALIER_EVAL_H
 
@@ -6,7 +6,9 @@
 
 #include <jansson.h>
 
+#include "espalier/bytes.h"
 #include "espalier/pass.h"
+#include "espalier/questions.h"
 #include "espalier/tokenizer.h"
 
 typedef struct esp_eval {
@@ -34,23 +36,74 @@ size_t esp_evaluate_bytes(const esp_model *m, size_t rank, esp_text_size t, size
 esp_work esp_evaluate_work(const esp_model *m, esp_text_size t, size_t max_tok,
                            const esp_grid *grid);
 
-/* What the tasks of an evaluation are given; all borrowed. */
+/* ---- questions ------------------------------------------------------------------------------------ */
+
+/* logprob [q->first[q->n]]: of each choice, the sum of the logarithms of its tokens' probabilities behind
+ * its question (docs/method.md, eq. 29); the same bits on any number of ranks. Questions are shared out
+ * over the data ranks. ESP_EFAILED for one that is not finite, naming the first such question. Collective
+ * on grid->world. */
+esp_status esp_answer(double *logprob, const esp_model *m, const esp_questions *q, size_t max_tok,
+                      const esp_grid *grid);
+
+/* By what the log-probability of a choice is divided before the largest is taken. */
+typedef enum esp_norm_by {
+    ESP_NORM_NONE,
+    ESP_NORM_CHARACTERS,
+    ESP_NORM_BYTES,
+    ESP_N_NORMS
+} esp_norm_by;
+
+/* The choice of question j that is taken, counted from 0: of equal ones the first. Local. */
+size_t esp_choose(const double *logprob, const esp_questions *q, size_t j, esp_norm_by by);
+
+typedef struct esp_grade {
+    double accuracy; /* share of questions with the right choice (eq. 30)      */
+    double stderror; /* its standard error (eq. 31); NaN where there is one question */
+} esp_grade;
+
+esp_grade esp_grade_of(const double *logprob, const esp_questions *q, esp_norm_by by); /* Local. */
+
+/* ---- the whole ------------------------------------------------------------------------------------ */
+
+/* All that a model is judged on; owned. */
+typedef struct esp_eval_texts {
+    esp_samples samples; /* windows of eval.corpus; none: not asked for */
+    esp_questions *task; /* [n_tasks] */
+    size_t n_tasks;
+} esp_eval_texts;
+
+void esp_eval_texts_free(esp_eval_texts *t); /* safe twice and on {0} */
+
+/* Samples and tokens of all of them, and the tokens of the longest sample or question. Local. */
+esp_text_size esp_eval_texts_size(const esp_eval_texts *t);
+
+/* Bytes that they take. Local. */
+size_t esp_eval_texts_bytes(const esp_eval_texts *t);
+
+/* words [out]: digest of all of them. Local. */
+void esp_eval_texts_digest(uint64_t words[ESP_DIGEST_WORDS], const esp_eval_texts *t);
+
+/* What the measures of an evaluation are given; all borrowed. */
 typedef struct esp_eval_input {
     const char *name; /* of the model, in messages: "dense" */
     const esp_model *model;
-    const esp_samples *samples; /* windows of eval.corpus                              */
-    size_t max_tok;             /* that a rank computes at a time, at least one window */
+    const esp_eval_texts *texts;
+    size_t max_tok; /* that a rank computes at a time, at least one window or question */
     const esp_grid *grid;
+    esp_byte_string
+        *questions; /* [in,out] a line of JSON per question is appended; NULL: not wanted */
 } esp_eval_input;
 
-/* What all tasks find of a model: fields [out] is {field: number}, a new reference, NULL after a failure. The
- * status is that of the first task that fails; it and the fields are the same on all ranks. Collective on
- * in->grid->world. */
+/* What all measures find of a model: fields [out] is {field: value}, a new reference, NULL after a
+ * failure. The status is that of the first measure that fails; it and the fields are the same on all
+ * ranks. Collective on in->grid->world. */
 esp_status esp_eval_run(json_t **fields, const esp_eval_input *in);
 
-/* Prints a table to `to`: a row for each of names [n] that results, {name: fields of esp_eval_run}, has.
- * Local. */
+/* Prints tables to `to`: a row for each of names [n] that results, {name: fields of esp_eval_run}, has;
+ * and a row for each metric of a task, with a column for each of the names. Local. */
 void esp_eval_print(FILE *to, const json_t *results, const char *const *names, size_t n);
+
+/* ---- text ----------------------------------------------------------------------------------------- */
 
 typedef struct esp_generate_options {
     size_t tokens;      /* to make at most                       */

@@ -16,6 +16,13 @@ esp_status esp_settings_targets(uint64_t *targets, const esp_config *c, const es
  * steps, where the criteria need gradients. */
 bool esp_settings_need_calibration(const esp_config *c, unsigned stages);
 
+/* The kind of the questions of an entry of eval.tasks, NULL where there is none of that name. Borrowed. name
+ * [out]: what the task is called in results; the caller frees. */
+const esp_question_kind *esp_settings_task(char **name, const esp_named_file *entry);
+
+/* Path of the file of examples of a task, NULL where there is none. Borrowed. */
+const char *esp_settings_examples(const esp_config *c, const char *task);
+
 /* The stages of `espalier run`, bits of esp_stage: without score for criterion random, without recover and
  * eval where they lack their text. */
 unsigned esp_settings_stages(const esp_config *c);

@@ -53,6 +53,7 @@ static bool takes(esp_option_type option, int type)
         return type == CONFIG_TYPE_STRING;
     case ESP_O_SET:
     case ESP_O_LIST:
+    case ESP_O_FILES:
         return type == CONFIG_TYPE_STRING || type == CONFIG_TYPE_ARRAY || type == CONFIG_TYPE_LIST;
     default:
         return whole || type == CONFIG_TYPE_STRING || type == CONFIG_TYPE_ARRAY ||

@@ -5,7 +5,9 @@
 
 #include "espalier/log.h"
 #include "espalier/mpi_io.h"
+#include "espalier/mem.h"
 #include "espalier/recover.h"
+#include "espalier/settings.h"
 #include "config_impl.h"
 
 /* ---- refused ------------------------------------------------------------------------------------------ */
@@ -41,6 +43,75 @@ static esp_status resolve_target(esp_config *c)
     }
     if (c->prune.ratio >= 1) {
         return esp_fail(ESP_EUSAGE, "prune.ratio = 1 leaves nothing: must be below 1");
+    }
+    return ESP_OK;
+}
+
+/* All kinds with blanks between; the caller frees. */
+static char *kinds_text(void)
+{
+    char *s = esp_strdup("");
+
+    for (size_t i = 0; esp_question_kind_at(i); i++) {
+        char *more = esp_format("%s%s%s", s, *s ? " " : "", esp_question_kind_at(i)->name);
+
+        free(s);
+        s = more;
+    }
+    return s;
+}
+
+/* Task i of eval.tasks: its kind, its name among the earlier ones, its examples. */
+static esp_status check_task(const esp_config *c, size_t i)
+{
+    const esp_named_file *entry = &c->eval.tasks.item[i];
+    char *name, *kinds = kinds_text();
+    bool known = esp_settings_task(&name, entry) && *name, again = false;
+    esp_status st = ESP_OK;
+
+    for (size_t k = 0; k < i; k++) {
+        char *earlier;
+
+        esp_settings_task(&earlier, &c->eval.tasks.item[k]);
+        again = again || strcmp(earlier, name) == 0;
+        free(earlier);
+    }
+    if (!known) {
+        st = esp_fail(ESP_EUSAGE,
+                      "eval.tasks: %s: must be KIND=FILE or TASK:KIND=FILE, KIND one of %s",
+                      entry->name, kinds);
+    } else if (again) {
+        st = esp_fail(ESP_EUSAGE, "eval.tasks: two tasks are called %s: write NAME:%s=%s", name,
+                      name, entry->path);
+    } else if (c->eval.shots > 0 && !esp_settings_examples(c, name)) {
+        st = esp_fail(ESP_EUSAGE, "eval.shots = %zu: eval.examples names no file for %s",
+                      c->eval.shots, name);
+    }
+    free(name);
+    free(kinds);
+    return st;
+}
+
+static esp_status check_tasks(const esp_config *c)
+{
+    for (size_t i = 0; i < c->eval.tasks.n; i++) {
+        ESP_TRY(check_task(c, i));
+    }
+    for (size_t i = 0; i < c->eval.examples.n; i++) {
+        const char *wanted = c->eval.examples.item[i].name;
+        bool there = false;
+
+        for (size_t k = 0; k < c->eval.tasks.n; k++) {
+            char *name;
+
+            esp_settings_task(&name, &c->eval.tasks.item[k]);
+            there = there || strcmp(name, wanted) == 0;
+            free(name);
+        }
+        if (!there) {
+            return esp_fail(ESP_EUSAGE, "eval.examples: eval.tasks has no task that is called %s",
+                            wanted);
+        }
     }
     return ESP_OK;
 }
@@ -119,6 +190,16 @@ static bool is_random(const esp_config *c)
     return c->prune.criterion == ESP_RANDOM;
 }
 
+static bool has_no_tasks(const esp_config *c)
+{
+    return c->eval.tasks.n == 0;
+}
+
+static bool has_no_shots(const esp_config *c)
+{
+    return c->eval.shots == 0;
+}
+
 static bool is_greedy(const esp_config *c)
 {
     return c->generate.temperature == 0;
@@ -146,6 +227,9 @@ static const struct idle {
     { "recover.epochs", has_steps, "recover.steps goes before it" },
     { "recover.validate_every", is_unvalidated, "recover.validation = 0 holds nothing out" },
     { "recover.patience", is_unvalidated, "recover.validation = 0 holds nothing out" },
+    { "eval.limit", has_no_tasks, "eval.tasks is not set" },
+    { "eval.shots", has_no_tasks, "eval.tasks is not set" },
+    { "eval.examples", has_no_shots, "eval.shots = 0 asks without examples" },
     { "generate.top_p", is_greedy, "generate.temperature = 0 takes the likeliest token" },
 };
 
@@ -179,6 +263,7 @@ esp_status esp_config_validate(esp_config *c)
     include_what_prune_needs(c);
     ESP_TRY(resolve_target(c));
     ESP_TRY(check_pairs(c));
+    ESP_TRY(check_tasks(c));
     tell_idle(c);
     tell_old_paths(c);
     return ESP_OK;

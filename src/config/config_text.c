@@ -58,6 +58,11 @@ static void put_value(FILE *to, const esp_option *o, const char *text)
     case ESP_O_EITHER:
         put_string(to, text, strlen(text));
         break;
+    case ESP_O_FILES:
+        path = esp_path_unexpand(text);
+        put_list(to, path);
+        free(path);
+        break;
     case ESP_O_SET:
     case ESP_O_LIST:
     case ESP_O_LAYERS:

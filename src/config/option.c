@@ -102,6 +102,8 @@ char *esp_option_wants(const esp_option *o)
         return wants_choices("a list of some of", o);
     case ESP_O_LIST:
         return esp_strdup("a list of names");
+    case ESP_O_FILES:
+        return esp_strdup("a list of NAME=FILE, each name once");
     case ESP_O_LAYERS:
         return esp_strdup("a list of layers and inclusive ranges such as 4-29");
     case ESP_O_PATH:
@@ -253,6 +255,36 @@ static void to_list(esp_strings *v, const char *text)
     }
 }
 
+static bool has_name(const esp_named_files *v, const char *name)
+{
+    for (size_t i = 0; i < v->n; i++) {
+        if (strcmp(v->item[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool to_files(esp_named_files *v, const char *text)
+{
+    bool ok = true;
+
+    for (char *item; ok && next_item(&text, &item); free(item)) {
+        char *equals = strchr(item, '=');
+
+        ok = equals && equals > item && equals[1];
+        if (ok) {
+            *equals = '\0';
+            ok = !has_name(v, item);
+        }
+        if (ok) {
+            v->item = esp_grow(v->item, v->n + 1, sizeof *v->item);
+            v->item[v->n++] = (esp_named_file){ esp_strdup(item), esp_strdup(equals + 1) };
+        }
+    }
+    return ok;
+}
+
 static bool to_layers(esp_layer_ranges *v, const char *text)
 {
     bool ok = true;
@@ -296,12 +328,49 @@ bool esp_option_parse(esp_config *c, const esp_option *o, const char *text)
     case ESP_O_LIST:
         to_list(v, text);
         return true;
+    case ESP_O_FILES:
+        return to_files(v, text);
     case ESP_O_LAYERS:
         return to_layers(v, text);
     default:
         *(char **)v = esp_strdup(text);
         return true;
     }
+}
+
+/* ---- files ------------------------------------------------------------------------------------ */
+
+void esp_option_files(esp_named_files *files, const esp_config *c, const esp_option *o)
+{
+    const esp_named_files *named = esp_option_at(c, o);
+    size_t n = o->type == ESP_O_FILES ? named->n : 1;
+
+    *files = (esp_named_files){ 0 };
+    ESP_NEW(files->item, n);
+    for (size_t i = 0; i < n; i++) {
+        char *path =
+            o->type == ESP_O_FILES ? esp_strdup(named->item[i].path) : esp_option_text(c, o);
+        char *name = o->type == ESP_O_FILES ? esp_format("%s.%s", o->path, named->item[i].name)
+                                            : esp_strdup(o->path);
+
+        files->item[files->n] = (esp_named_file){ name, path };
+        if (*path) {
+            files->n++;
+        } else {
+            free(name);
+            free(path);
+        }
+    }
+}
+
+void esp_named_files_free(esp_named_files *files)
+{
+    for (size_t i = 0; i < files->n; i++) {
+        free(files->item[i].name);
+        free(files->item[i].path);
+    }
+    free(files->item);
+    *files = (esp_named_files){ 0 };
 }
 
 /* ---- value to text ---------------------------------------------------------------------------- */
@@ -323,6 +392,19 @@ static char *list_text(const esp_strings *v)
 
     for (size_t i = 0; i < v->n; i++) {
         char *more = esp_format("%s%s%s", s, i ? "," : "", v->item[i]);
+
+        free(s);
+        s = more;
+    }
+    return s;
+}
+
+static char *files_text(const esp_named_files *v)
+{
+    char *s = esp_strdup("");
+
+    for (size_t i = 0; i < v->n; i++) {
+        char *more = esp_format("%s%s%s=%s", s, i ? "," : "", v->item[i].name, v->item[i].path);
 
         free(s);
         s = more;
@@ -379,6 +461,8 @@ char *esp_option_text(const esp_config *c, const esp_option *o)
         return choices_text(o, *(const unsigned *)v, ",");
     case ESP_O_LIST:
         return list_text(v);
+    case ESP_O_FILES:
+        return files_text(v);
     case ESP_O_LAYERS:
         return layers_text(v);
     default:

@@ -14,6 +14,22 @@ static esp_status refuse_value(const esp_option *o, const char *text)
     return st;
 }
 
+/* Paths as the user wrote them are written out. */
+static esp_status expand_files(esp_named_files *files)
+{
+    for (size_t i = 0; i < files->n; i++) {
+        char *text = files->item[i].path;
+        esp_status st = esp_path_expand(&files->item[i].path, text);
+
+        if (st != ESP_OK) {
+            files->item[i].path = text;
+            return st;
+        }
+        free(text);
+    }
+    return ESP_OK;
+}
+
 esp_status esp_option_set(esp_config *c, const esp_option *o, const char *text)
 {
     esp_option_clear(c, o);
@@ -25,7 +41,13 @@ esp_status esp_option_set(esp_config *c, const esp_option *o, const char *text)
 
         return st == ESP_OK ? ESP_OK : esp_fail_in(st, "%s = %s", o->path, text);
     }
-    return esp_option_parse(c, o, text) ? ESP_OK : refuse_value(o, text);
+    if (!esp_option_parse(c, o, text)) {
+        return refuse_value(o, text);
+    }
+    if (o->type == ESP_O_FILES && expand_files(esp_option_at(c, o)) != ESP_OK) {
+        return esp_fail_in(ESP_EUSAGE, "%s = %s", o->path, text);
+    }
+    return ESP_OK;
 }
 
 static void clear_strings(esp_strings *s)
@@ -58,6 +80,9 @@ void esp_option_clear(esp_config *c, const esp_option *o)
         break;
     case ESP_O_LIST:
         clear_strings(v);
+        break;
+    case ESP_O_FILES:
+        esp_named_files_free(v);
         break;
     case ESP_O_LAYERS:
         clear_layers(v);

@@ -178,6 +178,16 @@ const esp_option esp_options[] = {
       "distance of the starts of windows; 0: the length of a window, so that none overlap" },
     { "eval.samples", ESP_O_COUNT, AT(eval.samples), "0", 0, ANY, NULL, EVAL,
       "most windows, the first ones; 0: all" },
+    { "eval.tasks", ESP_O_FILES, AT(eval.tasks), "", 0, 0, NULL, EVAL,
+      "questions to answer, as KIND=FILE or TASK:KIND=FILE: boolq, piqa, hellaswag, winogrande, arc_easy, "
+      "arc_challenge, openbookqa, mmlu (files as published: JSONL, JSON, CSV), question or query (rows of "
+      "query, choices, gold; question puts \"Answer:\" behind)" },
+    { "eval.limit", ESP_O_COUNT, AT(eval.limit), "0", 0, ANY, NULL, EVAL,
+      "most questions of a task, the first ones; 0: all" },
+    { "eval.shots", ESP_O_COUNT, AT(eval.shots), "0", 0, ANY, NULL, EVAL,
+      "examples before each question, the first of the task's file of examples" },
+    { "eval.examples", ESP_O_FILES, AT(eval.examples), "", 0, 0, NULL, EVAL,
+      "files of examples, as TASK=FILE" },
     { "eval.batch_tokens", ESP_O_COUNT, AT(eval.batch_tokens), "2048", 1, ANY, NULL, 0,
       "tokens that a rank computes at a time, at least one window" },
 

@@ -2,6 +2,7 @@
 #include "espalier/settings.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "espalier/mem.h"
 
@@ -60,13 +61,33 @@ bool esp_settings_need_calibration(const esp_config *c, unsigned stages)
     return (scores || again) && esp_criteria_need(c->importance.criteria, ESP_NEEDS_GRADIENT);
 }
 
+const esp_question_kind *esp_settings_task(char **name, const esp_named_file *entry)
+{
+    const char *colon = strchr(entry->name, ':');
+    size_t n = colon ? (size_t)(colon - entry->name) : strlen(entry->name);
+
+    *name = esp_format("%.*s", esp_count(n), entry->name);
+    return esp_question_kind_find(colon ? colon + 1 : entry->name);
+}
+
+const char *esp_settings_examples(const esp_config *c, const char *task)
+{
+    for (size_t i = 0; i < c->eval.examples.n; i++) {
+        if (strcmp(c->eval.examples.item[i].name, task) == 0) {
+            return c->eval.examples.item[i].path;
+        }
+    }
+    return NULL;
+}
+
 unsigned esp_settings_stages(const esp_config *c)
 {
     unsigned stages = ESP_ALL_STAGES;
 
     stages &= c->prune.criterion == ESP_RANDOM ? ~(1u << ESP_STAGE_SCORE) : ESP_ALL_STAGES;
     stages &= *c->recover_corpus ? ESP_ALL_STAGES : ~(1u << ESP_STAGE_RECOVER);
-    return stages & (*c->eval.corpus ? ESP_ALL_STAGES : ~(1u << ESP_STAGE_EVAL));
+    return stages &
+           (*c->eval.corpus || c->eval.tasks.n > 0 ? ESP_ALL_STAGES : ~(1u << ESP_STAGE_EVAL));
 }
 
 const char *esp_stage_name(esp_stage s)

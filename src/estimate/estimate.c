@@ -87,17 +87,22 @@ void esp_job_free(esp_job *j)
 }
 
 void esp_job_set_texts(esp_job *j, const esp_samples *calibration, const esp_samples *training,
-                       const esp_samples *evaluation)
+                       const esp_eval_texts *evaluation)
 {
-    const esp_samples *from[] = { calibration, training, evaluation };
-    esp_text_size *to[] = { &j->calibration, &j->training, &j->evaluation };
+    const esp_samples *from[] = { calibration, training };
+    esp_text_size *to[] = { &j->calibration, &j->training },
+                  judged = esp_eval_texts_size(evaluation);
 
     j->texts = 0;
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 2; i++) {
         if (from[i]->n > 0) {
             *to[i] = esp_samples_size(from[i]);
             j->texts += esp_samples_bytes(*to[i]);
         }
+    }
+    if (judged.samples > 0) {
+        j->evaluation = judged;
+        j->texts += esp_eval_texts_bytes(evaluation);
     }
 }
 

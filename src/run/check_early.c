@@ -31,14 +31,18 @@ esp_status esp_run_check_plan_early(const esp_config *c, const esp_model *m)
 static esp_status check_files(const esp_run *run, esp_stage s)
 {
     for (size_t i = 0; i < ESP_MAX_FILES && run->stages[s].files[i]; i++) {
-        const char *setting = run->stages[s].files[i];
-        char *path = esp_option_text(run->config, esp_option_find(setting));
-        esp_status st = *path ? esp_file_check(path) : ESP_OK;
+        esp_named_files files;
+        esp_status st = ESP_OK;
 
-        free(path);
-        if (st != ESP_OK) {
-            return esp_fail_in(st, "%s", setting);
+        esp_option_files(&files, run->config, esp_option_find(run->stages[s].files[i]));
+        for (size_t k = 0; k < files.n && st == ESP_OK; k++) {
+            st = esp_file_check(files.item[k].path);
+            if (st != ESP_OK) {
+                esp_fail_in(st, "%s", files.item[k].name);
+            }
         }
+        esp_named_files_free(&files);
+        ESP_TRY(st);
     }
     return ESP_OK;
 }
@@ -74,7 +78,8 @@ static esp_status check_recovery(const esp_run *run, const esp_model *m)
 static esp_status check_evaluation(const esp_run *run, const esp_model *m)
 {
     ESP_TRY(check_files(run, ESP_STAGE_EVAL));
-    return check_length("eval.window", run->config->eval.window, m);
+    return *run->config->eval.corpus ? check_length("eval.window", run->config->eval.window, m)
+                                     : ESP_OK;
 }
 
 /* ---- the whole -------------------------------------------------------------------------------------- */
@@ -152,10 +157,11 @@ static esp_status check_training(const esp_run *run)
 esp_status esp_run_check_samples(const esp_run *run, unsigned stages)
 {
     const esp_config *c = run->config;
+    size_t longest = esp_samples_longest(&run->evaluation.samples);
 
-    if (stages >> ESP_STAGE_EVAL & 1 && esp_samples_longest(&run->evaluation) < c->eval.window) {
+    if (stages >> ESP_STAGE_EVAL & 1 && *c->eval.corpus && longest < c->eval.window) {
         esp_warn("eval.window = %zu: %s has %zu tokens, all in one window", c->eval.window,
-                 c->eval.corpus, esp_samples_longest(&run->evaluation));
+                 c->eval.corpus, longest);
     }
     return stages >> ESP_STAGE_RECOVER & 1 ? check_training(run) : ESP_OK;
 }

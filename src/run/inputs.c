@@ -144,6 +144,37 @@ static esp_status read_training(esp_run *run, esp_tokenizer **t)
     return read_corpus(&run->training, run, t, c->recover_corpus, c->recover_field, how);
 }
 
+static esp_status read_task(esp_questions *q, const esp_run *run, esp_tokenizer **t,
+                            const esp_named_file *entry)
+{
+    const esp_config *c = run->config;
+    const esp_dims *d = &run->model.dims;
+    char *name;
+    const esp_question_kind *kind = esp_settings_task(&name, entry);
+    esp_asking how = { .path = entry->path,
+                       .examples = esp_settings_examples(c, name),
+                       .shots = c->eval.shots,
+                       .limit = c->eval.limit };
+    esp_status st = open_tokenizer(t, c->model, entry->path);
+
+    st =
+        st == ESP_OK ? esp_questions_load(q, name, kind, &how, *t, d->max_positions, d->vocab) : st;
+    free(name);
+    return st;
+}
+
+static esp_status read_tasks(esp_run *run, esp_tokenizer **t)
+{
+    const esp_named_files *tasks = &run->config->eval.tasks;
+    esp_eval_texts *e = &run->evaluation;
+
+    ESP_NEW(e->task, tasks->n);
+    for (; e->n_tasks < tasks->n; e->n_tasks++) {
+        ESP_TRY(read_task(&e->task[e->n_tasks], run, t, &tasks->item[e->n_tasks]));
+    }
+    return ESP_OK;
+}
+
 static esp_status read_evaluation(esp_run *run, esp_tokenizer **t)
 {
     const esp_config *c = run->config;
@@ -154,8 +185,14 @@ static esp_status read_evaluation(esp_run *run, esp_tokenizer **t)
         .stride = c->eval.stride,
     };
 
-    ESP_TRY(esp_config_need(c, "eval.corpus"));
-    return read_corpus(&run->evaluation, run, t, c->eval.corpus, c->eval.field, how);
+    if (!*c->eval.corpus && c->eval.tasks.n == 0) {
+        return esp_fail(ESP_EUSAGE, "eval: neither eval.corpus nor eval.tasks is set: give a text, "
+                                    "or questions");
+    }
+    if (*c->eval.corpus) {
+        ESP_TRY(read_corpus(&run->evaluation.samples, run, t, c->eval.corpus, c->eval.field, how));
+    }
+    return read_tasks(run, t);
 }
 
 esp_status esp_run_check_precision(const esp_run *run, unsigned stages)
@@ -183,20 +220,27 @@ static esp_status read_samples(esp_run *run, esp_tokenizer **t, unsigned stages)
 }
 
 /* Ranks read texts and tokenizer each for itself. */
-static esp_status agree_samples(const esp_samples *s, const char *name, const esp_run *run)
+static esp_status agree_texts(const uint64_t words[ESP_DIGEST_WORDS], const char *name,
+                              const esp_run *run)
 {
-    uint64_t words[ESP_DIGEST_WORDS];
     char *what = esp_format("%s: what is read of its text, or the tokenizer of the model,", name);
-    esp_status st;
+    esp_status st = esp_agree_same(words, what, run->grid->world);
 
-    esp_samples_digest(words, s);
-    st = esp_agree_same(words, what, run->grid->world);
     free(what);
     return st;
 }
 
+static esp_status agree_samples(const esp_samples *s, const char *name, const esp_run *run)
+{
+    uint64_t words[ESP_DIGEST_WORDS];
+
+    esp_samples_digest(words, s);
+    return agree_texts(words, name, run);
+}
+
 esp_status esp_run_read_samples(esp_run *run, unsigned stages)
 {
+    uint64_t words[ESP_DIGEST_WORDS];
     esp_tokenizer *t = NULL;
     esp_status st;
 
@@ -205,13 +249,14 @@ esp_status esp_run_read_samples(esp_run *run, unsigned stages)
     ESP_TRY(esp_agree(run->grid->world, st));
     ESP_TRY(agree_samples(&run->calibration, "calibration", run));
     ESP_TRY(agree_samples(&run->training, "recover.corpus", run));
-    return agree_samples(&run->evaluation, "eval.corpus", run);
+    esp_eval_texts_digest(words, &run->evaluation);
+    return agree_texts(words, "eval", run);
 }
 
 void esp_run_free_inputs(esp_run *run)
 {
     esp_samples_free(&run->calibration);
     esp_samples_free(&run->training);
-    esp_samples_free(&run->evaluation);
+    esp_eval_texts_free(&run->evaluation);
     esp_model_free(&run->model);
 }

@@ -52,13 +52,17 @@ static esp_status add_file(json_t *inputs, const char *name, const char *path)
     return ESP_OK;
 }
 
-/* The file that a setting names, where it names one. */
-static esp_status add_named_file(json_t *inputs, const esp_run *run, const char *setting)
+/* The files that a setting names, those with names of their own by these. */
+static esp_status add_named_files(json_t *inputs, const esp_run *run, const char *setting)
 {
-    char *path = esp_option_text(run->config, esp_option_find(setting));
-    esp_status st = *path ? add_file(inputs, setting, path) : ESP_OK;
+    esp_named_files files;
+    esp_status st = ESP_OK;
 
-    free(path);
+    esp_option_files(&files, run->config, esp_option_find(setting));
+    for (size_t i = 0; i < files.n && st == ESP_OK; i++) {
+        st = add_file(inputs, files.item[i].name, files.item[i].path);
+    }
+    esp_named_files_free(&files);
     return st;
 }
 
@@ -101,13 +105,12 @@ static esp_status add_tokenizer(json_t *inputs, const esp_run *run)
     return st;
 }
 
-static void add_samples(json_t *inputs, const esp_samples *samples)
+static void add_texts(json_t *inputs, const esp_run *run, esp_stage s)
 {
     uint64_t words[ESP_DIGEST_WORDS];
     char hex[ESP_DIGEST_SIZE];
 
-    if (samples->n > 0) {
-        esp_samples_digest(words, samples);
+    if (run->stages[s].texts && run->stages[s].texts(words, run)) {
         esp_digest_bytes(hex, words, sizeof words);
         json_object_set_new(inputs, "samples", json_string(hex));
     }
@@ -145,11 +148,9 @@ static esp_status add_inputs(json_t *inputs, const esp_run *run, esp_stage s)
 
     ESP_TRY(add_chain(inputs, run, s));
     for (size_t i = 0; i < ESP_MAX_FILES && stage->files[i]; i++) {
-        ESP_TRY(add_named_file(inputs, run, stage->files[i]));
+        ESP_TRY(add_named_files(inputs, run, stage->files[i]));
     }
-    if (stage->samples) { /* last: a text that has changed is named as such */
-        add_samples(inputs, stage->samples(run));
-    }
+    add_texts(inputs, run, s); /* last: a text that has changed is named as such */
     return ESP_OK;
 }
 

@@ -287,14 +287,17 @@ static esp_status need_digest(const esp_run *run, esp_stage s, const char *resul
 static esp_status verify(esp_run *run, esp_stage s, const char *result)
 {
     MPI_Comm world = run->grid->world;
-    bool model = is_model(&run->stages[s], result);
+    const esp_stage_info *stage = &run->stages[s];
+    bool model = is_model(stage, result), optional = strcmp(result, stage->outputs[0]) != 0;
     esp_status st = ESP_OK;
 
     if (run->verified >> s & 1) {
         return ESP_OK;
     }
     if (run->grid->rank == 0) {
-        st = strchr(result, '.') || model ? need_digest(run, s, result) : ESP_OK;
+        bool wanted = strchr(result, '.') && (!optional || esp_run_dir_has(&run->dir, result));
+
+        st = wanted || model ? need_digest(run, s, result) : ESP_OK;
         st = st == ESP_OK ? verify_files(run, s, result) : st;
     }
     ESP_TRY(esp_agree(world, st));

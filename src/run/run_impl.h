@@ -3,6 +3,7 @@
 #define ESPALIER_RUN_IMPL_H
 
 #include "espalier/batch.h"
+#include "espalier/eval.h"
 #include "espalier/limit.h"
 #include "espalier/model.h"
 #include "espalier/run.h"
@@ -21,10 +22,11 @@ typedef struct esp_run {
     char settings[ESP_DIGEST_SIZE]; /* of the record of the stage under way          */
     char made[ESP_DIGEST_SIZE]; /* of the model that the stage under way has written; "" before */
     unsigned verified;          /* stages whose results have been compared with their record */
-    esp_samples calibration, training, evaluation; /* of the stages that were asked for */
-    uint64_t targets;                              /* of recover: bit set of slots      */
-    esp_limit limit;                               /* of the memory of a rank           */
-    size_t chunk_tok[ESP_N_STAGES];                /* that fit it                       */
+    esp_samples calibration, training; /* of the stages that were asked for, as evaluation */
+    esp_eval_texts evaluation;
+    uint64_t targets;               /* of recover: bit set of slots */
+    esp_limit limit;                /* of the memory of a rank      */
+    size_t chunk_tok[ESP_N_STAGES]; /* that fit it                  */
 } esp_run;
 
 /* Whether the run directory has that file or folder, as rank 0 sees it. Collective. */

@@ -12,23 +12,31 @@
 static const char *const kinds[] = { "dense", "pruned", "recovered" };
 #define N_KINDS (sizeof kinds / sizeof *kinds)
 
-/* Evaluates one model and adds it to results (rank 0). */
-static esp_status evaluate(json_t *results, esp_run *run, const esp_model *m, const char *kind)
+/* What there is to keep, on rank 0. */
+typedef struct findings {
+    json_t *results;           /* {model: {field: number}} */
+    esp_byte_string questions; /* lines of JSON            */
+} findings;
+
+/* Evaluates one model and adds what it finds (rank 0). */
+static esp_status evaluate(findings *f, esp_run *run, const esp_model *m, const char *kind)
 {
+    bool first = run->grid->rank == 0;
     size_t set = run->config->eval.batch_tokens, fit = run->chunk_tok[ESP_STAGE_EVAL];
     const esp_eval_input in = { .name = kind,
                                 .model = m,
-                                .samples = &run->evaluation,
+                                .texts = &run->evaluation,
                                 .max_tok = fit > 0 ? esp_min(fit, set) : set,
-                                .grid = run->grid };
+                                .grid = run->grid,
+                                .questions = first ? &f->questions : NULL };
     json_t *fields;
     esp_status st = esp_eval_run(&fields, &in);
 
     if (st != ESP_OK) {
         return esp_fail_in(st, "the %s model", kind);
     }
-    if (run->grid->rank == 0) {
-        json_object_set(results, kind, fields);
+    if (first) {
+        json_object_set(f->results, kind, fields);
         esp_run_dir_event(&run->dir, "result", "eval",
                           json_pack("{s:s, s:O}", "model", kind, "numbers", fields));
     }
@@ -37,7 +45,7 @@ static esp_status evaluate(json_t *results, esp_run *run, const esp_model *m, co
 }
 
 /* The model in a folder of the run directory, where there is one. */
-static esp_status evaluate_folder(json_t *results, esp_run *run, const char *kind)
+static esp_status evaluate_folder(findings *f, esp_run *run, const char *kind)
 {
     esp_model m = { 0 };
     char *dir;
@@ -49,7 +57,7 @@ static esp_status evaluate_folder(json_t *results, esp_run *run, const char *kin
     dir = esp_run_path(run, kind);
     st = esp_run_load_model(&m, run, dir);
     if (st == ESP_OK) {
-        st = evaluate(results, run, &m, kind);
+        st = evaluate(f, run, &m, kind);
     }
     if (st == ESP_OK) {
         st = esp_run_check_unchanged(run, &m);
@@ -59,18 +67,30 @@ static esp_status evaluate_folder(json_t *results, esp_run *run, const char *kin
     return st;
 }
 
+/* The file by which the stage is known to be done comes last. */
+static esp_status write_findings(const findings *f, const esp_run *run)
+{
+    char *path = esp_run_path(run, "eval_questions.jsonl");
+    esp_status st =
+        f->questions.n > 0 ? esp_file_write(path, f->questions.data, f->questions.n) : ESP_OK;
+
+    free(path);
+    return st == ESP_OK ? esp_run_dir_write(&run->dir, "eval.json", f->results) : st;
+}
+
 esp_status esp_stage_eval(esp_run *run)
 {
-    json_t *results = json_object();
-    esp_status st = evaluate(results, run, &run->model, kinds[0]);
+    findings f = { .results = json_object() };
+    esp_status st = evaluate(&f, run, &run->model, kinds[0]);
 
     for (size_t i = 1; st == ESP_OK && i < N_KINDS; i++) {
-        st = evaluate_folder(results, run, kinds[i]);
+        st = evaluate_folder(&f, run, kinds[i]);
     }
     if (st == ESP_OK && run->grid->rank == 0) {
-        st = esp_run_dir_write(&run->dir, "eval.json", results);
+        st = write_findings(&f, run);
     }
-    json_decref(results);
+    json_decref(f.results);
+    esp_bytes_free(&f.questions);
     return st;
 }
 

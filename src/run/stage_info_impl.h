@@ -14,15 +14,16 @@ enum {
 };
 
 #define ESP_MAX_OUTPUTS 4
-#define ESP_MAX_FILES   2
+#define ESP_MAX_FILES   3
 
 typedef struct esp_stage_info {
     esp_status (*work)(esp_run *run);
     const char *outputs
         [ESP_MAX_OUTPUTS]; /* in the run directory; once it has the first, the stage is done */
     const char *partial;   /* unfinished work that a repeated call goes on with; NULL: none   */
-    const char *files[ESP_MAX_FILES];                  /* settings that name a file it reads */
-    const esp_samples *(*samples)(const esp_run *run); /* that it reads of texts; NULL: none */
+    const char *files[ESP_MAX_FILES]; /* settings that name files it reads */
+    /* Digest of what it reads of texts, false where that is nothing; NULL: it reads none. */
+    bool (*texts)(uint64_t words[ESP_DIGEST_WORDS], const esp_run *run);
     const char *model; /* the output that is a model folder; NULL: none */
     unsigned reads;    /* ESP_READS_...                      */
     bool follows;      /* cheap: done again without asking when what it reads has changed */

@@ -18,39 +18,44 @@
 #include "results_impl.h"
 #include "stage_info_impl.h"
 
-static const esp_samples *calibration(const esp_run *run)
+static bool digest_of(uint64_t words[ESP_DIGEST_WORDS], const esp_samples *s)
 {
-    return &run->calibration;
+    esp_samples_digest(words, s);
+    return s->n > 0;
+}
+
+static bool calibration(uint64_t words[ESP_DIGEST_WORDS], const esp_run *run)
+{
+    return digest_of(words, &run->calibration);
 }
 
 /* Of a plan that estimates the importance again between its steps. */
-static const esp_samples *calibration_again(const esp_run *run)
+static bool calibration_again(uint64_t words[ESP_DIGEST_WORDS], const esp_run *run)
 {
-    static const esp_samples none = { 0 };
-
-    return run->config->prune_steps > 1 ? &run->calibration : &none;
+    return run->config->prune_steps > 1 && digest_of(words, &run->calibration);
 }
 
-static const esp_samples *training(const esp_run *run)
+static bool training(uint64_t words[ESP_DIGEST_WORDS], const esp_run *run)
 {
-    return &run->training;
+    return digest_of(words, &run->training);
 }
 
-static const esp_samples *evaluation(const esp_run *run)
+static bool evaluation(uint64_t words[ESP_DIGEST_WORDS], const esp_run *run)
 {
-    return &run->evaluation;
+    esp_eval_texts_digest(words, &run->evaluation);
+    return true;
 }
 
 static const esp_stage_info stages[ESP_N_STAGES] = {
     [ESP_STAGE_SCORE] = { .work = esp_stage_score,
                           .outputs = { "importance.h5" },
                           .files = { "calibration.corpus", "calibration.tokens" },
-                          .samples = calibration,
+                          .texts = calibration,
                           .reads = ESP_READS_MODEL },
     [ESP_STAGE_PLAN] = { .work = esp_stage_plan,
                          .outputs = { "plan.json", "steps" },
                          .partial = "steps",
-                         .samples = calibration_again,
+                         .texts = calibration_again,
                          .reads = ESP_READS_SCORED },
     [ESP_STAGE_PRUNE] = { .work = esp_stage_prune,
                           .outputs = { "pruned" },
@@ -61,12 +66,12 @@ static const esp_stage_info stages[ESP_N_STAGES] = {
                             .partial = "recover",
                             .model = "recovered",
                             .files = { "recover.corpus" },
-                            .samples = training,
+                            .texts = training,
                             .reads = ESP_READS_MODEL | ESP_READS_PRUNED },
     [ESP_STAGE_EVAL] = { .work = esp_stage_eval,
-                         .outputs = { "eval.json" },
-                         .files = { "eval.corpus" },
-                         .samples = evaluation,
+                         .outputs = { "eval.json", "eval_questions.jsonl" },
+                         .files = { "eval.corpus", "eval.tasks", "eval.examples" },
+                         .texts = evaluation,
                          .reads = ESP_READS_MODEL | ESP_READS_PRUNED | ESP_READS_RECOVERED,
                          .follows = true },
 };

@@ -9,7 +9,8 @@
 #include "espalier/mem.h"
 #include "espalier/status.h"
 
-void esp_samples_add(esp_samples *s, const int32_t *ids, const uint8_t *counts, size_t n)
+/* Room for one more sample of n tokens; returns where they go. */
+static size_t append(esp_samples *s, size_t n)
 {
     size_t at = s->n ? s->start[s->n] : 0;
 
@@ -18,9 +19,26 @@ void esp_samples_add(esp_samples *s, const int32_t *ids, const uint8_t *counts, 
     s->targets = esp_grow(s->targets, at + n, sizeof *s->targets);
     s->start[s->n] = at;
     s->start[++s->n] = at + n;
+    return at;
+}
+
+void esp_samples_add(esp_samples *s, const int32_t *ids, const uint8_t *counts, size_t n)
+{
+    size_t at = append(s, n);
+
     for (size_t t = 0; t < n; t++) {
         s->ids[at + t] = ids[t];
         s->targets[at + t] = t + 1 < n && (!counts || counts[t + 1]) ? ids[t + 1] : ESP_NO_TARGET;
+    }
+}
+
+void esp_samples_add_continuation(esp_samples *s, const int32_t *ids, size_t n, size_t first)
+{
+    size_t at = append(s, n);
+
+    for (size_t t = 0; t < n; t++) {
+        s->ids[at + t] = ids[t];
+        s->targets[at + t] = t >= first ? ids[t + 1] : ESP_NO_TARGET;
     }
 }
 

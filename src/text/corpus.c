@@ -8,8 +8,8 @@
 #include "espalier/limit.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
+#include "espalier/rows.h"
 #include "espalier/text.h"
-#include "json_impl.h"
 #include "text_impl.h"
 
 #define SEPARATOR  "<|endoftext|>"
@@ -206,43 +206,44 @@ static const char *not_string(const reading *r, const json_t *object)
     return NULL;
 }
 
-static esp_status refuse_field(const reading *r, const json_t *object, const char *name,
-                               const char *kind, size_t number)
+static esp_status refuse_field(const esp_row *row, const char *name)
 {
-    char *where = esp_format("%s %zu: \"%s\"", kind, number, name);
+    char *quoted = esp_format("\"%s\"", name);
 
-    esp_json_refuse(r->path, where, json_object_get(object, name), "is to be a string");
-    free(where);
+    esp_row_refuse(row, quoted, json_object_get(row->value, name), "is to be a string");
+    free(quoted);
     return ESP_EFORMAT;
 }
 
-static esp_status no_text(const reading *r, const json_t *object, const char *kind, size_t number)
+static esp_status no_text(const reading *r, const esp_row *row)
 {
     const char *wanted = r->field ? r->field : "text", *wrong;
+    const json_t *object = row->value;
     char *names;
 
     if (!json_is_object(object)) {
         return esp_fail(ESP_EFORMAT, "%s: %s %zu: is not an object with a field \"%s\"%s", r->path,
-                        kind, number, wanted,
+                        row->kind, row->number, wanted,
                         json_is_array(object) ? "; an array of objects is a file *.json" : "");
     }
     wrong = not_string(r, object);
     if (wrong) {
-        return refuse_field(r, object, wrong, kind, number);
+        return refuse_field(row, wrong);
     }
     names = field_names(object);
     esp_fail(
         ESP_EFORMAT,
         "%s: %s %zu: no string \"%s\", nor instruction and output; its fields are %s: name the "
         "one with the text in the setting .field beside .corpus",
-        r->path, kind, number, wanted, *names ? names : "none");
+        r->path, row->kind, row->number, wanted, *names ? names : "none");
     free(names);
     return ESP_EFORMAT;
 }
 
-/* kind and number say where the object is: "line 3", "element 3". */
-static esp_status add_object(reading *r, const json_t *object, const char *kind, size_t number)
+static esp_status add_object(void *ctx, const esp_row *row)
 {
+    reading *r = ctx;
+    const json_t *object = row->value;
     const json_t *instruction = json_object_get(object, "instruction");
     const json_t *input = json_object_get(object, "input"),
                  *output = json_object_get(object, "output");
@@ -251,13 +252,13 @@ static esp_status add_object(reading *r, const json_t *object, const char *kind,
 
     if (r->c->n > 0 && pair != r->c->instructions) {
         return esp_fail(ESP_EFORMAT, "%s: %s %zu: instructions and plain texts in one file",
-                        r->path, kind, number);
+                        r->path, row->kind, row->number);
     }
     if (!pair && !json_is_string(text)) {
-        return no_text(r, object, kind, number);
+        return no_text(r, row);
     }
     if (pair && input && !json_is_string(input) && !json_is_null(input)) {
-        return refuse_field(r, object, "input", kind, number);
+        return refuse_field(row, "input");
     }
     r->c->instructions = pair;
     if (pair) {
@@ -272,61 +273,7 @@ static esp_status add_object(reading *r, const json_t *object, const char *kind,
     return ESP_OK;
 }
 
-static esp_status read_lines(reading *r, const char *s, size_t n)
-{
-    size_t line = 0;
-
-    for (size_t at = 0; at < n;) {
-        const char *newline = memchr(s + at, '\n', n - at);
-        size_t end = newline ? (size_t)(newline - s) : n, first = at;
-        json_error_t error;
-        json_t *object;
-        esp_status st;
-
-        line++;
-        at = end + 1;
-        while (first < end && isspace((unsigned char)s[first])) {
-            first++;
-        }
-        if (first == end) {
-            continue;
-        }
-        object = json_loadb(s + first, end - first, JSON_ALLOW_NUL, &error);
-        st = object ? add_object(r, object, "line", line)
-                    : esp_fail(ESP_EFORMAT, "%s: line %zu: %s", r->path, line, error.text);
-        json_decref(object);
-        ESP_TRY(st);
-        ESP_TRY(esp_limit_check(0, r->path));
-    }
-    return ESP_OK;
-}
-
-static esp_status read_array(reading *r, const char *s, size_t n)
-{
-    json_error_t error;
-    json_t *root;
-    esp_status st = ESP_OK;
-
-    ESP_TRY(esp_limit_check(n, r->path)); /* its strings alone are that long */
-    root = json_loadb(s, n, JSON_ALLOW_NUL, &error);
-    if (!root) {
-        return esp_fail(ESP_EFORMAT, "%s: line %d: %s", r->path, error.line, error.text);
-    }
-    for (size_t i = 0; i < json_array_size(root) && st == ESP_OK; i++) {
-        st = add_object(r, json_array_get(root, i), "element", i);
-    }
-    json_decref(root);
-    return st;
-}
-
 /* ---- the file -------------------------------------------------------------------------------------- */
-
-static bool has_ending(const char *path, const char *ending)
-{
-    size_t n = strlen(path), m = strlen(ending);
-
-    return n >= m && strcasecmp(path + n - m, ending) == 0;
-}
 
 static bool is_object(const char *s, size_t n)
 {
@@ -341,12 +288,8 @@ static esp_status read_text(reading *r, const char *s, size_t n)
 {
     size_t first = strspn(s, " \t\r\n");
 
-    if (has_ending(r->path, ".json") && s[first] == '[') {
-        return read_array(r, s, n);
-    }
-    if (has_ending(r->path, ".jsonl") || has_ending(r->path, ".ndjson") ||
-        has_ending(r->path, ".json")) {
-        return read_lines(r, s, n);
+    if (esp_rows_are_json(r->path)) {
+        return esp_rows_json(s, n, r->path, add_object, r);
     }
     if (is_object(s + first, strcspn(s + first, "\n"))) {
         esp_warn("%s: begins with a JSON object and is read as plain text; where it is JSON lines, "

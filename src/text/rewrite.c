@@ -136,6 +136,11 @@ static void put_lower(esp_byte_string *out, utf8proc_int32_t c)
     }
 }
 
+static void put_title(esp_byte_string *out, utf8proc_int32_t c)
+{
+    put(out, utf8proc_totitle(c));
+}
+
 static void put_unless_mark(esp_byte_string *out, utf8proc_int32_t c)
 {
     utf8proc_category_t kind = utf8proc_category(c);
@@ -243,6 +248,11 @@ void esp_rewrite_nfkd(esp_byte_string *out, const char *s, size_t n)
 void esp_rewrite_lowercase(esp_byte_string *out, const char *s, size_t n)
 {
     rewrite(out, s, n, (rewriting){ .each = put_lower });
+}
+
+void esp_rewrite_titlecase(esp_byte_string *out, const char *s, size_t n)
+{
+    on_characters(out, s, n, put_title);
 }
 
 void esp_rewrite_no_marks(esp_byte_string *out, const char *s, size_t n)

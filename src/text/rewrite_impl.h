@@ -10,6 +10,7 @@ typedef void esp_rewrite(esp_byte_string *out, const char *s, size_t n);
 
 esp_rewrite esp_rewrite_nfc, esp_rewrite_nfd, esp_rewrite_nfkc, esp_rewrite_nfkd;
 esp_rewrite esp_rewrite_lowercase;
+esp_rewrite esp_rewrite_titlecase;    /* each character as at the start of a title      */
 esp_rewrite esp_rewrite_no_marks;     /* combining marks go (StripAccents)              */
 esp_rewrite esp_rewrite_no_nonspace;  /* ... those alone that take no room (BERT)       */
 esp_rewrite esp_rewrite_nmt;          /* SentencePiece's nmt: controls go, spaces ' '   */

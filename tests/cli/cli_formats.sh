@@ -94,8 +94,10 @@ cat > "$work/run.cfg" << END
 model = "$work/model";
 calibration = { corpus = "$work/text.jsonl"; samples = 4; sequence = 32; };
 recover = { corpus = "$work/text.jsonl"; steps = 4; batch = 8; cutoff = 64; warmup = 1; validate_every = 2; };
-eval = { corpus = "$work/text.jsonl"; window = 64; samples = 8; };
+eval = { corpus = "$work/text.jsonl"; window = 64; samples = 8; tasks = "lilies:question=$work/questions.jsonl"; };
 END
+printf '%s\n' '{"query": "A lily is", "choices": ["a flower", "a fish"], "gold": 0}' \
+    '{"query": "It grows", "choices": ["in a pond", "in a stove"], "gold": 0}' > "$work/questions.jsonl"
 run() { # code folder command settings...
     code=$1 folder=$2 command=$3
     shift 3
@@ -133,6 +135,11 @@ for run in whole wild stopped; do event_names "$work/$run/events.jsonl"; done > 
 agrees events.jsonl
 json_names "$work/whole/eval.json" > "$names"
 agrees eval.json
+while read -r line; do
+    echo "$line" > "$work/line"
+    json_names "$work/line"
+done < "$work/whole/eval_questions.jsonl" > "$names"
+agrees eval_questions.jsonl
 json_names "$work/ratio/pruned/config.json" | grep '^/espalier/' > "$names"
 agrees 'Model folders'
 json_names "$work/whole/adapter/adapter_config.json" > "$names"

@@ -83,13 +83,14 @@ static void test_perplexity(void)
     }
 }
 
-/* The fields of all tasks, and their columns; what is null is printed as inf. */
-static void test_tasks(void)
+/* The fields of all measures, and their columns; what is null is printed as inf. */
+static void test_measures(void)
 {
     static const char *const names[] = { "dense", "none" };
     json_t *fields, *results = json_object();
     golden g;
     esp_grid grid;
+    esp_eval_texts texts;
     esp_eval_input in;
     esp_cost cost;
     esp_eval e;
@@ -100,7 +101,8 @@ static void test_tasks(void)
     CU_ASSERT_FATAL(golden_open(&g, golden_models[0]));
     cost = esp_model_cost(&g.model, 64);
     esp_grid_init(&grid, 1, MPI_COMM_WORLD);
-    in = (esp_eval_input){ "dense", &g.model, &g.samples, 512, &grid };
+    texts = (esp_eval_texts){ .samples = g.samples };
+    in = (esp_eval_input){ "dense", &g.model, &texts, 512, &grid, NULL };
     CU_ASSERT_EQUAL_FATAL(esp_eval_run(&fields, &in), ESP_OK);
     CU_ASSERT_EQUAL(evaluate(&e, &g, 512), ESP_OK);
     CU_ASSERT_EQUAL(json_integer_value(json_object_get(fields, "parameters")), cost.parameters);
@@ -120,7 +122,7 @@ static void test_tasks(void)
         cost.parameters, cost.macs, e.accuracy);
     CU_ASSERT_STRING_EQUAL(text, line);
 
-    g.samples.n = 0; /* a task that fails leaves nothing */
+    texts.samples.n = 0; /* a measure that fails leaves nothing */
     CU_ASSERT_EQUAL(esp_eval_run(&fields, &in), ESP_EUSAGE);
     CU_ASSERT_PTR_NULL(fields);
     free(line);
@@ -556,7 +558,7 @@ static void test_refused_prompts(void)
     golden_close(&g);
 }
 
-ESP_TEST_MAIN("eval", { "perplexity", test_perplexity }, { "tasks", test_tasks },
+ESP_TEST_MAIN("eval", { "perplexity", test_perplexity }, { "measures", test_measures },
               { "counted targets", test_counted_targets },
               { "nothing to predict", test_nothing_to_predict },
               { "greedy is what others make", test_greedy_is_what_others_make },
