@@ -2,7 +2,8 @@
 # cli_estimate.sh: what estimate predicts is what a run takes: anonymous memory within a tenth, bytes sent to
 # the byte; and memory_limit is kept, or refused before anything is written.
 . "$(dirname "$0")/../support/lib.sh"
-unset OMPI_MCA_ess_singleton_isolated # of run.sh: MPI takes a megabyte less with it than estimate expects
+# Of run.sh: with them MPI takes megabytes less than estimate expects.
+unset OMPI_MCA_ess_singleton_isolated OMPI_MCA_pml
 
 # Buffers of tens of megabytes, and weights in whole tiles.
 make_model "$work/model" -s synth.layers=4 -s synth.hidden=256 -s synth.mlp=512 -s synth.vocab=4096 \
