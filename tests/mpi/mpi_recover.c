@@ -3,45 +3,49 @@
 
 /* ---- tests ------------------------------------------------------------------------------------- */
 
-static void check_ranks(esp_method method, const shape *of, size_t stages)
+static void check_ranks(const training *alone, size_t stages)
 {
-    training alone, together;
-    esp_grid self, all;
-    char *own, *shared;
+    training together;
+    esp_grid all;
+    char *dir;
 
-    esp_grid_init(&self, 1, MPI_COMM_SELF);
     esp_grid_init(&all, 1, MPI_COMM_WORLD);
     ESP_REQUIRE(esp_grid_shape(&all, stages) == ESP_OK);
-    own = fresh_dir("alone", true, &self);
-    shared = fresh_dir("together", false, &all);
-    make_training(&alone, method, of, own, &self);
-    make_training(&together, method, of, shared, &all);
-    CU_ASSERT_EQUAL(train(&alone), ESP_OK);
+    dir = fresh_dir("together", false, &all);
+    make_training(&together, alone->options.method, alone->shape, dir, &all);
     CU_ASSERT_EQUAL(train(&together), ESP_OK);
     CU_ASSERT_EQUAL(together.last, 12);
-    compare_losses(&together, &alone, 1, 1e-5);
-    CU_ASSERT(alone.validation[12] < 0.9 * alone.result.first_validation_loss); /* it learns */
-    CU_ASSERT(alone.validation[4] > 0 && alone.validation[5] < 0);
-    CU_ASSERT_EQUAL(together.result.best_step, alone.result.best_step);
+    compare_losses(&together, alone, 1, 1e-5);
+    CU_ASSERT_EQUAL(together.result.best_step, alone->result.best_step);
     CU_ASSERT(together.result.tok_per_second > 0 && together.result.flops > 0);
-    free(alone.value);
     free(together.value);
-    free(own);
-    free(shared);
-    esp_grid_free(&self);
+    free(dir);
     esp_grid_free(&all);
 }
 
+/* All grids of the ranks against this process alone. */
 static void check_grids(esp_method method, const shape *of)
 {
+    training alone;
+    esp_grid self;
+    char *dir;
     int size;
 
     MPI_Comm_size(MPI_COMM_WORLD, &size);
+    esp_grid_init(&self, 1, MPI_COMM_SELF);
+    dir = fresh_dir("alone", true, &self);
+    make_training(&alone, method, of, dir, &self);
+    CU_ASSERT_EQUAL(train(&alone), ESP_OK);
+    CU_ASSERT(alone.validation[12] < 0.9 * alone.result.first_validation_loss); /* it learns */
+    CU_ASSERT(alone.validation[4] > 0 && alone.validation[5] < 0);
     for (int stages = 1; stages <= size; stages++) {
         if (size % stages == 0) {
-            check_ranks(method, of, (size_t)stages);
+            check_ranks(&alone, (size_t)stages);
         }
     }
+    free(alone.value);
+    free(dir);
+    esp_grid_free(&self);
 }
 
 static void test_ranks(void)

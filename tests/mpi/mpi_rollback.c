@@ -19,7 +19,7 @@ static void make_odd(training *t, const char *dir, const esp_grid *grid)
 static void make_wild(training *t, esp_method method, const char *dir, const esp_grid *grid)
 {
     make_training(t, method, &shapes[0], dir, grid);
-    t->options.learning_rate = method == ESP_METHOD_LORA ? 1e6 : 1e10;
+    t->options.learning_rate = method == ESP_METHOD_LORA ? 1e6 : 1e8;
     t->options.weight_decay = 0;
     t->options.save_every = 3;
     t->options.keep = 1;

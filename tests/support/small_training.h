@@ -133,7 +133,7 @@ static inline esp_status train(training *t)
 {
     size_t odd_token = t->shape->vocab - 1;
     esp_samples samples =
-        small_samples(t->n_samples ? t->n_samples : 47, 30, t->shape->vocab - (t->odd > 0));
+        small_samples(t->n_samples ? t->n_samples : 47, 16, t->shape->vocab - (t->odd > 0));
     esp_traffic then = esp_traffic_now();
     esp_adapter adapter;
     esp_params params;
