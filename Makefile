@@ -98,7 +98,7 @@ $(BUILD)/obj/kernels_$1.o: $(KERNELS:src/tensor/%.c=$(BUILD)/obj/$1/%.o)
 	$$(OBJCOPY) --keep-global-symbol=esp_kernels_$1 $$@
 
 # The products are chains of fused multiply-adds; ISO C alone would round in between.
-$(BUILD)/obj/$1/gemm.o $(BUILD)/obj/$1/moments.o: CFLAGS += -ffp-contract=fast
+$(addprefix $(BUILD)/obj/$1/,gemm.o moments.o cholesky.o): CFLAGS += -ffp-contract=fast
 endef
 $(foreach isa,$(ISAS),$(eval $(call kernels_of,$(isa))))
 

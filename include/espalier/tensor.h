@@ -60,6 +60,9 @@ void esp_linear_backward_input(float *dx, const float *dy, esp_array w, size_t n
 void esp_linear_backward_weight(float *dw, float *db, const float *dy, const float *x, size_t n_tok,
                                 size_t n_in, size_t n_out);
 
+/* h += x^T x on and below the diagonal; what is above it is not defined.  h [n, n]  x [n_tok, n]. */
+void esp_syrk(float *h, const float *x, size_t n_tok, size_t n);
+
 /* RMS norm (Zhang and Sennrich 2019): y = x * r * w, r = 1 / sqrt(mean(x^2) + eps) per row.
  * x, y [n_tok, D]  w [D]. */
 void esp_rmsnorm_forward(float *y, const float *x, const float *w, size_t n_tok, size_t D,

@@ -15,6 +15,7 @@
 #ifndef ESPALIER_KERNELS_IMPL_H
 #define ESPALIER_KERNELS_IMPL_H
 
+#include "espalier/cholesky.h"
 #include "espalier/packed.h"
 #include "espalier/tensor.h"
 #include "tensor/gemm_impl.h"
@@ -39,6 +40,7 @@
     PROCEDURE(esp_linear_backward_weight,                                                                   \
               (float *dw, float *db, const float *dy, const float *x, size_t n_tok, size_t n_in,            \
                size_t n_out), (dw, db, dy, x, n_tok, n_in, n_out))                                          \
+    PROCEDURE(esp_syrk, (float *h, const float *x, size_t n_tok, size_t n), (h, x, n_tok, n))               \
     /* norm.c */                                                                                            \
     PROCEDURE(esp_rmsnorm_forward,                                                                          \
               (float *y, const float *x, const float *w, size_t n_tok, size_t D, float eps),                \
@@ -105,6 +107,13 @@
               (double *G, double *F, float *scratch, const esp_weight_tile *at, const esp_factors *f,        \
                const esp_spans *s), (G, F, scratch, at, f, s))                                              \
     PROCEDURE(esp_moments_add, (double *G, double *F, const float *g, size_t n), (G, F, g, n))              \
+    /* cholesky.c */                                                                                        \
+    PROCEDURE(esp_subtract_product,                                                                         \
+              (double *c, size_t c_step, const double *a, size_t a_step, const double *b, size_t b_step,    \
+               size_t m, size_t n, size_t k), (c, c_step, a, a_step, b, b_step, m, n, k))                   \
+    FUNCTION(size_t, esp_cholesky, (double *a, size_t n), (a, n))                                           \
+    PROCEDURE(esp_cholesky_solve, (double *x, const double *l, size_t n_rows, size_t n),                    \
+              (x, l, n_rows, n))                                                                            \
     /* gemm.c, for tests alone */                                                                           \
     PROCEDURE(esp_pack_rows, (float *to, size_t length, esp_operand a, size_t m, size_t k),                 \
               (to, length, a, m, k))                                                                        \

@@ -9,6 +9,7 @@
 #include "tensor/tile_impl.h"
 
 #define COLUMNS ((size_t)192) /* of db that one thread sums at a time */
+#define STRIP   ((size_t)256) /* columns of a symmetric product that are made together */
 
 /* y = x W^T or y += x W^T */
 static void product(float *y, const float *x, esp_array w, bool add, size_t n_in, size_t n_out,
@@ -72,5 +73,16 @@ void esp_linear_backward_weight(float *dw, float *db, const float *dy, const flo
              n_tok);
     if (db) {
         add_columns(db, dy, n_tok, n_out);
+    }
+}
+
+/* Strips of columns, each from the diagonal down. */
+void esp_syrk(float *h, const float *x, size_t n_tok, size_t n)
+{
+    for (size_t j = 0; j < n; j += STRIP) {
+        esp_operand from = esp_plain(x + j, n);
+
+        esp_gemm(h + j * n + j, n, true, esp_transposed(from), from, n - j, esp_tile(j, n, STRIP),
+                 n_tok);
     }
 }

@@ -2,6 +2,7 @@
  * narrowest. */
 #include "finite_differences.h"
 
+#include "espalier/cholesky.h"
 #include "espalier/isa.h"
 #include "espalier/packed.h"
 #include "espalier/tensor.h"
@@ -170,6 +171,29 @@ static void packed(float *out)
     free(scratch);
 }
 
+static void cholesky(float *out)
+{
+    float h[D * D] = { 0 };
+    double *a, *x;
+
+    ESP_NEW(a, D * D);
+    ESP_NEW(x, F * D);
+    esp_syrk(h, s.x, 2 * D, D);
+    for (size_t i = 0; i < D * D; i++) {
+        a[i] = (double)h[i] + (i % (D + 1) ? 0 : 10);
+    }
+    for (size_t i = 0; i < F * D; i++) {
+        x[i] = (double)s.y[i];
+    }
+    CU_ASSERT_EQUAL(esp_cholesky(a, D), D);
+    esp_cholesky_solve(x, a, F, D);
+    for (size_t i = 0; i < F * D; i++) {
+        out[i] = (float)x[i];
+    }
+    free(a);
+    free(x);
+}
+
 /* Rounded to 16 bits and back. */
 static void conversions(float *out)
 {
@@ -200,6 +224,7 @@ static const struct {
     { "gates", gates, 1e-6 },
     { "cross-entropy", cross_entropy, 1e-6 },
     { "packed rows", packed, 1e-6 },
+    { "Cholesky", cholesky, 1e-5 },
     { "conversions", conversions, 0 },
 };
 
