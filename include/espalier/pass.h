@@ -41,6 +41,16 @@ typedef struct esp_sink {
     void (*done)(void *ctx, size_t layer);
 } esp_sink;
 
+/* Reads what the linear operations of a layer take and give, for sums over tokens. */
+typedef struct esp_tap {
+    void *ctx;
+    /* x [n_tok, cols]  y [n_tok, rows] of a chunk, which x and y outlive: until the pass goes on with the
+     * next one. */
+    void (*linear)(void *ctx, size_t layer, int slot, const float *x, const float *y,
+                   const esp_batch *chunk);
+    int last; /* slot of a linear operation after which the layer ends, its output not made; -1: none */
+} esp_tap;
+
 typedef struct esp_pass_options {
     size_t max_samples, max_tok; /* of the largest batch                                     */
     size_t chunk_tok;            /* tokens of the largest chunk; 0: max_tok                  */
@@ -48,6 +58,7 @@ typedef struct esp_pass_options {
     size_t longest;              /* tokens of the longest sample; 0: chunk_tok. For sizes only */
     bool backward;               /* keep what backward needs                                 */
     bool resident;               /* keep what is made of all layers' weights (decoding)        */
+    bool layers_only;            /* no final norm, head and loss: for esp_pass_layer alone     */
     const esp_grid *grid;        /* borrowed; NULL: this rank has all layers                  */
     const char
         *scratch; /* borrowed; folder for arrays of a batch's size, see esp_spill_buffer_init */
@@ -132,6 +143,16 @@ double esp_pass_sent(const esp_model *m, const esp_grid *grid, double n_tok, esp
  * (one sample) the batch continues it: batch->position = cache->n, and the cache grows by the batch. cache
  * may be NULL. Collective on grid->pipeline, like loss and backward: Local without a grid. */
 void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch);
+
+/* Layer by layer, for who reads or changes weights on the way: esp_pass_begin (the embedding, or what the
+ * pipeline stage before sends) -> all chunks of a layer, layers in order -> esp_pass_end (sent to the next
+ * stage). Without backward. A layer's output takes the place of its input, unless tap->last ends it before:
+ * then it can be run again. With chunk 0 the weights are read anew. tap may be NULL. begin and end are
+ * Collective on the grid's layers, esp_pass_layer is Local. */
+void esp_pass_begin(esp_pass *p, const esp_batch *batch);
+void esp_pass_layer(esp_pass *p, size_t layer, size_t chunk, const esp_tap *tap,
+                    const esp_batch *batch);
+void esp_pass_end(esp_pass *p, const esp_batch *batch);
 
 /* Head and cross-entropy in runs of tokens. loss [n_samples] is set to sums over targets.
  * With scale [n_samples] (what a token's loss of that sample counts in the objective) it also prepares

@@ -484,17 +484,31 @@ size_t esp_block_scratch(const esp_model *m, esp_pass_options o)
     return most;
 }
 
-void esp_block_forward(esp_pass *p, size_t layer, bool again, esp_cache *cache,
+/* Whether the layer ends with that operation. */
+static bool read_linear(const esp_pass *p, const site *s, const esp_tap *tap)
+{
+    float **value = p->block->value;
+
+    if (!tap || s->op->kind != ESP_OP_LINEAR) {
+        return false;
+    }
+    tap->linear(tap->ctx, s->layer, s->op->slot, value[s->op->in[0]], value[s->op->out], s->batch);
+    return s->op->slot == tap->last;
+}
+
+void esp_block_forward(esp_pass *p, size_t layer, bool again, esp_cache *cache, const esp_tap *tap,
                        const esp_batch *batch)
 {
     const esp_arch *a = p->model->arch;
+    bool ended = false;
 
     load_layer(p, layer);
-    for (size_t i = 0; i < a->n_ops; i++) {
+    for (size_t i = 0; i < a->n_ops && !ended; i++) {
         if (!again || p->block->redo[i]) {
             site s = make_site(p, layer, &a->ops[i], batch);
 
             op_forward(p, &s, cache);
+            ended = read_linear(p, &s, tap);
         }
     }
 }

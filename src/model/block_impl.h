@@ -78,8 +78,9 @@ void esp_block_free(esp_block *b, const esp_model *m);
 /* The value that leaves a block. Local. */
 int esp_block_output(const esp_arch *a);
 
-/* Runs layer `layer` on block->value[0]. again: only what backward needs, for recomputation. Local. */
-void esp_block_forward(esp_pass *p, size_t layer, bool again, esp_cache *cache,
+/* Runs layer `layer` on block->value[0]. again: only what backward needs, for recomputation. cache and tap
+ * may be NULL. Local. */
+void esp_block_forward(esp_pass *p, size_t layer, bool again, esp_cache *cache, const esp_tap *tap,
                        const esp_batch *batch);
 
 /* grad[0] += gradient, given the gradient of the output in grad[output]; the others are scratch.

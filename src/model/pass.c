@@ -86,6 +86,12 @@ static void head_and_norm_free(esp_head_and_norm *head_and_norm)
     free(head_and_norm->scale);
 }
 
+/* Final norm and head are on this rank, and wanted. */
+static bool has_head(const esp_pass *p)
+{
+    return p->stage.last && !p->options.layers_only;
+}
+
 /* Numbers of the widest operand of a product that is rounded: x, and on the way back dy. */
 static size_t widest_rounded(const esp_pass *p)
 {
@@ -107,7 +113,7 @@ static size_t widest_rounded(const esp_pass *p)
             }
         }
     }
-    if (p->stage.last) {
+    if (has_head(p)) {
         size_t V = backward ? m->dims.vocab : 0;
 
         n = esp_max(n, esp_bf16_rounded(run, esp_max(m->dims.hidden, V)));
@@ -128,7 +134,7 @@ static void make_pass(esp_pass *p, const esp_model *m, esp_pass_options o, size_
         esp_spill_buffer_make(&p->d_hidden, n, o.scratch, bytes);
         esp_spill_buffer_make(&p->d_spare, n, o.scratch, bytes);
     }
-    if (p->stage.last) {
+    if (has_head(p)) {
         esp_spill_buffer_make(&p->hidden, n, o.scratch, bytes);
     }
     if (p->stage.first) {
@@ -158,7 +164,7 @@ void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options options)
     if (p->stage.first) {
         esp_embedding_init(p->embedding, m, o);
     }
-    if (p->stage.last) {
+    if (has_head(p)) {
         make_head_and_norm(p->head_and_norm, m, o, NULL);
     }
 }
@@ -173,7 +179,7 @@ size_t esp_pass_bytes(const esp_model *m, esp_pass_options options)
     bytes += esp_bf16_bytes(m->precision) + esp_batch_chunk_bytes(o.max_samples) +
              esp_pipeline_bytes(o.grid, o.max_samples) + esp_block_bytes(m, o);
     bytes += p.stage.first ? esp_embedding_bytes(m, o) : 0;
-    return bytes + (p.stage.last ? head_and_norm_bytes(m, o) : 0);
+    return bytes + (has_head(&p) ? head_and_norm_bytes(m, o) : 0);
 }
 
 esp_work esp_pass_work(const esp_model *m, const esp_grid *grid, esp_text_size t, double reads,
@@ -308,12 +314,16 @@ float *esp_pass_input(const esp_pass *p, size_t l)
     return p->inputs.at + i * p->options.max_tok * p->model->dims.hidden;
 }
 
-static void forward_layer(esp_pass *p, size_t layer, size_t row, esp_cache *cache)
+static void forward_layer(esp_pass *p, size_t layer, size_t row, esp_cache *cache,
+                          const esp_tap *tap)
 {
     size_t at = row * p->model->dims.hidden, n = p->chunk.n_tok * p->model->dims.hidden;
 
     p->block->value[0] = esp_pass_input(p, layer) + at;
-    esp_block_forward(p, layer, false, cache, &p->chunk);
+    esp_block_forward(p, layer, false, cache, tap, &p->chunk);
+    if (tap && tap->last >= 0) {
+        return;
+    }
     memcpy(esp_pass_input(p, layer + 1) + at, p->block->value[esp_block_output(p->model->arch)],
            n * sizeof(float));
     esp_pipeline_progress(p->pipeline);
@@ -334,7 +344,7 @@ static void forward_blocks(esp_pass *p, esp_cache *cache, const esp_batch *batch
                 esp_pipeline_wait_recv(p->pipeline, c);
             }
             for (size_t l = first; l < end; l++) {
-                forward_layer(p, l, row, cache);
+                forward_layer(p, l, row, cache, NULL);
             }
             if (end == p->stage.end) {
                 esp_pipeline_send(p->pipeline, ESP_PIPELINE_FORWARD, esp_pass_input(p, end),
@@ -345,18 +355,25 @@ static void forward_blocks(esp_pass *p, esp_cache *cache, const esp_batch *batch
     } while (first < p->stage.end);
 }
 
+/* The embedding, or the receives of what the stage before sends. */
+static void begin_forward(esp_pass *p, const esp_batch *batch)
+{
+    ESP_REQUIRE(batch->n_tok <= p->options.max_tok && batch->n_samples <= p->options.max_samples);
+    esp_pipeline_wait_sends(p->pipeline);
+    esp_pipeline_post_recvs(p->pipeline, ESP_PIPELINE_FORWARD, esp_pass_input(p, p->stage.begin),
+                            p->model->dims.hidden, batch);
+    if (p->stage.first) {
+        esp_embedding_forward(esp_pass_input(p, 0), p, batch);
+    }
+}
+
 void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch)
 {
     const esp_model *m = p->model;
 
-    ESP_REQUIRE(batch->n_tok <= p->options.max_tok && batch->n_samples <= p->options.max_samples);
-    esp_pipeline_wait_sends(p->pipeline);
-    esp_pipeline_post_recvs(p->pipeline, ESP_PIPELINE_FORWARD, esp_pass_input(p, p->stage.begin),
-                            m->dims.hidden, batch);
+    ESP_REQUIRE(!p->options.layers_only);
+    begin_forward(p, batch);
     refresh_weights(p);
-    if (p->stage.first) {
-        esp_embedding_forward(esp_pass_input(p, 0), p, batch);
-    }
     forward_blocks(p, cache, batch);
     if (p->stage.last) {
         esp_norm_forward(p->hidden.at, esp_pass_input(p, p->stage.end), &p->head_and_norm->norm, m,
@@ -364,6 +381,32 @@ void esp_pass_forward(esp_pass *p, esp_cache *cache, const esp_batch *batch)
     }
     if (cache) {
         cache->n += batch->n_tok;
+    }
+}
+
+void esp_pass_begin(esp_pass *p, const esp_batch *batch)
+{
+    ESP_REQUIRE(!p->options.backward);
+    begin_forward(p, batch);
+    for (size_t c = 0; c < batch->n_chunks; c++) {
+        esp_pipeline_wait_recv(p->pipeline, c);
+    }
+}
+
+void esp_pass_layer(esp_pass *p, size_t layer, size_t chunk, const esp_tap *tap,
+                    const esp_batch *batch)
+{
+    if (chunk == 0) {
+        p->block->loaded = ESP_NO_LAYER;
+    }
+    forward_layer(p, layer, esp_batch_chunk(&p->chunk, batch, chunk), NULL, tap);
+}
+
+void esp_pass_end(esp_pass *p, const esp_batch *batch)
+{
+    for (size_t c = 0; c < batch->n_chunks; c++) {
+        esp_pipeline_send(p->pipeline, ESP_PIPELINE_FORWARD, esp_pass_input(p, p->stage.end),
+                          p->model->dims.hidden, c, batch);
     }
 }
 
@@ -502,7 +545,7 @@ static void backward_layer(esp_pass *p, size_t layer, float *below, float *d, si
     b->value[0] = esp_pass_input(p, layer) + row * p->model->dims.hidden;
     b->grad[esp_block_output(p->model->arch)] = d;
     b->grad[0] = below;
-    esp_block_forward(p, layer, true, NULL, &p->chunk);
+    esp_block_forward(p, layer, true, NULL, NULL, &p->chunk);
     esp_block_backward(p, layer, sink, &p->chunk);
     esp_pipeline_progress(p->pipeline);
 }

@@ -13,21 +13,27 @@ typedef struct setup {
     esp_batch batch; /* all samples */
 } setup;
 
+static void fill_batch(setup *s, size_t chunk_tok)
+{
+    size_t n = s->g.samples.n, *pick;
+
+    ESP_NEW(pick, n);
+    for (size_t j = 0; j < n; j++) {
+        pick[j] = j;
+    }
+    s->batch.chunk_tok = chunk_tok;
+    esp_batch_fill(&s->batch, &s->g.samples, pick, n);
+    free(pick);
+}
+
 /* All samples of s->g in one batch. */
 static void setup_batch(setup *s, esp_pass_options options)
 {
-    size_t *pick;
-
     options.max_samples = s->g.samples.n;
     options.max_tok = s->g.samples.start[s->g.samples.n];
     esp_pass_init(&s->pass, &s->g.model, options);
     esp_model_batch_init(&s->batch, &s->g.model, options.max_samples, options.max_tok);
-    ESP_NEW(pick, options.max_samples);
-    for (size_t j = 0; j < options.max_samples; j++) {
-        pick[j] = j;
-    }
-    esp_batch_fill(&s->batch, &s->g.samples, pick, options.max_samples);
-    free(pick);
+    fill_batch(s, 0);
 }
 
 static bool setup_begin(setup *s, const char *name, esp_pass_options options)
@@ -524,7 +530,102 @@ static void test_work(void)
     on_all_models(check_work, (esp_pass_options){ .backward = true });
 }
 
+/* ---- layer by layer ------------------------------------------------------------------------------ */
+
+typedef struct tapped {
+    const esp_model *model;
+    size_t calls;
+    int last_slot;
+} tapped;
+
+/* y is what the weight makes of x: of the first token, plainly. */
+static void check_product(void *ctx, size_t layer, int slot, const float *x, const float *y,
+                          const esp_batch *chunk)
+{
+    tapped *t = ctx;
+    const esp_weight *w = esp_model_weight(t->model, layer, slot);
+    float *row, *bias;
+
+    ESP_NEW(row, w->cols);
+    ESP_NEW(bias, w->rows);
+    if (w->has_bias) {
+        esp_to_f32(bias, w->bias, w->dtype, w->rows);
+    }
+    for (size_t r = 0; r < w->rows; r += 1 + w->rows / 3) {
+        const char *at = (const char *)w->data + r * w->cols * esp_dtype_size(w->dtype);
+        double sum = (double)bias[r], most = fabs(sum);
+
+        esp_to_f32(row, at, w->dtype, w->cols);
+        for (size_t i = 0; i < w->cols; i++) {
+            sum += (double)row[i] * (double)x[i];
+            most += fabs((double)row[i] * (double)x[i]);
+        }
+        CU_ASSERT(fabs(sum - (double)y[r]) <= 1e-5 * most);
+    }
+    CU_ASSERT(chunk->n_tok > 0);
+    t->calls++;
+    t->last_slot = slot;
+    free(row);
+    free(bias);
+}
+
+static void run_layer(esp_pass *p, size_t layer, const esp_tap *tap, const esp_batch *batch)
+{
+    for (size_t c = 0; c < batch->n_chunks; c++) {
+        esp_pass_layer(p, layer, c, tap, batch);
+    }
+}
+
+static size_t n_linear(const esp_arch *a)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < a->n_ops; i++) {
+        n += a->ops[i].kind == ESP_OP_LINEAR;
+    }
+    return n;
+}
+
+/* The same bits as forward, also where each layer was begun and ended before. */
+static void check_layers(setup *s)
+{
+    const esp_model *m = &s->g.model;
+    esp_pass_options o = s->pass.options;
+    size_t n = s->batch.n_tok * m->dims.hidden;
+    tapped t = { .model = m };
+    esp_tap tap = { .ctx = &t, .linear = check_product, .last = -1 };
+    esp_pass p;
+
+    o.layers_only = true;
+    o.chunk_tok = esp_batch_longest(&s->batch);
+    esp_pass_init(&p, m, o);
+    fill_batch(s, o.chunk_tok);
+    CU_ASSERT(s->batch.n_chunks > 1);
+    esp_pass_begin(&p, &s->batch);
+    for (size_t l = 0; l < m->dims.n_layers; l++) {
+        t.calls = 0;
+        tap.last = -1;
+        run_layer(&p, l, &(esp_tap){ &t, check_product, m->arch->ops[1].slot }, &s->batch);
+        CU_ASSERT_EQUAL(t.last_slot, m->arch->ops[1].slot);
+        CU_ASSERT_EQUAL(t.calls, s->batch.n_chunks);
+        run_layer(&p, l, &tap, &s->batch);
+        CU_ASSERT_EQUAL(t.calls, (1 + n_linear(m->arch)) * s->batch.n_chunks);
+    }
+    esp_pass_end(&p, &s->batch);
+    esp_pass_forward(&s->pass, NULL, &s->batch);
+    CU_ASSERT(memcmp(esp_pass_input(&p, m->dims.n_layers),
+                     esp_pass_input(&s->pass, m->dims.n_layers), n * sizeof(float)) == 0);
+    CU_ASSERT(esp_pass_bytes(m, o) < esp_pass_bytes(m, s->pass.options));
+    esp_pass_free(&p);
+}
+
+static void test_layers(void)
+{
+    on_all_models(check_layers, (esp_pass_options){ 0 });
+}
+
 ESP_TEST_MAIN("pass", { "logits", test_logits }, { "losses", test_losses },
               { "samples are independent", test_samples_are_independent },
               { "lengths are independent", test_lengths_are_independent },
-              { "decoding", test_decoding }, { "gradients", test_gradients }, { "work", test_work })
+              { "decoding", test_decoding }, { "layer by layer", test_layers },
+              { "gradients", test_gradients }, { "work", test_work })
