@@ -36,9 +36,10 @@ typedef struct esp_damping {
     double before, after; /* |y - W x| / |y| over held-out tokens, of W0 and of the solve     */
 } esp_damping;
 
-/* The damping, of 1e-5 .. 1e1 by half decades, whose solve of `fit` has the least error on the tokens of
- * `held`; fixed above 0: that one, with the same errors. Each rank of comm has n_rows rows from `first` on, all
- * together have all, and all get the same. w0, w [n_rows, n]; w is overwritten. Collective on comm. */
+/* The damping, of 1e-5 .. 1e1 and half a decade beside the best, whose solve of `fit` has the least error on
+ * the tokens of `held`; fixed above 0: that one, with the same errors. Each rank of comm has n_rows rows from
+ * `first` on, all together have all, and all get the same. w0, w [n_rows, n]; w is overwritten. Collective on
+ * comm. */
 esp_damping esp_least_squares_choose(const esp_gram *fit, const esp_gram *held, double fixed,
                                      const double *w0, double *w, size_t first, size_t n_rows,
                                      esp_least_squares *s, MPI_Comm comm);
