@@ -45,6 +45,10 @@ typedef struct esp_bf16_buffer {
  * they take. Local. */
 void esp_bf16_buffer_make(esp_bf16_buffer *buffer, size_t n, size_t *bytes);
 
+/* Makes room for n numbers in buffer [in,out], or where bytes [in,out] is not NULL only counts them in
+ * buffer->n and adds the bytes they take beyond those of before. Local. */
+void esp_bf16_buffer_fit(esp_bf16_buffer *buffer, size_t n, size_t *bytes);
+
 /* Numbers that esp_bf16_round needs in its buffer. Local. */
 size_t esp_bf16_rounded(size_t n_rows, size_t n_cols);
 

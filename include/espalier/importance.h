@@ -78,12 +78,11 @@ size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid);
 /* What esp_importance_estimate takes on a rank of a grid, which needs no communicators, for sizes of all
  * samples and of the rank's own. Exact for layers of one size. Local. */
 typedef struct esp_importance_work {
-    size_t bytes;   /* of memory, at most                                               */
-    size_t n_sums;  /* numbers of sums over rows and columns                            */
-    double numbers; /* of all matrices                                                  */
-    double gathered,
-        summed;    /* of those, numbers whose products take all samples on every rank; own ones */
-    esp_work work; /* of this rank, the pass included                                  */
+    size_t bytes;            /* of memory, at most                                               */
+    size_t held;             /* of memory while it is added up                                   */
+    size_t n_sums;           /* numbers of sums over rows and columns                            */
+    double numbers;          /* of all matrices                                                  */
+    esp_work work;           /* of this rank, the pass included                                  */
     double weight_gradients; /* bytes that the data ranks of this pipeline stage send each other */
     double sums;             /* bytes of sums that all ranks send                                */
     double activations;      /* bytes that all pipeline stages send each other                   */

@@ -18,9 +18,12 @@ typedef struct esp_spill_buffer {
  * the process ends; else they are in memory. Ends the job with one line when there is no room. Local. */
 void esp_spill_buffer_init(esp_spill_buffer *r, size_t n, const char *dir);
 
-/* The same, or where bytes [in,out] is not NULL only adds the bytes of memory it takes: 0 in a file.
- * Local. */
-void esp_spill_buffer_make(esp_spill_buffer *r, size_t n, const char *dir, size_t *bytes);
+/* r [in,out, owned]: where it has fewer than n numbers, n zeros in their place; or where bytes [in,out] is
+ * not NULL only counts them in r->n and adds the bytes of memory they take beyond those of before. Local. */
+void esp_spill_buffer_fit(esp_spill_buffer *r, size_t n, const char *dir, size_t *bytes);
+
+/* Bytes of memory that n numbers take: 0 in a file. Local. */
+size_t esp_spill_buffer_bytes(size_t n, const char *dir);
 void esp_spill_buffer_free(esp_spill_buffer *r); /* safe twice and on {0} */
 
 #endif

@@ -76,12 +76,22 @@ void esp_spill_buffer_init(esp_spill_buffer *r, size_t n, const char *dir)
     }
 }
 
-void esp_spill_buffer_make(esp_spill_buffer *r, size_t n, const char *dir, size_t *bytes)
+size_t esp_spill_buffer_bytes(size_t n, const char *dir)
 {
-    if (!bytes) {
+    return n == 0 || (dir && *dir) ? 0 : esp_calloc_bytes(n, sizeof(float));
+}
+
+void esp_spill_buffer_fit(esp_spill_buffer *r, size_t n, const char *dir, size_t *bytes)
+{
+    if (n <= r->n) {
+        return;
+    }
+    if (bytes) {
+        *bytes += esp_spill_buffer_bytes(n, dir) - esp_spill_buffer_bytes(r->n, dir);
+        r->n = n;
+    } else {
+        esp_spill_buffer_free(r);
         esp_spill_buffer_init(r, n, dir);
-    } else if (!(dir && *dir && n > 0)) {
-        *bytes += esp_calloc_bytes(n, sizeof *r->at);
     }
 }
 

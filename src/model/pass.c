@@ -129,13 +129,13 @@ static void make_pass(esp_pass *p, const esp_model *m, esp_pass_options o, size_
     *p = (esp_pass){ .model = m, .options = o, .stage = esp_pipeline_stage_of(m, o.grid) };
     n = o.max_tok * m->dims.hidden;
     n_inputs = o.backward ? p->stage.end - p->stage.begin + 1 : 1;
-    esp_spill_buffer_make(&p->inputs, n_inputs * n, o.scratch, bytes);
+    esp_spill_buffer_fit(&p->inputs, n_inputs * n, o.scratch, bytes);
     if (o.backward) {
-        esp_spill_buffer_make(&p->d_hidden, n, o.scratch, bytes);
-        esp_spill_buffer_make(&p->d_spare, n, o.scratch, bytes);
+        esp_spill_buffer_fit(&p->d_hidden, n, o.scratch, bytes);
+        esp_spill_buffer_fit(&p->d_spare, n, o.scratch, bytes);
     }
     if (has_head(p)) {
-        esp_spill_buffer_make(&p->hidden, n, o.scratch, bytes);
+        esp_spill_buffer_fit(&p->hidden, n, o.scratch, bytes);
     }
     if (p->stage.first) {
         ESP_MAKE(p->embedding, 1, bytes);

@@ -28,6 +28,7 @@ typedef struct calibration {
     size_t n_own;          /* samples that count                                          */
     float *scale;          /* [batch.n_samples] owned: makes a gradient that of a mean    */
     bool hidden;           /* weights outside the blocks are in a unit asked for          */
+    bool normalized;       /* and the rows of the head are normalised                     */
     size_t n_head;         /* tokens whose gradients the head has given                   */
     float *norm_head_grad; /* [batch.n_samples, V] owned: see esp_sink; NULL: no normalised head */
     size_t n_done;         /* blocks */
@@ -43,8 +44,9 @@ size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid)
     return esp_max(esp_min(chunk, CHUNK_TOKENS), longest);
 }
 
-esp_pass_options esp_calibration_pass(esp_text_size own, const esp_importance_options *o,
-                                      const esp_grid *grid)
+/* Of a rank's own samples, at least one. */
+static esp_pass_options pass_options(esp_text_size own, const esp_importance_options *o,
+                                     const esp_grid *grid)
 {
     size_t chunk =
         o->chunk_tok ? o->chunk_tok : esp_importance_chunk(own.tokens, own.longest, grid);
@@ -77,7 +79,7 @@ static esp_pass_options take_samples(calibration *c, const esp_samples *samples,
         longest = esp_max(longest, length);
     }
     esp_model_batch_init(&c->batch, c->model, n, n_tok);
-    options = esp_calibration_pass((esp_text_size){ n, n_tok, longest }, o, c->grid);
+    options = pass_options((esp_text_size){ n, n_tok, longest }, o, c->grid);
     c->batch.chunk_tok = options.chunk_tok;
     esp_batch_fill(&c->batch, samples, pick, n);
     ESP_NEW(c->scale, n);
@@ -88,20 +90,51 @@ static esp_pass_options take_samples(calibration *c, const esp_samples *samples,
     return options;
 }
 
+static calibration make_calibration(const esp_model *m, const esp_importance_options *o,
+                                    const esp_grid *grid)
+{
+    bool hidden = o->units & 1u << ESP_UNIT_HIDDEN;
+
+    return (calibration){
+        .model = m, .grid = grid, .hidden = hidden, .normalized = hidden && m->normalized_head
+    };
+}
+
 static void calibration_init(calibration *c, const esp_model *m, const esp_samples *samples,
                              const esp_importance_options *o, esp_saliency_sums *sums,
                              const esp_grid *grid)
 {
     esp_pass_options options;
 
-    *c = (calibration){ .model = m, .grid = grid, .hidden = o->units & 1u << ESP_UNIT_HIDDEN };
+    *c = make_calibration(m, o, grid);
     options = take_samples(c, samples, o);
     esp_pass_init(&c->pass, m, options);
-    if (c->hidden && m->normalized_head) {
+    if (c->normalized) {
         ESP_NEW(c->norm_head_grad, c->batch.n_samples * m->dims.vocab);
     }
     esp_weight_importance_init(&c->importance, sums, m, samples, c->batch.start, c->n_own,
                                o->fisher_sum, grid);
+    esp_grad_store_init(&c->store, &c->importance, &c->pass, &c->batch);
+}
+
+/* Of sizes alone: what init allocates is added to work. */
+static void calibration_init_sizes(calibration *c, esp_importance_work *work, const esp_model *m,
+                                   esp_text_size all, esp_text_size own,
+                                   const esp_importance_options *o, esp_saliency_sums *sums,
+                                   const esp_grid *grid)
+{
+    esp_pass_options options = pass_options(own, o, grid);
+
+    *c = make_calibration(m, o, grid);
+    c->batch = (esp_batch){ .n_samples = own.samples, .n_tok = own.tokens };
+    c->pass = (esp_pass){ .model = m, .options = options, .stage = esp_pipeline_stage_of(m, grid) };
+    work->held += esp_batch_bytes(own.samples, own.tokens) +
+                  esp_calloc_bytes(own.samples, sizeof *c->scale) + esp_pass_bytes(m, options) +
+                  esp_grad_store_bytes(m, &c->pass.stage);
+    if (c->normalized) {
+        work->held += esp_calloc_bytes(own.samples * m->dims.vocab, sizeof *c->norm_head_grad);
+    }
+    esp_weight_importance_init_sizes(&c->importance, work, sums, m, all, own, grid);
     esp_grad_store_init(&c->store, &c->importance, &c->pass, &c->batch);
 }
 
@@ -157,13 +190,16 @@ static void take_norm(void *ctx, size_t layer, int slot, const float *dw, const 
     esp_grad_store_norm(&c->store, layer, slot, dw, db, n_samples);
 }
 
-/* A weight outside the blocks, from the product that was kept, where it had one, and from rows of it looked
- * up, dx [n_tok, D] (NULL: none). Collective on the grid's data, of the stage that calls it. */
-static void add_outside(calibration *c, int slot, const int32_t *row, const float *dx)
+/* A weight outside the blocks, from the product that was kept, where it had one, and from rows of it where
+ * they were looked up, dx [n_tok, D]. Collective on the grid's data, of the stage that calls it. */
+static void add_outside(calibration *c, int slot, bool looked_up, const int32_t *row,
+                        const float *dx)
 {
     esp_weight_gradient gradient = esp_grad_store_gradient(&c->store, ESP_NO_LAYER, slot);
 
-    gradient.norm_head_grad = slot == head_slot(c) ? c->norm_head_grad : NULL;
+    gradient.from.normalized = slot == head_slot(c) && c->normalized;
+    gradient.from.looked_up = looked_up;
+    gradient.norm_head_grad = c->norm_head_grad;
     gradient.ids = row;
     gradient.dx = dx;
     esp_weight_importance_add(&c->importance, ESP_NO_LAYER, slot,
@@ -178,17 +214,27 @@ static bool is_head_elsewhere(const calibration *c)
     return c->model->tied && c->grid->n_pipeline > 1;
 }
 
+/* The gradient of such an embedding. Of sizes alone there is nothing to be sent, as below. */
+static void send_lookup(const calibration *c, const float *dx)
+{
+    size_t n = c->batch.n_tok * c->model->dims.hidden;
+
+    if (!c->importance.work) {
+        esp_sent(ESP_SENT_ACTIVATIONS, ESP_COST_P2P, n * sizeof *dx, c->grid->pipeline);
+        ESP_MPI(MPI_Send(dx, esp_count(n), MPI_FLOAT, c->grid->n_pipeline - 1, LOOKUP_TAG,
+                         c->grid->pipeline));
+    }
+}
+
 /* Tables, at the end of the first stage's backward. */
 static void take_lookup(void *ctx, int slot, const int32_t *row, const float *dx)
 {
     calibration *c = ctx;
-    int n = esp_count(c->batch.n_tok * c->model->dims.hidden);
 
     if (slot == ESP_SLOT_EMBED && is_head_elsewhere(c)) {
-        esp_sent(ESP_SENT_ACTIVATIONS, ESP_COST_P2P, (size_t)n * sizeof *dx, c->grid->pipeline);
-        ESP_MPI(MPI_Send(dx, n, MPI_FLOAT, c->grid->n_pipeline - 1, LOOKUP_TAG, c->grid->pipeline));
+        send_lookup(c, dx);
     } else {
-        add_outside(c, slot, row, dx);
+        add_outside(c, slot, true, row, dx);
     }
 }
 
@@ -196,16 +242,31 @@ static void take_lookup(void *ctx, int slot, const int32_t *row, const float *dx
 static void receive_lookup(calibration *c)
 {
     size_t n = c->batch.n_tok * c->model->dims.hidden;
-    float *dx;
+    esp_importance_work *sizes = c->importance.work;
+    float *dx = NULL;
 
     if (!c->hidden || !is_head_elsewhere(c) || !c->pass.stage.last) {
         return;
     }
-    ESP_NEW(dx, n);
-    ESP_MPI(
-        MPI_Recv(dx, esp_count(n), MPI_FLOAT, 0, LOOKUP_TAG, c->grid->pipeline, MPI_STATUS_IGNORE));
-    add_outside(c, ESP_SLOT_EMBED, c->batch.ids, dx);
+    ESP_MAKE(dx, n, sizes ? &sizes->held : NULL);
+    if (!sizes) {
+        ESP_MPI(MPI_Recv(dx, esp_count(n), MPI_FLOAT, 0, LOOKUP_TAG, c->grid->pipeline,
+                         MPI_STATUS_IGNORE));
+    }
+    add_outside(c, ESP_SLOT_EMBED, true, c->batch.ids, dx);
+    if (sizes) {
+        esp_importance_release(sizes, esp_calloc_bytes(n, sizeof *dx));
+    }
     free(dx);
+}
+
+/* What the backward of the embedding leaves to be added. */
+static void finish_embedding(calibration *c)
+{
+    receive_lookup(c);
+    if (c->pass.stage.first) {
+        esp_grad_store_flush(&c->store, ESP_SLOT_EMBED_NORM);
+    }
 }
 
 static void take_done(void *ctx, size_t layer)
@@ -217,10 +278,12 @@ static void take_done(void *ctx, size_t layer)
     } else {
         esp_grad_store_flush(&c->store, ESP_SLOT_FINAL_NORM);
         if (!c->model->tied) {
-            add_outside(c, ESP_SLOT_HEAD, NULL, NULL);
+            add_outside(c, ESP_SLOT_HEAD, false, NULL, NULL);
         }
     }
-    esp_progress("importance", ++c->n_done, c->pass.stage.end - c->pass.stage.begin + 1);
+    if (!c->importance.work) {
+        esp_progress("importance", ++c->n_done, c->pass.stage.end - c->pass.stage.begin + 1);
+    }
 }
 
 /* ---- losses --------------------------------------------------------------------------------------- */
@@ -305,10 +368,7 @@ esp_status esp_calibrate(esp_saliency_sums *sums, double *loss, double *flops, c
     st = check_losses(loss, samples->n, &c);
     if (st == ESP_OK) {
         esp_pass_backward(&c.pass, &sink, &c.batch);
-        receive_lookup(&c);
-        if (c.pass.stage.first) {
-            esp_grad_store_flush(&c.store, ESP_SLOT_EMBED_NORM);
-        }
+        finish_embedding(&c);
         esp_saliency_sums_reduce(sums, grid->world);
     }
     *flops = c.n_own ? c.pass.flops : 0;
@@ -316,4 +376,102 @@ esp_status esp_calibrate(esp_saliency_sums *sums, double *loss, double *flops, c
     free(own);
     calibration_free(&c);
     return st;
+}
+
+/* ---- sizes alone ------------------------------------------------------------------------------------- */
+
+/* The calls that the sink gets, in their order, each with all rows of the batch at once. scratch: bytes that
+ * the pass takes for a while. */
+static void walk_loss(calibration *c, size_t scratch)
+{
+    take_linear(c, ESP_NO_LAYER, ESP_SLOT_HEAD, -1, NULL, NULL, c->batch.n_tok);
+    esp_importance_pass_by(c->importance.work, scratch);
+    take_norm(c, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, NULL, NULL, c->batch.n_samples);
+    take_done(c, ESP_NO_LAYER);
+}
+
+static void walk_layer(calibration *c, size_t layer)
+{
+    const esp_arch *a = c->model->arch;
+
+    for (size_t i = a->n_ops; i-- > 0;) {
+        const esp_op *op = &a->ops[i];
+
+        if (op->kind == ESP_OP_LINEAR) {
+            take_linear(c, layer, op->slot, op->in[0], NULL, NULL, c->batch.n_tok);
+        } else if (op->kind == ESP_OP_NORM) {
+            take_norm(c, layer, op->slot, NULL, NULL, c->batch.n_samples);
+        }
+    }
+}
+
+static void walk_layers(calibration *c, size_t scratch)
+{
+    const esp_pipeline_stage *s = &c->pass.stage;
+    size_t end = s->end;
+
+    do {
+        size_t first = end - s->at_once;
+
+        for (size_t l = end; l-- > first;) {
+            walk_layer(c, l);
+        }
+        esp_importance_pass_by(c->importance.work, scratch);
+        for (size_t l = end; l-- > first;) {
+            take_done(c, l);
+        }
+        end = first;
+    } while (end > s->begin);
+}
+
+static void walk_embedding(calibration *c, size_t scratch)
+{
+    const esp_arch *a = c->model->arch;
+
+    esp_importance_pass_by(c->importance.work, scratch);
+    take_norm(c, ESP_NO_LAYER, ESP_SLOT_EMBED_NORM, NULL, NULL, c->batch.n_samples);
+    for (size_t i = a->n_embedding; c->hidden && i-- > 0;) {
+        if (a->embedding[i].kind == ESP_OP_LOOKUP) {
+            take_lookup(c, a->embedding[i].slot, NULL, NULL);
+        }
+    }
+}
+
+/* The pass and what the pipeline stages send each other. */
+static void add_pass(esp_importance_work *w, const calibration *c, esp_text_size all,
+                     esp_text_size own)
+{
+    double chunks = ceil((double)own.tokens / (double)c->pass.options.chunk_tok);
+    double n_tok = (double)all.tokens;
+
+    w->work = esp_pass_work(c->model, c->grid, own, c->grid->n_pipeline > 1 ? chunks : 1,
+                            ESP_PASS_BACKWARD);
+    w->work.chunks = chunks;
+    w->activations = esp_pass_sent(c->model, c->grid, n_tok, ESP_PASS_BACKWARD);
+    if (c->hidden && is_head_elsewhere(c)) { /* send_lookup */
+        w->activations += n_tok * (double)c->model->dims.hidden * sizeof(float);
+    }
+}
+
+void esp_calibrate_sizes(esp_importance_work *w, esp_saliency_sums *sums, const esp_model *m,
+                         esp_text_size all, esp_text_size own, const esp_importance_options *o,
+                         const esp_grid *grid)
+{
+    calibration c;
+    esp_pass_scratch scratch;
+
+    calibration_init_sizes(&c, w, m, all, own, o, sums, grid);
+    scratch = esp_pass_scratch_bytes(m, c.pass.options);
+    w->held += esp_calloc_bytes(own.samples, sizeof(esp_loss));
+    add_pass(w, &c, all, own);
+    esp_importance_pass_by(w, scratch.blocks); /* of the forward */
+    if (c.pass.stage.last) {
+        walk_loss(&c, scratch.loss);
+    }
+    walk_layers(&c, scratch.blocks);
+    if (c.pass.stage.first) {
+        walk_embedding(&c, scratch.embedding);
+    }
+    finish_embedding(&c);
+    calibration_free(&c);
 }

@@ -4,16 +4,18 @@
 
 #include "saliency_sums_impl.h"
 
-/* The pass over own samples of a rank, at least one. Local. */
-esp_pass_options esp_calibration_pass(esp_text_size own, const esp_importance_options *o,
-                                      const esp_grid *grid);
-
 /* Sums of saliency over the samples, n at least 1, added to sums that are zero, and loss [samples->n], the
  * mean cross-entropy of each: the same on all ranks afterwards. flops: of all ranks. ESP_EFORMAT for a loss
  * that is not finite, naming the first such sample and the layer; sums are of no use then.
  * Collective on grid->world. */
 esp_status esp_calibrate(esp_saliency_sums *sums, double *loss, double *flops, const esp_model *m,
                          const esp_samples *samples, const esp_importance_options *o,
+                         const esp_grid *grid);
+
+/* Adds to w what that takes for these sizes of all samples and of the rank's own, at least one. sums may be
+ * of sizes alone. Local. */
+void esp_calibrate_sizes(esp_importance_work *w, esp_saliency_sums *sums, const esp_model *m,
+                         esp_text_size all, esp_text_size own, const esp_importance_options *o,
                          const esp_grid *grid);
 
 #endif

@@ -49,7 +49,8 @@ void esp_grad_store_init(esp_grad_store *s, esp_weight_importance *importance, c
                            .stage = pass->stage,
                            .scratch = pass->options.scratch,
                            .n_samples = batch->n_samples,
-                           .start = batch->start };
+                           .tokens = { batch->n_tok, batch->start },
+                           .samples = { batch->n_samples, importance->row } };
     make_store(s, NULL);
 }
 
@@ -86,29 +87,24 @@ void esp_grad_store_free(esp_grad_store *s)
 
 static bool is_wanted(const esp_grad_store *s, size_t layer, int slot)
 {
-    const esp_saliency_sums *sums = s->importance->sums;
-
-    return s->importance->tiles.gradient && (esp_saliency_sums_at(sums, layer, slot, ESP_ROWS) ||
-                                             esp_saliency_sums_at(sums, layer, slot, ESP_COLS));
+    return s->importance->tiles.gradient &&
+           esp_saliency_sums_sides(s->importance->sums, layer, slot);
 }
 
-size_t esp_grad_store_floats(esp_factor which, size_t n_rows, size_t width)
-{
-    return n_rows * esp_packed_width(which, width);
-}
-
-/* Packs the rows of a chunk behind those stored; start [n_samples + 1]: first row of each sample. */
+/* Packs n rows of a chunk behind those stored, in a buffer for all rows of the batch; of sizes alone only
+ * counts that. */
 static void append(const esp_grad_store *s, esp_grad_rows *to, esp_factor which, const float *rows,
-                   size_t n, size_t width, const size_t *start)
+                   size_t n, size_t width, const esp_grad_batch *batch)
 {
-    const esp_spans samples = { s->n_samples, start, start + 1 };
-    size_t needed = esp_grad_store_floats(which, start[s->n_samples], width);
+    esp_importance_work *sizes = s->importance->work;
 
-    if (to->rows.n < needed) {
-        esp_spill_buffer_free(&to->rows);
-        esp_spill_buffer_init(&to->rows, needed, s->scratch);
+    esp_spill_buffer_fit(&to->rows, batch->n * esp_packed_width(which, width), s->scratch,
+                         sizes ? &sizes->held : NULL);
+    if (!sizes) {
+        const esp_spans samples = { s->n_samples, batch->start, batch->start + 1 };
+
+        esp_packed_fill(to->rows.at, which, rows, width, to->n, n, &samples);
     }
-    esp_packed_fill(to->rows.at, which, rows, width, to->n, n, &samples);
     to->n += n;
 }
 
@@ -125,36 +121,37 @@ void esp_grad_store_linear(esp_grad_store *s, size_t layer, int slot, int input,
     f->input = input;
     in = input_of(s, layer, f);
     if (in->n == f->dy.n) { /* no other weight has stored this chunk's rows of the value */
-        append(s, in, ESP_FACTOR_X, x, n_tok, w->cols, s->start);
+        append(s, in, ESP_FACTOR_X, x, n_tok, w->cols, &s->tokens);
     }
-    append(s, &f->dy, ESP_FACTOR_DY, dy, n_tok, w->rows, s->start);
+    append(s, &f->dy, ESP_FACTOR_DY, dy, n_tok, w->rows, &s->tokens);
 }
 
 void esp_grad_store_norm(esp_grad_store *s, size_t layer, int slot, const float *dw,
                          const float *db, size_t n_samples)
 {
     esp_grad_factors *f = factors_of(s, layer, slot);
-    size_t n = esp_model_weight(s->model, layer, slot)->rows;
+    const esp_weight *w = esp_model_weight(s->model, layer, slot);
 
     if (!is_wanted(s, layer, slot)) {
         return;
     }
-    append(s, &f->dy, ESP_FACTOR_DY, dw, n_samples, n, s->importance->row);
-    if (db) {
-        append(s, &f->x, ESP_FACTOR_DY, db, n_samples, n, s->importance->row);
+    append(s, &f->dy, ESP_FACTOR_DY, dw, n_samples, w->rows, &s->samples);
+    if (w->has_bias) {
+        append(s, &f->x, ESP_FACTOR_DY, db, n_samples, w->rows, &s->samples);
     }
 }
 
 esp_weight_gradient esp_grad_store_gradient(const esp_grad_store *s, size_t layer, int slot)
 {
     esp_grad_factors *f = factors_of(s, layer, slot);
-    esp_weight_gradient gradient = { .layer = layer, .input = -1 };
+    esp_weight_gradient gradient = { .from = { .layer = layer, .input = -1 } };
 
     if (f->dy.n > 0) {
         const esp_grad_rows *in = input_of(s, layer, f);
 
         ESP_REQUIRE(in->n == f->dy.n);
-        gradient.input = f->input;
+        gradient.from.product = true;
+        gradient.from.input = f->input;
         gradient.dy = f->dy.rows.at;
         gradient.x = in->rows.at;
     }
@@ -192,11 +189,20 @@ void esp_grad_store_flush_layer(esp_grad_store *s, size_t layer)
     }
 }
 
+static void discard(const esp_grad_store *s, esp_grad_rows *rows)
+{
+    if (s->importance->work) {
+        esp_importance_release(s->importance->work,
+                               esp_spill_buffer_bytes(rows->rows.n, s->scratch));
+    }
+    esp_spill_buffer_free(&rows->rows);
+}
+
 void esp_grad_store_discard(esp_grad_store *s, int slot)
 {
     esp_grad_factors *f = &s->outside[slot];
 
-    esp_spill_buffer_free(&f->dy.rows);
-    esp_spill_buffer_free(&f->x.rows);
+    discard(s, &f->dy);
+    discard(s, &f->x);
     *f = (esp_grad_factors){ 0 };
 }

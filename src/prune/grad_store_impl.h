@@ -5,11 +5,19 @@
  * esp_grad_store_flush, when a layer is complete, passes its weights to esp_weight_importance in the order of
  * their slots. A weight without any sum that was asked for is not stored; an input that several weights
  * share is stored once.
+ *
+ * With an importance of sizes alone the store is of sizes alone, too: it is called in the same order, without
+ * data, and adds to the work of the importance what rows would take.
  */
 #ifndef ESPALIER_GRAD_STORE_IMPL_H
 #define ESPALIER_GRAD_STORE_IMPL_H
 
 #include "weight_importance_impl.h"
+
+typedef struct esp_grad_batch { /* rows of the batch: one per token, or one per sample */
+    size_t n;
+    const size_t *start; /* [n_samples + 1] borrowed: first row of each sample */
+} esp_grad_batch;
 
 typedef struct esp_grad_rows {
     esp_spill_buffer rows; /* packed (packed.h), all rows of the batch */
@@ -26,9 +34,9 @@ typedef struct esp_grad_store {
     const esp_model *model;
     esp_weight_importance *importance; /* borrowed */
     esp_pipeline_stage stage;
-    const char *scratch;       /* borrowed; see esp_spill_buffer_init                           */
-    size_t n_samples;          /* of the batch                                                  */
-    const size_t *start;       /* [n_samples + 1] borrowed: first token of each                 */
+    const char *scratch; /* borrowed; see esp_spill_buffer_init                           */
+    size_t n_samples;    /* of the batch                                                  */
+    esp_grad_batch tokens, samples;
     esp_grad_factors *outside; /* [n_slots] owned: of weights outside the blocks                */
     esp_grad_factors *block;   /* [stage.at_once, n_slots] owned: of the layers under way       */
     esp_grad_rows *value;      /* [stage.at_once, n_values] owned: inputs that weights multiply */
@@ -42,16 +50,13 @@ void esp_grad_store_init(esp_grad_store *s, esp_weight_importance *importance, c
 size_t esp_grad_store_bytes(const esp_model *m, const esp_pipeline_stage *stage);
 void esp_grad_store_free(esp_grad_store *s); /* safe twice and on {0} */
 
-/* Floats of n_rows packed rows of `width` numbers. Local. */
-size_t esp_grad_store_floats(esp_factor which, size_t n_rows, size_t width);
-
 /* Stores what a sink gets (esp_sink in pass.h). Local. */
 void esp_grad_store_linear(esp_grad_store *s, size_t layer, int slot, int input, const float *dy,
                            const float *x, size_t n_tok);
 void esp_grad_store_norm(esp_grad_store *s, size_t layer, int slot, const float *dw,
                          const float *db, size_t n_samples);
 
-/* dy and x of a weight that was stored whole, NULL where it was not. Borrowed. Local. */
+/* The product of a weight that was stored whole; none where it was not. Borrowed. Local. */
 esp_weight_gradient esp_grad_store_gradient(const esp_grad_store *s, size_t layer, int slot);
 
 /* Adds a weight outside the blocks, or all weights of a layer in the order of their slots, to the importance

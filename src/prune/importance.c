@@ -6,6 +6,7 @@
 
 #include "calibration_impl.h"
 #include "espalier/mem.h"
+#include "espalier/traffic.h"
 #include "weight_importance_impl.h"
 #include "scores_impl.h"
 
@@ -209,4 +210,29 @@ esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_
         esp_scores_free(s);
     }
     return st;
+}
+
+void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const esp_groups *g,
+                            const esp_importance_options *o, esp_text_size all, esp_text_size own,
+                            const esp_grid *grid)
+{
+    esp_saliency_sums sums;
+
+    esp_saliency_sums_init_sizes(&sums, m, g, o->units, o->criteria);
+    *w = (esp_importance_work){ .n_sums = sums.n };
+    w->held = esp_scores_bytes(g, o->criteria, o->aggregations, o->units) +
+              esp_saliency_sums_bytes(&sums, m);
+    if (esp_criteria_need(o->criteria, ESP_NEEDS_GRADIENT)) {
+        w->held += esp_calloc_bytes(all.samples, sizeof(double)); /* losses */
+        w->sums =
+            esp_moved_bytes(ESP_COST_ALLREDUCE, (double)(sums.n * sizeof *sums.all), grid->size);
+        esp_calibrate_sizes(w, &sums, m, all, own, o, grid);
+    } else if (esp_criteria_need(o->criteria, ESP_NEEDS_WEIGHTS)) {
+        esp_weight_importance p;
+
+        esp_weight_importance_init_sizes(&p, w, &sums, m, (esp_text_size){ 0 },
+                                         (esp_text_size){ 0 }, grid);
+    }
+    esp_importance_release(w, 0);
+    esp_saliency_sums_free(&sums);
 }

@@ -7,72 +7,71 @@
 #include "espalier/mem.h"
 #include "espalier/traffic.h"
 
-/* Visits each side of a weight that a unit of the set has, once: lengths first (all is NULL), then
- * pointers. */
-static size_t place_sides(esp_saliency_sums *s, const esp_groups *g, unsigned units)
+/* A place for each side of a weight that a unit of the set has. */
+static void place_sides(esp_saliency_sums *s, const esp_groups *g, unsigned units)
 {
-    size_t at = 0;
-
     for (size_t u = 0; u < g->n_units; u++) {
         const esp_unit *unit = &g->units[u];
 
         for (size_t i = 0; units & 1u << unit->kind && i < unit->n_structures; i++) {
             const esp_structure *part = &unit->structures[i];
-            double **place =
-                &s->side[part->side][esp_slot_index(s->n_slots, part->layer, part->slot)];
+            size_t *place =
+                &s->place[part->side][esp_slot_index(s->n_slots, part->layer, part->slot)];
 
-            if (s->all && !*place) {
-                *place = s->all + at;
+            if (!*place) {
+                *place = 1 + s->n;
             }
-            at += s->criteria.n * part->length;
+            s->n += s->criteria.n * part->length;
         }
     }
-    return at;
 }
 
-static void make_sides(esp_saliency_sums *s, const esp_model *m, unsigned criteria, size_t *bytes)
+void esp_saliency_sums_init_sizes(esp_saliency_sums *s, const esp_model *m, const esp_groups *g,
+                                  unsigned units, unsigned criteria)
 {
     size_t n_weights = m->dims.n_layers * m->arch->n_slots;
 
     *s =
         (esp_saliency_sums){ .criteria = esp_criteria_list(criteria), .n_slots = m->arch->n_slots };
-    ESP_MAKE(s->side[ESP_ROWS], n_weights, bytes);
-    ESP_MAKE(s->side[ESP_COLS], n_weights, bytes);
+    ESP_NEW(s->place[ESP_ROWS], n_weights);
+    ESP_NEW(s->place[ESP_COLS], n_weights);
+    place_sides(s, g, units);
 }
 
 void esp_saliency_sums_init(esp_saliency_sums *s, const esp_model *m, const esp_groups *g,
                             unsigned units, unsigned criteria)
 {
-    make_sides(s, m, criteria, NULL);
-    s->n = place_sides(s, g, units);
+    esp_saliency_sums_init_sizes(s, m, g, units, criteria);
     ESP_NEW(s->all, s->n);
-    place_sides(s, g, units);
 }
 
-size_t esp_saliency_sums_bytes(size_t *n, const esp_model *m, const esp_groups *g, unsigned units,
-                               unsigned criteria)
+size_t esp_saliency_sums_bytes(const esp_saliency_sums *s, const esp_model *m)
 {
-    size_t bytes = 0;
-    esp_saliency_sums s;
-
-    make_sides(&s, m, criteria, NULL);
-    *n = place_sides(&s, g, units);
-    esp_saliency_sums_free(&s);
-    make_sides(&s, m, criteria, &bytes);
-    return bytes + esp_calloc_bytes(*n, sizeof *s.all);
+    return 2 * esp_calloc_bytes(m->dims.n_layers * s->n_slots, sizeof **s->place) +
+           esp_calloc_bytes(s->n, sizeof *s->all);
 }
 
 void esp_saliency_sums_free(esp_saliency_sums *s)
 {
-    free(s->side[ESP_ROWS]);
-    free(s->side[ESP_COLS]);
+    free(s->place[ESP_ROWS]);
+    free(s->place[ESP_COLS]);
     free(s->all);
     *s = (esp_saliency_sums){ 0 };
 }
 
 double *esp_saliency_sums_at(const esp_saliency_sums *s, size_t layer, int slot, esp_side side)
 {
-    return s->side[side][esp_slot_index(s->n_slots, layer, slot)];
+    size_t place = s->place[side][esp_slot_index(s->n_slots, layer, slot)];
+
+    return place && s->all ? s->all + place - 1 : NULL;
+}
+
+unsigned esp_saliency_sums_sides(const esp_saliency_sums *s, size_t layer, int slot)
+{
+    size_t i = esp_slot_index(s->n_slots, layer, slot);
+
+    return (s->place[ESP_ROWS][i] ? 1u << ESP_ROWS : 0) |
+           (s->place[ESP_COLS][i] ? 1u << ESP_COLS : 0);
 }
 
 void esp_saliency_sums_reduce(esp_saliency_sums *s, MPI_Comm comm)

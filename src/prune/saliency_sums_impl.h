@@ -11,9 +11,10 @@
 typedef struct esp_saliency_sums {
     esp_criteria criteria;
     size_t n_slots;
-    double *
-        *side[2]; /* [ESP_ROWS, ESP_COLS] of [n_layers * n_slots] of [criteria.n, length]; owned */
-    double *all;  /* [n] owned; what they point into */
+    /* [ESP_ROWS, ESP_COLS] of [n_layers * n_slots] owned: 1 + where the sums of a side begin in all; 0: no
+     * unit needs them */
+    size_t *place[2];
+    double *all; /* [n] owned: [criteria.n, length] of a side, side after side; NULL: sizes alone */
     size_t n;
 } esp_saliency_sums;
 
@@ -22,11 +23,18 @@ void esp_saliency_sums_init(esp_saliency_sums *s, const esp_model *m, const esp_
                             unsigned units, unsigned criteria);
 void esp_saliency_sums_free(esp_saliency_sums *s); /* safe twice and on {0} */
 
-/* Bytes that it takes; n: of them numbers. Local. */
-size_t esp_saliency_sums_bytes(size_t *n, const esp_model *m, const esp_groups *g, unsigned units,
-                               unsigned criteria);
+/* The same without the sums themselves, of which there are s->n. Local. */
+void esp_saliency_sums_init_sizes(esp_saliency_sums *s, const esp_model *m, const esp_groups *g,
+                                  unsigned units, unsigned criteria);
 
-/* [criteria.n, length] of a side of a weight; NULL where no unit needs it. Borrowed. Local. */
+/* Bytes that esp_saliency_sums_init allocates for sums of these sizes. Local. */
+size_t esp_saliency_sums_bytes(const esp_saliency_sums *s, const esp_model *m);
+
+/* Bit set of 1u << esp_side: those of a weight that a unit needs. Local. */
+unsigned esp_saliency_sums_sides(const esp_saliency_sums *s, size_t layer, int slot);
+
+/* [criteria.n, length] of a side of a weight; NULL where no unit needs it, and of sizes alone. Borrowed.
+ * Local. */
 double *esp_saliency_sums_at(const esp_saliency_sums *s, size_t layer, int slot, esp_side side);
 
 /* Whether a sum is not finite; where: of such weights, the one that a backward meets first. Local. */

@@ -12,16 +12,24 @@
 #include "espalier/model.h"
 #include "espalier/packed.h"
 #include "espalier/par.h"
+#include "espalier/spill_buffer.h"
 
-/* Where the gradient of a weight comes from: a product with it, rows of it that were looked up, or
- * both (a tied embedding). What is NULL is so on all ranks. */
+/* Where the gradient of a weight comes from: a product with it, rows of it that were looked up, or both (a
+ * tied embedding). The same on all ranks. */
+typedef struct esp_gradient_source {
+    size_t layer;    /* ESP_NO_LAYER: outside the blocks                                   */
+    int input;       /* value of the layer's block that x of the product is; -1: of none   */
+    bool product;    /* dy^T x                                                             */
+    bool normalized; /* of each sample norm_head_grad[r] * W[r] is subtracted from row r   */
+    bool looked_up;  /* dx is added to the rows that the tokens looked up                  */
+} esp_gradient_source;
+
 typedef struct esp_weight_gradient {
-    size_t layer;        /* ESP_NO_LAYER: outside the blocks */
-    int input;           /* value of the layer's block that x is; -1: of none */
-    const float *dy, *x; /* [n_tok, rows], [n_tok, cols], packed: dy^T x; NULL: no product */
-    const float *norm_head_grad; /* [n_samples, rows] * W[r] is subtracted from row r; or NULL */
-    const int32_t *ids;          /* [n_tok] row that a token looked up; NULL: no look-up       */
-    const float *dx;             /* [n_tok, cols] gradient of what it found                    */
+    esp_gradient_source from;    /* which of the following there are                       */
+    const float *dy, *x;         /* [n_tok, rows], [n_tok, cols], packed: of the product   */
+    const float *norm_head_grad; /* [n_samples, rows]                                      */
+    const int32_t *ids;          /* [n_tok] row that a token looked up                     */
+    const float *dx;             /* [n_tok, cols] gradient of what it found                */
     const uint16_t *dy16, *x16;  /* dy^T and x^T in bf16 where the product is; else NULL          */
     size_t n16;                  /* tokens, columns of these                                      */
 } esp_weight_gradient;
@@ -47,28 +55,34 @@ typedef struct esp_sample_gather {
     esp_rows rows;        /* of all samples, in their order; its arrays are owned */
     size_t n_tok;         /* of all samples                                       */
     size_t *begin, *end, *sample;
-    size_t *tokens, *samples;     /* [n_data] owned: of each rank            */
-    int *counts, *at;             /* [n_data] owned                          */
-    size_t layer;                 /* whose value `input` was gathered last */
-    int input;                    /* -1: none */
-    void *buffer[ESP_N_GATHERED]; /* owned */
-    size_t capacity[ESP_N_GATHERED];
+    size_t *tokens, *samples;                /* [n_data] owned: of each rank          */
+    int *counts, *at;                        /* [n_data] owned                        */
+    size_t layer;                            /* whose value `input` was gathered last */
+    int input;                               /* -1: none                              */
+    esp_spill_buffer buffer[ESP_N_GATHERED]; /* owned; in memory */
 } esp_sample_gather;
 
-/* samples: all of them, NULL where there are none. Local. */
-void esp_sample_gather_init(esp_sample_gather *g, const esp_samples *samples, const esp_grid *grid);
-size_t esp_sample_gather_bytes(size_t n_samples,
-                               const esp_grid *grid); /* that it takes, buffers left out */
-void esp_sample_gather_free(esp_sample_gather *g);    /* safe twice and on {0} */
+/* For all samples, which are to be placed; or where bytes is not NULL one of sizes alone, which only adds
+ * what it would take. Local. */
+void esp_sample_gather_make(esp_sample_gather *g, esp_text_size all, const esp_grid *grid,
+                            size_t *bytes);
+void esp_sample_gather_free(esp_sample_gather *g); /* safe twice and on {0} */
 
-/* Whether the gradient of w, of a product or rows that were looked up, is to be made from all samples;
- * sum_bytes is what a number of its sums takes. Local. */
-bool esp_sample_gather_pays(const esp_sample_gather *g, const esp_weight *w, bool product,
-                            bool looked_up, size_t sum_bytes);
+/* Finds out where the rows of each sample come to lie. Local. */
+void esp_sample_gather_place(esp_sample_gather *g, const esp_samples *samples);
+
+/* Whether the gradient of w is to be made from all samples; sum_bytes is what a number of its sums takes.
+ * Local. */
+bool esp_sample_gather_pays(const esp_sample_gather *g, const esp_weight *w,
+                            const esp_gradient_source *from, size_t sum_bytes);
 
 /* The gradient with rows of all samples, g->rows, until the next call. A value that several weights
  * multiply, one after another, is gathered once. Collective on the grid's data. */
 esp_weight_gradient esp_sample_gather_all(esp_sample_gather *g, const esp_weight *w,
                                           const esp_weight_gradient *own);
+
+/* Bytes that this gathers; adds those that its buffers grow by. g: of sizes alone. Local. */
+size_t esp_sample_gather_all_sizes(esp_sample_gather *g, const esp_weight *w,
+                                   const esp_gradient_source *from, size_t *bytes);
 
 #endif

@@ -14,6 +14,9 @@
 /* Tiles for each thread whose sums over rows and columns wait to be added in order. */
 #define RUN_TILES ((size_t)64)
 
+/* Bytes moved per number of a matrix whose saliency is made of its sums. */
+#define WEIGHED 24
+
 /* Tiles for which there is memory: a strip, and one per thread. */
 static size_t strip_tiles(size_t n_threads)
 {
@@ -67,54 +70,55 @@ static unsigned criteria_of(const esp_criteria *list)
     return criteria;
 }
 
-/* Beside what has a constructor of its own. */
-static void make_weight_importance(esp_weight_importance *p, const esp_criteria *list,
-                                   const esp_model *m, size_t n_samples, const esp_grid *grid,
-                                   size_t n_threads, size_t *bytes)
+/* What does not depend on data. */
+static void make_weight_importance(esp_weight_importance *p, esp_saliency_sums *sums,
+                                   const esp_model *m, esp_text_size all, esp_text_size own,
+                                   const esp_grid *grid, size_t n_threads, size_t *bytes)
 {
+    unsigned criteria = criteria_of(&sums->criteria);
     size_t longest = longest_vector(m);
 
-    *p = (esp_weight_importance){ .grid = grid,
-                                  .n_samples = n_samples,
-                                  .n_tile = numbers_a_tile(criteria_of(list)) };
-    ESP_MAKE(p->row, esp_max(n_samples, 1) + 1, bytes);
+    *p = (esp_weight_importance){ .sums = sums,
+                                  .grid = grid,
+                                  .n_samples = own.samples,
+                                  .n_tok = own.tokens,
+                                  .n_tile = numbers_a_tile(criteria) };
+    ESP_MAKE(p->row, esp_max(own.samples, 1) + 1, bytes);
     ESP_MAKE(p->counts, (size_t)grid->n_data, bytes);
     ESP_MAKE(p->strip, strip_tiles(n_threads) * p->n_tile, bytes);
-    ESP_MAKE(p->part, run_tiles(n_threads) * part_numbers(list->n), bytes);
+    ESP_MAKE(p->part, run_tiles(n_threads) * part_numbers(sums->criteria.n), bytes);
     ESP_MAKE(p->vector, 2 * longest, bytes);
     ESP_MAKE(p->vector_w, longest, bytes);
+    esp_sample_gather_make(&p->gather, all, grid, bytes);
+    esp_weight_tiles_make(&p->tiles, m, esp_criteria_need(criteria, ESP_NEEDS_GRADIENT),
+                          esp_criteria_need(criteria, ESP_NEEDS_FISHER), n_threads, bytes);
 }
 
 void esp_weight_importance_init(esp_weight_importance *p, esp_saliency_sums *sums,
                                 const esp_model *m, const esp_samples *all, const size_t *start,
                                 size_t n_samples, bool fisher_sum, const esp_grid *grid)
 {
-    unsigned criteria = criteria_of(&sums->criteria);
+    esp_text_size none = { 0 }, own = { n_samples, n_samples ? start[n_samples] : 0, 0 };
 
-    make_weight_importance(p, &sums->criteria, m, n_samples, grid, (size_t)omp_get_max_threads(),
-                           NULL);
-    p->sums = sums;
-    esp_weight_tiles_init(&p->tiles, m, esp_criteria_need(criteria, ESP_NEEDS_GRADIENT),
-                          esp_criteria_need(criteria, ESP_NEEDS_FISHER));
+    make_weight_importance(p, sums, m, all ? esp_samples_size(all) : none, own, grid,
+                           (size_t)omp_get_max_threads(), NULL);
     p->g_scale = all ? 1 / (double)all->n : 0;
     p->f_scale = fisher_sum ? 1 : p->g_scale;
     for (size_t j = 0; j <= esp_max(n_samples, 1); j++) {
         p->row[j] = j;
     }
     p->start = n_samples ? start : p->row;
-    esp_sample_gather_init(&p->gather, all, grid);
+    if (all) {
+        esp_sample_gather_place(&p->gather, all);
+    }
 }
 
-size_t esp_weight_importance_bytes(unsigned criteria, const esp_model *m, size_t n_all,
-                                   size_t n_samples, const esp_grid *grid)
+void esp_weight_importance_init_sizes(esp_weight_importance *p, esp_importance_work *work,
+                                      esp_saliency_sums *sums, const esp_model *m,
+                                      esp_text_size all, esp_text_size own, const esp_grid *grid)
 {
-    esp_criteria list = esp_criteria_list(criteria);
-    size_t n_threads = (size_t)grid->n_threads;
-    size_t bytes = esp_weight_tiles_bytes(m, n_threads) + esp_sample_gather_bytes(n_all, grid);
-    esp_weight_importance p;
-
-    make_weight_importance(&p, &list, m, n_samples, grid, n_threads, &bytes);
-    return bytes;
+    make_weight_importance(p, sums, m, all, own, grid, (size_t)grid->n_threads, &work->held);
+    p->work = work;
 }
 
 void esp_weight_importance_free(esp_weight_importance *p)
@@ -152,6 +156,13 @@ static void reduce_strip(esp_weight_importance *p, size_t *begin, size_t *end, c
     esp_sent(ESP_SENT_WEIGHT_GRADIENTS, ESP_COST_REDUCE_SCATTER,
              esp_weight_tiles_numbers(&p->tiles, w, first, last) * sizeof *p->strip, grid->data);
     ESP_MPI(MPI_Reduce_scatter(MPI_IN_PLACE, p->strip, p->counts, MPI_DOUBLE, MPI_SUM, grid->data));
+}
+
+/* Bytes that would be gathered or reduced over the data ranks. */
+static void add_sent(const esp_weight_importance *p, size_t bytes)
+{
+    p->work->weight_gradients +=
+        esp_moved_bytes(ESP_COST_REDUCE_SCATTER, (double)bytes, p->grid->n_data);
 }
 
 /* ---- saliency of a tile --------------------------------------------------------------------------- */
@@ -241,13 +252,17 @@ static void add_vector(esp_weight_importance *p, double *rows, const void *data,
                        const float *dy, size_t n, const size_t *start)
 {
     const esp_grid *grid = p->grid;
+    size_t bytes = 2 * n * sizeof *p->vector;
     double cols[ESP_N_CRITERIA] = { 0 };
     esp_elements e = { n, 1, p->vector_w, p->vector, p->vector + n };
 
+    if (p->work) {
+        add_sent(p, bytes);
+        return;
+    }
     if (p->tiles.gradient) {
         fill_vector(p, dy, n, start);
-        esp_sent(ESP_SENT_WEIGHT_GRADIENTS, ESP_COST_REDUCE_SCATTER, 2 * n * sizeof *p->vector,
-                 grid->data);
+        esp_sent(ESP_SENT_WEIGHT_GRADIENTS, ESP_COST_REDUCE_SCATTER, bytes, grid->data);
         ESP_MPI(MPI_Reduce(grid->i_data ? p->vector : MPI_IN_PLACE, grid->i_data ? NULL : p->vector,
                            esp_count(2 * n), MPI_DOUBLE, MPI_SUM, 0, grid->data));
     }
@@ -289,8 +304,7 @@ static void add_own_samples(esp_weight_importance *p, double *rows, double *cols
                             const esp_weight *w, const esp_weight_gradient *own)
 {
     const esp_rows samples = { p->n_samples, p->start, p->start + 1, p->row };
-    esp_weight_gradient rounded =
-        esp_weight_tiles_round(&p->tiles, w, own, &samples, p->start[p->n_samples]);
+    esp_weight_gradient rounded = esp_weight_tiles_round(&p->tiles, w, own, &samples, p->n_tok);
     size_t all = esp_weight_tiles_count(w);
 
     for (size_t first = 0; first < all; first += STRIP_TILES) {
@@ -311,22 +325,48 @@ static void add_own_samples(esp_weight_importance *p, double *rows, double *cols
     }
 }
 
+/* What either of them takes: its share of a matrix's work, buffers and messages. */
+static void add_matrix_sizes(esp_weight_importance *p, const esp_weight *w,
+                             const esp_gradient_source *from, bool gathers)
+{
+    esp_importance_work *work = p->work;
+    double n = (double)w->rows * (double)w->cols, share = n / p->grid->n_data;
+    size_t n_tok = gathers ? p->gather.n_tok : p->n_tok;
+
+    if (from->product) {
+        double numbers = gathers ? share : n;
+        size_t n_samples = gathers ? p->gather.rows.n : p->n_samples;
+
+        work->work.products += 2 * numbers * (double)n_tok;
+        *(p->tiles.fisher ? &work->work.gf : &work->work.g) += numbers * (double)n_samples;
+    }
+    work->numbers += n;
+    work->work.moved += share * WEIGHED;
+    esp_weight_tiles_round_sizes(&p->tiles, w, from, n_tok, &work->held);
+    add_sent(p, gathers ? esp_sample_gather_all_sizes(&p->gather, w, from, &work->held)
+                        : w->rows * w->cols * sum_bytes(p));
+}
+
 void esp_weight_importance_add(esp_weight_importance *p, size_t layer, int slot,
                                const esp_weight *w, const esp_weight_gradient *gradient)
 {
+    unsigned sides = esp_saliency_sums_sides(p->sums, layer, slot);
     double *rows = esp_saliency_sums_at(p->sums, layer, slot, ESP_ROWS);
     double *cols = esp_saliency_sums_at(p->sums, layer, slot, ESP_COLS);
+    bool gathers =
+        p->tiles.gradient && esp_sample_gather_pays(&p->gather, w, &gradient->from, sum_bytes(p));
 
-    if (!rows && !cols) {
+    if (!sides) {
         return;
     }
-    if (p->tiles.gradient && esp_sample_gather_pays(&p->gather, w, gradient->dy != NULL,
-                                                    gradient->ids != NULL, sum_bytes(p))) {
+    if (p->work) {
+        add_matrix_sizes(p, w, &gradient->from, gathers);
+    } else if (gathers) {
         add_own_tiles(p, rows, cols, w, gradient);
     } else {
         add_own_samples(p, rows, cols, w, gradient);
     }
-    if (rows && w->has_bias) {
+    if (sides >> ESP_ROWS & 1 && w->has_bias) {
         add_vector(p, rows, w->bias, w->dtype, gradient->dy, w->rows, p->start);
     }
 }
@@ -336,10 +376,11 @@ void esp_weight_importance_add_norm(esp_weight_importance *p, size_t layer, int 
 {
     double *rows = esp_saliency_sums_at(p->sums, layer, slot, ESP_ROWS);
 
-    if (rows) {
-        add_vector(p, rows, w->data, w->dtype, dw, w->rows, p->row);
+    if (!(esp_saliency_sums_sides(p->sums, layer, slot) >> ESP_ROWS & 1)) {
+        return;
     }
-    if (rows && w->has_bias) {
+    add_vector(p, rows, w->data, w->dtype, dw, w->rows, p->row);
+    if (w->has_bias) {
         add_vector(p, rows, w->bias, w->dtype, db, w->rows, p->row);
     }
 }

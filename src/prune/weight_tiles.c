@@ -14,16 +14,16 @@
 #define COLS ESP_GRADIENT_COLS
 #define TILE ESP_GRADIENT_TILE
 
-void esp_weight_tiles_init(esp_weight_tiles *t, const esp_model *m, bool gradient, bool fisher)
+void esp_weight_tiles_make(esp_weight_tiles *t, const esp_model *m, bool gradient, bool fisher,
+                           size_t n_threads, size_t *bytes)
 {
-    *t = (esp_weight_tiles){ .gradient = gradient, .fisher = fisher };
-    ESP_NEW(t->scratch, (size_t)omp_get_max_threads() * TILE);
-    t->bf16 = esp_bf16_open(m->precision);
-}
-
-size_t esp_weight_tiles_bytes(const esp_model *m, size_t n_threads)
-{
-    return esp_calloc_bytes(n_threads * TILE, sizeof(float)) + esp_bf16_bytes(m->precision);
+    *t = (esp_weight_tiles){ .gradient = gradient, .fisher = fisher, .precision = m->precision };
+    ESP_MAKE(t->scratch, n_threads * TILE, bytes);
+    if (bytes) {
+        *bytes += esp_bf16_bytes(m->precision);
+    } else {
+        t->bf16 = esp_bf16_open(m->precision);
+    }
 }
 
 void esp_weight_tiles_free(esp_weight_tiles *t)
@@ -117,12 +117,21 @@ esp_weight_gradient esp_weight_tiles_round(esp_weight_tiles *t, const esp_weight
     const esp_spans s = spans_of(rows);
     esp_weight_gradient rounded = *d;
 
-    if (t->bf16 && d->dy) {
+    if (t->bf16 && d->from.product) {
         rounded.dy16 = esp_bf16_round_packed(&t->dy, ESP_FACTOR_DY, d->dy, w->rows, n_tok, &s);
         rounded.x16 = esp_bf16_round_packed(&t->x, ESP_FACTOR_X, d->x, w->cols, n_tok, &s);
         rounded.n16 = n_tok;
     }
     return rounded;
+}
+
+void esp_weight_tiles_round_sizes(esp_weight_tiles *t, const esp_weight *w,
+                                  const esp_gradient_source *from, size_t n_tok, size_t *bytes)
+{
+    if (t->precision == ESP_PRECISION_BF16 && from->product) {
+        esp_bf16_buffer_fit(&t->dy, n_tok * w->rows, bytes);
+        esp_bf16_buffer_fit(&t->x, n_tok * w->cols, bytes);
+    }
 }
 
 /* g -= norm_head_grad[row] * the row of the weight, for the rows of a tile. */
@@ -145,19 +154,19 @@ static bool sample_gradient(float *g, const esp_weight_tiles *t, const esp_weigh
                             size_t j)
 {
     size_t begin = rows->begin[j], end = rows->end[j];
-    bool any = d->dy != NULL;
+    bool any = d->from.product;
 
     if (d->dy16) {
         esp_bf16_gradient_tile(t->bf16, g, at->n_rows, at->n_cols,
                                d->dy16 + at->row * d->n16 + begin,
                                d->x16 + at->col * d->n16 + begin, end - begin, d->n16);
-    } else if (d->dy) {
+    } else if (d->from.product) {
         esp_packed_gradient(g, at, &(esp_factors){ d->dy, d->x, w->rows, w->cols }, begin, end);
     }
-    if (d->norm_head_grad) {
+    if (d->from.normalized) {
         subtract_norm_head_grad(g, at, w, d->norm_head_grad + rows->sample[j] * w->rows);
     }
-    for (size_t i = begin; d->ids && i < end; i++) {
+    for (size_t i = begin; d->from.looked_up && i < end; i++) {
         size_t row = (size_t)d->ids[i] - at->row; /* wraps where the row lies before the tile */
 
         if (row >= at->n_rows) {
@@ -190,7 +199,7 @@ static void add_samples(const esp_weight_tiles *t, esp_weight_tile_sums to,
 void esp_weight_tiles_fill(const esp_weight_tiles *t, double *sums, const esp_weight *w,
                            const esp_weight_gradient *d, const esp_rows *rows, size_t i)
 {
-    bool product_only = d->dy && !d->dy16 && !d->norm_head_grad && !d->ids;
+    bool product_only = d->from.product && !d->dy16 && !d->from.normalized && !d->from.looked_up;
     esp_weight_tile at = esp_weight_tiles_at(w, i);
     esp_weight_tile_sums to = esp_weight_tiles_sums(t, w, sums, i, i);
 

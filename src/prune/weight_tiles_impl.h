@@ -16,16 +16,16 @@
 #define ESP_GRADIENT_TILE (ESP_GRADIENT_ROWS * ESP_GRADIENT_COLS)
 
 typedef struct esp_weight_tiles {
-    bool gradient, fisher; /* whether G, F are asked for                                       */
-    float *scratch;        /* owned: a tile for each thread                                     */
-    esp_bf16 *bf16;        /* owned: products of a model with that precision, else NULL        */
-    esp_bf16_buffer dy, x; /* owned: operands of such a product                                 */
+    bool gradient, fisher;   /* whether G, F are asked for                                       */
+    esp_precision precision; /* of the products                                                  */
+    float *scratch;          /* owned: a tile for each thread                                    */
+    esp_bf16 *bf16;          /* owned; NULL unless they are in bf16                              */
+    esp_bf16_buffer dy, x;   /* owned: operands of such a product                                */
 } esp_weight_tiles;
 
-/* Local. */
-void esp_weight_tiles_init(esp_weight_tiles *t, const esp_model *m, bool gradient, bool fisher);
-size_t esp_weight_tiles_bytes(const esp_model *m,
-                              size_t n_threads); /* that it takes, operands left out */
+/* For n_threads; where bytes is not NULL it is of sizes alone, and only adds what it would take. Local. */
+void esp_weight_tiles_make(esp_weight_tiles *t, const esp_model *m, bool gradient, bool fisher,
+                           size_t n_threads, size_t *bytes);
 void esp_weight_tiles_free(esp_weight_tiles *t); /* safe twice and on {0} */
 
 size_t esp_weight_tiles_count(const esp_weight *w);
@@ -54,6 +54,10 @@ void esp_weight_tiles_load(float *to, const esp_weight_tile *at, const esp_weigh
 esp_weight_gradient esp_weight_tiles_round(esp_weight_tiles *t, const esp_weight *w,
                                            const esp_weight_gradient *d, const esp_rows *rows,
                                            size_t n_tok);
+
+/* Adds the bytes that the operands grow by for that. t: of sizes alone. Local. */
+void esp_weight_tiles_round_sizes(esp_weight_tiles *t, const esp_weight *w,
+                                  const esp_gradient_source *from, size_t n_tok, size_t *bytes);
 
 /* sums = G and F of tile i over the samples whose rows are given. By the calling thread alone. */
 void esp_weight_tiles_fill(const esp_weight_tiles *t, double *sums, const esp_weight *w,

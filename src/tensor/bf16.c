@@ -62,11 +62,14 @@ void esp_bf16_buffer_make(esp_bf16_buffer *room, size_t n, size_t *bytes)
     }
 }
 
-static void make_room(esp_bf16_buffer *room, size_t n)
+void esp_bf16_buffer_fit(esp_bf16_buffer *room, size_t n, size_t *bytes)
 {
     if (room->n < n) {
+        if (bytes && room->n > 0) {
+            *bytes -= esp_calloc_bytes(room->n, sizeof *room->at);
+        }
         free(room->at);
-        esp_bf16_buffer_make(room, n, NULL);
+        esp_bf16_buffer_make(room, n, bytes);
     }
 }
 
@@ -80,7 +83,7 @@ const uint16_t *esp_bf16_round(esp_bf16_buffer *room, const float *x, size_t n_r
 {
     size_t n = n_rows * n_cols;
 
-    make_room(room, esp_bf16_rounded(n_rows, n_cols));
+    esp_bf16_buffer_fit(room, esp_bf16_rounded(n_rows, n_cols), NULL);
     esp_from_f32(room->at, ESP_BF16, x, n);
     memset(room->at + n, 0, n_cols * sizeof *room->at);
     return room->at;
@@ -112,7 +115,7 @@ const uint16_t *esp_bf16_round_packed(esp_bf16_buffer *room, esp_factor which, c
 {
     size_t width = esp_packed_width(which, 1), all = esp_packed_width(which, n_cols);
 
-    make_room(room, n_tok * n_cols);
+    esp_bf16_buffer_fit(room, n_tok * n_cols, NULL);
 #pragma omp parallel for
     for (size_t col = 0; col < n_cols; col += width) {
         for (size_t j = 0; j < s->n; j++) {
