@@ -222,10 +222,12 @@ void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const es
     *w = (esp_importance_work){ .n_sums = sums.n };
     w->held = esp_scores_bytes(g, o->criteria, o->aggregations, o->units) +
               esp_saliency_sums_bytes(&sums, m);
-    if (esp_criteria_need(o->criteria, ESP_NEEDS_GRADIENT)) {
-        w->held += esp_calloc_bytes(all.samples, sizeof(double)); /* losses */
+    if (esp_criteria_need(o->criteria, ESP_NEEDS_WEIGHTS)) {
         w->sums =
             esp_moved_bytes(ESP_COST_ALLREDUCE, (double)(sums.n * sizeof *sums.all), grid->size);
+    }
+    if (esp_criteria_need(o->criteria, ESP_NEEDS_GRADIENT)) {
+        w->held += esp_calloc_bytes(all.samples, sizeof(double)); /* losses */
         esp_calibrate_sizes(w, &sums, m, all, own, o, grid);
     } else if (esp_criteria_need(o->criteria, ESP_NEEDS_WEIGHTS)) {
         esp_weight_importance p;

@@ -1,4 +1,5 @@
-/* mpi_memory.c - memory that is predicted from shapes is what is allocated, byte by byte. */
+/* mpi_memory.c - memory and messages that are predicted from shapes are what is allocated and sent, byte by
+ * byte. */
 #include "espalier/exporters.h"
 #include "espalier/eval.h"
 #include "espalier/merge.h"
@@ -7,6 +8,7 @@
 #include "espalier/surgery.h"
 #include "espalier/synth.h"
 #include "espalier/folder.h"
+#include "espalier/traffic.h"
 #include "heap_counter.h"
 #include "small_model.h"
 
@@ -69,12 +71,22 @@ static void test_reshape(void)
 
 /* ---- what is allocated --------------------------------------------------------------------------- */
 
-/* A model of files, its samples and the ranks, in n_stages stages of layers. */
+/* What a model is like, and how the ranks share its layers out. */
+typedef struct kind {
+    const char *family;
+    esp_dtype dtype;
+    esp_precision precision;
+    bool tied;
+    bool uneven;     /* layers of different sizes    */
+    size_t n_stages; /* of the pipeline              */
+} kind;
+
+/* A model of files, its samples and the ranks. */
 typedef struct job {
+    kind kind;
     small m;
     esp_samples samples;
     esp_grid grid;
-    const char *name;
 } job;
 
 /* Every rank has one of the longest. */
@@ -92,18 +104,45 @@ static esp_samples samples_of(int n_ranks)
     return s;
 }
 
-static void job_init(job *j, const char *family, esp_dtype dtype, esp_precision p, size_t n_stages)
+/* The sizes that a plan may leave: heads and neurons of a layer, more in the middle than at the ends. */
+static void make_uneven(esp_model *m)
 {
-    esp_synth_options o = sizes_of(family);
+    static const size_t eighths[] = { 3, 5, 8, 4, 6, 2 };
+    esp_model even = *m;
+    esp_dims dims = m->dims;
+
+    ESP_NEW(dims.layer, dims.n_layers);
+    for (size_t l = 0; l < dims.n_layers; l++) {
+        esp_layer_dims *d = &dims.layer[l];
+        size_t part = eighths[l % 6], group;
+
+        *d = even.dims.layer[l];
+        group = d->heads / d->kv_heads;
+        d->kv_heads = esp_max(d->kv_heads * part / 8, 1);
+        d->heads = group * d->kv_heads;
+        d->mlp = d->mlp * part / 8;
+    }
+    esp_model_reshape(m, &even, &dims);
+    esp_model_free(&even);
+    free(dims.layer);
+}
+
+static void job_init(job *j, kind k)
+{
+    esp_synth_options o = sizes_of(k.family);
     int size;
 
     MPI_Comm_size(MPI_COMM_WORLD, &size);
-    *j = (job){ .name = family, .samples = samples_of(size) };
-    esp_grid_init(&j->grid, strcmp(family, "gemma2") == 0 ? 2 : 1, MPI_COMM_WORLD);
-    CU_ASSERT_EQUAL(esp_grid_shape(&j->grid, n_stages), ESP_OK);
+    *j = (job){ .kind = k, .samples = samples_of(size) };
+    esp_grid_init(&j->grid, strcmp(k.family, "gemma2") == 0 ? 2 : 1, MPI_COMM_WORLD);
+    CU_ASSERT_EQUAL(esp_grid_shape(&j->grid, k.n_stages), ESP_OK);
+    o.tied = k.tied;
     CU_ASSERT_EQUAL(esp_synth_shape(&j->m.model, &o), ESP_OK);
-    small_weights(&j->m, dtype);
-    j->m.model.precision = p;
+    if (k.uneven) {
+        make_uneven(&j->m.model);
+    }
+    small_weights(&j->m, k.dtype);
+    j->m.model.precision = k.precision;
     free(j->m.model.dir);
     j->m.model.dir = esp_test_dir("empty"); /* no small files to be copied */
     CU_ASSERT_EQUAL(esp_mkdirs(j->m.model.dir), ESP_OK);
@@ -116,36 +155,46 @@ static void job_free(job *j)
     esp_grid_free(&j->grid);
 }
 
-static void compare(const job *j, const char *what, size_t predicted, size_t allocated)
+static void compare(const job *j, const char *what, double predicted, double counted)
 {
-    CU_ASSERT_EQUAL(allocated, predicted);
-    if (allocated != predicted) {
-        printf("  %s of %s, %s in %s, rank %d: predicted %zu, allocated %zu\n", what, j->name,
-               esp_dtype_name(j->m.dtype), j->m.model.precision ? "bf16" : "f32", j->grid.rank,
-               predicted, allocated);
+    const kind *k = &j->kind;
+
+    CU_ASSERT_EQUAL(counted, predicted);
+    if (counted != predicted) {
+        printf("  %s of %s, %s in %s%s%s, rank %d of %zu x %d: predicted %.0f, counted %.0f\n",
+               what, k->family, esp_dtype_name(k->dtype), esp_precision_name(k->precision),
+               k->tied ? ", tied" : "", k->uneven ? ", uneven" : "", j->grid.rank, k->n_stages,
+               j->grid.n_data, predicted, counted);
     }
 }
 
-/* With all families, types of the files and precisions; on several ranks with some, half of them in stages of
- * layers. */
+/* With all families, types of the files and precisions, and layers of one size or of several; on several
+ * ranks each family in two of the ways to share them out. */
 static void with_all(void (*check)(const job *))
 {
     int size;
 
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     for (size_t i = 0; i < N_FAMILIES; i++) {
-        for (int k = 0; k < 4; k++) {
-            esp_precision p = k < 2 ? ESP_PRECISION_F32 : ESP_PRECISION_BF16;
+        for (size_t k = 0; k < 8; k++) {
+            const size_t n_stages[] = { 1, (size_t)size, 2 };
+            size_t uneven = k / 4, n_ways = size == 1 ? 1 : size == 4 ? 3 : 2;
+            kind of = { .family = families[i],
+                        .dtype = k % 2 ? ESP_BF16 : ESP_F32,
+                        .precision = k % 4 < 2 ? ESP_PRECISION_F32 : ESP_PRECISION_BF16,
+                        .tied = (i / 2 + uneven) % 2,
+                        .uneven = uneven,
+                        .n_stages = n_stages[(i + uneven) % n_ways] };
             job j;
 
-            if (size > 1 && k != (int)(i % 4)) {
+            if ((size > 1 || uneven) && k % 4 != i % 4) {
                 continue;
             }
-            if (esp_precision_check(p) != ESP_OK) {
+            if (esp_precision_check(of.precision) != ESP_OK) {
                 esp_error_clear();
                 continue;
             }
-            job_init(&j, families[i], k % 2 ? ESP_BF16 : ESP_F32, p, i % 2 ? (size_t)size : 1);
+            job_init(&j, of);
             check(&j);
             job_free(&j);
         }
@@ -159,8 +208,8 @@ static void check_eval(const job *j)
     heap_begin();
     CU_ASSERT_EQUAL(esp_evaluate(&e, &j->m.model, NULL, &j->samples, 50, &j->grid), ESP_OK);
     compare(j, "eval",
-            esp_evaluate_bytes(&j->m.model, 0, esp_samples_size(&j->samples), 50, &j->grid),
-            heap_peak());
+            (double)esp_evaluate_bytes(&j->m.model, 0, esp_samples_size(&j->samples), 50, &j->grid),
+            (double)heap_peak());
 }
 
 /* The last step's is before anything is saved. */
@@ -209,7 +258,8 @@ static void check_recover_by(const job *j, esp_method method)
     CU_ASSERT_EQUAL(esp_recover(&params, &result, &j->m.model, &adapter, &j->samples, &o, note_peak,
                                 &allocated, NULL, &j->grid),
                     ESP_OK);
-    compare(j, method == ESP_METHOD_LORA ? "recover, LoRA" : "recover, full", predicted, allocated);
+    compare(j, method == ESP_METHOD_LORA ? "recover, LoRA" : "recover, full", (double)predicted,
+            (double)allocated);
     esp_adapter_free(&adapter);
     esp_params_free(&params);
     free(dir);
@@ -217,7 +267,7 @@ static void check_recover_by(const job *j, esp_method method)
 
 static void check_recover(const job *j)
 {
-    bool same = (j->m.dtype == ESP_BF16) == (j->m.model.precision == ESP_PRECISION_BF16);
+    bool same = (j->kind.dtype == ESP_BF16) == (j->m.model.precision == ESP_PRECISION_BF16);
 
     check_recover_by(j, same ? ESP_METHOD_LORA : ESP_METHOD_FULL);
 }
@@ -243,8 +293,60 @@ static void check_merge(const job *j)
     CU_ASSERT_EQUAL(esp_merge(digest, esp_export_to(dir, "huggingface"), &j->m.model, NULL,
                               &adapter, j->grid.world),
                     ESP_OK);
-    compare(j, "merge", esp_merge_bytes(&j->m.model, esp_exporter_find("huggingface")),
-            heap_peak());
+    compare(j, "merge", (double)esp_merge_bytes(&j->m.model, esp_exporter_find("huggingface")),
+            (double)heap_peak());
+    esp_adapter_free(&adapter);
+    esp_params_free(&params);
+    free(dir);
+}
+
+/* A writer that another one is measured by. */
+static struct {
+    const esp_writer *of;
+    size_t predicted, allocated;
+} measured;
+
+static esp_status measured_begin(void **state, const esp_contents *c)
+{
+    measured.predicted = measured.of->bytes(c);
+    heap_begin();
+    return measured.of->begin(state, c);
+}
+
+static esp_status measured_rows(void *state, size_t i, size_t first, size_t n, const void *data)
+{
+    return measured.of->rows(state, i, first, n, data);
+}
+
+static esp_status measured_end(void *state, esp_status st)
+{
+    st = measured.of->end(state, st);
+    measured.allocated = heap_peak();
+    return st;
+}
+
+static void check_adapter(const job *j)
+{
+    const esp_writer writer = { .name = "measured",
+                                .adapters = true,
+                                .begin = measured_begin,
+                                .rows = measured_rows,
+                                .end = measured_end };
+    char *dir = esp_test_dir("adapter");
+    esp_recover_options o = { .method = ESP_METHOD_LORA, .rank = 3, .alpha = 1, .targets = ~0u };
+    esp_adapter adapter;
+    esp_params params;
+
+    if (j->grid.rank == 0) {
+        CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+    }
+    MPI_Barrier(j->grid.world);
+    measured.of = esp_exporter_find("peft");
+    esp_recover_prepare(&params, &adapter, (esp_model *)&j->m.model, &o);
+    CU_ASSERT_EQUAL(esp_adapter_save((esp_output){ .writer = &writer, .dir = dir }, &adapter,
+                                     &j->m.model, 0, j->grid.world),
+                    ESP_OK);
+    compare(j, "files of an adapter", (double)measured.predicted, (double)measured.allocated);
     esp_adapter_free(&adapter);
     esp_params_free(&params);
     free(dir);
@@ -275,16 +377,23 @@ static void check_prune(const job *j)
     CU_ASSERT_EQUAL(esp_surgery(digest, esp_export_to(dir, "huggingface"), &j->m.model, &groups,
                                 &plan, j->grid.world),
                     ESP_OK);
-    compare(j, "prune", predicted, heap_peak());
+    compare(j, "prune", (double)predicted, (double)heap_peak());
     esp_plan_free(&plan);
     esp_groups_free(&groups);
     free(dir);
 }
 
+/* They multiply nothing. */
 static void check_writers(const job *j)
 {
-    if (j->m.model.precision == ESP_PRECISION_F32) { /* they multiply nothing */
-        (j->m.dtype == ESP_BF16 ? check_merge : check_prune)(j);
+    if (j->kind.precision == ESP_PRECISION_BF16) {
+        return;
+    }
+    if (j->kind.dtype == ESP_BF16) {
+        check_merge(j);
+        check_adapter(j);
+    } else {
+        check_prune(j);
     }
 }
 
@@ -293,13 +402,21 @@ static void test_writers(void)
     with_all(check_writers);
 }
 
-static void check_score_by(const job *j, unsigned criteria, unsigned units)
+/* Each rank counts its share of the bytes, a fraction. */
+static void compare_sent(const job *j, esp_traffic_kind what, double predicted,
+                         const esp_traffic *sent)
+{
+    compare(j, esp_traffic_name(what), predicted, nearbyint(sent->bytes[what]));
+}
+
+static void check_score_by(const job *j, const char *what, unsigned criteria, unsigned units)
 {
     esp_importance_options o = { .criteria = criteria,
                                  .aggregations = 1u << ESP_SUM | 1u << ESP_MAX,
                                  .units = units,
                                  .chunk_tok = 60 };
     esp_text_size all = esp_samples_size(&j->samples), own = { .longest = all.longest };
+    esp_traffic before = esp_traffic_now(), of_stage, of_all;
     esp_importance_work work;
     esp_scores scores;
     esp_groups groups;
@@ -313,8 +430,12 @@ static void check_score_by(const job *j, unsigned criteria, unsigned units)
     heap_begin();
     CU_ASSERT_EQUAL(
         esp_importance_estimate(&scores, &j->m.model, &groups, &j->samples, &o, &j->grid), ESP_OK);
-    compare(j, units >> ESP_UNIT_HIDDEN & 1 ? "score" : "score without hidden", work.bytes,
-            heap_peak());
+    compare(j, what, (double)work.bytes, (double)heap_peak());
+    of_stage = esp_traffic_since(&before, j->grid.data);
+    of_all = esp_traffic_since(&before, j->grid.world);
+    compare_sent(j, ESP_SENT_WEIGHT_GRADIENTS, work.weight_gradients, &of_stage);
+    compare_sent(j, ESP_SENT_SUMS, work.sums, &of_all);
+    compare_sent(j, ESP_SENT_ACTIVATIONS, work.activations, &of_all);
     esp_scores_free(&scores);
     esp_groups_free(&groups);
 }
@@ -323,9 +444,9 @@ static void check_score(const job *j)
 {
     unsigned blocks = 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP;
 
-    check_score_by(j, 1u << ESP_ELEMENT1 | 1u << ESP_MIX, blocks | 1u << ESP_UNIT_HIDDEN);
-    check_score_by(j, 1u << ESP_VECTOR | 1u << ESP_L1, blocks);
-    check_score_by(j, 1u << ESP_L2, blocks);
+    check_score_by(j, "score", 1u << ESP_ELEMENT1 | 1u << ESP_MIX, blocks | 1u << ESP_UNIT_HIDDEN);
+    check_score_by(j, "score without hidden", 1u << ESP_VECTOR | 1u << ESP_L1, blocks);
+    check_score_by(j, "score of weights alone", 1u << ESP_L2, blocks);
 }
 
 static void test_score(void)
@@ -340,4 +461,4 @@ static void test_eval(void)
 
 ESP_TEST_MAIN("memory", { "a reshaped model keeps its properties", test_reshape },
               { "eval", test_eval }, { "score", test_score }, { "recover", test_recover },
-              { "merge and prune", test_writers })
+              { "merge, adapter and prune", test_writers })
