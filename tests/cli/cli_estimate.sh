@@ -25,7 +25,7 @@ cat > "$work/run.cfg" << END
 model = "$work/model";
 calibration = { tokens = "$work/ids"; samples = 12; sequence = 128; };
 importance = { criteria = ["element1", "mix"]; };
-recover = { corpus = "$work/text.jsonl"; cut = "windows"; cutoff = 64; steps = 4; batch = 16; micro_batch = 8;
+recover = { corpus = "$work/text.jsonl"; cut = "windows"; cutoff = 64; steps = 2; batch = 16; micro_batch = 8;
             rank = 64; validation = 8; };
 eval = { corpus = "$work/text.jsonl"; window = 64; samples = 32; batch_tokens = 1024; };
 cluster = { core_gflops = 50.0; memory_bandwidth = 20.0; };

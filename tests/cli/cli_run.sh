@@ -10,7 +10,7 @@ cat > "$work/run.cfg" << END
 model = "$work/model";
 calibration = { corpus = "$work/train.jsonl"; samples = 4; sequence = 32; };
 prune = { target = { parameters = 0.8; }; };
-recover = { corpus = "$work/train.jsonl"; steps = 60; batch = 24; cutoff = 96; warmup = 5;
+recover = { corpus = "$work/train.jsonl"; steps = 60; batch = 12; cutoff = 96; warmup = 5;
             learning_rate = 1e-2; save_every = 5; validate_every = 20; patience = 0; };
 eval = { corpus = "$work/valid.jsonl"; window = 64; };
 END

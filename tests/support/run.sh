@@ -3,7 +3,8 @@
 # NP, scripts with the built program.
 # Prints a line per run, the output of those that fail, and a closing count.
 #
-# JOBS runs go on side by side. A run of several ranks has the machine for itself: ranks that wait spin.
+# JOBS programs go on side by side, or twice as many scripts: half of their time they wait until processes have begun
+# and ended. A run of several ranks has the machine for itself: ranks that wait spin.
 : "${BUILD:=build}" "${NP:=1 2 3 4}" "${TEST_TIMEOUT:=300}" "${JOBS:=$(nproc)}"
 . jobs/mpi_env.sh
 # A process without mpirun starts in half the time without a daemon of its own. Ranks of one machine exchange
@@ -34,13 +35,14 @@ trap 'rm -rf "$work" "$memory"' EXIT
 trap 'exit 130' INT TERM
 : > "$work/codes"
 
-# Free slots are lines in a pipe: a run takes one, or all of them, and puts them back.
+# Free slots are lines in a pipe: a script takes one, a program two, a run of ranks all of them, and puts them back.
+ALL=$((2 * JOBS))
 slots() { # how many
     yes '' | head -n "$1"
 }
 mkfifo "$work/slots"
 exec 9<> "$work/slots"
-slots "$JOBS" >&9
+slots "$ALL" >&9
 
 perform() { # name command...
     name=$1
@@ -76,7 +78,7 @@ run() { # slots name command...
 }
 
 slots_of() { # program, of one rank
-    case " $ALONE " in *" $1 "*) echo "$JOBS" ;; *) echo 1 ;; esac
+    case " $ALONE " in *" $1 "*) echo "$ALL" ;; *) echo 2 ;; esac
 }
 
 of_kind() { # pattern test...: those whose file name matches
@@ -91,7 +93,7 @@ of_kind() { # pattern test...: those whose file name matches
 # What takes all slots first, then the long, then the short, which fill the gaps.
 for np in $NP; do
     [ "$np" -eq 1 ] && continue
-    for t in $(of_kind 'mpi_*' "$@"); do run "$JOBS" "$(basename "$t") np=$np" mpirun -n "$np" "$t"; done
+    for t in $(of_kind 'mpi_*' "$@"); do run "$ALL" "$(basename "$t") np=$np" mpirun -n "$np" "$t"; done
 done
 for t in $(of_kind 'cli_*' "$@"); do run 1 "$(basename "$t")" sh "$t"; done
 case " $NP " in *' 1 '*)
@@ -102,8 +104,8 @@ for t in $(of_kind 'unit_*' "$@"); do
     program=$(basename "$t")
     case $program in
     unit_tensor | unit_packed | unit_attention | unit_bf16 | unit_convert | unit_finite)
-        for isa in $isas; do run 1 "$program $isa" env ESPALIER_ISA="$isa" "$t"; done ;;
-    *) run 1 "$program" "$t" ;;
+        for isa in $isas; do run 2 "$program $isa" env ESPALIER_ISA="$isa" "$t"; done ;;
+    *) run 2 "$program" "$t" ;;
     esac
 done
 wait
