@@ -76,7 +76,8 @@ typedef struct esp_scores {
 size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid);
 
 /* What esp_importance_estimate takes on a rank of a grid, which needs no communicators, for sizes of all
- * samples and of the rank's own. Exact for layers of one size. Local. */
+ * samples and of the rank's own. Bytes are exact, but that scratch of any layer counts as that of the layer
+ * with the most. Local. */
 typedef struct esp_importance_work {
     size_t bytes;            /* of memory, at most                                               */
     size_t held;             /* of memory while it is added up                                   */
