@@ -6,7 +6,7 @@
 # ---- packages: the only list of them -------------------------------------------------------------
 APT_BUILD   := build-essential pkg-config libopenmpi-dev openmpi-bin libhdf5-openmpi-dev \
                libconfig-dev libjansson-dev libpcre2-dev libsentencepiece-dev libxxhash-dev libutf8proc-dev
-APT_TEST    := libcunit1-dev libopenblas-openmp-dev hdf5-tools clang-format-14 cppcheck
+APT_TEST    := libcunit1-dev libopenblas-openmp-dev hdf5-tools clang-format-14 cppcheck shellcheck
 APT_INTEROP := python3-venv
 APT_OPTION  := libdnnl-dev
 
@@ -153,6 +153,11 @@ demo: deps
 	@$(MAKE) --no-print-directory -j2 all
 	@BUILD=$(BUILD) sh jobs/demo.sh
 
+# What scripts do on purpose: `a && b || fail` (2015), dollars that are for awk or another shell (2016), functions
+# that a trap or a variable calls (2317).
+SHELL_MAY := SC2015,SC2016,SC2317
+SHELLS    := $(sort $(wildcard jobs/*.sh slurm/* tests/*/*.sh)) .ci/run
+
 lint:
 	@sh tests/support/lint.sh
 	@CC="$(CC)" sh tests/support/headers.sh $(LINT_FLAGS)
@@ -160,6 +165,8 @@ lint:
 	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,portability,performance --inline-suppr \
 	    --library=tests/support/cppcheck.cfg --cppcheck-build-dir=build/cppcheck -Iinclude -Isrc src
 	@echo "cppcheck: clean"
+	@shellcheck --shell=sh --external-sources --source-path=SCRIPTDIR --source-path=. --exclude=$(SHELL_MAY) $(SHELLS)
+	@echo "shellcheck: clean"
 
 interop: all $(TOOLS)
 	@BUILD=$(BUILD) sh tests/interop/interop.sh

@@ -41,6 +41,7 @@ most_memory() { # pid of mpirun
     most=0
     while kill -0 "$1" 2> /dev/null; do
         sum=0
+        # shellcheck disable=SC2013
         for child in $(cat "/proc/$1/task/$1/children" 2> /dev/null); do
             kb=$(awk '/^Name:/ { ours = $2 == "espalier" } /^RssAnon:/ && ours { print $2 }' \
                 "/proc/$child/status" 2> /dev/null)

@@ -79,6 +79,7 @@ case_of() { # FAMILY DTYPE [setting...]
     name="$1 $2" run=$work/case model=$work/model-$1-$2
     settings="-s synth.model_type=$1 -s synth.dtype=$2"
     shift 2
+    # shellcheck disable=SC2086
     [ -d "$model" ] || make_model "$model" -s synth.layers=4 -s synth.hidden=256 -s synth.mlp=512 \
         -s synth.vocab=8192 $settings
     set -- -c "$work/run.cfg" -s model="$model" -s run_dir="$run" -s parallel.threads=1 -s eval.corpus= "$@"
@@ -118,6 +119,7 @@ done
 # the corpus is not even read.
 big="-s calibration.tokens= -s calibration.corpus=$work/text.jsonl -s calibration.sequence=64"
 for samples in 100000 100000000; do
+    # shellcheck disable=SC2086
     on2 2 score -c "$work/run.cfg" $big -s run_dir="$work/refused" -s calibration.samples=$samples
     complains "score needs" "MiB per rank on 2 ranks" "the limit is" parallel.scratch calibration.samples
     not_there "$work/refused"

@@ -152,7 +152,8 @@ json_names "$work/estimate.json" > "$names"
 agrees Estimate
 
 section 'The run folder' > "$work/folder"
-for name in $(ls -A "$work/whole"); do
+for path in "$work/whole"/* "$work/whole"/.[!.]*; do
+    name=${path##*/}
     grep -q -F -e "\`$name" -e "\`$name/" "$work/folder" || fail "the run folder: $name is not documented"
 done
 

@@ -1,5 +1,6 @@
 #!/bin/sh
 # cli_identity.sh: nothing of the user's is lost, and no stage takes what is not what was recorded.
+# shellcheck disable=SC2046,SC2086 # functions and variables that are arguments, word by word
 . "$(dirname "$0")/../support/lib.sh"
 
 make_model "$work/model"
@@ -39,6 +40,7 @@ damage() { # kind file
     bit)
         at=$((size * 2 / 3))
         byte=$(od -An -tu1 -j $at -N 1 "$2")
+        # shellcheck disable=SC2059
         printf "\\$(printf %o $((byte ^ 4)))" | dd of="$2" bs=1 seek=$at conv=notrunc 2> /dev/null
         ;;
     zeros) dd if=/dev/zero of="$2" bs=1 seek=$((size / 3)) count=$((size / 8 + 1)) conv=notrunc 2> /dev/null ;;

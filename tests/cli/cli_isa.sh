@@ -15,6 +15,7 @@ if [ "$(uname -m)" != x86_64 ]; then
     finish
 fi
 for isa in sse2 avx2 avx512; do
+    # shellcheck disable=SC2194
     case " sse2 avx2 avx512" in
     *" $widest"*" $isa"*)
         ESPALIER_ISA=$isa exits 2 "$ESPALIER" --version

@@ -21,7 +21,7 @@ events() { # run_dir kind: how many there are
     grep -c "\"event\":\"$2\"" "$work/$1/events.jsonl"
 }
 
-# shellcheck disable=SC2046
+# shellcheck disable=SC2046,SC2086
 {
 # ---- calibration and evaluation ------------------------------------------------------------------------
 for criterion in vector element1 element2 mix; do

@@ -39,10 +39,11 @@ start() {
         tries=$((tries + 1))
     done
     read -r ranks < "/proc/$pid/task/$pid/children"
+    # shellcheck disable=SC2086
     kill -STOP $ranks
 }
 
-# shellcheck disable=SC2046
+# shellcheck disable=SC2046,SC2086
 {
 # ---- whole, and again --------------------------------------------------------------------------------
 on2 0 $(run "$work/whole")

@@ -43,6 +43,7 @@ END
 make_run() { # name, settings of synth...
     name=$1
     shift
+    # shellcheck disable=SC2086
     "$BUILD/espalier" synth -q -s synth.output="$work/$name/model" -s synth.vocab=$VOCAB \
         -s synth.std=0.08 "$@" && run_model "$name" "$work/$name/model"
 }
@@ -59,6 +60,7 @@ check() { # what command...
 compare_models() { # model folder, names of its runs...
     model=$1
     shift
+    # shellcheck disable=SC2046
     check "$1: models" "$python" tests/interop/interop_logits.py compare "$tokens" $WINDOW "$model" \
         $(for run; do echo "$work/$run/run"; done)
 }
@@ -142,10 +144,10 @@ if [ ! -d "$smollm2" ] && [ -f ../shared/realmodel/make_smollm2.sh ]; then
 fi
 real_model() { # in three steps: few tokens cut and recovered, many tokens of the dense one, generation
     few=$work/few.h5 many=$work/many.h5
-    head -c 3000 $text > "$work/few.txt"
+    head -c 3000 "$text" > "$work/few.txt"
     for size in few many; do
         part=$work/few.txt
-        [ $size = few ] || part=$text
+        [ "$size" = few ] || part=$text
         "$BUILD/espalier" tokenize -q -s model="$smollm2" -s tokenize.corpus="$part" \
             -s tokenize.output="$work/$size.h5" || return
     done

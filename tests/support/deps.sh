@@ -21,6 +21,7 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 if [ -z "$explain" ] && command -v apt-get > /dev/null && { [ "$(id -u)" -eq 0 ] || [ -n "$sudo" ]; }; then
     echo "installing:$missing"
+    # shellcheck disable=SC2086
     $sudo apt-get update -q > /dev/null &&
         $sudo env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=400 install -y -q \
             --no-install-recommends $missing > /dev/null && exit 0

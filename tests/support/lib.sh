@@ -1,7 +1,8 @@
 # lib.sh: what the tests in tests/cli share; they source it. No test by itself.
 : "${ESPALIER:?}" "${ESPALIER_TEST_DIR:?}"
 work=$ESPALIER_TEST_DIR
-shared=${ESPALIER_SHARED:-../shared}
+# shellcheck disable=SC2034
+shared=${ESPALIER_SHARED:-../shared} # for the tests
 failures=0
 cd "$(dirname "$0")/../.." || exit 1
 
@@ -34,7 +35,6 @@ on2() {
     code=$1
     shift
     : > "$work/codes"
-    # shellcheck disable=SC2016
     OMPI_MCA_orte_abort_on_non_zero_status=0 \
         exits 0 mpirun -n 2 sh -c '"$@"; echo $? >> "$0"' "$work/codes" "$ESPALIER" "$@"
     codes=$(tr '\n' ' ' < "$work/codes")

@@ -11,6 +11,7 @@ MAY='tensor>base format>base,tensor model>base,tensor,format text>base,tensor,fo
      estimate>base,tensor,model,prune,recover,eval,export,config
      run>base,tensor,model,text,prune,recover,eval,export,config,estimate
      cli>base,tensor,format,model,text,prune,eval,export,synth,config,estimate,run'
+MAY=$(echo "$MAY" | tr -s " \n" " ")
 
 NOTE_LINES=60 MOST_LINES=80 # of a function
 NOTE_FILE=600 MOST_FILE=700
@@ -89,8 +90,7 @@ for f in $(find src include -name '*.[ch]' -o -name '*.cc' | sort); do
 done > "$work/includes"
 
 # A header belongs to the folder of the source that bears its name, else of those that include it first.
-# shellcheck disable=SC2016
-awk -v layers="$LAYERS" -v may="$(echo $MAY)" '
+awk -v layers="$LAYERS" -v may="$MAY" '
 function folder_of(path,   part) { split(path, part, "/"); return part[2] }
 function stem(path) { sub(/.*\//, "", path); sub(/\.[a-z]*$/, "", path); return path }
 BEGIN {
@@ -136,7 +136,7 @@ FNR == NR {
 # Calls, likewise, and circles of files.
 calling=$(find src -name '*.[ch]' -o -name '*.cc' | sort)
 # shellcheck disable=SC2086
-(cd "$work/bare" && awk -v may="$(echo $MAY)" -f "$OLDPWD/tests/support/calls.awk" $calling $calling) | sort >> "$work/found"
+(cd "$work/bare" && awk -v may="$MAY" -f "$OLDPWD/tests/support/calls.awk" $calling $calling) | sort >> "$work/found"
 
 # ---- sizes ---------------------------------------------------------------------------------------
 for f in $sources; do
@@ -185,7 +185,6 @@ for page in $pages; do
             echo "$page:$line: no such heading: $link"
         fi
     done
-    # shellcheck disable=SC2016
     grep -noE '`(src|include|tests|jobs|slurm|configs|docs)/[^` ]*`' "$page" | tr -d '`' | sed 's/<[^>]*>/*/g' |
         while IFS=: read -r line path; do
             # shellcheck disable=SC2086
