@@ -49,8 +49,11 @@ perform() { # name command...
     shift
     case " $ON_DISK " in *" ${name%% *} "*) below=$work ;; *) below=$memory ;; esac
     ESPALIER_TEST_DIR=$below/$(echo "$name" | tr ' /' '__')
-    export ESPALIER_TEST_DIR
-    mkdir -p "$ESPALIER_TEST_DIR"
+    # A folder for Open MPI, too: all processes without mpirun have the same one, which goes with the first that
+    # ends, also where another has just begun.
+    OMPI_MCA_orte_tmpdir_base=$ESPALIER_TEST_DIR.mpi
+    export ESPALIER_TEST_DIR OMPI_MCA_orte_tmpdir_base
+    mkdir -p "$ESPALIER_TEST_DIR" "$OMPI_MCA_orte_tmpdir_base"
     said=$work/said.$(basename "$ESPALIER_TEST_DIR")
     began=$(date +%s)
     timeout "$TEST_TIMEOUT" "$@" > "$said.all" 2>&1 < /dev/null
@@ -64,7 +67,7 @@ perform() { # name command...
         tail -n 60 "$said.all"
     fi > "$said"
     flock "$work/codes" sh -c 'cat "$1"; echo "$2 $(grep -c "^skipped:" "$1")" >> "$3"' - "$said" $code "$work/codes"
-    rm -rf "$ESPALIER_TEST_DIR" "$said" "$said.all"
+    rm -rf "$ESPALIER_TEST_DIR" "$OMPI_MCA_orte_tmpdir_base" "$said" "$said.all"
 }
 
 run() { # slots name command...
