@@ -1,9 +1,10 @@
-/* importance.h - how much the loss would move without a group (docs/method.md, eq. 6-14).
+/* importance.h - how much the loss would move without a group (docs/method.md, eq. 6-14, 33-35).
  *
  * Flow: backward leaves dy and x of a matrix -> per-sample gradients, tile by tile, summed in f64
  * as G = mean g_j and F = mean g_j^2 -> sum over the data ranks -> saliency of each element -> row and
  * column sums -> channels of structures -> scores of groups. Per-sample values do not depend on ranks or
  * threads and sums are f64, so scores agree over rank counts to about 1e-14; plans rank them as f32.
+ * Criteria of gates take x and dL/dx of the outputs of groups instead, one number per group and sample.
  */
 #ifndef ESPALIER_IMPORTANCE_H
 #define ESPALIER_IMPORTANCE_H
@@ -18,6 +19,8 @@ typedef enum esp_criterion {
     ESP_MIX,
     ESP_L1,
     ESP_L2,
+    ESP_GATE1,
+    ESP_GATE2,
     ESP_RANDOM,
     ESP_N_CRITERIA
 } esp_criterion;
@@ -30,12 +33,14 @@ typedef enum esp_aggregation {
     ESP_N_AGGREGATIONS
 } esp_aggregation;
 
-/* What a criterion reads; each needs all that is above it, too. */
+/* What a criterion reads, a bit set. */
 typedef enum esp_need {
-    ESP_NEEDS_NOTHING,
-    ESP_NEEDS_WEIGHTS,
-    ESP_NEEDS_GRADIENT, /* G, and so samples      */
-    ESP_NEEDS_FISHER    /* F, gradients squared   */
+    ESP_NEEDS_NOTHING = 0,
+    ESP_NEEDS_WEIGHTS = 1,
+    ESP_NEEDS_GRADIENT = 2, /* G                                             */
+    ESP_NEEDS_FISHER = 4,   /* F, gradients squared; it comes with G         */
+    ESP_NEEDS_GATES = 8,    /* gradients of gates on the outputs of groups   */
+    ESP_NEEDS_SAMPLES = ESP_NEEDS_GRADIENT | ESP_NEEDS_FISHER | ESP_NEEDS_GATES
 } esp_need;
 
 /* Names, "vector" ... and "sum" ...; NULL from ESP_N_CRITERIA and ESP_N_AGGREGATIONS on. Local. */
@@ -45,8 +50,11 @@ const char *esp_aggregation_name(esp_aggregation a);
 /* What F is: "mean" or, sum = 1, "sum"; NULL beyond. Local. */
 const char *esp_fisher_name(unsigned sum);
 
-/* Whether one of a bit set of criteria needs that. Local. */
+/* Whether one of a bit set of criteria needs that, or a part of it. Local. */
 bool esp_criteria_need(unsigned criteria, esp_need need);
+
+/* Bit set of 1u << esp_unit_kind: what a criterion scores. Local. */
+unsigned esp_criterion_units(esp_criterion c);
 
 typedef struct esp_importance_options {
     unsigned criteria;     /* bit set of 1u << esp_criterion       */

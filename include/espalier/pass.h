@@ -18,8 +18,8 @@
 #include "espalier/spill_buffer.h"
 #include "espalier/work.h"
 
-/* Receives weight gradients in the order in which backward computes them: of each weight one chunk at a time,
- * in the order of the chunks. Each function may be NULL. Pointers are valid during the call. */
+/* Receives gradients of weights and values in the order in which backward computes them: of each one chunk
+ * at a time, in the order of the chunks. Each function may be NULL. Pointers are valid during the call. */
 typedef struct esp_sink {
     void *ctx;
     /* dL/dW = dy^T x, and dL/dbias the column sums of dy. dy [n_tok, rows]  x [n_tok, cols]. input: number of
@@ -34,6 +34,10 @@ typedef struct esp_sink {
      * bias, NULL where it has none. */
     void (*norm)(void *ctx, size_t layer, int slot, const float *dw, const float *db,
                  size_t n_samples);
+    /* x [n_tok, width], value `value` of the block, of a chunk, and dx likewise, its gradient, complete: of
+     * every value that the block makes and that its backward reads, inputs of matrices among them. */
+    void (*value)(void *ctx, size_t layer, int value, const float *x, const float *dx,
+                  const esp_batch *chunk);
     /* dx [n_tok, D]: gradient of the rows of a table that the tokens looked up; row [n_tok]. For all of the
      * batch at once. */
     void (*lookup)(void *ctx, int slot, const int32_t *row, const float *dx);

@@ -116,6 +116,20 @@ static esp_status check_tasks(const esp_config *c)
     return ESP_OK;
 }
 
+/* Criteria of gates, say, know no channel of the residual stream. */
+static esp_status check_criterion(const esp_config *c)
+{
+    unsigned units = esp_prune_mode_units(c->prune.mode);
+
+    if ((esp_criterion_units(c->prune.criterion) & units) != units) {
+        return esp_fail(ESP_EUSAGE,
+                        "prune.criterion = %s scores attention and MLP groups only, and prune.mode "
+                        "= %s cuts others: take another criterion, such as element1",
+                        esp_criterion_name(c->prune.criterion), esp_prune_mode_name(c->prune.mode));
+    }
+    return ESP_OK;
+}
+
 static esp_status check_pairs(const esp_config *c)
 {
     if (*c->calibration.corpus && *c->calibration.tokens) {
@@ -262,6 +276,7 @@ esp_status esp_config_validate(esp_config *c)
 {
     include_what_prune_needs(c);
     ESP_TRY(resolve_target(c));
+    ESP_TRY(check_criterion(c));
     ESP_TRY(check_pairs(c));
     ESP_TRY(check_tasks(c));
     tell_idle(c);

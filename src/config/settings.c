@@ -58,7 +58,7 @@ bool esp_settings_need_calibration(const esp_config *c, unsigned stages)
     bool again =
         stages & 1u << ESP_STAGE_PLAN && c->prune_steps > 1 && c->prune.criterion != ESP_RANDOM;
 
-    return (scores || again) && esp_criteria_need(c->importance.criteria, ESP_NEEDS_GRADIENT);
+    return (scores || again) && esp_criteria_need(c->importance.criteria, ESP_NEEDS_SAMPLES);
 }
 
 const esp_question_kind *esp_settings_task(char **name, const esp_named_file *entry)

@@ -32,8 +32,11 @@ typedef struct calibration {
     size_t n_head;         /* tokens whose gradients the head has given                   */
     float *norm_head_grad; /* [batch.n_samples, V] owned: see esp_sink; NULL: no normalised head */
     size_t n_done;         /* blocks */
+    bool elements;         /* gradients of weights are summed: the two that follow are used */
     esp_weight_importance importance;
     esp_grad_store store;
+    esp_gate_sums *gates;      /* borrowed; NULL: of sizes alone                                */
+    esp_importance_work *work; /* borrowed: what sizes alone would take is added; NULL: data    */
 } calibration;
 
 size_t esp_importance_chunk(size_t n_tok, size_t longest, const esp_grid *grid)
@@ -93,28 +96,34 @@ static esp_pass_options take_samples(calibration *c, const esp_samples *samples,
 static calibration make_calibration(const esp_model *m, const esp_importance_options *o,
                                     const esp_grid *grid)
 {
-    bool hidden = o->units & 1u << ESP_UNIT_HIDDEN;
+    bool elements = esp_criteria_need(o->criteria, ESP_NEEDS_GRADIENT);
+    bool hidden = elements && o->units & 1u << ESP_UNIT_HIDDEN;
 
-    return (calibration){
-        .model = m, .grid = grid, .hidden = hidden, .normalized = hidden && m->normalized_head
-    };
+    return (calibration){ .model = m,
+                          .grid = grid,
+                          .hidden = hidden,
+                          .normalized = hidden && m->normalized_head,
+                          .elements = elements };
 }
 
 static void calibration_init(calibration *c, const esp_model *m, const esp_samples *samples,
                              const esp_importance_options *o, esp_saliency_sums *sums,
-                             const esp_grid *grid)
+                             esp_gate_sums *gates, const esp_grid *grid)
 {
     esp_pass_options options;
 
     *c = make_calibration(m, o, grid);
+    c->gates = gates;
     options = take_samples(c, samples, o);
     esp_pass_init(&c->pass, m, options);
     if (c->normalized) {
         ESP_NEW(c->norm_head_grad, c->batch.n_samples * m->dims.vocab);
     }
-    esp_weight_importance_init(&c->importance, sums, m, samples, c->batch.start, c->n_own,
-                               o->fisher_sum, grid);
-    esp_grad_store_init(&c->store, &c->importance, &c->pass, &c->batch);
+    if (c->elements) {
+        esp_weight_importance_init(&c->importance, sums, m, samples, c->batch.start, c->n_own,
+                                   o->fisher_sum, grid);
+        esp_grad_store_init(&c->store, &c->importance, &c->pass, &c->batch);
+    }
 }
 
 /* Of sizes alone: what init allocates is added to work. */
@@ -126,16 +135,19 @@ static void calibration_init_sizes(calibration *c, esp_importance_work *work, co
     esp_pass_options options = pass_options(own, o, grid);
 
     *c = make_calibration(m, o, grid);
+    c->work = work;
     c->batch = (esp_batch){ .n_samples = own.samples, .n_tok = own.tokens };
     c->pass = (esp_pass){ .model = m, .options = options, .stage = esp_pipeline_stage_of(m, grid) };
     work->held += esp_batch_bytes(own.samples, own.tokens) +
-                  esp_calloc_bytes(own.samples, sizeof *c->scale) + esp_pass_bytes(m, options) +
-                  esp_grad_store_bytes(m, &c->pass.stage);
+                  esp_calloc_bytes(own.samples, sizeof *c->scale) + esp_pass_bytes(m, options);
     if (c->normalized) {
         work->held += esp_calloc_bytes(own.samples * m->dims.vocab, sizeof *c->norm_head_grad);
     }
-    esp_weight_importance_init_sizes(&c->importance, work, sums, m, all, own, grid);
-    esp_grad_store_init(&c->store, &c->importance, &c->pass, &c->batch);
+    if (c->elements) {
+        work->held += esp_grad_store_bytes(m, &c->pass.stage);
+        esp_weight_importance_init_sizes(&c->importance, work, sums, m, all, own, grid);
+        esp_grad_store_init(&c->store, &c->importance, &c->pass, &c->batch);
+    }
 }
 
 static void calibration_free(calibration *c)
@@ -219,7 +231,7 @@ static void send_lookup(const calibration *c, const float *dx)
 {
     size_t n = c->batch.n_tok * c->model->dims.hidden;
 
-    if (!c->importance.work) {
+    if (!c->work) {
         esp_sent(ESP_SENT_ACTIVATIONS, ESP_COST_P2P, n * sizeof *dx, c->grid->pipeline);
         ESP_MPI(MPI_Send(dx, esp_count(n), MPI_FLOAT, c->grid->n_pipeline - 1, LOOKUP_TAG,
                          c->grid->pipeline));
@@ -242,7 +254,7 @@ static void take_lookup(void *ctx, int slot, const int32_t *row, const float *dx
 static void receive_lookup(calibration *c)
 {
     size_t n = c->batch.n_tok * c->model->dims.hidden;
-    esp_importance_work *sizes = c->importance.work;
+    esp_importance_work *sizes = c->work;
     float *dx = NULL;
 
     if (!c->hidden || !is_head_elsewhere(c) || !c->pass.stage.last) {
@@ -264,8 +276,31 @@ static void receive_lookup(calibration *c)
 static void finish_embedding(calibration *c)
 {
     receive_lookup(c);
-    if (c->pass.stage.first) {
+    if (c->elements && c->pass.stage.first) {
         esp_grad_store_flush(&c->store, ESP_SLOT_EMBED_NORM);
+    }
+}
+
+/* Samples that count, for gates. */
+static void take_value(void *ctx, size_t layer, int value, const float *x, const float *dx,
+                       const esp_batch *chunk)
+{
+    calibration *c = ctx;
+
+    if (c->n_own > 0) {
+        esp_gate_sums_add(c->gates, layer, value, x, dx, chunk);
+    }
+}
+
+static void flush(calibration *c, size_t layer)
+{
+    if (layer != ESP_NO_LAYER) {
+        esp_grad_store_flush_layer(&c->store, layer);
+        return;
+    }
+    esp_grad_store_flush(&c->store, ESP_SLOT_FINAL_NORM);
+    if (!c->model->tied) {
+        add_outside(c, ESP_SLOT_HEAD, false, NULL, NULL);
     }
 }
 
@@ -273,15 +308,10 @@ static void take_done(void *ctx, size_t layer)
 {
     calibration *c = ctx;
 
-    if (layer != ESP_NO_LAYER) {
-        esp_grad_store_flush_layer(&c->store, layer);
-    } else {
-        esp_grad_store_flush(&c->store, ESP_SLOT_FINAL_NORM);
-        if (!c->model->tied) {
-            add_outside(c, ESP_SLOT_HEAD, false, NULL, NULL);
-        }
+    if (c->elements) {
+        flush(c, layer);
     }
-    if (!c->importance.work) {
+    if (!c->work) {
         esp_progress("importance", ++c->n_done, c->pass.stage.end - c->pass.stage.begin + 1);
     }
 }
@@ -343,22 +373,44 @@ static esp_status check_losses(const double *loss, size_t n, const calibration *
     return ESP_EFORMAT;
 }
 
-esp_status esp_calibrate(esp_saliency_sums *sums, double *loss, double *flops, const esp_model *m,
-                         const esp_samples *samples, const esp_importance_options *o,
-                         const esp_grid *grid)
+/* What the criteria need of the pass. */
+static esp_sink make_sink(calibration *c)
+{
+    esp_sink sink = { .ctx = c, .done = take_done };
+
+    if (c->elements) {
+        sink.linear = take_linear;
+        sink.norm_head_grad = subtract_norm_head_grad;
+        sink.norm = take_norm;
+        sink.lookup = c->hidden ? take_lookup : NULL;
+    }
+    if (c->gates->n > 0) {
+        sink.value = take_value;
+    }
+    return sink;
+}
+
+static void reduce(esp_saliency_sums *sums, const calibration *c)
+{
+    if (c->elements) {
+        esp_saliency_sums_reduce(sums, c->grid->world);
+    }
+    if (c->gates->n > 0) {
+        esp_gate_sums_reduce(c->gates, c->grid->world);
+    }
+}
+
+esp_status esp_calibrate(esp_saliency_sums *sums, esp_gate_sums *gates, double *loss, double *flops,
+                         const esp_model *m, const esp_samples *samples,
+                         const esp_importance_options *o, const esp_grid *grid)
 {
     calibration c;
     esp_sink sink, of_loss;
     esp_loss *own;
     esp_status st;
 
-    calibration_init(&c, m, samples, o, sums, grid);
-    sink = (esp_sink){ .ctx = &c,
-                       .linear = take_linear,
-                       .norm_head_grad = subtract_norm_head_grad,
-                       .norm = take_norm,
-                       .lookup = c.hidden ? take_lookup : NULL,
-                       .done = take_done };
+    calibration_init(&c, m, samples, o, sums, gates, grid);
+    sink = make_sink(&c);
     of_loss = sink;
     of_loss.linear = c.hidden ? take_linear : NULL;
     ESP_NEW(own, c.batch.n_samples);
@@ -369,7 +421,7 @@ esp_status esp_calibrate(esp_saliency_sums *sums, double *loss, double *flops, c
     if (st == ESP_OK) {
         esp_pass_backward(&c.pass, &sink, &c.batch);
         finish_embedding(&c);
-        esp_saliency_sums_reduce(sums, grid->world);
+        reduce(sums, &c);
     }
     *flops = c.n_own ? c.pass.flops : 0;
     ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, flops, 1, MPI_DOUBLE, MPI_SUM, grid->world));
@@ -385,7 +437,7 @@ esp_status esp_calibrate(esp_saliency_sums *sums, double *loss, double *flops, c
 static void walk_loss(calibration *c, size_t scratch)
 {
     take_linear(c, ESP_NO_LAYER, ESP_SLOT_HEAD, -1, NULL, NULL, c->batch.n_tok);
-    esp_importance_pass_by(c->importance.work, scratch);
+    esp_importance_pass_by(c->work, scratch);
     take_norm(c, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, NULL, NULL, c->batch.n_samples);
     take_done(c, ESP_NO_LAYER);
 }
@@ -416,7 +468,7 @@ static void walk_layers(calibration *c, size_t scratch)
         for (size_t l = end; l-- > first;) {
             walk_layer(c, l);
         }
-        esp_importance_pass_by(c->importance.work, scratch);
+        esp_importance_pass_by(c->work, scratch);
         for (size_t l = end; l-- > first;) {
             take_done(c, l);
         }
@@ -428,13 +480,26 @@ static void walk_embedding(calibration *c, size_t scratch)
 {
     const esp_arch *a = c->model->arch;
 
-    esp_importance_pass_by(c->importance.work, scratch);
+    esp_importance_pass_by(c->work, scratch);
     take_norm(c, ESP_NO_LAYER, ESP_SLOT_EMBED_NORM, NULL, NULL, c->batch.n_samples);
     for (size_t i = a->n_embedding; c->hidden && i-- > 0;) {
         if (a->embedding[i].kind == ESP_OP_LOOKUP) {
             take_lookup(c, a->embedding[i].slot, NULL, NULL);
         }
     }
+}
+
+/* Loss and backward with gradients of weights. */
+static void walk(calibration *c, const esp_pass_scratch *scratch)
+{
+    if (c->pass.stage.last) {
+        walk_loss(c, scratch->loss);
+    }
+    walk_layers(c, scratch->blocks);
+    if (c->pass.stage.first) {
+        walk_embedding(c, scratch->embedding);
+    }
+    finish_embedding(c);
 }
 
 /* The pass and what the pipeline stages send each other. */
@@ -465,13 +530,10 @@ void esp_calibrate_sizes(esp_importance_work *w, esp_saliency_sums *sums, const 
     w->held += esp_calloc_bytes(own.samples, sizeof(esp_loss));
     add_pass(w, &c, all, own);
     esp_importance_pass_by(w, scratch.blocks); /* of the forward */
-    if (c.pass.stage.last) {
-        walk_loss(&c, scratch.loss);
+    if (c.elements) {
+        walk(&c, &scratch);
+    } else {
+        esp_importance_pass_by(w, esp_max(scratch.loss, scratch.embedding));
     }
-    walk_layers(&c, scratch.blocks);
-    if (c.pass.stage.first) {
-        walk_embedding(&c, scratch.embedding);
-    }
-    finish_embedding(&c);
     calibration_free(&c);
 }

@@ -2,15 +2,17 @@
 #ifndef ESPALIER_CALIBRATION_IMPL_H
 #define ESPALIER_CALIBRATION_IMPL_H
 
+#include "gate_sums_impl.h"
 #include "saliency_sums_impl.h"
 
-/* Sums of saliency over the samples, n at least 1, added to sums that are zero, and loss [samples->n], the
+/* Sums over the samples, n at least 1, added to sums that are zero: of saliency, where a criterion needs
+ * gradients of weights, and of gates; and loss [samples->n], the
  * mean cross-entropy of each: the same on all ranks afterwards. flops: of all ranks. ESP_EFORMAT for a loss
  * that is not finite, naming the first such sample and the layer; sums are of no use then.
  * Collective on grid->world. */
-esp_status esp_calibrate(esp_saliency_sums *sums, double *loss, double *flops, const esp_model *m,
-                         const esp_samples *samples, const esp_importance_options *o,
-                         const esp_grid *grid);
+esp_status esp_calibrate(esp_saliency_sums *sums, esp_gate_sums *gates, double *loss, double *flops,
+                         const esp_model *m, const esp_samples *samples,
+                         const esp_importance_options *o, const esp_grid *grid);
 
 /* Adds to w what that takes for these sizes of all samples and of the rank's own, at least one. sums may be
  * of sizes alone. Local. */

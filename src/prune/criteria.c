@@ -26,6 +26,19 @@
 #define G (g[k])
 #define F (f[k])
 
+enum {
+    NONE = ESP_NEEDS_NOTHING,
+    OF_W = ESP_NEEDS_WEIGHTS,
+    WITH_G = ESP_NEEDS_WEIGHTS | ESP_NEEDS_GRADIENT,
+    WITH_F = WITH_G | ESP_NEEDS_FISHER,
+    OF_M = ESP_NEEDS_GATES
+};
+
+enum {
+    BLOCK_UNITS = 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP,
+    ALL_UNITS = BLOCK_UNITS | 1u << ESP_UNIT_HIDDEN
+};
+
 /* clang-format off */
 ROW_KERNEL(add_vector,   G * W)
 ROW_KERNEL(add_element1, fabs(G * W))
@@ -35,19 +48,26 @@ ROW_KERNEL(add_l1,       fabs(W))
 ROW_KERNEL(add_l2,       W * W)
 
 const esp_criterion_info esp_criteria_table[ESP_N_CRITERIA] = {
-    [ESP_VECTOR]   = { "vector",   ESP_NEEDS_GRADIENT, add_vector,   { 0x1p-3, .of_mean = true } },
-    [ESP_ELEMENT1] = { "element1", ESP_NEEDS_GRADIENT, add_element1, { 0x1p-5 } },
-    [ESP_ELEMENT2] = { "element2", ESP_NEEDS_FISHER,   add_element2, { 0x1p-4 } },
-    [ESP_MIX]      = { "mix",      ESP_NEEDS_FISHER,   add_mix,      { 0x1p-5 } },
-    [ESP_L1]       = { "l1",       ESP_NEEDS_WEIGHTS,  add_l1,       { 0 } },
-    [ESP_L2]       = { "l2",       ESP_NEEDS_WEIGHTS,  add_l2,       { 0 } },
-    [ESP_RANDOM]   = { "random",   ESP_NEEDS_NOTHING,  NULL,         { 0 } },
+    [ESP_VECTOR]   = { "vector",   WITH_G, ALL_UNITS,   add_vector,   { 0x1p-3, .of_mean = true } },
+    [ESP_ELEMENT1] = { "element1", WITH_G, ALL_UNITS,   add_element1, { 0x1p-5 } },
+    [ESP_ELEMENT2] = { "element2", WITH_F, ALL_UNITS,   add_element2, { 0x1p-4 } },
+    [ESP_MIX]      = { "mix",      WITH_F, ALL_UNITS,   add_mix,      { 0x1p-5 } },
+    [ESP_L1]       = { "l1",       OF_W,   ALL_UNITS,   add_l1,       { 0 } },
+    [ESP_L2]       = { "l2",       OF_W,   ALL_UNITS,   add_l2,       { 0 } },
+    [ESP_GATE1]    = { "gate1",    OF_M,   BLOCK_UNITS, NULL,         { 0x1p-4, .of_mean = true } },
+    [ESP_GATE2]    = { "gate2",    OF_M,   BLOCK_UNITS, NULL,         { 0x1p-3 } },
+    [ESP_RANDOM]   = { "random",   NONE,   ALL_UNITS,   NULL,         { 0 } },
 };
 /* clang-format on */
 
 const char *esp_criterion_name(esp_criterion c)
 {
     return c < ESP_N_CRITERIA ? esp_criteria_table[c].name : NULL;
+}
+
+unsigned esp_criterion_units(esp_criterion c)
+{
+    return esp_criteria_table[c].units;
 }
 
 const char *esp_fisher_name(unsigned sum)
@@ -60,7 +80,7 @@ const char *esp_fisher_name(unsigned sum)
 bool esp_criteria_need(unsigned criteria, esp_need need)
 {
     for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {
-        if (criteria >> c & 1 && esp_criteria_table[c].needs >= need) {
+        if (criteria >> c & 1 && esp_criteria_table[c].needs & need) {
             return true;
         }
     }
@@ -72,7 +92,7 @@ esp_criteria esp_criteria_list(unsigned set)
     esp_criteria list = { 0 };
 
     for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {
-        if (set >> c & 1 && esp_criteria_table[c].needs >= ESP_NEEDS_WEIGHTS) {
+        if (set >> c & 1 && esp_criteria_table[c].add_row) {
             list.at[list.n++] = c;
         }
     }

@@ -18,9 +18,10 @@ typedef struct esp_score_error {
 } esp_score_error;
 
 typedef struct esp_criterion_info {
-    const char *name; /* in settings, importance.h5 and plan.json */
-    esp_need needs;
-    esp_criterion_row *add_row; /* its formula; NULL where it needs nothing */
+    const char *name;           /* in settings, importance.h5 and plan.json */
+    unsigned needs;             /* bit set of esp_need                                  */
+    unsigned units;             /* bit set of 1u << esp_unit_kind: what it scores       */
+    esp_criterion_row *add_row; /* its formula; NULL: it is none of elements of weights */
     esp_score_error bf16_error;
 } esp_criterion_info;
 
@@ -28,7 +29,7 @@ extern const esp_criterion_info esp_criteria_table[ESP_N_CRITERIA];
 
 typedef struct esp_criteria {
     size_t n;
-    esp_criterion at[ESP_N_CRITERIA]; /* [n] those that need W, ascending */
+    esp_criterion at[ESP_N_CRITERIA]; /* [n] those with a formula of elements, ascending */
 } esp_criteria;
 
 esp_criteria esp_criteria_list(unsigned set);

@@ -28,7 +28,7 @@ static esp_status check_samples(const esp_samples *samples)
     return ESP_OK;
 }
 
-/* ---- with gradients ------------------------------------------------------------------------------- */
+/* ---- with samples --------------------------------------------------------------------------------- */
 
 /* What an estimate is about. */
 typedef struct estimate {
@@ -39,21 +39,49 @@ typedef struct estimate {
     const esp_grid *grid;
 } estimate;
 
+/* What scores are made of. */
+typedef struct all_sums {
+    esp_saliency_sums elements; /* of weights */
+    esp_gate_sums gates;
+} all_sums;
+
+static void all_sums_init(all_sums *sums, const estimate *e)
+{
+    unsigned units = e->options->units, criteria = e->options->criteria;
+
+    esp_saliency_sums_init(&sums->elements, e->model, e->groups, units, criteria);
+    esp_gate_sums_init(&sums->gates, e->model, e->groups, units, criteria, NULL);
+}
+
+static void all_sums_free(all_sums *sums)
+{
+    esp_saliency_sums_free(&sums->elements);
+    esp_gate_sums_free(&sums->gates);
+}
+
+/* Where a sum is not finite, the weight that a backward meets first. */
+static bool is_broken(size_t *layer, int *slot, const all_sums *sums, const estimate *e)
+{
+    return esp_saliency_sums_broken(layer, slot, &sums->elements, e->model) ||
+           esp_gate_sums_broken(layer, slot, &sums->gates);
+}
+
 /* Fresh sums, and losses, over the first n samples; as esp_calibrate. Collective. */
-static esp_status calibrate(esp_saliency_sums *sums, double *loss, double *flops, const estimate *e,
+static esp_status calibrate(all_sums *sums, double *loss, double *flops, const estimate *e,
                             size_t n)
 {
     esp_samples first = *e->samples;
 
     first.n = n;
-    esp_saliency_sums_init(sums, e->model, e->groups, e->options->units, e->options->criteria);
-    return esp_calibrate(sums, loss, flops, e->model, &first, e->options, e->grid);
+    all_sums_init(sums, e);
+    return esp_calibrate(&sums->elements, &sums->gates, loss, flops, e->model, &first, e->options,
+                         e->grid);
 }
 
 /* Names the first sample whose gradient is not finite, and the weight that the backward met first, where
  * the sums over all samples are broken. A sample's gradient does not depend on the others: sums over the
  * first few are finite up to that sample. Only failures pay for it. Collective. */
-static esp_status refuse_gradient(esp_saliency_sums *sums, double *loss, const estimate *e)
+static esp_status refuse_gradient(all_sums *sums, double *loss, const estimate *e)
 {
     size_t good = 0, bad = e->samples->n, layer;
     double flops;
@@ -62,19 +90,19 @@ static esp_status refuse_gradient(esp_saliency_sums *sums, double *loss, const e
 
     while (bad - good > 1) {
         size_t half = good + (bad - good) / 2;
-        esp_saliency_sums some;
+        all_sums some;
 
         calibrate(&some, loss, &flops, e, half);
-        if (esp_saliency_sums_broken(&layer, &slot, &some, e->model)) {
+        if (is_broken(&layer, &slot, &some, e)) {
             bad = half;
-            esp_saliency_sums_free(sums);
+            all_sums_free(sums);
             *sums = some;
         } else {
             good = half;
-            esp_saliency_sums_free(&some);
+            all_sums_free(&some);
         }
     }
-    esp_saliency_sums_broken(&layer, &slot, sums, e->model);
+    is_broken(&layer, &slot, sums, e);
     name = esp_model_tensor_name(e->model, layer, slot);
     esp_fail(ESP_EFORMAT,
              "calibration: sample %zu of %zu: the gradient of %s is not finite: weights are too "
@@ -84,7 +112,7 @@ static esp_status refuse_gradient(esp_saliency_sums *sums, double *loss, const e
     return ESP_EFORMAT;
 }
 
-static esp_status sum_with_gradients(esp_saliency_sums *sums, esp_scores *s, const estimate *e)
+static esp_status sum_with_samples(all_sums *sums, esp_scores *s, const estimate *e)
 {
     size_t n = e->samples->n;
     size_t layer;
@@ -99,7 +127,7 @@ static esp_status sum_with_gradients(esp_saliency_sums *sums, esp_scores *s, con
         s->loss += loss[j];
     }
     s->loss /= (double)n;
-    if (st == ESP_OK && esp_saliency_sums_broken(&layer, &slot, sums, e->model)) {
+    if (st == ESP_OK && is_broken(&layer, &slot, sums, e)) {
         st = refuse_gradient(sums, loss, e);
     }
     free(loss);
@@ -158,21 +186,30 @@ static void fill_random(esp_scores *s, uint64_t seed)
     }
 }
 
+/* Criteria need the weights, and none their gradients. */
+static bool are_weights_alone(unsigned criteria)
+{
+    return esp_criteria_need(criteria, ESP_NEEDS_WEIGHTS) &&
+           !esp_criteria_need(criteria, ESP_NEEDS_GRADIENT);
+}
+
 /* Sums by the criteria that need any. Collective. */
-static esp_status sum_up(esp_saliency_sums *sums, esp_scores *s, const estimate *e)
+static esp_status sum_up(all_sums *sums, esp_scores *s, const estimate *e)
 {
     size_t layer;
     char *name;
     int slot;
 
-    if (esp_criteria_need(e->options->criteria, ESP_NEEDS_GRADIENT)) {
-        return sum_with_gradients(sums, s, e);
+    if (esp_criteria_need(e->options->criteria, ESP_NEEDS_SAMPLES)) {
+        ESP_TRY(sum_with_samples(sums, s, e));
+    } else {
+        all_sums_init(sums, e);
     }
-    esp_saliency_sums_init(sums, e->model, e->groups, e->options->units, e->options->criteria);
-    if (esp_criteria_need(e->options->criteria, ESP_NEEDS_WEIGHTS)) {
-        sum_without_gradients(sums, e->model, e->grid);
+    if (!are_weights_alone(e->options->criteria)) {
+        return ESP_OK;
     }
-    if (!esp_saliency_sums_broken(&layer, &slot, sums, e->model)) {
+    sum_without_gradients(&sums->elements, e->model, e->grid);
+    if (!esp_saliency_sums_broken(&layer, &slot, &sums->elements, e->model)) {
         return ESP_OK;
     }
     name = esp_model_tensor_name(e->model, layer, slot);
@@ -186,11 +223,11 @@ esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_
                                    const esp_grid *grid)
 {
     const estimate e = { m, g, samples, o, grid };
-    bool gradients = esp_criteria_need(o->criteria, ESP_NEEDS_GRADIENT);
-    esp_saliency_sums sums = { 0 };
+    bool takes = esp_criteria_need(o->criteria, ESP_NEEDS_SAMPLES);
+    all_sums sums = { 0 };
     esp_status st;
 
-    ESP_TRY(esp_agree(grid->world, gradients ? check_samples(samples) : ESP_OK));
+    ESP_TRY(esp_agree(grid->world, takes ? check_samples(samples) : ESP_OK));
     esp_scores_init(s, g, o->criteria, o->aggregations, o->units);
     s->arch = m->arch;
     s->loss = NAN;
@@ -201,15 +238,28 @@ esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_
     }
     st = sum_up(&sums, s, &e);
     if (st == ESP_OK) {
-        esp_scores_fill(s, &sums);
+        esp_scores_fill(s, &sums.elements);
+        esp_scores_fill_gates(s, &sums.gates, o->fisher_sum);
         fill_random(s, o->seed);
         st = esp_scores_check(s);
     }
-    esp_saliency_sums_free(&sums);
+    all_sums_free(&sums);
     if (st != ESP_OK) {
         esp_scores_free(s);
     }
     return st;
+}
+
+/* What the weights alone take, once the pass has gone. */
+static void add_weights_alone(esp_importance_work *w, const esp_model *m, esp_saliency_sums *sums,
+                              const esp_grid *grid)
+{
+    esp_weight_importance p;
+    size_t before = w->held;
+
+    esp_weight_importance_init_sizes(&p, w, sums, m, (esp_text_size){ 0 }, (esp_text_size){ 0 },
+                                     grid);
+    esp_importance_release(w, w->held - before);
 }
 
 void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const esp_groups *g,
@@ -217,23 +267,25 @@ void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const es
                             const esp_grid *grid)
 {
     esp_saliency_sums sums;
+    esp_gate_sums gates;
+    size_t held;
 
+    *w = (esp_importance_work){ 0 };
     esp_saliency_sums_init_sizes(&sums, m, g, o->units, o->criteria);
-    *w = (esp_importance_work){ .n_sums = sums.n };
-    w->held = esp_scores_bytes(g, o->criteria, o->aggregations, o->units) +
-              esp_saliency_sums_bytes(&sums, m);
-    if (esp_criteria_need(o->criteria, ESP_NEEDS_WEIGHTS)) {
-        w->sums =
-            esp_moved_bytes(ESP_COST_ALLREDUCE, (double)(sums.n * sizeof *sums.all), grid->size);
-    }
-    if (esp_criteria_need(o->criteria, ESP_NEEDS_GRADIENT)) {
+    esp_gate_sums_init(&gates, m, g, o->units, o->criteria, &w->held);
+    w->n_sums = sums.n + gates.n;
+    w->held += esp_scores_bytes(g, o->criteria, o->aggregations, o->units) +
+               esp_saliency_sums_bytes(&sums, m);
+    w->sums =
+        esp_moved_bytes(ESP_COST_ALLREDUCE, (double)(w->n_sums * sizeof *sums.all), grid->size);
+    held = w->held;
+    if (esp_criteria_need(o->criteria, ESP_NEEDS_SAMPLES)) {
         w->held += esp_calloc_bytes(all.samples, sizeof(double)); /* losses */
         esp_calibrate_sizes(w, &sums, m, all, own, o, grid);
-    } else if (esp_criteria_need(o->criteria, ESP_NEEDS_WEIGHTS)) {
-        esp_weight_importance p;
-
-        esp_weight_importance_init_sizes(&p, w, &sums, m, (esp_text_size){ 0 },
-                                         (esp_text_size){ 0 }, grid);
+        esp_importance_release(w, w->held - held);
+    }
+    if (are_weights_alone(o->criteria)) {
+        add_weights_alone(w, m, &sums, grid);
     }
     esp_importance_release(w, 0);
     esp_saliency_sums_free(&sums);

@@ -90,17 +90,26 @@ static void list(esp_plan *plan, const near *n, size_t pool, const border *all)
     }
 }
 
+/* Of a score in eq. 21; one that is not put together of structures is the same by every aggregation. */
+static esp_score_error error_by(const esp_model *m, const esp_plan_options *o)
+{
+    const esp_criterion_info *c = &esp_criteria_table[o->criterion];
+    esp_score_error error = c->bf16_error;
+
+    error.relative *= c->add_row ? esp_aggregations_table[o->aggregation].error_factor : 1;
+    error.relative *= m->arch->activation == ESP_RELU ? SWITCHES : 1;
+    return error;
+}
+
 void esp_near_ties_find(esp_plan *plan, const esp_candidates *pools, const size_t *n_cut,
                         const esp_model *m, const esp_plan_options *o)
 {
-    near n = { pools, n_cut, o, esp_criteria_table[o->criterion].bf16_error };
+    near n = { pools, n_cut, o, error_by(m, o) };
     border all = { -DBL_MAX, DBL_MAX };
 
     if (o->precision != ESP_PRECISION_BF16 || n.error.relative == 0) {
         return;
     }
-    n.error.relative *= esp_aggregations_table[o->aggregation].error_factor;
-    n.error.relative *= m->arch->activation == ESP_RELU ? SWITCHES : 1;
     for (size_t k = 0; o->global && k < pools->n; k++) {
         widen(&all, &n, k, true);
     }

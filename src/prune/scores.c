@@ -46,7 +46,7 @@ const double *esp_scores_structure(const esp_scores *s, const esp_unit *u, esp_c
 
 static void make_unit(esp_scores *s, const esp_unit *u, esp_criterion c, size_t *bytes)
 {
-    if (esp_criteria_table[c].needs >= ESP_NEEDS_WEIGHTS) {
+    if (esp_criteria_table[c].add_row) {
         ESP_MAKE(s->structure[index_of(s, u, c)], u->n_structures * n_channels(u), bytes);
     }
     for (esp_aggregation a = 0; a < ESP_N_AGGREGATIONS; a++) {
@@ -64,7 +64,9 @@ static void make_scores(esp_scores *s, size_t *bytes)
     ESP_MAKE(s->structure, g->n_units * ESP_N_CRITERIA, bytes);
     for (size_t u = 0; u < g->n_units; u++) {
         for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {
-            if (s->units & 1u << g->units[u].kind && s->criteria & 1u << c) {
+            unsigned units = s->units & esp_criteria_table[c].units;
+
+            if (units & 1u << g->units[u].kind && s->criteria & 1u << c) {
                 make_unit(s, &g->units[u], c, bytes);
             }
         }
@@ -166,6 +168,26 @@ void esp_scores_fill(esp_scores *s, const esp_saliency_sums *sums)
 
         for (size_t i = 0; s->units & 1u << unit->kind && i < sums->criteria.n; i++) {
             fill_unit(s, unit, sums, i);
+        }
+    }
+}
+
+/* docs/method.md, eq. 34 and 35 */
+static double score_of_gate(esp_criterion c, double sum, double square, double n, bool fisher_sum)
+{
+    return c == ESP_GATE1 ? fabs(sum) / n : square / 2 / (fisher_sum ? 1 : n);
+}
+
+void esp_scores_fill_gates(esp_scores *s, const esp_gate_sums *sums, bool fisher_sum)
+{
+    for (size_t i = 0; i < s->groups->n_units * ESP_N_CRITERIA * ESP_N_AGGREGATIONS; i++) {
+        const esp_unit *u = &s->groups->units[i / ESP_N_AGGREGATIONS / ESP_N_CRITERIA];
+        esp_criterion c = (esp_criterion)(i / ESP_N_AGGREGATIONS % ESP_N_CRITERIA);
+        bool gates = esp_criteria_table[c].needs & ESP_NEEDS_GATES;
+        const double *sum = esp_gate_sums_at(sums, u, 1), *square = esp_gate_sums_at(sums, u, 2);
+
+        for (size_t g = 0; gates && s->group[i] && g < u->n_groups; g++) {
+            s->group[i][g] = score_of_gate(c, sum[g], square[g], (double)s->n_samples, fisher_sum);
         }
     }
 }

@@ -166,7 +166,7 @@ static esp_status load_attributes(esp_scores *s, const esp_h5 *f)
     s->n_tok = (size_t)tokens;
     s->sequence = (size_t)sequence;
     s->loss = NAN;
-    if (esp_criteria_need(s->criteria, ESP_NEEDS_GRADIENT)) {
+    if (esp_criteria_need(s->criteria, ESP_NEEDS_SAMPLES)) {
         ESP_TRY(esp_h5_get_double(f, "/", "loss", &s->loss));
     }
     return ESP_OK;

@@ -2,6 +2,7 @@
 #ifndef ESPALIER_SCORES_IMPL_H
 #define ESPALIER_SCORES_IMPL_H
 
+#include "gate_sums_impl.h"
 #include "saliency_sums_impl.h"
 
 /* Sets s->groups and allocates what has been asked for, zeros. Local. */
@@ -10,6 +11,9 @@ void esp_scores_init(esp_scores *s, const esp_groups *g, unsigned criteria, unsi
 
 /* Scores of all units from complete sums. Local. */
 void esp_scores_fill(esp_scores *s, const esp_saliency_sums *sums);
+
+/* Scores by gates, of complete sums over s->n_samples; the same by every aggregation. Local. */
+void esp_scores_fill_gates(esp_scores *s, const esp_gate_sums *sums, bool fisher_sum);
 
 /* ESP_EFORMAT for the first score of a group that is not finite: a product may be beyond f64. Local. */
 esp_status esp_scores_check(const esp_scores *s);

@@ -55,6 +55,7 @@ refused1 'prune.ratio' '0.2' 'written' -- run -s prune.ratio=20%
 refused1 'element1' 'param_first' -- run -s prune.criterion=taylor
 refused '$NOWHERE_SET' 'model' -- run -s 'model=$NOWHERE_SET/x'
 refused1 'prune.ratio' 'prune.target' -- run -s prune.ratio=0.25 -s prune.target.macs=0.5
+refused1 'prune.criterion = gate1' 'prune.mode = channel' -- run -s prune.criterion=gate1 -s prune.mode=channel
 printf '{"prune": {"ratio": 0.5}}' > "$work/run.json"
 refused "$work/run.json:1" 'JSON' 'libconfig' -- run -c "$work/run.json"
 printf 'prune:\n  ratio: 0.5\n' > "$work/run.yaml"

@@ -447,6 +447,11 @@ static void check_score(const job *j)
     check_score_by(j, "score", 1u << ESP_ELEMENT1 | 1u << ESP_MIX, blocks | 1u << ESP_UNIT_HIDDEN);
     check_score_by(j, "score without hidden", 1u << ESP_VECTOR | 1u << ESP_L1, blocks);
     check_score_by(j, "score of weights alone", 1u << ESP_L2, blocks);
+    check_score_by(j, "score by gates", 1u << ESP_GATE1 | 1u << ESP_GATE2, blocks);
+    check_score_by(j, "score by gates, elements, weights",
+                   1u << ESP_GATE2 | 1u << ESP_ELEMENT1 | 1u << ESP_L1, 1u << ESP_UNIT_MLP);
+    check_score_by(j, "score by gates and weights", 1u << ESP_GATE1 | 1u << ESP_L1,
+                   blocks | 1u << ESP_UNIT_HIDDEN);
 }
 
 static void test_score(void)

@@ -7,8 +7,9 @@
 #include "espalier/plan.h"
 #include "golden_groups.h"
 
-#define GRADIENT_CRITERIA \
-    (1u << ESP_VECTOR | 1u << ESP_ELEMENT1 | 1u << ESP_ELEMENT2 | 1u << ESP_MIX)
+#define GRADIENT_CRITERIA                                                         \
+    (1u << ESP_VECTOR | 1u << ESP_ELEMENT1 | 1u << ESP_ELEMENT2 | 1u << ESP_MIX | \
+     1u << ESP_GATE1 | 1u << ESP_GATE2)
 
 static float *random_numbers(size_t n, uint64_t key)
 {
@@ -358,9 +359,12 @@ static void check_plans(counts *c, const fixture *t, const esp_scores *s, esp_cr
 
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         esp_plan_options o = options[i];
+        unsigned units = esp_prune_mode_units(o.mode);
 
         o.criterion = criterion;
-        check_plan(c, t, s, o);
+        if ((esp_criterion_units(criterion) & units) == units) {
+            check_plan(c, t, s, o);
+        }
     }
 }
 

@@ -149,23 +149,49 @@ def importance_values(config, p, G, F):
     return out
 
 
+def gate_gradients(config, p, g):
+    """{"layers/0/attention": [K], "layers/0/mlp": [F] ...}: dL/dm of a gate m = 1 on the output of a group, which
+    scales the columns of the matrix behind it."""
+    layout, s = layout_of(config), sizes_of(config)
+    out = {}
+    for i in range(s.layers):
+        for unit, name in (("attention", layout.out), ("mlp", layout.down)):
+            weight = layout.layer % i + name + ".weight"
+            cols = (p[weight] * g[weight]).sum(0)
+            out["layers/%d/%s" % (i, unit)] = cols.view(s.kv_heads, -1).sum(1) if unit == "attention" else cols
+    return out
+
+
+def gate_values(gates):
+    """Scores by gates, from the gradients of each sample; every aggregation has the same."""
+    out = {}
+    for unit in gates[0]:
+        m = torch.stack([sample[unit] for sample in gates])
+        out[unit + "/gate1/sum"] = m.mean(0).abs()
+        out[unit + "/gate2/sum"] = (m * m).mean(0) / 2
+    return out
+
+
 def golden_values(folder):
     """{dataset: numpy array}; "loss" is an attribute of the file."""
     config, p, forward = load_reference(folder)
     ids = read_tokens(folder)
     G = {name: torch.zeros_like(w) for name, w in p.items()}
     F = {name: torch.zeros_like(w) for name, w in p.items()}
-    logits, losses = [], []
+    logits, losses, gates = [], [], []
     for sample in ids:
         logits.append(forward(sample))
         losses.append(torch.nn.functional.cross_entropy(logits[-1][:-1], sample[1:]))
-        for name, g in zip(p, torch.autograd.grad(losses[-1], list(p.values()))):
+        gradients = dict(zip(p, torch.autograd.grad(losses[-1], list(p.values()))))
+        for name, g in gradients.items():
             G[name] += g / len(ids)
             F[name] += g * g / len(ids)
+        gates.append(gate_gradients(config, p, gradients))
     with torch.no_grad():
         out = {"tokens": ids.int(), "logits": torch.stack(logits)}
         out["loss_per_sample"] = torch.stack(losses)
         out |= {"grad_norms/" + name: g.norm() for name, g in G.items()}
         out |= importance_values(config, p, G, F)
+        out |= gate_values(gates)
         out["loss"] = out["loss_per_sample"].mean()
     return {name: value.detach().numpy() for name, value in out.items()}

@@ -1,0 +1,171 @@
+/* gate_sums.c - x dL/dx of the outputs of groups, over the tokens of each sample. */
+#include "gate_sums_impl.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "criteria_impl.h"
+#include "espalier/mem.h"
+#include "espalier/traffic.h"
+
+#define TILE ((size_t)64) /* channels that a thread sums at a time */
+
+/* The columns of the matrix that multiplies the outputs of the unit. */
+static const esp_structure *columns_of(const esp_unit *u)
+{
+    const esp_structure *found = NULL;
+
+    for (size_t i = 0; i < u->n_structures; i++) {
+        if (u->structures[i].side == ESP_COLS) {
+            ESP_REQUIRE(!found);
+            found = &u->structures[i];
+        }
+    }
+    ESP_REQUIRE(found);
+    return found;
+}
+
+/* Number of the value that a matrix of a block multiplies. */
+static int input_of(const esp_arch *a, int slot)
+{
+    const esp_op *op = a->ops;
+
+    while (op->kind != ESP_OP_LINEAR || op->slot != slot) {
+        op++;
+    }
+    return op->in[0];
+}
+
+/* Units of the set that some criterion of gates scores. */
+static unsigned units_with_gates(unsigned units, unsigned criteria)
+{
+    unsigned with = 0;
+
+    for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {
+        if (criteria >> c & 1 && esp_criteria_table[c].needs & ESP_NEEDS_GATES) {
+            with |= esp_criteria_table[c].units;
+        }
+    }
+    return with & units;
+}
+
+void esp_gate_sums_init(esp_gate_sums *s, const esp_model *m, const esp_groups *g, unsigned units,
+                        unsigned criteria, size_t *bytes)
+{
+    unsigned with = units_with_gates(units, criteria);
+    size_t widest = 0;
+
+    *s = (esp_gate_sums){ .groups = g };
+    ESP_MAKE(s->value, g->n_units, bytes);
+    ESP_MAKE(s->place, g->n_units, bytes);
+    for (size_t u = 0; u < g->n_units; u++) {
+        const esp_unit *unit = &g->units[u];
+        bool gates = with >> unit->kind & 1;
+        const esp_structure *columns = gates ? columns_of(unit) : NULL;
+
+        if (!bytes) {
+            s->value[u] = gates ? input_of(m->arch, columns->slot) : -1;
+            s->place[u] = s->n;
+        }
+        s->n += gates ? 2 * unit->n_groups : 0;
+        widest = gates ? esp_max(widest, columns->length) : widest;
+    }
+    ESP_MAKE(s->all, s->n, bytes);
+    ESP_MAKE(s->channel, widest, bytes);
+    ESP_MAKE(s->gate, widest, bytes);
+}
+
+void esp_gate_sums_free(esp_gate_sums *s)
+{
+    free(s->value);
+    free(s->place);
+    free(s->all);
+    free(s->channel);
+    free(s->gate);
+    *s = (esp_gate_sums){ 0 };
+}
+
+/* sum [n] = sum over rows begin .. end - 1 of x dx, both [rows, n] */
+static void sum_channels(double *sum, const float *x, const float *dx, size_t n, size_t begin,
+                         size_t end)
+{
+#pragma omp parallel for
+    for (size_t at = 0; at < n; at += TILE) {
+        size_t width = esp_min(n - at, TILE);
+        double v[TILE] = { 0 };
+
+        for (size_t t = begin; t < end; t++) {
+            const float *a = x + t * n + at, *b = dx + t * n + at;
+
+            for (size_t k = 0; k < width; k++) {
+                v[k] += (double)a[k] * (double)b[k];
+            }
+        }
+        memcpy(sum + at, v, width * sizeof *v);
+    }
+}
+
+/* One sample more: its channels [columns->length] to gates, and these to the sums. */
+static void add_sample(esp_gate_sums *s, size_t u, const double *channel)
+{
+    const esp_unit *unit = &s->groups->units[u];
+    const esp_structure *columns = columns_of(unit);
+    double *sum = s->all + s->place[u], *square = sum + unit->n_groups;
+
+    memset(s->gate, 0, unit->n_groups * sizeof *s->gate);
+    for (size_t i = 0; i < columns->length; i++) {
+        s->gate[(size_t)columns->channel[i] / unit->channels_per_group] += channel[i];
+    }
+    for (size_t g = 0; g < unit->n_groups; g++) {
+        sum[g] += s->gate[g];
+        square[g] += s->gate[g] * s->gate[g];
+    }
+}
+
+void esp_gate_sums_add(esp_gate_sums *s, size_t layer, int value, const float *x, const float *dx,
+                       const esp_batch *chunk)
+{
+    for (size_t u = 0; u < s->groups->n_units; u++) {
+        const esp_unit *unit = &s->groups->units[u];
+
+        if (unit->layer != layer || s->value[u] != value) {
+            continue;
+        }
+        for (size_t j = 0; j < chunk->n_samples; j++) {
+            sum_channels(s->channel, x, dx, columns_of(unit)->length, chunk->start[j],
+                         chunk->start[j + 1]);
+            add_sample(s, u, s->channel);
+        }
+    }
+}
+
+void esp_gate_sums_reduce(esp_gate_sums *s, MPI_Comm comm)
+{
+    esp_sent(ESP_SENT_SUMS, ESP_COST_ALLREDUCE, s->n * sizeof *s->all, comm);
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, s->all, esp_count(s->n), MPI_DOUBLE, MPI_SUM, comm));
+}
+
+bool esp_gate_sums_broken(size_t *layer, int *slot, const esp_gate_sums *s)
+{
+    for (size_t u = s->groups->n_units; u-- > 0;) {
+        const esp_unit *unit = &s->groups->units[u];
+        const double *sums = esp_gate_sums_at(s, unit, 1);
+
+        for (size_t i = 0; sums && i < 2 * unit->n_groups; i++) {
+            if (!isfinite(sums[i])) {
+                *layer = unit->layer;
+                *slot = columns_of(unit)->slot;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+const double *esp_gate_sums_at(const esp_gate_sums *s, const esp_unit *u, int power)
+{
+    size_t i = (size_t)(u - s->groups->units);
+
+    return s->value[i] < 0 ? NULL : s->all + s->place[i] + (power == 2 ? u->n_groups : 0);
+}
