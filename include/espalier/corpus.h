@@ -73,6 +73,9 @@ esp_status esp_samples_read_ids(esp_samples *s, const char *path, size_t max_pos
 esp_status esp_tokens_save(const char *path, const esp_corpus *c, const esp_tokenizer *t,
                            const char *corpus_path);
 
+/* Whether the file is a token file. Local. */
+bool esp_tokens_made(const char *path);
+
 /* Draws samples [out] from a corpus file of any kind above or a token file (*.h5), as esp_corpus_read and
  * esp_samples_draw. A token file of another tokenizer than t, or a damaged one, is ESP_EFORMAT; t may be NULL
  * for a token file, and is ESP_EUSAGE for text. *s is {0} after a failure. Local: ranks that read the same

@@ -36,8 +36,10 @@ esp_status esp_file_check(const char *path);
 esp_status esp_dir_check(const char *path);
 
 /* ESP_OK where a file that the user named can be written: ESP_EUSAGE where its folder is not there or cannot
- * be written in, or something is at path, other than a regular file with `replace`. Local. */
-esp_status esp_output_check(const char *path, bool replace);
+ * be written in, or something is at path, other than a regular file with `replace`: that the user wants it,
+ * and that the caller has seen that the program made it. made: for the message, what alone is replaced, as "a
+ * token file that espalier made". Local. */
+esp_status esp_output_check(const char *path, const char *made, bool replace);
 
 /* Creates the folder and its parents, where they are not there. ESP_EUSAGE where the path does not allow it,
  * ESP_EIO. Local. */

@@ -9,6 +9,7 @@
 #ifndef ESPALIER_GRAMMAR_H
 #define ESPALIER_GRAMMAR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,5 +21,8 @@
  * esp_file_write. Local. */
 esp_status esp_grammar_write(const char *path, size_t n_stories, uint64_t seed,
                              double *nats_per_byte);
+
+/* Whether the file begins with the first story of that seed, so that esp_grammar_write made it. Local. */
+bool esp_grammar_made(const char *path, uint64_t seed);
 
 #endif

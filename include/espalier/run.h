@@ -27,4 +27,8 @@ esp_status esp_run_stages(const esp_config *c, unsigned stages, bool force,
  * esp_plan_check_early's. Local. */
 esp_status esp_run_check_plan_early(const esp_config *c, const esp_model *m);
 
+/* ESP_EUSAGE where there is something at path that is in the folder of a run, whose results only its stages
+ * replace. Local. */
+esp_status esp_run_check_apart(const char *path);
+
 #endif

@@ -91,7 +91,7 @@ esp_status esp_dir_check(const char *path)
     return st;
 }
 
-esp_status esp_output_check(const char *path, bool replace)
+esp_status esp_output_check(const char *path, const char *made, bool replace)
 {
     char *copy = esp_strdup(path);
     const char *dir = dirname(copy);
@@ -102,8 +102,9 @@ esp_status esp_output_check(const char *path, bool replace)
     } else if (access(dir, W_OK | X_OK) != 0) {
         st = esp_fail(ESP_EUSAGE, "%s: cannot write in %s: %s", path, dir, strerror(errno));
     } else if (access(path, F_OK) == 0 && !(replace && esp_file_exists(path))) {
-        st = esp_fail(ESP_EUSAGE, "%s: is there already: take another name%s", path,
-                      replace ? "" : ", or -f to replace it");
+        st = esp_fail(ESP_EUSAGE,
+                      "%s: is there already: take another name; -f replaces nothing but %s", path,
+                      made);
     }
     free(copy);
     return st;

@@ -71,6 +71,17 @@ static json_t *prediction_json(const esp_prediction *p)
                      sent, "read", p->read, "written", p->written);
 }
 
+/* Whether the file is what write_json writes. */
+static bool is_prediction(const char *path)
+{
+    json_t *o = json_load_file(path, 0, NULL);
+    bool is = json_is_object(json_object_get(o, "grid")) &&
+              json_is_number(json_object_get(json_object_get(o, "all"), "seconds"));
+
+    json_decref(o);
+    return is;
+}
+
 /* Takes o. */
 static esp_status write_json(const char *path, json_t *o)
 {
@@ -111,13 +122,16 @@ static esp_status print_stages(const esp_job *j, unsigned stages, const esp_layo
 
 static esp_status estimate(const esp_config *c, const esp_model *m, bool replace)
 {
+    const char *output = c->estimate.output;
     esp_cluster cluster = esp_cluster_of(c);
     unsigned stages = esp_settings_stages(c);
     esp_layout best;
     esp_job job;
     esp_status st;
 
-    ESP_TRY(*c->estimate.output ? esp_output_check(c->estimate.output, replace) : ESP_OK);
+    ESP_TRY(*output ? esp_output_check(output, "a prediction that espalier made",
+                                       replace && is_prediction(output))
+                    : ESP_OK);
     ESP_TRY(esp_run_check_plan_early(c, m));
     esp_cluster_measure(&cluster);
     esp_job_init(&job, m, c);

@@ -17,8 +17,10 @@ static esp_status tokenize(const esp_config *c, const char *output, bool replace
     esp_status st = esp_place_check(c->model);
 
     if (st == ESP_OK) {
-        st = *c->tokenize.output || esp_dir_exists(c->run_dir) ? esp_output_check(output, replace)
-                                                               : esp_dir_check(c->run_dir);
+        st = *c->tokenize.output || esp_dir_exists(c->run_dir)
+                 ? esp_output_check(output, "a token file that espalier made",
+                                    replace && esp_tokens_made(output))
+                 : esp_dir_check(c->run_dir);
     }
     if (st == ESP_OK) {
         st = esp_tokenizer_open(&tokenizer, c->model);

@@ -14,6 +14,7 @@
 #include "espalier/io.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
+#include "espalier/run.h"
 #include "espalier/version.h"
 
 /* ---- manifest --------------------------------------------------------------------------------- */
@@ -233,6 +234,38 @@ esp_status esp_run_dir_remove(const esp_run_dir *d, const char *name)
         folder ? esp_folder_remove(path) : esp_remove(path); /* or what is left of one */
 
     free(path);
+    return st;
+}
+
+/* Whether a manifest makes the folder one of a run. */
+static bool is_run_dir(const char *dir)
+{
+    char *path = esp_path(dir, "manifest.json");
+    json_t *manifest = json_load_file(path, 0, NULL);
+    bool is = json_is_object(json_object_get(manifest, "stages"));
+
+    json_decref(manifest);
+    free(path);
+    return is;
+}
+
+esp_status esp_run_check_apart(const char *path)
+{
+    char *at = esp_path_real(path), *slash;
+    esp_status st = ESP_OK;
+
+    if (access(path, F_OK) != 0) {
+        free(at);
+        return ESP_OK;
+    }
+    for (; st == ESP_OK && (slash = strrchr(at, '/')); *slash = '\0') {
+        st = is_run_dir(at) ? esp_fail(ESP_EUSAGE,
+                                       "%s: is of the run in %s, which alone replaces it: take "
+                                       "another name",
+                                       path, at)
+                            : ESP_OK;
+    }
+    free(at);
     return st;
 }
 

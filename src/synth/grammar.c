@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "espalier/file.h"
+#include "espalier/mem.h"
 #include "espalier/rng.h"
 #include "grammar_impl.h"
 
@@ -238,20 +239,46 @@ size_t esp_grammar_pick(void *state, const unsigned *weight, size_t n)
     return i;
 }
 
+/* Story i, behind what d has already, drawn with r. */
+static void write_story(esp_derivation *d, esp_rng *r, uint64_t seed, uint64_t i)
+{
+    *r = (esp_rng){ esp_rng_key(seed, i, 0), 0 };
+    d->state = r;
+    d->n_slots = 0; /* a story remembers nothing of the one before */
+    esp_grammar_derive(d, "story");
+    esp_bytes_add(&d->text, "\n\n", 2);
+}
+
+bool esp_grammar_made(const char *path, uint64_t seed)
+{
+    esp_derivation d = { .pick = esp_grammar_pick };
+    esp_rng r;
+    FILE *in = fopen(path, "rb");
+    char *begin;
+    bool made;
+
+    write_story(&d, &r, seed, 0);
+    begin = esp_calloc(d.text.n, 1);
+    made = in && fread(begin, 1, d.text.n, in) == d.text.n &&
+           memcmp(begin, d.text.data, d.text.n) == 0;
+    if (in) {
+        fclose(in);
+    }
+    free(begin);
+    esp_bytes_free(&d.text);
+    return made;
+}
+
 esp_status esp_grammar_write(const char *path, size_t n_stories, uint64_t seed,
                              double *nats_per_byte)
 {
     esp_derivation d = { .pick = esp_grammar_pick };
+    esp_rng r;
     size_t between = 0;
     esp_status st;
 
     for (uint64_t i = 0; i < n_stories; i++) {
-        esp_rng r = { esp_rng_key(seed, i, 0), 0 };
-
-        d.state = &r;
-        d.n_slots = 0; /* a story remembers nothing of the one before */
-        esp_grammar_derive(&d, "story");
-        esp_bytes_add(&d.text, "\n\n", 2);
+        write_story(&d, &r, seed, i);
         between += 2;
     }
     *nats_per_byte = n_stories > 0 ? d.nats / (double)(d.text.n - between) : 0;

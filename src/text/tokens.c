@@ -180,6 +180,16 @@ static esp_status read_file(esp_tokens *k, const esp_h5 *f, const char *path)
     return check_borders(k, n_ids, path);
 }
 
+bool esp_tokens_made(const char *path)
+{
+    esp_h5 f = { 0 };
+    bool made = esp_h5_open(&f, path) == ESP_OK && check_tokenizer(&f, path, NULL) == ESP_OK;
+
+    esp_h5_close(&f, ESP_OK);
+    esp_error_clear();
+    return made;
+}
+
 esp_status esp_tokens_read(esp_tokens *k, const char *path, const esp_tokenizer *t)
 {
     esp_h5 f = { 0 };

@@ -45,6 +45,23 @@ enum { N_FILES = 3 };
 static const char *const names[N_FILES] = { "tokenizer.model", "tokenizer_config.json",
                                             "special_tokens_map.json" };
 
+/* Whether the marker of the folder names the file. */
+static bool is_made(const char *dir, const char *name)
+{
+    char **made = NULL;
+    size_t n = 0;
+    bool is = false;
+
+    esp_folder_names(&made, &n, dir);
+    esp_error_clear();
+    for (size_t i = 0; i < n; i++) {
+        is = is || strcmp(made[i], name) == 0;
+        free(made[i]);
+    }
+    free(made);
+    return is;
+}
+
 static esp_status check_files(const char *dir, bool replace)
 {
     esp_status st = ESP_OK;
@@ -52,7 +69,7 @@ static esp_status check_files(const char *dir, bool replace)
     for (size_t i = 0; i < N_FILES && st == ESP_OK && esp_dir_exists(dir); i++) {
         char *path = esp_path(dir, names[i]);
 
-        st = esp_output_check(path, replace);
+        st = esp_output_check(path, "files that espalier made", replace && is_made(dir, names[i]));
         free(path);
     }
     return st;
@@ -62,7 +79,7 @@ static esp_status write_files(const char *dir, const char *model, size_t n_model
 {
     const char *data[N_FILES] = { model, CONFIG, "{\n" NAMES };
 
-    ESP_TRY(esp_mkdirs(dir));
+    ESP_TRY(esp_folder_has_files(dir) ? ESP_OK : esp_folder_make(dir, NULL, 0));
     for (size_t i = 0; i < N_FILES; i++) {
         char *path = esp_path(dir, names[i]);
         esp_status st = esp_folder_add(dir, names[i]);

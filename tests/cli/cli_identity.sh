@@ -104,6 +104,46 @@ complains 'is in the model folder'
 refused_untouched "$work/model" $(stage run "$work/model/below/run")
 not_there "$work/model/below"
 
+# -f replaces files of one kind that the program made: never what is read, of a model, or of a run.
+kept() { # FILE ARGUMENT...: with -f, for an output that is FILE
+    name=$1
+    shift
+    refused_untouched "$work/kept" "$@" -f
+    complains "$name" 'is there already' 'but'
+}
+mkdir "$work/kept"
+cp -r "$work/model" "$work/used" "$work/kept"
+cp "$work/text.jsonl" "$work/kept/text.jsonl"
+echo "model = \"$work/kept/model\";" > "$work/kept/run.cfg"
+for name in text.jsonl model/model.safetensors used/plan.json used/importance.h5 used/pruned/model.safetensors; do
+    output=$work/kept/$name
+    kept "$output" tokenize -s model="$work/kept/model" -s tokenize.corpus="$work/kept/text.jsonl" \
+        -s tokenize.output="$output"
+done
+for name in run.cfg model/config.json used/plan.json used/manifest.json; do
+    kept "$work/kept/$name" estimate -c "$work/kept/run.cfg" -s estimate.output="$work/kept/$name"
+done
+kept "$work/kept/text.jsonl" synth -s synth.kind=corpus -s synth.output="$work/kept/text.jsonl"
+echo mine > "$work/kept/model/tokenizer.model"
+kept "$work/kept/model/tokenizer.model" synth -s synth.kind=tokenizer -s synth.corpus="$work/kept/text.jsonl" \
+    -s synth.vocab=300 -s synth.output="$work/kept/model"
+for kind in model tokenizer; do
+    refused_untouched "$work/kept" synth -f -s synth.kind=$kind -s synth.corpus="$work/kept/text.jsonl" \
+        -s synth.output="$work/kept/used/pruned"
+    complains synth.output "$work/kept/used/pruned" 'run'
+done
+rm "$work/kept/model/tokenizer.model"
+for again in '' -f; do # what it made it does replace
+    # shellcheck disable=SC2086
+    exits 0 "$ESPALIER" tokenize $again -s model="$work/kept/model" -s tokenize.corpus="$work/kept/text.jsonl" \
+        -s tokenize.output="$work/kept/text.h5"
+    # shellcheck disable=SC2086
+    exits 0 "$ESPALIER" estimate $again -c "$work/kept/run.cfg" -s estimate.output="$work/kept/e.json"
+    # shellcheck disable=SC2086
+    exits 0 "$ESPALIER" synth $again -s synth.kind=tokenizer -s synth.corpus="$work/text.jsonl" -s synth.vocab=300 \
+        -s synth.output="$work/kept/tokenizer"
+done
+
 # What came into a result since keeps that result.
 for notes in pruned/notes pruned/model-mine.safetensors recover/step-000002-mine.h5; do
     echo precious > "$work/used/$notes"

@@ -22,6 +22,7 @@ static void sentencepiece(void)
     page p = { 0 };
 
     CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
+    CU_ASSERT_EQUAL(esp_test_remove(again), ESP_OK);
     put_corpus(&p);
     write_page(dir, "corpus.txt", &p);
     CU_ASSERT_EQUAL(esp_tokenizer_train(dir, corpus, 300, true), ESP_OK);
