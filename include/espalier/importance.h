@@ -50,6 +50,9 @@ const char *esp_aggregation_name(esp_aggregation a);
 /* What F is: "mean" or, sum = 1, "sum"; NULL beyond. Local. */
 const char *esp_fisher_name(unsigned sum);
 
+/* What the labels of the samples are: "data" or, drawn = 1, "model"; NULL beyond. Local. */
+const char *esp_labels_name(unsigned drawn);
+
 /* Whether one of a bit set of criteria needs that, or a part of it. Local. */
 bool esp_criteria_need(unsigned criteria, esp_need need);
 
@@ -61,7 +64,8 @@ typedef struct esp_importance_options {
     unsigned aggregations; /* bit set of 1u << esp_aggregation     */
     unsigned units;        /* bit set of 1u << esp_unit_kind       */
     bool fisher_sum;       /* F = sum_j instead of mean_j          */
-    uint64_t seed;         /* of criterion random                  */
+    bool model_labels;     /* labels drawn from the prediction, see esp_pass_options.draws_labels */
+    uint64_t seed;         /* of criterion random, and of such labels */
     size_t chunk_tok;      /* tokens of a chunk; 0: chosen          */
     const char
         *scratch; /* borrowed; folder for what has the samples' size, see esp_spill_buffer_init */
@@ -131,7 +135,7 @@ double esp_score_random(uint64_t seed, const esp_unit *u, size_t group);
 /* importance.h5: /layers/<l>/<unit>/<criterion>/<aggregation> f64 [groups],
  * /layers/<l>/<unit>/<criterion>/structures/<label> f64 [channels], /hidden/<criterion>/<aggregation>
  * f64 [hidden]; attributes of the file: model (digest), samples, tokens, sequence, seed, loss,
- * fisher. Errors of esp_h5_close. Local. */
+ * fisher, labels. Errors of esp_h5_close. Local. */
 esp_status esp_scores_save(const esp_scores *s, const char *path, const char *model_digest,
                            const esp_importance_options *o);
 

@@ -62,6 +62,8 @@ typedef struct esp_pass_options {
     size_t longest;              /* tokens of the longest sample; 0: chunk_tok. For sizes only */
     bool backward;               /* keep what backward needs                                 */
     bool resident;               /* keep what is made of all layers' weights (decoding)        */
+    bool draws_labels;           /* targets are drawn from what the model predicts           */
+    uint64_t label_seed;         /* of these draws, with the key of a sample and a position   */
     bool layers_only;            /* no final norm, head and loss: for esp_pass_layer alone     */
     const esp_grid *grid;        /* borrowed; NULL: this rank has all layers                  */
     const char
@@ -158,7 +160,8 @@ void esp_pass_layer(esp_pass *p, size_t layer, size_t chunk, const esp_tap *tap,
                     const esp_batch *batch);
 void esp_pass_end(esp_pass *p, const esp_batch *batch);
 
-/* Head and cross-entropy in runs of tokens. loss [n_samples] is set to sums over targets.
+/* Head and cross-entropy in runs of tokens. loss [n_samples] is set to sums over targets: those of the batch,
+ * or, with options.draws_labels, one drawn from the prediction wherever the batch has one.
  * With scale [n_samples] (what a token's loss of that sample counts in the objective) it also prepares
  * backward: gradients of head and final norm go to the sink (may be NULL). scale NULL: loss only. The last
  * pipeline stage does it; on the others losses are 0. */

@@ -172,8 +172,9 @@ void esp_accumulate(float *y, const float *a, size_t n);
  * (whether the target has the largest logit; may be NULL) are set, to 0 for rows with ESP_NO_TARGET. Where
  * cap is above 0, the other rows are soft-capped first, in place. Where scale [n] is not NULL, logits become
  * their gradient, scale[i] * (softmax - onehot) times the derivative of the cap; zero for rows without
- * target. */
+ * target. Where uniform [n], of [0, 1), is not NULL, the target of each row that has one is drawn from its
+ * softmax instead: the first index up to which the probabilities come to more than uniform[i]. */
 void esp_cross_entropy(double *loss, uint8_t *hit, float *logits, const int32_t *targets,
-                       const float *scale, float cap, size_t n, size_t V);
+                       const double *uniform, const float *scale, float cap, size_t n, size_t V);
 
 #endif

@@ -72,6 +72,8 @@ const esp_option esp_options[] = {
       "units scored; those that prune.mode needs are always among them" },
     { "importance.fisher", ESP_O_EITHER, AT(importance.fisher_sum), "mean", 0, 0, esp_fisher_name, SCORE,
       "whether F is the mean or the sum over the samples of their squared gradients" },
+    { "importance.labels", ESP_O_EITHER, AT(importance.model_labels), "data", 0, 0, esp_labels_name, SCORE,
+      "tokens whose prediction gradients are of: those of the text, or drawn from what the model predicts" },
 
     { "prune.mode", ESP_O_CHOICE, CHOICE_AT(prune.mode), "block", 0, 0, esp_prune_mode_name, PLAN,
       "what is cut: heads and intermediate channels of MLPs; channels of the hidden state; whole layers" },

@@ -9,12 +9,15 @@
 #include <string.h>
 
 #include "espalier/mem.h"
+#include "espalier/rng.h"
 #include "pipeline_impl.h"
 #include "embedding_impl.h"
 
 #define LOGITS_BYTES \
     ((size_t)64 << 20) /* of a run of logits, unless that is less than LEAST_RUN rows */
 #define LEAST_RUN ((size_t)128)
+
+#define LABELS UINT64_C(0x6c6162656c73) /* their random stream */
 
 #define SHORTEST_ROW \
     1e-12 /* of a head: shorter ones are divided by this, as in torch's normalize */
@@ -28,6 +31,7 @@ typedef struct esp_head_and_norm {
     double *losses;        /* [max_tok] cross-entropy of each position */
     uint8_t *hits;         /* [max_tok] */
     float *scale;          /* [max_tok] */
+    double *uniform;       /* [max_tok] draws of labels; NULL: those of the batch */
     size_t run;            /* rows of logits there is memory for */
 } esp_head_and_norm;
 
@@ -63,6 +67,9 @@ static void make_head_and_norm(esp_head_and_norm *head_and_norm, const esp_model
     ESP_MAKE(head_and_norm->losses, o.max_tok, bytes);
     ESP_MAKE(head_and_norm->hits, o.max_tok, bytes);
     ESP_MAKE(head_and_norm->scale, o.max_tok, bytes);
+    if (o.draws_labels) {
+        ESP_MAKE(head_and_norm->uniform, o.max_tok, bytes);
+    }
 }
 
 static size_t head_and_norm_bytes(const esp_model *m, esp_pass_options o)
@@ -84,6 +91,7 @@ static void head_and_norm_free(esp_head_and_norm *head_and_norm)
     free(head_and_norm->losses);
     free(head_and_norm->hits);
     free(head_and_norm->scale);
+    free(head_and_norm->uniform);
 }
 
 /* Final norm and head are on this rank, and wanted. */
@@ -496,10 +504,23 @@ static void losses_of_run(esp_pass *p, const float *scale, const esp_sink *sink,
                run->n_tok * V * sizeof(float));
     }
     esp_cross_entropy(head_and_norm->losses + begin, head_and_norm->hits + begin,
-                      head_and_norm->logits, batch->targets + begin, scale ? scale + begin : NULL,
-                      p->model->logit_cap, run->n_tok, V);
+                      head_and_norm->logits, batch->targets + begin,
+                      head_and_norm->uniform ? head_and_norm->uniform + begin : NULL,
+                      scale ? scale + begin : NULL, p->model->logit_cap, run->n_tok, V);
     if (scale) {
         head_backward(p, p->d_spare.at, sink, begin, run);
+    }
+}
+
+/* Position t of a sample has number t of the sample's stream, whatever batch or rank it is in. */
+static void draw_uniforms(double *uniform, uint64_t seed, const esp_batch *batch)
+{
+    for (size_t j = 0; j < batch->n_samples; j++) {
+        esp_rng r = { .key = esp_rng_key(seed, LABELS, batch->key[j]) };
+
+        for (size_t t = batch->start[j]; t < batch->start[j + 1]; t++) {
+            uniform[t] = esp_rng_uniform(&r);
+        }
     }
 }
 
@@ -520,6 +541,9 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
     }
     if (scale) {
         memset(p->d_spare.at, 0, batch->n_tok * p->model->dims.hidden * sizeof(float));
+    }
+    if (head_and_norm->uniform) {
+        draw_uniforms(head_and_norm->uniform, p->options.label_seed, batch);
     }
     load_head(p);
     for (size_t begin = 0; begin < batch->n_tok; begin += head_and_norm->run) {

@@ -59,6 +59,8 @@ static esp_pass_options pass_options(esp_text_size own, const esp_importance_opt
                                .chunk_tok = esp_min(esp_max(chunk, own.longest), own.tokens),
                                .longest = own.longest,
                                .backward = true,
+                               .draws_labels = o->model_labels,
+                               .label_seed = o->seed,
                                .scratch = o->scratch,
                                .grid = grid };
 }

@@ -77,6 +77,13 @@ const char *esp_fisher_name(unsigned sum)
     return sum < 2 ? names[sum] : NULL;
 }
 
+const char *esp_labels_name(unsigned drawn)
+{
+    static const char *const names[] = { "data", "model" };
+
+    return drawn < 2 ? names[drawn] : NULL;
+}
+
 bool esp_criteria_need(unsigned criteria, esp_need need)
 {
     for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {

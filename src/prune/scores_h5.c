@@ -82,6 +82,7 @@ static esp_status save_attributes(esp_h5 *f, const esp_scores *s, const char *mo
 {
     ESP_TRY(esp_h5_set_string(f, "/", "model", model_digest));
     ESP_TRY(esp_h5_set_string(f, "/", "fisher", esp_fisher_name(o->fisher_sum)));
+    ESP_TRY(esp_h5_set_string(f, "/", "labels", esp_labels_name(o->model_labels)));
     ESP_TRY(esp_h5_set_int(f, "/", "samples", (int64_t)s->n_samples));
     ESP_TRY(esp_h5_set_int(f, "/", "tokens", (int64_t)s->n_tok));
     ESP_TRY(esp_h5_set_int(f, "/", "sequence", (int64_t)s->sequence));

@@ -29,8 +29,28 @@ static void to_gradient(float *x, float max, double sum, size_t target, float sc
     x[target] -= of_target;
 }
 
+/* The first index up to which the terms exp(x - max) come to more than `part`; rounding may leave none: then
+ * the last that has any. */
+static size_t index_of_part(const float *x, float max, double part, size_t n)
+{
+    size_t last = 0;
+    double sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        double term = (double)esp_expf(x[i] - max);
+
+        sum += term;
+        last = term > 0 ? i : last;
+        if (sum > part) {
+            break;
+        }
+    }
+    return last;
+}
+
 /* Loss of a row with a target; x is capped and, unless scale is NULL, becomes the gradient. */
-static double row_loss(bool *hit, float *x, size_t target, const float *scale, float cap, size_t V)
+static double row_loss(bool *hit, float *x, size_t target, const double *uniform,
+                       const float *scale, float cap, size_t V)
 {
     float max;
     double sum, loss;
@@ -40,6 +60,9 @@ static double row_loss(bool *hit, float *x, size_t target, const float *scale, f
     }
     max = esp_largest(x, V);
     sum = sum_of_exp(x, max, V);
+    if (uniform) {
+        target = index_of_part(x, max, *uniform * sum, V);
+    }
     loss = log(sum) + (double)max - (double)x[target];
     *hit = x[target] >= max;
     if (scale) {
@@ -49,7 +72,7 @@ static double row_loss(bool *hit, float *x, size_t target, const float *scale, f
 }
 
 void esp_cross_entropy(double *loss, uint8_t *hit, float *logits, const int32_t *targets,
-                       const float *scale, float cap, size_t n, size_t V)
+                       const double *uniform, const float *scale, float cap, size_t n, size_t V)
 {
 #pragma omp parallel for schedule(dynamic)
     for (size_t i = 0; i < n; i++) {
@@ -58,7 +81,8 @@ void esp_cross_entropy(double *loss, uint8_t *hit, float *logits, const int32_t 
 
         loss[i] = 0;
         if (targets[i] != ESP_NO_TARGET) {
-            loss[i] = row_loss(&right, x, (size_t)targets[i], scale ? scale + i : NULL, cap, V);
+            loss[i] = row_loss(&right, x, (size_t)targets[i], uniform ? uniform + i : NULL,
+                               scale ? scale + i : NULL, cap, V);
         } else if (scale) {
             memset(x, 0, V * sizeof *x);
         }

@@ -89,8 +89,9 @@
     PROCEDURE(esp_accumulate, (float *y, const float *a, size_t n), (y, a, n))                              \
     /* cross_entropy.c */                                                                                   \
     PROCEDURE(esp_cross_entropy,                                                                            \
-              (double *loss, uint8_t *hit, float *logits, const int32_t *targets, const float *scale,       \
-               float cap, size_t n, size_t V), (loss, hit, logits, targets, scale, cap, n, V))              \
+              (double *loss, uint8_t *hit, float *logits, const int32_t *targets, const double *uniform,    \
+               const float *scale, float cap, size_t n, size_t V),                                          \
+              (loss, hit, logits, targets, uniform, scale, cap, n, V))                                      \
     /* packed.c */                                                                                          \
     FUNCTION(size_t, esp_packed_width, (esp_factor which, size_t n), (which, n))                            \
     PROCEDURE(esp_packed_fill,                                                                              \

@@ -228,7 +228,7 @@ static void loss(bench *b)
     double *sum;
 
     ESP_NEW(sum, b->batch.n_tok);
-    esp_cross_entropy(sum, NULL, b->x, b->batch.ids, NULL, 0, b->batch.n_tok, b->s.n_in);
+    esp_cross_entropy(sum, NULL, b->x, b->batch.ids, NULL, NULL, 0, b->batch.n_tok, b->s.n_in);
     free(sum);
 }
 

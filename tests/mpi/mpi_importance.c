@@ -17,6 +17,7 @@ typedef struct layout { /* of the work over ranks and time */
     int threads;
     size_t stages, chunk_tok;
     bool scratch;
+    bool model_labels; /* no layout: which labels are meant */
 } layout;
 
 static esp_scores estimate(const fixture *t, const esp_samples *samples, layout how, MPI_Comm comm)
@@ -27,6 +28,7 @@ static esp_scores estimate(const fixture *t, const esp_samples *samples, layout 
     esp_grid grid;
 
     o.chunk_tok = how.chunk_tok;
+    o.model_labels = how.model_labels;
     if (how.scratch) {
         o.scratch = esp_test_dir("scratch");
         CU_ASSERT_EQUAL(esp_mkdirs(o.scratch), ESP_OK);
@@ -125,7 +127,7 @@ static void check_layout(const fixture *t, const esp_samples *samples, layout ho
 
 /* All grids of the ranks, and chunks of one sample or two, against this process alone with one chunk; with
  * all samples or the first few. */
-static void check_samples(const fixture *t, size_t n_samples)
+static void check_samples(const fixture *t, size_t n_samples, bool model_labels)
 {
     esp_samples some = t->golden.samples;
     reference alone = { 0 };
@@ -133,12 +135,14 @@ static void check_samples(const fixture *t, size_t n_samples)
 
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     some.n = n_samples < some.n ? n_samples : some.n;
-    alone.scores = estimate(t, &some, (layout){ 1, 1, SIZE_MAX, false }, MPI_COMM_SELF);
+    alone.scores =
+        estimate(t, &some, (layout){ 1, 1, SIZE_MAX, false, model_labels }, MPI_COMM_SELF);
     make_plans(alone.plan, t, &alone.scores);
     for (size_t stages = 1; stages <= (size_t)size; stages++) {
         if ((size_t)size % stages == 0) {
-            check_layout(t, &some, (layout){ 1, stages, 0, false }, &alone);
-            check_layout(t, &some, (layout){ 1, stages, 2 * esp_samples_longest(&some), true },
+            check_layout(t, &some, (layout){ 1, stages, 0, false, model_labels }, &alone);
+            check_layout(t, &some,
+                         (layout){ 1, stages, 2 * esp_samples_longest(&some), true, model_labels },
                          &alone);
         }
     }
@@ -147,13 +151,19 @@ static void check_samples(const fixture *t, size_t n_samples)
 
 static void check_all_samples(const fixture *t)
 {
-    check_samples(t, SIZE_MAX);
+    check_samples(t, SIZE_MAX, false);
+}
+
+static void check_model_labels(const fixture *t)
+{
+    check_samples(t, SIZE_MAX, true);
+    check_samples(t, 2, true);
 }
 
 static void check_fewer_samples_than_ranks(const fixture *t)
 {
-    check_samples(t, 2);
-    check_samples(t, 1);
+    check_samples(t, 2, false);
+    check_samples(t, 1, false);
 }
 
 static void test_own(void)
@@ -166,6 +176,11 @@ static void test_shared(void)
     fixture_each(true, check_all_samples);
 }
 
+static void test_model_labels(void)
+{
+    fixture_each(false, check_model_labels);
+}
+
 static void test_few(void)
 {
     fixture_each(false, check_fewer_samples_than_ranks);
@@ -174,8 +189,10 @@ static void test_few(void)
 static void test_threads(void)
 {
     fixture *t = fixture_of(OWN_MODEL);
-    esp_scores one = estimate(t, &t->golden.samples, (layout){ 1, 1, 0, false }, MPI_COMM_WORLD);
-    esp_scores two = estimate(t, &t->golden.samples, (layout){ 2, 1, 0, false }, MPI_COMM_WORLD);
+    esp_scores one =
+        estimate(t, &t->golden.samples, (layout){ 1, 1, 0, false, false }, MPI_COMM_WORLD);
+    esp_scores two =
+        estimate(t, &t->golden.samples, (layout){ 2, 1, 0, false, false }, MPI_COMM_WORLD);
 
     CU_ASSERT_EQUAL(one.loss, two.loss);
     for (size_t u = 0; u < t->groups.n_units; u++) {
@@ -355,9 +372,10 @@ static void test_broken_scores(void)
 }
 
 ESP_TEST_MAIN("importance on ranks", { "repository's model", test_own },
-              { "shared models", test_shared }, { "fewer samples than ranks", test_few },
-              { "threads", test_threads }, { "bf16", test_bf16 },
-              { "refused on all ranks", test_refused }, { "a loss that is none", test_broken_loss },
+              { "shared models", test_shared }, { "labels of the model", test_model_labels },
+              { "fewer samples than ranks", test_few }, { "threads", test_threads },
+              { "bf16", test_bf16 }, { "refused on all ranks", test_refused },
+              { "a loss that is none", test_broken_loss },
               { "a gradient that is none", test_broken_gradient },
               { "a gradient that overflows", test_overflow_in_backward },
               { "scores that are none", test_broken_scores })

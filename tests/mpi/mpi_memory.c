@@ -414,6 +414,7 @@ static void check_score_by(const job *j, const char *what, unsigned criteria, un
     esp_importance_options o = { .criteria = criteria,
                                  .aggregations = 1u << ESP_SUM | 1u << ESP_MAX,
                                  .units = units,
+                                 .model_labels = criteria & 1u << ESP_GATE2,
                                  .chunk_tok = 60 };
     esp_text_size all = esp_samples_size(&j->samples), own = { .longest = all.longest };
     esp_traffic before = esp_traffic_now(), of_stage, of_all;

@@ -105,7 +105,7 @@ static void run_rows(results *r, const esp_batch *b)
     for (size_t t = 0; t < b->n_tok; t++) {
         scale[t] = 1;
     }
-    esp_cross_entropy(r->loss, NULL, logits, b->targets, scale, 5, b->n_tok, OUT);
+    esp_cross_entropy(r->loss, NULL, logits, b->targets, NULL, scale, 5, b->n_tok, OUT);
     memcpy(r->row[9], logits, b->n_tok * OUT * sizeof *logits);
     esp_gate_forward(r->row[10], g, u, ESP_SILU, b->n_tok * WIDTH);
     esp_activation_forward(r->row[18], g, ESP_GELU_TANH, b->n_tok * WIDTH);

@@ -222,6 +222,80 @@ static void test_fisher_sum(void)
     fixture_free(t);
 }
 
+/* Mean over the samples of the mean entropy of the predictions, and the variance over the labels of what
+ * replaces it, -log p of a label that is drawn. */
+static double entropy(double *variance, const fixture *t)
+{
+    const esp_model *m = &t->golden.model;
+    size_t V = m->dims.vocab, n = t->golden.samples.n, longest;
+    double mean = 0;
+    esp_batch batch;
+    esp_pass pass;
+    float *logits;
+
+    longest = esp_samples_longest(&t->golden.samples);
+    esp_model_batch_init(&batch, m, 1, longest);
+    esp_pass_init(&pass, m, (esp_pass_options){ .max_samples = 1, .max_tok = longest });
+    ESP_NEW(logits, longest * V);
+    *variance = 0;
+    for (size_t j = 0; j < n; j++) {
+        double targets = (double)esp_samples_targets(&t->golden.samples, j);
+
+        esp_batch_fill(&batch, &t->golden.samples, &j, 1);
+        esp_pass_forward(&pass, NULL, &batch);
+        esp_pass_logits(logits, &pass, 0, batch.n_tok);
+        for (size_t i = 0; i + 1 < batch.n_tok; i++) {
+            double sum = 0, first = 0, second = 0;
+
+            for (size_t v = 0; v < V; v++) {
+                sum += exp((double)logits[i * V + v]);
+            }
+            for (size_t v = 0; v < V; v++) {
+                double log_p = (double)logits[i * V + v] - log(sum), p = exp(log_p);
+
+                first -= p * log_p;
+                second += p * log_p * log_p;
+            }
+            mean += first / targets / (double)n;
+            *variance += (second - first * first) / targets / targets / (double)(n * n);
+        }
+    }
+    free(logits);
+    esp_pass_free(&pass);
+    esp_batch_free(&batch);
+    return mean;
+}
+
+/* The loss of labels that the model draws is its entropy on average, and follows from the seed. */
+static void test_model_labels(void)
+{
+    enum { SEEDS = 50 };
+    fixture *t = fixture_of(OWN_MODEL);
+    esp_importance_options o = { .criteria = 1u << ESP_GATE2,
+                                 .aggregations = 1u << ESP_SUM,
+                                 .units = 1u << ESP_UNIT_MLP };
+    double wanted, variance, sum = 0, of_data, last = 0;
+    esp_scores s = estimate(t, &o);
+
+    of_data = s.loss;
+    esp_scores_free(&s);
+    o.model_labels = true;
+    for (o.seed = 0; o.seed < SEEDS; o.seed++) {
+        s = estimate(t, &o);
+        CU_ASSERT(s.loss != of_data && s.loss != last);
+        last = s.loss;
+        sum += s.loss;
+        esp_scores_free(&s);
+    }
+    wanted = entropy(&variance, t);
+    CU_ASSERT_DOUBLE_EQUAL(sum / SEEDS, wanted, 4 * sqrt(variance / SEEDS));
+    o.seed = SEEDS - 1;
+    s = estimate(t, &o);
+    CU_ASSERT_EQUAL(s.loss, last);
+    esp_scores_free(&s);
+    fixture_free(t);
+}
+
 static void test_random(void)
 {
     fixture *t = fixture_of(OWN_MODEL);
@@ -504,6 +578,6 @@ ESP_TEST_MAIN("importance", { "golden values of the repository", test_golden },
               { "the same bits on 1 and 2 threads", test_threads },
               { "a criterion alone gives the same", test_alone },
               { "weights of several strips", test_strips }, { "fisher = sum", test_fisher_sum },
-              { "criterion random", test_random },
+              { "labels of the model", test_model_labels }, { "criterion random", test_random },
               { "samples that predict nothing are refused", test_refused },
               { "importance.h5 is written and read", test_file })

@@ -129,7 +129,7 @@ static void cross_entropy(float *out)
     double loss[3];
 
     memcpy(out, s.x, 3 * 1000 * sizeof *out);
-    esp_cross_entropy(loss, NULL, out, targets, scale, 30, 3, 1000);
+    esp_cross_entropy(loss, NULL, out, targets, NULL, scale, 30, 3, 1000);
     for (int i = 0; i < 3; i++) {
         out[3000 + i] = (float)loss[i];
     }

@@ -435,7 +435,7 @@ static void check_cross_entropy(float cap)
     make_arrays(in, grads, &o, 6);
     in[0][2 * V + V - 1] = 30; /* a sure hit */
     memcpy(grads[0], in[0], o.n_in[0] * sizeof(float));
-    esp_cross_entropy(loss, hit, grads[0], targets, NULL, cap, N, V);
+    esp_cross_entropy(loss, hit, grads[0], targets, NULL, NULL, cap, N, V);
     CU_ASSERT((memcmp(grads[0], in[0], o.n_in[0] * sizeof(float)) == 0) == !(cap > 0));
     for (size_t i = 0; i < N; i++) {
         loss_f32[i] = (float)loss[i];
@@ -444,7 +444,7 @@ static void check_cross_entropy(float cap)
     CU_ASSERT(loss[1] == 0 && (cap > 0 || loss[2] < 1e-6));
     CU_ASSERT(hit[0] == 0 && hit[1] == 0 && hit[2] == 1);
     memcpy(grads[0], in[0], o.n_in[0] * sizeof(float));
-    esp_cross_entropy(loss, NULL, grads[0], targets, scale, cap, N, V);
+    esp_cross_entropy(loss, NULL, grads[0], targets, NULL, scale, cap, N, V);
     CU_ASSERT(gradients_close(&o, in, scale, grads));
     free_arrays(in, grads);
 }
@@ -455,6 +455,69 @@ static void test_cross_entropy(void)
     check_cross_entropy(2);
 }
 
+/* The row's target, whose gradient alone is negative. */
+static size_t target_of(const float *gradient, size_t n)
+{
+    size_t target = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        target = gradient[i] < gradient[target] ? i : target;
+    }
+    return target;
+}
+
+/* Of draws that lie evenly in [0, 1) each index has its share of the softmax; rows without a target have
+ * none. */
+static void check_drawn_targets(float cap)
+{
+    enum { N = 1000, V = 5 };
+    static const float logits[V] = { 0.5f, -1, 2, -200, 1.25f };
+    float *x, *scale;
+    double *loss, *uniform, sum = 0;
+    int32_t *targets;
+    size_t count[V] = { 0 };
+
+    ESP_NEW(x, (size_t)N * V);
+    ESP_NEW(scale, N);
+    ESP_NEW(loss, N);
+    ESP_NEW(uniform, N);
+    ESP_NEW(targets, N);
+    for (size_t i = 0; i < N; i++) {
+        memcpy(x + i * V, logits, sizeof logits);
+        scale[i] = 1;
+        uniform[i] = (double)i / N;
+        targets[i] = i == 7 ? ESP_NO_TARGET : 1;
+    }
+    esp_cross_entropy(loss, NULL, x, targets, uniform, scale, cap, N, V);
+    CU_ASSERT(loss[7] == 0 && x[(size_t)7 * V] == 0);
+    for (size_t c = 0; c < V; c++) {
+        sum += exp(capped((double)logits[c], (double)cap));
+    }
+    for (size_t i = 0; i < N; i++) {
+        size_t target = target_of(x + i * V, V);
+
+        count[target] += i != 7;
+        CU_ASSERT(i == 7 ||
+                  fabs(loss[i] - log(sum) + capped((double)logits[target], (double)cap)) < 1e-6);
+    }
+    for (size_t c = 0; c < V; c++) {
+        double share = exp(capped((double)logits[c], (double)cap)) / sum;
+
+        CU_ASSERT_DOUBLE_EQUAL((double)count[c], N * share, 2);
+    }
+    free(x);
+    free(scale);
+    free(loss);
+    free(uniform);
+    free(targets);
+}
+
+static void test_drawn_targets(void)
+{
+    check_drawn_targets(0);
+    check_drawn_targets(2);
+}
+
 /* Logits far from zero neither overflow nor lose the loss; a NaN is not hidden. */
 static void test_cross_entropy_range(void)
 {
@@ -463,7 +526,7 @@ static void test_cross_entropy_range(void)
     double loss[3];
     uint8_t hit[3];
 
-    esp_cross_entropy(loss, hit, x, targets, NULL, 0, 3, 3);
+    esp_cross_entropy(loss, hit, x, targets, NULL, NULL, 0, 3, 3);
     CU_ASSERT_DOUBLE_EQUAL(loss[0], log(2), 1e-6);
     CU_ASSERT_DOUBLE_EQUAL(loss[1], 0, 1e-6);
     CU_ASSERT(hit[0] == 1 && hit[1] == 1);
@@ -477,4 +540,5 @@ ESP_TEST_MAIN("kernels", { "linear", test_linear }, { "linear, 16 bits", test_ty
               { "activations, accuracy", test_activation_accuracy }, { "gate", test_gate },
               { "sums", test_sums }, { "soft cap", test_soft_cap },
               { "cross-entropy", test_cross_entropy },
+              { "cross-entropy, drawn targets", test_drawn_targets },
               { "cross-entropy, range", test_cross_entropy_range })
