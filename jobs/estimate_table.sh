@@ -22,6 +22,10 @@ row() { # name nodes settings...
     shift 2
     "$ESPALIER" estimate -q -c configs/estimate.cfg --cluster "$cluster" -s cluster.nodes="$nodes" \
         -s synth.positions=4096 -f -s estimate.output="$work/o.json" "$@" > "$work/out" 2> "$work/err" || {
+        grep -qE 'no grid of .* fits' "$work/err" || {
+            cat "$work/err" >&2
+            exit 1
+        }
         echo "| $name | $nodes | does not fit in memory | | | | | | |"
         return
     }
@@ -29,7 +33,7 @@ row() { # name nodes settings...
         json "$work/o.json" all sent $kind
     done | awk '{ s += $1 } END { print s }')
     echo "$name $nodes $(json "$work/o.json" grid ranks) $(json "$work/o.json" grid threads)" \
-        "$(json "$work/o.json" grid layers) $(json "$work/o.json" all anonymous)" \
+        "$(json "$work/o.json" grid pipeline) $(json "$work/o.json" all anonymous)" \
         "$(json "$work/o.json" score seconds) $(json "$work/o.json" prune seconds)" \
         "$(json "$work/o.json" recover seconds) $sent" |
         awk '{

@@ -98,11 +98,11 @@ esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, c
 size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l);
 
 /* best [out]: the layout of the cluster's nodes that does the stages (bits of esp_stage) in the least time,
- * within the memory of a node and the limit of a rank. ranks (per node) and pipeline (stages of it): fixed
- * where not 0. ESP_EUSAGE naming the least memory that any layout needs when none fits; *best is {0} then.
- * Local. */
+ * within the memory of a node and the limit of a rank. Ranks, threads and pipeline of `fixed` hold where they
+ * are not 0. ESP_EUSAGE when none fits, naming the least memory that any layout needs, or when no number of
+ * ranks can be shared out to fixed->pipeline; *best is {0} then. Local. */
 esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
-                           const esp_cluster *c, size_t ranks, size_t pipeline);
+                           const esp_cluster *c, const esp_layout *fixed);
 
 /* Shapes g [in,out], the grid of a run, into parallel.pipeline pipeline stages. Where that is 0: as many as
  * do all stages of the run in the least time (each more only for a tenth less) and fit the memory of the

@@ -28,6 +28,9 @@ void *esp_grow(void *p, size_t n, size_t size);
 /* printf into a new string; the caller frees. Local. */
 char *esp_format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* "205 MiB", or "1.5 GiB" from one on, rounded up; the caller frees. Local. */
+char *esp_bytes_text(double bytes);
+
 /* Copy of a string; the caller frees. NULL gives NULL. Local. */
 char *esp_strdup(const char *s);
 

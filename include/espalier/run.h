@@ -22,10 +22,11 @@
 esp_status esp_run_stages(const esp_config *c, unsigned stages, bool force,
                           const volatile int *stop, const esp_grid *grid);
 
-/* What settings and the shapes of m say of the plan before there are scores: ESP_EUSAGE where it cannot be
- * met, would cut nothing, or an inference engine of prune.clients could not load the result; warnings as
+/* What settings and the shapes of m say of these stages, without a look at any file. ESP_EUSAGE naming the
+ * setting: the plan cannot be met, would cut nothing, or an inference engine of prune.clients could not load
+ * the result; samples longer than the model has positions; more pipeline stages than layers. Warnings as
  * esp_plan_check_early's. Local. */
-esp_status esp_run_check_plan_early(const esp_config *c, const esp_model *m);
+esp_status esp_run_check_shape(const esp_config *c, const esp_model *m, unsigned stages);
 
 /* ESP_EUSAGE where there is something at path that is in the folder of a run, whose results only its stages
  * replace. Local. */

@@ -2,6 +2,7 @@
 #include "espalier/mem.h"
 
 #include <limits.h>
+#include <math.h>
 #include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -61,6 +62,14 @@ char *esp_format(const char *fmt, ...)
     }
     va_end(args);
     return s;
+}
+
+char *esp_bytes_text(double bytes)
+{
+    double mib = bytes / 1048576, gib = mib / 1024;
+
+    return gib < 1 ? esp_format("%.0f MiB", ceil(mib))
+                   : esp_format("%.12g GiB", ceil(10 * gib) / 10);
 }
 
 char *esp_strdup(const char *s)

@@ -6,6 +6,7 @@
 #include "command_impl.h"
 #include "espalier/estimate.h"
 #include "espalier/file.h"
+#include "espalier/mem.h"
 #include "espalier/run.h"
 #include "espalier/settings.h"
 
@@ -14,6 +15,7 @@
 static void print_job(const esp_job *j, const esp_cluster *c)
 {
     esp_cost dense = esp_model_cost(j->dense, 1), pruned = esp_model_cost(&j->pruned, 1);
+    char *memory = esp_bytes_text(c->memory);
 
     printf("model: %s, %zu layers, hidden %zu, %.4g parameters in %.2f GB; pruned to %.4g in "
            "%.2f GB\n",
@@ -23,9 +25,9 @@ static void print_job(const esp_job *j, const esp_cluster *c)
     printf("texts: calibration %zu x %zu tokens, recovery %zu x %zu, evaluation %zu x %zu\n",
            j->calibration.samples, j->calibration.longest, j->training.samples, j->training.longest,
            j->evaluation.samples, j->evaluation.longest);
-    printf("cluster: %zu nodes of %zu cores and %.0f GiB; a core %.1f GFLOP/s; a node %.1f GB/s in "
+    printf("cluster: %zu nodes of %zu cores and %s; a core %.1f GFLOP/s; a node %.1f GB/s in "
            "memory, %.1f GB/s and %.1f us on the network; files ",
-           c->nodes, c->cores, c->memory / GIB, c->core_flops / 1e9, c->memory_bytes / 1e9,
+           c->nodes, c->cores, memory, c->core_flops / 1e9, c->memory_bytes / 1e9,
            c->network_bytes / 1e9, c->latency * 1e6);
     if (c->read > 0) {
         printf("%.1f GB/s read, ", c->read / 1e9);
@@ -33,6 +35,7 @@ static void print_job(const esp_job *j, const esp_cluster *c)
         printf("in memory, ");
     }
     printf("%.1f GB/s written\n", c->write / 1e9);
+    free(memory);
 }
 
 static void print_row(const char *name, const esp_prediction *p)
@@ -100,9 +103,9 @@ static esp_status print_stages(const esp_job *j, unsigned stages, const esp_layo
     esp_prediction all = { 0 };
     json_t *o = json_pack("{s:{s:I, s:I, s:I, s:I}}", "grid", "nodes", (json_int_t)l->nodes,
                           "ranks", (json_int_t)l->ranks, "threads", (json_int_t)l->threads,
-                          "layers", (json_int_t)l->pipeline);
+                          "pipeline", (json_int_t)l->pipeline);
 
-    printf("grid: %zu nodes x %zu ranks x %zu threads; %zu stages of layers x %zu data ranks\n\n",
+    printf("grid: %zu nodes x %zu ranks x %zu threads; %zu pipeline stages x %zu data ranks\n\n",
            l->nodes, l->ranks, l->threads, l->pipeline, l->nodes * l->ranks / l->pipeline);
     printf("%-9s %12s %12s %12s %12s %10s %10s\n", "stage", "seconds", "GiB per rank", "GiB mapped",
            "GB sent", "GB read", "GB written");
@@ -132,10 +135,13 @@ static esp_status estimate(const esp_config *c, const esp_model *m, bool replace
     ESP_TRY(*output ? esp_output_check(output, "a prediction that espalier made",
                                        replace && is_prediction(output))
                     : ESP_OK);
-    ESP_TRY(esp_run_check_plan_early(c, m));
+    ESP_TRY(esp_run_check_shape(c, m, stages));
     esp_cluster_measure(&cluster);
     esp_job_init(&job, m, c);
-    st = esp_best_layout(&best, &job, stages, &cluster, c->estimate.ranks, c->parallel.pipeline);
+    st = esp_best_layout(&best, &job, stages, &cluster,
+                         &(esp_layout){ .ranks = c->estimate.ranks,
+                                        .threads = c->parallel.threads,
+                                        .pipeline = c->parallel.pipeline });
     if (st == ESP_OK) {
         print_job(&job, &cluster);
         st = print_stages(&job, stages, &best, &cluster);

@@ -246,7 +246,7 @@ const esp_option esp_options[] = {
     { "parallel.scratch", ESP_O_PATH, AT(parallel.scratch), "", 0, 0, NULL, 0,
       "folder on each node for the activations of score and recover; empty: they stay in memory" },
 
-    { "cluster.nodes", ESP_O_COUNT, AT(cluster.nodes), "1", 1, ANY, NULL, 0,
+    { "cluster.nodes", ESP_O_COUNT, AT(cluster.nodes), "1", 1, 200000, NULL, 0,
       "nodes of the cluster that estimate predicts for" },
     { "cluster.cores", ESP_O_COUNT, AT(cluster.cores), "0", 0, 4096, NULL, 0,
       "cores of a node; 0: as many as here" },
@@ -265,7 +265,7 @@ const esp_option esp_options[] = {
     { "cluster.write_bandwidth", ESP_O_NUMBER, AT(cluster.write_bandwidth), "1", 0.001, ANY, NULL, 0,
       "GB/s from all nodes together" },
 
-    { "estimate.ranks", ESP_O_COUNT, AT(estimate.ranks), "0", 0, ANY, NULL, 0,
+    { "estimate.ranks", ESP_O_COUNT, AT(estimate.ranks), "0", 0, 4096, NULL, 0,
       "ranks of a node; 0: the best number" },
     { "estimate.documents", ESP_O_COUNT, AT(estimate.documents), "50000", 1, ANY, NULL, 0,
       "samples of recover.corpus, of recover.cutoff tokens each" },

@@ -2,6 +2,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "espalier/log.h"
 #include "estimate_impl.h"
@@ -34,13 +35,6 @@ static double seconds_of(double *most, double *mapped, const esp_job *j, unsigne
     return seconds;
 }
 
-static bool fits(double anonymous, const esp_job *j, const esp_layout *l, const esp_cluster *c)
-{
-    double limit = j->limit.bytes;
-
-    return (limit <= 0 || anonymous <= limit) && anonymous * (double)l->ranks <= SYSTEM * c->memory;
-}
-
 /* Pipeline stages that the ranks of a node have between them. */
 static double stages_of_node(const esp_layout *l)
 {
@@ -54,57 +48,141 @@ typedef struct search {
     const esp_cluster *cluster;
     unsigned stages;
     esp_layout *best;
-    double seconds, least; /* of the best; memory of a node that any layout needs at least */
+    double seconds; /* of the best                                                              */
+    double
+        least_node; /* memory that the ranks of a node need, of all layouts the least           */
+    double
+        least_rank; /* memory that a rank needs, of the layouts that fit the memory of the node */
 } search;
 
 static void try_layout(search *at, const esp_layout *l)
 {
-    double most, mapped, most_of_node;
+    double most, mapped, most_of_node, room = SYSTEM * at->cluster->memory;
     double seconds = seconds_of(&most, &mapped, at->job, at->stages, l, at->cluster);
+    double limit = at->job->limit.bytes;
 
     most_of_node = most * (double)l->ranks;
-    if (most_of_node + mapped * stages_of_node(l) > SYSTEM * at->cluster->memory) {
+    if (most_of_node + mapped * stages_of_node(l) > room) {
         seconds *= REREAD;
     }
-    at->least = fmin(at->least, most_of_node);
-    if (fits(most, at->job, l, at->cluster) &&
+    at->least_node = fmin(at->least_node, most_of_node);
+    if (most_of_node > room) {
+        return;
+    }
+    at->least_rank = fmin(at->least_rank, most);
+    if ((limit <= 0 || most <= limit) &&
         seconds < at->seconds * (l->pipeline > at->best->pipeline ? WORTH : 1)) {
         at->seconds = seconds;
         *at->best = *l;
     }
 }
 
-esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
-                           const esp_cluster *c, size_t ranks, size_t pipeline)
+/* Pipeline stages that divide the ranks: the one number that is fixed, or all that leave no stage without
+ * layers. */
+static void try_ranks(search *at, size_t ranks, const esp_layout *fixed)
 {
-    search at = {
-        .job = j, .cluster = c, .stages = stages, .best = best, .seconds = DBL_MAX, .least = DBL_MAX
-    };
+    const esp_cluster *c = at->cluster;
+    esp_layout l = { .nodes = c->nodes,
+                     .ranks = ranks,
+                     .threads = fixed->threads ? fixed->threads : esp_max(c->cores / ranks, 1) };
+    size_t first = esp_max(fixed->pipeline, 1);
+    size_t last = fixed->pipeline ? first : esp_min(n_ranks(&l), at->job->pruned.dims.n_layers);
+
+    for (l.pipeline = first; l.pipeline <= last; l.pipeline++) {
+        if (n_ranks(&l) % l.pipeline == 0) {
+            try_layout(at, &l);
+        }
+    }
+}
+
+static size_t greatest_divisor(size_t a, size_t b)
+{
+    while (b > 0) {
+        size_t rest = a % b;
+
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+/* Whether ranks of all nodes can be shared out to the pipeline stages that are fixed: ranks of a node are
+ * multiples of `unit` then. */
+static esp_status check_fixed(const esp_layout *fixed, size_t unit, size_t most,
+                              const esp_cluster *c)
+{
+    if (fixed->ranks % unit != 0) {
+        return esp_fail(ESP_EUSAGE,
+                        "parallel.pipeline = %zu: %zu ranks cannot be shared out to so many "
+                        "pipeline stages; take a divisor of the number of ranks",
+                        fixed->pipeline, c->nodes * fixed->ranks);
+    }
+    return most >= unit ? ESP_OK
+                        : esp_fail(ESP_EUSAGE,
+                                   "parallel.pipeline = %zu: no number of ranks up to %zu on each "
+                                   "of %zu nodes can be shared out to so many pipeline stages",
+                                   fixed->pipeline, most, c->nodes);
+}
+
+static esp_status refuse_node(const search *at)
+{
+    const esp_cluster *c = at->cluster;
+    bool here = *c->here.source;
+    char *memory = esp_bytes_text(c->memory), *least = esp_bytes_text(at->least_node);
+    esp_status st = esp_fail(
+        ESP_EUSAGE,
+        "no grid of %zu nodes with %zu cores and %s%s%s%s fits: the ranks of a node need %s at "
+        "least, and may fill %.0f %% of its memory; give more nodes, shorter or fewer samples, a "
+        "smaller recover.micro_batch, or parallel.scratch",
+        c->nodes, c->cores, memory, here ? " (" : "", c->here.source, here ? ")" : "", least,
+        100 * SYSTEM);
+
+    free(memory);
+    free(least);
+    return st;
+}
+
+static esp_status refuse_limit(const search *at)
+{
+    const esp_cluster *c = at->cluster;
+    char *limit = esp_bytes_text(at->job->limit.bytes), *least = esp_bytes_text(at->least_rank);
+    esp_status st =
+        esp_fail(ESP_EUSAGE,
+                 "memory_limit = %s: no grid of %zu nodes with %zu cores fits; a rank needs %s: "
+                 "set that or more, give shorter or fewer samples, a smaller "
+                 "recover.micro_batch, or parallel.scratch",
+                 limit, c->nodes, c->cores, least);
+
+    free(limit);
+    free(least);
+    return st;
+}
+
+esp_status esp_best_layout(esp_layout *best, const esp_job *j, unsigned stages,
+                           const esp_cluster *c, const esp_layout *fixed)
+{
+    search at = { .job = j,
+                  .cluster = c,
+                  .stages = stages,
+                  .best = best,
+                  .seconds = DBL_MAX,
+                  .least_node = DBL_MAX,
+                  .least_rank = DBL_MAX };
+    size_t most = fixed->ranks ? fixed->ranks : esp_max(c->cores / esp_max(fixed->threads, 1), 1);
+    size_t unit =
+        fixed->pipeline ? fixed->pipeline / greatest_divisor(fixed->pipeline, c->nodes) : 1;
 
     *best = (esp_layout){ 0 };
-    for (size_t r = 1; r <= (ranks ? ranks : c->cores); r++) {
-        if (ranks ? r != ranks : c->cores % r != 0) {
-            continue;
-        }
-        for (size_t s = 1; s <= c->nodes * r && s <= j->pruned.dims.n_layers; s++) {
-            size_t threads = esp_max(c->cores / r, 1);
-
-            if ((c->nodes * r) % s == 0 && (pipeline == 0 || pipeline == s)) {
-                try_layout(&at, &(esp_layout){ c->nodes, r, threads, s });
-            }
+    ESP_TRY(check_fixed(fixed, unit, most, c));
+    for (size_t i = fixed->ranks ? most / unit : 1; i <= most / unit; i++) {
+        if (most / unit % i == 0) { /* no core is left over */
+            try_ranks(&at, i * unit, fixed);
         }
     }
     if (at.seconds < DBL_MAX) {
         return ESP_OK;
     }
-    return esp_fail(
-        ESP_EUSAGE,
-        "no grid of %zu nodes with %zu cores and %.1f GiB%s%s%s fits: the ranks of a "
-        "node need %.1f GiB at least%s; give more nodes, shorter or fewer samples, a smaller "
-        "recover.micro_batch, or parallel.scratch",
-        c->nodes, c->cores, c->memory / 1073741824, *c->here.source ? " (" : "", c->here.source,
-        *c->here.source ? ")" : "", at.least / 1073741824,
-        j->limit.bytes > 0 ? ", and memory_limit counts, too" : "");
+    return at.least_rank < DBL_MAX ? refuse_limit(&at) : refuse_node(&at);
 }
 
 /* ---- the grid of a run ------------------------------------------------------------------------ */
@@ -142,7 +220,8 @@ static size_t choose_pipeline(const esp_grid *g, const esp_config *c, size_t ran
     }
     m.precision = c->precision;
     esp_job_init(&job, &m, c);
-    st = esp_best_layout(&best, &job, esp_settings_stages(c), &cluster, ranks, 0);
+    st = esp_best_layout(&best, &job, esp_settings_stages(c), &cluster,
+                         &(esp_layout){ .ranks = ranks, .threads = (size_t)g->n_threads });
     esp_job_free(&job);
     esp_model_free(&m);
     esp_error_clear();
@@ -159,7 +238,7 @@ esp_status esp_choose_grid(esp_grid *g, const esp_config *c)
             n_pipeline = choose_pipeline(g, c, ranks);
         }
         ESP_MPI(MPI_Bcast(&n_pipeline, 1, MPI_UINT64_T, 0, g->world));
-        esp_debug("grid: %zu stages of layers x %zu data ranks", (size_t)n_pipeline,
+        esp_debug("grid: %zu pipeline stages x %zu data ranks", (size_t)n_pipeline,
                   (size_t)g->size / (size_t)n_pipeline);
     }
     return esp_grid_shape(g, (size_t)n_pipeline);

@@ -9,14 +9,15 @@
 #include "espalier/tensor.h"
 #include "espalier/traffic.h"
 
+/* Of all pieces: of each, the first rank has as much as any other. */
 static size_t largest_share(const esp_params *p)
 {
-    size_t most = 0, size = (size_t)p->size;
+    size_t most = 0;
 
-    for (size_t i = 0; i < p->n_pieces * size; i++) {
+    for (size_t k = 0; k < p->n_pieces; k++) {
         size_t begin, end;
 
-        esp_params_share(&begin, &end, p, i / size, (int)(i % size));
+        esp_params_share(&begin, &end, p, k, 0);
         most = esp_max(most, end - begin);
     }
     return most;

@@ -11,9 +11,9 @@
 #include "espalier/settings.h"
 #include "stage_info_impl.h"
 
-/* ---- the plan --------------------------------------------------------------------------------------- */
+/* ---- shapes ----------------------------------------------------------------------------------------- */
 
-esp_status esp_run_check_plan_early(const esp_config *c, const esp_model *m)
+static esp_status check_plan(const esp_config *c, const esp_model *m)
 {
     esp_groups g;
     esp_status st;
@@ -25,7 +25,48 @@ esp_status esp_run_check_plan_early(const esp_config *c, const esp_model *m)
     return st;
 }
 
-/* ---- texts ------------------------------------------------------------------------------------------ */
+static esp_status check_length(const char *setting, size_t n, const esp_model *m)
+{
+    return n <= m->dims.max_positions
+               ? ESP_OK
+               : esp_fail(ESP_EUSAGE, "%s = %zu: the model has %zu positions: set that or less",
+                          setting, n, m->dims.max_positions);
+}
+
+static esp_status check_recovery(const esp_config *c, const esp_model *m)
+{
+    uint64_t targets;
+
+    ESP_TRY(check_length("recover.cutoff", c->recover_cutoff, m));
+    return esp_settings_targets(&targets, c, m->arch);
+}
+
+esp_status esp_run_check_shape(const esp_config *c, const esp_model *m, unsigned stages)
+{
+    bool calibrates = esp_settings_need_calibration(c, stages) && !*c->calibration.tokens;
+
+    if (c->parallel.pipeline > m->dims.n_layers) {
+        return esp_fail(ESP_EUSAGE, "parallel.pipeline = %zu: the model has %zu layers",
+                        c->parallel.pipeline, m->dims.n_layers);
+    }
+    if (stages & (1u << ESP_STAGE_SCORE | 1u << ESP_STAGE_PLAN)) {
+        ESP_TRY(esp_plan_check_layers(m, &c->prune));
+    }
+    if (stages >> ESP_STAGE_PLAN & 1) {
+        ESP_TRY(check_plan(c, m));
+    }
+    if (calibrates) {
+        ESP_TRY(check_length("calibration.sequence", c->calibration.sequence, m));
+    }
+    if (stages >> ESP_STAGE_RECOVER & 1) {
+        ESP_TRY(check_recovery(c, m));
+    }
+    return stages >> ESP_STAGE_EVAL & 1 && *c->eval.corpus
+               ? check_length("eval.window", c->eval.window, m)
+               : ESP_OK;
+}
+
+/* ---- files ------------------------------------------------------------------------------------------ */
 
 /* Files that the settings of a stage name can be opened. */
 static esp_status check_files(const esp_run *run, esp_stage s)
@@ -47,59 +88,18 @@ static esp_status check_files(const esp_run *run, esp_stage s)
     return ESP_OK;
 }
 
-static esp_status check_length(const char *setting, size_t n, const esp_model *m)
+static esp_status check_texts(const esp_run *run, unsigned stages)
 {
-    return n <= m->dims.max_positions
-               ? ESP_OK
-               : esp_fail(ESP_EUSAGE, "%s = %zu: the model has %zu positions: set that or less",
-                          setting, n, m->dims.max_positions);
-}
-
-static esp_status check_calibration(const esp_run *run, const esp_model *m)
-{
-    const esp_config *c = run->config;
-
-    ESP_TRY(check_files(run, ESP_STAGE_SCORE));
-    return *c->calibration.tokens
-               ? ESP_OK
-               : check_length("calibration.sequence", c->calibration.sequence, m);
-}
-
-static esp_status check_recovery(const esp_run *run, const esp_model *m)
-{
-    const esp_config *c = run->config;
-    uint64_t targets;
-
-    ESP_TRY(check_files(run, ESP_STAGE_RECOVER));
-    ESP_TRY(check_length("recover.cutoff", c->recover_cutoff, m));
-    return esp_settings_targets(&targets, c, m->arch);
-}
-
-static esp_status check_evaluation(const esp_run *run, const esp_model *m)
-{
-    ESP_TRY(check_files(run, ESP_STAGE_EVAL));
-    return *run->config->eval.corpus ? check_length("eval.window", run->config->eval.window, m)
-                                     : ESP_OK;
+    if (esp_settings_need_calibration(run->config, stages)) {
+        ESP_TRY(check_files(run, ESP_STAGE_SCORE));
+    }
+    if (stages >> ESP_STAGE_RECOVER & 1) {
+        ESP_TRY(check_files(run, ESP_STAGE_RECOVER));
+    }
+    return stages >> ESP_STAGE_EVAL & 1 ? check_files(run, ESP_STAGE_EVAL) : ESP_OK;
 }
 
 /* ---- the whole -------------------------------------------------------------------------------------- */
-
-static esp_status check_stages(const esp_run *run, const esp_model *m, unsigned stages)
-{
-    if (stages & (1u << ESP_STAGE_SCORE | 1u << ESP_STAGE_PLAN)) {
-        ESP_TRY(esp_plan_check_layers(m, &run->config->prune));
-    }
-    if (stages >> ESP_STAGE_PLAN & 1) {
-        ESP_TRY(esp_run_check_plan_early(run->config, m));
-    }
-    if (esp_settings_need_calibration(run->config, stages)) {
-        ESP_TRY(check_calibration(run, m));
-    }
-    if (stages >> ESP_STAGE_RECOVER & 1) {
-        ESP_TRY(check_recovery(run, m));
-    }
-    return stages >> ESP_STAGE_EVAL & 1 ? check_evaluation(run, m) : ESP_OK;
-}
 
 /* The folder of a run is in no other that the program made, which would not be its own from then on; the
  * model's is told of elsewhere. */
@@ -132,7 +132,8 @@ esp_status esp_run_check_early(const esp_run *run, unsigned stages)
         return esp_fail_in(st, "run_dir");
     }
     ESP_TRY(esp_model_shape(&m, run->config->model));
-    st = check_stages(run, &m, stages);
+    st = check_texts(run, stages);
+    st = st == ESP_OK ? esp_run_check_shape(run->config, &m, stages) : st;
     esp_model_free(&m);
     return st;
 }

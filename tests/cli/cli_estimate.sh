@@ -152,12 +152,55 @@ prints '^cluster: 4 nodes of 16 cores and 64 GiB'
 prints '^score '
 [ "$(json "$work/70b.json" grid nodes)" = 4 ] || fail "not 4 nodes in the JSON"
 # 138 GB of weights are more than a node keeps, a stage of them is not.
-[ "$(json "$work/70b.json" grid layers)" = 4 ] || fail "a node is to map more than it has"
+[ "$(json "$work/70b.json" grid pipeline)" = 4 ] || fail "a node is to map more than it has"
 exits 0 "$ESPALIER" estimate --cluster "$work/cluster.cfg" -s cluster.memory="512 GiB" -s synth.layers=80 \
     -s synth.hidden=8192 -s synth.heads=64 -s synth.kv_heads=8 -s synth.mlp=28672 -s synth.vocab=32000 \
     -f -s estimate.output="$work/70b.json"
-[ "$(json "$work/70b.json" grid layers)" = 1 ] || fail "stages where there is room for the whole model"
+[ "$(json "$work/70b.json" grid pipeline)" = 1 ] || fail "stages where there is room for the whole model"
 exits 2 "$ESPALIER" estimate --cluster "$work/cluster.cfg" -s cluster.memory="1 GiB" -s synth.layers=80 \
     -s synth.hidden=8192 -s synth.heads=64 -s synth.mlp=28672 -s synth.vocab=32000
-complains 'no grid of 4 nodes' 'the ranks of a node need'
+complains 'no grid of 4 nodes' 'and 1 GiB fits' 'the ranks of a node need'
+
+# ---- grids, limits and settings that the smallest model asks for ---------------------------------------------
+small() { # STATUS setting...: by a model of 3 layers on nodes of 64 cores
+    status=$1
+    shift
+    exits "$status" "$ESPALIER" estimate --cluster "$work/cluster.cfg" -s synth.layers=3 -s synth.positions=512 \
+        -s recover.corpus=x -s eval.corpus=x -s cluster.nodes=1 -s cluster.cores=64 "$@"
+}
+small 0 -s parallel.pipeline=3 # divides no number of ranks that divides the cores
+prints '^grid: 1 nodes x 3 ranks x 21 threads; 3 pipeline stages x 1 data ranks'
+small 0 -s parallel.threads=4
+prints '^grid: .* ranks x 4 threads;'
+small 0 -s cluster.nodes=200000
+small 2 -s cluster.nodes=200001
+complains cluster.nodes 200001 200000
+small 2 -s parallel.pipeline=4
+complains 'parallel.pipeline = 4: the model has 3 layers'
+small 2 -s parallel.pipeline=3 -s estimate.ranks=4
+complains 'parallel.pipeline = 3: 4 ranks cannot be shared out'
+small 2 -s parallel.pipeline=3 -s parallel.threads=32
+complains 'parallel.pipeline = 3: no number of ranks up to 2 on each of 1 nodes'
+small 2 -s calibration.sequence=5000
+complains 'calibration.sequence = 5000: the model has 512 positions'
+small 2 -s eval.window=5000
+complains 'eval.window = 5000: the model has 512 positions'
+small 2 -s cluster.memory=20MiB
+complains 'and 20 MiB fits'
+small 2 -s memory_limit=10MiB
+complains 'memory_limit = 10 MiB' 'a rank needs'
+enough=$(sed -n 's/.* a rank needs \([0-9]*\) MiB: .*/\1/p' "$work/err")
+small 2 -s memory_limit="$((enough - 1)) MiB"
+small 0 -s memory_limit="$enough MiB"
+
+# ---- the table of predictions ------------------------------------------------------------------------------
+NODES=1 exits 0 sh jobs/estimate_table.sh
+prints '^| 7B | 1 | [1-9]'
+sed 's/64 GiB/1 GiB/' "$work/cluster.cfg" > "$work/little.cfg"
+NODES=1 exits 0 sh jobs/estimate_table.sh "$work/little.cfg"
+prints '^| 7B | 1 | does not fit in memory |'
+NODES=1 exits 1 sh jobs/estimate_table.sh "$work/none.cfg"
+complains "$work/none.cfg"
+ESPALIER=/nope NODES=1 exits 1 sh jobs/estimate_table.sh "$work/cluster.cfg"
+grep -q /nope "$work/err" || fail "no word of the program that is not there"
 finish
