@@ -381,6 +381,17 @@ static esp_status refuse_settings(const char *path, const header *h, const esp_c
                               path, h->settings, c->settings, c->dir));
 }
 
+/* st: of this rank, which speaks for all. */
+static void warn_damaged(const char *path, esp_status st)
+{
+    if (st == ESP_OK) {
+        esp_warn("checkpoint passed over: %s: another rank cannot read it", path);
+    } else {
+        esp_warn("checkpoint passed over: %s", esp_error_message());
+        esp_error_clear();
+    }
+}
+
 /* *found when the file is whole and taken. A damaged file is said and no failure. */
 static esp_status try_file(bool *found, esp_training *t, const char *path, const esp_checkpoint *c)
 {
@@ -399,9 +410,7 @@ static esp_status try_file(bool *found, esp_training *t, const char *path, const
         st = read_content(&good, &f, c, &h);
     }
     if (!good) {
-        esp_info("checkpoint passed over: %s",
-                 st == ESP_OK ? "another rank cannot read it" : esp_error_message());
-        esp_error_clear();
+        warn_damaged(path, st);
     } else if (refused == ESP_OK) {
         share_values(c);
         *t = h.training;
@@ -410,6 +419,24 @@ static esp_status try_file(bool *found, esp_training *t, const char *path, const
     esp_h5_close(&f, ESP_OK);
     header_free(&h);
     return refused;
+}
+
+/* A checkpoint of the training would find no place there. */
+static esp_status check_places(const char *dir, const size_t *steps, size_t n)
+{
+    esp_status st = ESP_OK;
+
+    for (size_t i = 0; i < n && st == ESP_OK; i++) {
+        char *path = path_of(dir, steps[i]);
+
+        st = esp_dir_exists(path) ? esp_fail(ESP_EUSAGE,
+                                             "%s: is a folder in the place of a checkpoint, and "
+                                             "espalier did not make it: move it away",
+                                             path)
+                                  : ESP_OK;
+        free(path);
+    }
+    return st;
 }
 
 /* What rank 0 sees in the folder, on all ranks; the caller frees. */
@@ -434,19 +461,26 @@ static size_t *shared_steps(size_t *n, const char *dir, const esp_grid *grid)
 esp_status esp_checkpoint_load(bool *found, esp_training *t, const esp_checkpoint *c, size_t newest)
 {
     esp_params *p = c->params;
-    size_t n, own = p->n_own * sizeof *p->m;
+    size_t n, own = p->n_own * sizeof *p->m, tried = 0;
     size_t *steps = shared_steps(&n, c->dir, c->grid);
-    esp_status st = ESP_OK;
+    esp_status st = c->grid->rank == 0 ? check_places(c->dir, steps, n) : ESP_OK;
 
     ESP_REQUIRE(!c->writer); /* HDF5 is of one thread at a time */
     *found = false;
+    st = esp_agree(c->grid->world, st);
     for (size_t i = 0; i < n && !*found && st == ESP_OK; i++) {
-        char *path = path_of(c->dir, steps[i]);
+        if (steps[i] <= newest) {
+            char *path = path_of(c->dir, steps[i]);
 
-        st = steps[i] <= newest ? try_file(found, t, path, c) : ESP_OK;
-        free(path);
+            st = try_file(found, t, path, c);
+            tried++;
+            free(path);
+        }
     }
     free(steps);
+    if (tried > 0 && !*found && st == ESP_OK) {
+        esp_warn("%s: no checkpoint is whole: the training starts anew at step 0", c->dir);
+    }
     memset(p->grad, 0, p->n * sizeof *p->grad);
     if (!*found) {
         memset(p->m, 0, own);

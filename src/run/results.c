@@ -29,6 +29,7 @@ static esp_status check_place(const esp_run *run, esp_stage s, const char *name,
 
     if (folder) {
         st = goes_on ? esp_folder_check_made(path) : esp_folder_check(path);
+        st = st == ESP_OK ? esp_dir_check(path) : st;
     }
     if (st == ESP_OK && esp_run_dir_has(&run->dir, name) &&
         (!(folder ? esp_dir_exists(path) : esp_file_exists(path)) ||

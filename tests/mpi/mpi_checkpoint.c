@@ -249,6 +249,21 @@ static void test_newest_stay(void)
     esp_grid_free(&all);
 }
 
+/* Whether rank 0 says each of these words (NULL: no more) while all ranks find this step. */
+static void expect_words(const char *dir, size_t step, const char *const *words,
+                         const esp_grid *grid)
+{
+    esp_ear ear = esp_test_hear();
+    char *said;
+
+    expect(dir, step, grid);
+    said = esp_test_heard(&ear);
+    for (size_t i = 0; grid->rank == 0 && words[i]; i++) {
+        CU_ASSERT_PTR_NOT_NULL(strstr(said, words[i]));
+    }
+    free(said);
+}
+
 /* Rank 0 puts bytes there, or cuts a file to half its size, or turns one bit in its middle. */
 static void put(const char *path, const char *text)
 {
@@ -294,6 +309,11 @@ static void damage(const char *dir)
 
 static void test_damage(void)
 {
+    static const char *const two[] = { "warning: checkpoint passed over: ", "step-000099.h5",
+                                       "step-000006.h5", NULL };
+    static const char *const all_of_them[] = { "step-000005.h5: its digest does not fit",
+                                               "step-000004.h5: its digest does not fit",
+                                               "no checkpoint is whole", "anew at step 0", NULL };
     esp_grid all;
     char *dir;
 
@@ -306,7 +326,7 @@ static void test_damage(void)
         damage(dir);
     }
     MPI_Barrier(all.world);
-    expect(dir, 4, &all);
+    expect_words(dir, 4, two, &all);
     save(dir, 5, KEEP, &all); /* over the damaged one; what claims to be newer goes */
     CU_ASSERT_EQUAL(files_in(dir), 2);
     expect(dir, 5, &all);
@@ -319,7 +339,7 @@ static void test_damage(void)
         free(old);
     }
     MPI_Barrier(all.world);
-    expect(dir, 0, &all);
+    expect_words(dir, 0, all_of_them, &all);
     free(dir);
     esp_grid_free(&all);
 }
@@ -535,6 +555,33 @@ static void test_no_folder(void)
     esp_grid_free(&all);
 }
 
+/* Told when the training begins, not when its step comes. */
+static void test_folder_in_place(void)
+{
+    esp_training t;
+    esp_checkpoint c;
+    esp_params p;
+    esp_grid all;
+    bool found;
+    char *dir, *path;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    dir = fresh_dir("in-place", &all);
+    save(dir, 2, KEEP, &all);
+    path = file_of(dir, 3);
+    CU_ASSERT(all.rank != 0 || esp_mkdirs(path) == ESP_OK);
+    MPI_Barrier(all.world);
+    make_params(&p, 1, &all);
+    c = checkpoint_of(dir, KEEP, &p, &all);
+    CU_ASSERT_EQUAL(esp_checkpoint_load(&found, &t, &c, SIZE_MAX), ESP_EUSAGE);
+    CU_ASSERT(!found);
+    esp_error_clear();
+    esp_params_free(&p);
+    free(path);
+    free(dir);
+    esp_grid_free(&all);
+}
+
 ESP_TEST_MAIN("checkpoint", { "saved by all, loaded by fewer", test_fewer_ranks },
               { "the newest stay", test_newest_stay },
               { "damaged files are passed over", test_damage },
@@ -543,4 +590,5 @@ ESP_TEST_MAIN("checkpoint", { "saved by all, loaded by fewer", test_fewer_ranks 
               { "collective, with hints", test_mpi_io },
               { "the same file by all ways", test_same_file },
               { "other settings are refused", test_settings },
-              { "no folder to write into", test_no_folder })
+              { "no folder to write into", test_no_folder },
+              { "a folder in the place of a file", test_folder_in_place })
