@@ -195,6 +195,29 @@ static esp_status differs(const esp_run *run, esp_stage s, const char *name, con
                     run->dir.path, name, stage, recorded, there ? there : "missing", stage);
 }
 
+/* Rank 0: that the weights are there which the marker of a model folder names; their bytes are compared when
+ * they are read. */
+static esp_status verify_weights(const esp_run *run, esp_stage s, const char *result)
+{
+    char *dir = esp_run_path(run, result), *marker = esp_path(dir, ESP_MARKER), **names = NULL;
+    size_t n = 0;
+    esp_status st = esp_file_exists(marker) ? esp_folder_names(&names, &n, dir) : ESP_OK;
+
+    for (size_t i = 0; i < n; i++) {
+        char *file = esp_path(result, names[i]);
+
+        if (st == ESP_OK && is_weights(names[i]) && !esp_run_dir_has(&run->dir, file)) {
+            st = differs(run, s, file, esp_results_digest(run, s, result), NULL);
+        }
+        free(file);
+        free(names[i]);
+    }
+    free(names);
+    free(marker);
+    free(dir);
+    return st;
+}
+
 /* Rank 0: the files of a result. */
 static esp_status verify_files(const esp_run *run, esp_stage s, const char *result)
 {
@@ -205,16 +228,19 @@ static esp_status verify_files(const esp_run *run, esp_stage s, const char *resu
 
     json_object_foreach(json_object_get(record, "outputs"), name, value)
     {
-        bool model = is_model(&run->stages[s], name);
+        const char *recorded = json_string_value(value), *there;
 
-        if (st == ESP_OK && !model && is_in(name, result)) {
-            const char *recorded = json_string_value(value), *there;
-
-            st = add_file(now, run, name);
-            there = json_string_value(json_object_get(now, name));
-            if (st == ESP_OK && !(there && strcmp(there, recorded) == 0)) {
-                st = differs(run, s, name, recorded, there);
-            }
+        if (st != ESP_OK || !is_in(name, result)) {
+            continue;
+        }
+        if (is_model(&run->stages[s], name)) {
+            st = verify_weights(run, s, name);
+            continue;
+        }
+        st = add_file(now, run, name);
+        there = json_string_value(json_object_get(now, name));
+        if (st == ESP_OK && !(there && strcmp(there, recorded) == 0)) {
+            st = differs(run, s, name, recorded, there);
         }
     }
     json_decref(now);

@@ -400,7 +400,8 @@ static esp_status set_pruned(esp_job *j, const esp_run *run, unsigned wanted)
 
     if (!(wanted >> ESP_STAGE_PRUNE & 1)) {
         if (esp_run_dir_has(&run->dir, "pruned")) {
-            st = esp_model_shape(&m, dir);
+            st = esp_results_verify_files(run, ESP_STAGE_PRUNE);
+            st = st == ESP_OK ? esp_model_shape(&m, dir) : st;
         } else {
             esp_model_reshape(&m, j->dense, &j->dense->dims);
         }
@@ -412,8 +413,8 @@ static esp_status set_pruned(esp_job *j, const esp_run *run, unsigned wanted)
     return st;
 }
 
-/* Rank 0: whether the stages fit the limit, in chunks of what size. */
-static esp_status fit_memory(esp_run *run, unsigned wanted)
+/* Rank 0: whether the stages asked for, of those that are wanted, fit the limit, in chunks of what size. */
+static esp_status fit_memory(esp_run *run, unsigned asked, unsigned wanted)
 {
     const esp_layout layout = { .nodes = 1,
                                 .ranks = (size_t)run->grid->size,
@@ -430,7 +431,7 @@ static esp_status fit_memory(esp_run *run, unsigned wanted)
         return st;
     }
     esp_job_set_texts(&job, &run->calibration, &run->training, &run->evaluation);
-    st = esp_check_memory(&job, wanted, &layout);
+    st = esp_check_memory(&job, asked, &layout);
     for (esp_stage s = 0; st == ESP_OK && s < ESP_N_STAGES; s++) {
         run->chunk_tok[s] = esp_predict_chunk(&job, s, &layout);
     }
@@ -454,10 +455,10 @@ static esp_status work(esp_run *run, unsigned wanted)
     ESP_TRY(esp_agree(world, first ? esp_run_check_early(run, wanted) : ESP_OK));
     ESP_TRY(esp_agree(world, first ? open_dir(run, wanted) : ESP_OK));
     ESP_TRY(esp_run_open_model(run, wanted));
-    ESP_TRY(esp_agree(world, first ? fit_memory(run, known_unread(run, wanted)) : ESP_OK));
+    ESP_TRY(esp_agree(world, first ? fit_memory(run, known_unread(run, wanted), wanted) : ESP_OK));
     ESP_TRY(esp_run_read_samples(run, wanted));
     ESP_TRY(esp_agree(world, first ? esp_run_check_samples(run, wanted) : ESP_OK));
-    ESP_TRY(esp_agree(world, first ? fit_memory(run, wanted) : ESP_OK));
+    ESP_TRY(esp_agree(world, first ? fit_memory(run, wanted, wanted) : ESP_OK));
     ESP_MPI(MPI_Bcast(run->chunk_tok, sizeof run->chunk_tok, MPI_BYTE, 0, world));
     for (int s = 0; s < ESP_N_STAGES; s++) {
         if (wanted >> s & 1) {

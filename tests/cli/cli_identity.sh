@@ -193,6 +193,18 @@ cmp "$work/mine/deep/pruned/model.safetensors" "$work/chain/pruned/model.safeten
 cmp "$work/mine/deep/adapter/adapter_model.safetensors" "$work/chain/adapter/adapter_model.safetensors" ||
     fail "another adapter"
 
+# A file that is missing in a result is named as one that was changed is, and -f makes it anew.
+for file in pruned/model.safetensors pruned/config.json recovered/model.safetensors; do
+    mv "$work/chain/$file" "$work/away"
+    refused_untouched "$work/chain" $(stage eval "$work/chain")
+    complains "chain/$file" 'missing' 'put that back, or espalier' '-f to make it'
+    mv "$work/away" "$work/chain/$file"
+done
+cp -r "$work/chain" "$work/lacking"
+rm "$work/lacking/pruned/config.json"
+exits 0 "$ESPALIER" $(stage prune "$work/lacking") -f
+cmp "$work/chain/pruned/config.json" "$work/lacking/pruned/config.json" || fail "another config.json"
+
 # A result that came from elsewhere is nobody's here.
 mkdir -p "$work/brought"
 cp -r "$work/chain/recovered" "$work/brought/recovered"
