@@ -59,11 +59,11 @@ esp_status esp_checkpoint_begin(esp_checkpoint *c, const esp_training *t);
 esp_status esp_checkpoint_finish(esp_checkpoint *c);
 
 /* Loads the newest checkpoint in dir that is whole, of step `newest` or before, into c->params, with values
- * on all ranks, and *t [out]. Damaged files are passed over, each with a warning; another warning
- * says that none was whole. *found [out] is false when there is none: t and params->value are untouched then, m, v and best
- * are zeros. params->grad is used as scratch and left zeroed. ESP_EUSAGE when it was made with other settings,
- * or a folder has the name of a checkpoint, *found false. The same result on all ranks. Collective on
- * grid->world. */
+ * on all ranks, and *t [out]. Damaged files are passed over, each with a warning; another warning says that
+ * none was whole. *found [out] is false when there is none: t and params->value are untouched then, m, v and
+ * best are zeros. params->grad is used as scratch and left zeroed. ESP_EUSAGE when it was made with other
+ * settings, or a folder has the name of a checkpoint, *found false. The same result on all ranks. Collective
+ * on grid->world. */
 esp_status esp_checkpoint_load(bool *found, esp_training *t, const esp_checkpoint *c,
                                size_t newest);
 

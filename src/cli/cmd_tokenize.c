@@ -16,6 +16,12 @@ static esp_status tokenize(const esp_config *c, const char *output, bool replace
     esp_tokenizer *tokenizer = NULL;
     esp_status st = esp_place_check(c->model);
 
+    if (st == ESP_OK && esp_tokens_made(corpus_path)) {
+        st = esp_fail(ESP_EUSAGE,
+                      "tokenize.corpus: %s: is a token file already: give it to "
+                      "calibration.corpus, recover.corpus or eval.corpus",
+                      corpus_path);
+    }
     if (st == ESP_OK) {
         st = *c->tokenize.output || esp_dir_exists(c->run_dir)
                  ? esp_output_check(output, "a token file that espalier made",

@@ -1,5 +1,6 @@
 /* main.c - from the command line to a command, and from its status to the exit code. */
 #include <errno.h>
+#include <omp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,18 @@ static esp_status share_settings(esp_config *c, const esp_arguments *a, MPI_Comm
     return ESP_OK;
 }
 
+/* More threads than processors that this process may use take turns on them. */
+static void tell_threads(const esp_config *c)
+{
+    size_t processors = (size_t)omp_get_num_procs();
+
+    if (c->parallel.threads > processors) {
+        esp_warn("parallel.threads = %zu: rank 0 may use %zu processors, on which its threads take "
+                 "turns",
+                 c->parallel.threads, processors);
+    }
+}
+
 static esp_status run_command(const esp_arguments *a, MPI_Comm comm)
 {
     const esp_command *command = esp_command_find(a->command);
@@ -79,6 +92,9 @@ static esp_status run_command(const esp_arguments *a, MPI_Comm comm)
     ESP_TRY(share_settings(&config, a, comm));
     esp_grid_init(&grid, (int)config.parallel.threads, comm);
     st = command->stages ? esp_choose_grid(&grid, &config) : ESP_OK;
+    if (command->stages) { /* estimate is for another machine */
+        tell_threads(&config);
+    }
     if (st == ESP_OK) {
         st = command->run(&(esp_invocation){ .config = &config,
                                              .grid = &grid,

@@ -120,15 +120,31 @@ esp_status esp_isa_choose(const char *name)
     return ESP_OK;
 }
 
+/* Which rank and node hold all the others back. */
+static void tell_narrowest(int rank, int most, MPI_Comm comm)
+{
+    char host[MPI_MAX_PROCESSOR_NAME] = "";
+    int n;
+
+    ESP_MPI(MPI_Get_processor_name(host, &n));
+    ESP_MPI(MPI_Bcast(host, sizeof host, MPI_CHAR, rank, comm));
+    esp_info("kernels: %s on all ranks, the widest of rank %d (host %s); others would take %s",
+             esp_isa_name(), rank, host, isas[most].name);
+}
+
 void esp_isa_agree(MPI_Comm comm)
 {
-    int least[2] = { chosen, -chosen }; /* and -most */
+    struct {
+        int width, rank;
+    } least = { .width = chosen };
+    int most = chosen;
 
-    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, least, 2, MPI_INT, MPI_MIN, comm));
-    chosen = least[0];
-    if (least[0] != -least[1]) {
-        esp_info("kernels: %s on all ranks, the widest of some; others would take %s",
-                 esp_isa_name(), isas[-least[1]].name);
+    ESP_MPI(MPI_Comm_rank(comm, &least.rank));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &least, 1, MPI_2INT, MPI_MINLOC, comm));
+    ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, &most, 1, MPI_INT, MPI_MAX, comm));
+    chosen = least.width;
+    if (least.width != most) {
+        tell_narrowest(least.rank, most, comm);
     } else {
         esp_debug("kernels: %s", esp_isa_name());
     }

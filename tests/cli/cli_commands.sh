@@ -58,6 +58,12 @@ exits 0 "$ESPALIER" tokenize -c "$work/run.cfg" -s tokenize.corpus="$work/valid.
     -s tokenize.output="$work/valid.h5"
 there "$work/valid.h5"
 not_there "$work/run"
+exits 2 "$ESPALIER" tokenize -c "$work/run.cfg" -s tokenize.corpus="$work/valid.h5" \
+    -s tokenize.output="$work/again.h5"
+complains "tokenize.corpus: $work/valid.h5: is a token file already" eval.corpus
+not_there "$work/again.h5"
+exits 2 "$ESPALIER" score -c "$work/run.cfg" -s model="$work/none" -s parallel.threads=4096
+grep -q 'warning: parallel.threads = 4096: rank 0 may use [1-9]' "$work/err" || fail "4096 threads without a word"
 exits 0 "$ESPALIER" tokenize -c "$work/run.cfg" -s tokenize.corpus="$work/valid.jsonl"
 there "$work/run/tokens.h5"
 for command in score plan prune recover eval; do

@@ -44,7 +44,7 @@ if [ "$widest" = sse2 ]; then
 else
     exits 0 mpirun -n 1 "$ESPALIER" score -c "$work/mixed.cfg" : \
         -n 1 -x ESPALIER_ISA=sse2 "$ESPALIER" score -c "$work/mixed.cfg"
-    [ "$(grep -c "kernels: sse2 on all ranks.*$widest" "$work/err")" -eq 1 ] || fail "widths of ranks not told once"
+    [ "$(grep -c "kernels: sse2 on all ranks, the widest of rank 1 (host .*$widest" "$work/err")" -eq 1 ] || fail "widths of ranks not told once"
     ESPALIER_ISA=sse2 exits 0 "$ESPALIER" score -c "$work/sse2.cfg"
     grep 'kernels: ' "$work/err" && fail "one width is worth no word"
     exits 0 h5diff "$work/mixed/importance.h5" "$work/sse2/importance.h5"
