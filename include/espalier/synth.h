@@ -21,11 +21,11 @@ typedef struct esp_synth_options {
 /* Writes config.json and weights to a folder, streamed: memory does not grow with the model. An element
  * depends on the seed, its tensor and its index alone, not on the number of ranks. "Normal" is the sum
  * of four 16-bit uniform numbers, made from one hash: it ends at 3.46 deviations. ESP_EUSAGE for a name
- * that is no family, or sizes that the family derives otherwise; ESP_EFORMAT for sizes that are no model;
- * errors of esp_model_save. Collective on comm. */
+ * that is no family, or sizes that the family derives otherwise or that are no model; errors of
+ * esp_model_save. Collective on comm. */
 esp_status esp_synth(esp_output to, const esp_synth_options *o, MPI_Comm comm);
 
-/* m [out, owned]: the model that esp_synth would write, shapes only. ESP_EUSAGE and ESP_EFORMAT likewise, *m
+/* m [out, owned]: the model that esp_synth would write, shapes only. ESP_EUSAGE likewise, *m
  * is {0} then. Local. */
 esp_status esp_synth_shape(esp_model *m, const esp_synth_options *o);
 

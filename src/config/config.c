@@ -1,6 +1,7 @@
 /* config.c - settings from the libconfig file and the command line, checked. */
 #include "espalier/config.h"
 
+#include <errno.h>
 #include <libconfig.h>
 #include <limits.h>
 #include <math.h>
@@ -191,36 +192,66 @@ static size_t opaque_length(const char *at)
     return *at == '#' || strncmp(at, "//", 2) == 0 ? strcspn(at, "\n") : 0;
 }
 
-/* Whether n characters are a whole number that does not fit an int. */
-static bool is_wide(const char *word, size_t n)
+/* A word of n characters as a whole number, by what it needs. */
+typedef enum width { NO_NUMBER, NARROW, WIDE, TOO_WIDE } width;
+
+static width width_of(const char *word, size_t n)
 {
     size_t sign = *word == '-' || *word == '+';
-    long long v = strtoll(word, NULL, 10);
+    bool hex = strncasecmp(word + sign, "0x", 2) == 0;
+    char *end;
+    long long v;
 
-    return n > sign && strspn(word + sign, "0123456789") == n - sign &&
-           (v > INT_MAX || v < INT_MIN);
+    errno = 0;
+    v = strtoll(word, &end, hex ? 16 : 10);
+    if (end == word || end + strspn(end, "L") != word + n) {
+        return NO_NUMBER;
+    }
+    if (errno == ERANGE) {
+        return TOO_WIDE;
+    }
+    return end == word + n && (v > INT_MAX || v < INT_MIN) ? WIDE : NARROW;
 }
 
-/* A copy of the file with L behind whole numbers that need 64 bits: without it libconfig 1.5 takes the
- * lower 32 in silence. The caller frees. */
-static char *widen_integers(const char *text)
+static size_t line_of(const char *text, const char *at)
+{
+    size_t line = 1;
+
+    for (; text < at; text++) {
+        line += *text == '\n';
+    }
+    return line;
+}
+
+/* wide [out, owned]: a copy of the file with L behind whole numbers that need 64 bits: without it libconfig
+ * 1.5 takes the lower 32 in silence. ESP_EUSAGE for those that need more, of which it takes the largest. */
+static esp_status widen_integers(char **wide, const char *text, const char *file)
 {
     static const char word[] = "0123456789+-*._"
                                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    char *wide = esp_calloc(2 * strlen(text) + 1, 1), *to = wide;
+    const char *at = text;
+    char *to = *wide = esp_calloc(2 * strlen(text) + 1, 1);
 
-    while (*text) {
-        size_t skip = opaque_length(text), n = skip ? skip : strspn(text, word);
+    while (*at) {
+        size_t skip = opaque_length(at), n = skip ? skip : strspn(at, word);
+        width needs = skip || n == 0 ? NO_NUMBER : width_of(at, n);
 
         n = n ? n : 1;
-        memcpy(to, text, n);
+        if (needs == TOO_WIDE) {
+            return esp_fail(
+                ESP_EUSAGE,
+                "%s:%zu: %.*s: whole numbers end at %lld; a larger one that need not be "
+                "whole has an exponent, as 1e20",
+                file, line_of(text, at), (int)n, at, LLONG_MAX);
+        }
+        memcpy(to, at, n);
         to += n;
-        if (!skip && is_wide(text, n)) {
+        if (needs == WIDE) {
             *to++ = 'L';
         }
-        text += n;
+        at += n;
     }
-    return wide;
+    return ESP_OK;
 }
 
 /* The format of what libconfig cannot read; NULL where it is to be libconfig. */
@@ -305,12 +336,14 @@ static esp_status cannot_parse(const config_t *parsed, const char *text, const c
 
 static esp_status read_text(esp_config *c, const char *text, const char *file)
 {
-    char *wide = widen_integers(text);
+    char *wide;
     config_t parsed;
-    esp_status st;
+    esp_status st = widen_integers(&wide, text, file);
 
     config_init(&parsed);
-    if (config_read_string(&parsed, wide)) {
+    if (st != ESP_OK) {
+        /* told already */
+    } else if (config_read_string(&parsed, wide)) {
         st = read_group(c, config_root_setting(&parsed), "", file);
     } else {
         st = cannot_parse(&parsed, text, file);

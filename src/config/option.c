@@ -1,6 +1,7 @@
 /* option.c - one setting: from text to value, from value to text, what it takes. */
 #include <errno.h>
 #include <float.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,8 @@ const esp_option *esp_option_find(const char *path)
     return NULL;
 }
 
+#define LAST_LAYER ((size_t)65535) /* of any model */
+
 /* ---- what it takes ---------------------------------------------------------------------------- */
 
 static char *bounded(const char *what, const esp_option *o)
@@ -55,8 +58,12 @@ static char *bounded(const char *what, const esp_option *o)
     if (o->max == BELOW_1) {
         return esp_format("%s from %g to below 1", what, o->min);
     }
-    return o->max == DBL_MAX ? esp_format("%s of at least %g", what, o->min)
-                             : esp_format("%s from %g to %.10g", what, o->min, o->max);
+    if (o->max == DBL_MAX) {
+        return o->type == ESP_O_COUNT
+                   ? esp_format("%s from %g to %" PRId64, what, o->min, INT64_MAX)
+                   : esp_format("%s of at least %g", what, o->min);
+    }
+    return esp_format("%s from %g to %.10g", what, o->min, o->max);
 }
 
 /* The choices whose bits are set. */
@@ -89,7 +96,7 @@ char *esp_option_wants(const esp_option *o)
     case ESP_O_COUNT:
         return bounded("a whole number", o);
     case ESP_O_BYTES:
-        return esp_strdup("bytes, or a number with a unit such as 6 GiB or 500 MB");
+        return esp_strdup("bytes, or a number with a unit such as 6 GiB or 500 MB, below 8192 TiB");
     case ESP_O_NUMBER:
     case ESP_O_SHARE:
         return bounded("a number", o);
@@ -105,7 +112,8 @@ char *esp_option_wants(const esp_option *o)
     case ESP_O_FILES:
         return esp_strdup("a list of NAME=FILE, each name once");
     case ESP_O_LAYERS:
-        return esp_strdup("a list of layers and inclusive ranges such as 4-29");
+        return esp_format("a list of layers and inclusive ranges such as 4-29, up to %zu",
+                          LAST_LAYER);
     case ESP_O_PATH:
         return esp_strdup("a path");
     default:
@@ -170,6 +178,7 @@ bool esp_option_number(double *v, const esp_option *o, const char *text)
     return end != text && *end == '\0' && isfinite(*v) && *v >= o->min && *v <= o->max;
 }
 
+/* Within what a libconfig file can say, 64 bits with a sign: what is set is written and read back. */
 static bool to_count(size_t *v, const esp_option *o, const char *text)
 {
     char *end;
@@ -178,8 +187,8 @@ static bool to_count(size_t *v, const esp_option *o, const char *text)
     errno = 0;
     u = strtoull(text, &end, 10);
     *v = (size_t)u;
-    return end != text && *end == '\0' && errno == 0 && !strchr(text, '-') && (double)u >= o->min &&
-           (double)u <= o->max;
+    return end != text && *end == '\0' && errno == 0 && !strchr(text, '-') && u <= INT64_MAX &&
+           (double)u >= o->min && (double)u <= o->max;
 }
 
 static const struct {
@@ -206,7 +215,7 @@ static bool to_bytes(size_t *v, const char *text)
         if (strcmp(end, units[i].name) == 0) {
             number *= units[i].bytes;
             *v = (size_t)number;
-            return number < 9007199254740992.0; /* a whole number as a double */
+            return number < 9007199254740992.0; /* 8192 TiB: a whole number as a double */
         }
     }
     return false;
@@ -298,7 +307,8 @@ static bool to_layers(esp_layer_ranges *v, const char *text)
             sscanf(item, "%zu%n", &r.first, &used);
             r.last = r.first;
         }
-        ok = used > 0 && item[used] == '\0' && item[0] != '-' && r.first <= r.last;
+        ok = used > 0 && item[used] == '\0' && item[0] != '-' && r.first <= r.last &&
+             r.last <= LAST_LAYER;
         v->range = esp_grow(v->range, v->n + 1, sizeof *v->range);
         v->range[v->n++] = r;
     }

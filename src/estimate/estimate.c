@@ -147,22 +147,33 @@ static double counted_bytes(const esp_prediction *p, const esp_job *j, esp_stage
     return p->anonymous + (maps ? (double)esp_model_cost(&j->pruned, 1).bytes : 0);
 }
 
+static bool fits_limit(const esp_job *j, esp_stage s, const esp_layout *l, size_t chunk_tok)
+{
+    esp_prediction p = { .chunk_tok = chunk_tok };
+
+    predict_memory(&p, j, s, l);
+    return counted_bytes(&p, j, s) <= j->limit.bytes;
+}
+
+/* The largest that fits of chunk, chunk - longest, chunk - 2 longest ..; the more tokens, the more bytes. */
 size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l)
 {
-    size_t longest = longest_sample(j, s);
-    esp_prediction p = { .chunk_tok = esp_max(esp_stage_costs[s].chunk(j, l), longest) };
+    size_t longest = longest_sample(j, s), most = esp_max(esp_stage_costs[s].chunk(j, l), longest);
+    size_t rest = most % longest, fit = 0, above = most / longest + 1;
 
-    while (j->limit.bytes > 0) {
-        predict_memory(&p, j, s, l);
-        if (counted_bytes(&p, j, s) <= j->limit.bytes) {
-            break;
-        }
-        if (p.chunk_tok < 2 * longest) {
-            return 0;
-        }
-        p.chunk_tok -= longest;
+    if (j->limit.bytes == 0 || fits_limit(j, s, l, most)) {
+        return most;
     }
-    return p.chunk_tok;
+    while (above - fit > 1) {
+        size_t samples = fit + (above - fit) / 2;
+
+        if (fits_limit(j, s, l, rest + samples * longest)) {
+            fit = samples;
+        } else {
+            above = samples;
+        }
+    }
+    return fit > 0 ? rest + fit * longest : 0;
 }
 
 esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, const esp_cluster *c,

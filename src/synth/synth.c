@@ -2,6 +2,7 @@
 #include "espalier/synth.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "espalier/mem.h"
 #include "espalier/rng.h"
@@ -131,6 +132,25 @@ static esp_status refuse(const esp_synth_options *o)
     return ESP_EUSAGE;
 }
 
+/* The message is of a config.json that is not there: it is told of the settings behind it. */
+static esp_status refuse_sizes(const esp_synth_options *o, const char *dir)
+{
+    const char *message = esp_error_message(), *file = "/config.json: ";
+    size_t n = strlen(dir);
+    char *why = esp_strdup(
+        message + (strncmp(message, dir, n) == 0 && strncmp(message + n, file, strlen(file)) == 0
+                       ? n + strlen(file)
+                       : 0));
+
+    esp_fail(ESP_EUSAGE,
+             "synth: no %s has layers = %zu, hidden = %zu, heads = %zu, kv_heads = %zu, head_dim = "
+             "%zu, mlp = %zu, vocab = %zu and positions = %zu: %s",
+             o->model_type, o->layers, o->hidden, o->heads, o->kv_heads, o->head_dim, o->mlp,
+             o->vocab, o->max_positions, why);
+    free(why);
+    return ESP_EUSAGE;
+}
+
 static esp_status make_shape(esp_model *m, const esp_synth_options *o, const char *dir)
 {
     bool normalized_head;
@@ -140,8 +160,9 @@ static esp_status make_shape(esp_model *m, const esp_synth_options *o, const cha
     if (!arch) {
         return refuse(o);
     }
-    ESP_TRY(esp_model_from_config(m, make_config(arch, normalized_head, o), dir));
-    return check_sizes(m, o);
+    return esp_model_from_config(m, make_config(arch, normalized_head, o), dir) == ESP_OK
+               ? check_sizes(m, o)
+               : refuse_sizes(o, dir);
 }
 
 esp_status esp_synth_shape(esp_model *m, const esp_synth_options *o)

@@ -593,7 +593,7 @@ static void test_random_models_that_cannot_be(void)
     esp_error_clear();
     CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     o.heads = 5;
-    CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), &o, MPI_COMM_WORLD), ESP_EFORMAT);
+    CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), &o, MPI_COMM_WORLD), ESP_EUSAGE);
     o = tiny;
     o.model_type = "gpt2";
     CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), &o, MPI_COMM_WORLD), ESP_EUSAGE);
@@ -606,8 +606,18 @@ static void test_random_models_that_cannot_be(void)
     CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), &o, MPI_COMM_WORLD), ESP_EUSAGE);
     o = tiny;
     o.heads = 0;
-    CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), &o, MPI_COMM_WORLD), ESP_EFORMAT);
+    CU_ASSERT_EQUAL(esp_synth(esp_export_to(dir, "huggingface"), &o, MPI_COMM_WORLD), ESP_EUSAGE);
     CU_ASSERT_FALSE(esp_dir_exists(dir));
+    o = tiny;
+    o.hidden = 21 * o.heads;
+    o.head_dim = 0;
+    CU_ASSERT_EQUAL(esp_synth_shape(&(esp_model){ 0 }, &o),
+                    ESP_EUSAGE); /* of no file, of settings */
+    CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "head_dim = 0, "));
+    CU_ASSERT_PTR_NOT_NULL(
+        strstr(esp_error_message(), ": head_dim is 21, must be a multiple of 2"));
+    CU_ASSERT_PTR_NULL(strstr(esp_error_message(), "config.json"));
+    esp_error_clear();
     free(dir);
     free(said);
 }

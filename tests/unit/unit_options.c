@@ -307,7 +307,7 @@ static void test_refused(void)
     REFUSED("prune = { ratio = 20; }", "prune.ratio = 20", "20 % is written as 0.2");
     REFUSED("recover = { beta1 = 1; }", "recover.beta1 = 1: must be a number from 0 to below 1");
     CU_ASSERT_PTR_NULL(strstr(esp_error_message(), "written as")); /* no share, so not in percent */
-    REFUSED("recover = { epsilon = 5; }", "recover.epsilon = 5: must be a number from 0 to 1");
+    REFUSED("recover = { epsilon = 5; }", "recover.epsilon = 5: must be a number from 1e-30 to 1");
     CU_ASSERT_PTR_NULL(strstr(esp_error_message(), "written as"));
     REFUSED("recover = { dropout = 5; }", "5 % is written as 0.05");
     REFUSED("prune = { ratio = 1; }", "prune.ratio = 1 leaves nothing");
@@ -347,6 +347,61 @@ static void test_refused_sets(void)
     CU_ASSERT_EQUAL(esp_config_load(&c, NULL, large, 1), ESP_EUSAGE);
     CU_ASSERT_EQUAL(esp_config_load(&c, "/nowhere/run.cfg", NULL, 0), ESP_EUSAGE);
     CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), "/nowhere/run.cfg"));
+}
+
+/* What no run could take is refused by the table, and the limit is told. */
+static void test_limits(void)
+{
+    static const char *const cases[][2] = {
+        { "seed=9223372036854775808", "from 0 to 9223372036854775807" },
+        { "seed=99999999999999999999", "from 0 to 9223372036854775807" },
+        { "recover.steps=99999999999999999999", "from 0 to 2147483647" },
+        { "memory_limit=99999999 TiB", "below 8192 TiB" },
+        { "memory_limit=1e30 GiB", "below 8192 TiB" },
+        { "prune.attention_layers=99999999999999999999", "up to 65535" },
+        { "recover.epsilon=0", "from 1e-30 to 1" },
+        { "calibration.samples=9223372036854775807", "from 1 to 2147483647" },
+        { "calibration.sequence=9223372036854775807", "from 2 to 2147483647" },
+        { "recover.batch=9223372036854775807", "from 1 to 1048576" },
+        { "recover.micro_batch=9223372036854775807", "from 1 to 1048576" },
+        { "eval.batch_tokens=9223372036854775807", "from 1 to 2147483647" },
+        { "eval.samples=9223372036854775807", "from 0 to 2147483647" },
+        { "estimate.documents=9223372036854775807", "from 1 to 2147483647" },
+        { "estimate.windows=9223372036854775807", "from 1 to 2147483647" },
+        { "cluster.nodes=2147483648", "from 1 to 200000" },
+        { "synth.hidden=100000000", "from 1 to 1048576" },
+        { "synth.vocab=2147483647", "from 2 to 268435456" },
+        { "synth.std=1e300", "from 0 to 1000" },
+    };
+    char *largest = "seed=9223372036854775807", *text;
+    esp_config c, again;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *set = esp_strdup(cases[i][0]);
+
+        CU_ASSERT_EQUAL(esp_config_load(&c, NULL, &set, 1), ESP_EUSAGE);
+        if (!strstr(esp_error_message(), cases[i][1])) {
+            printf("  %s: \"%s\"\n", set, esp_error_message());
+            CU_FAIL("message");
+        }
+        free(set);
+    }
+    CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, &largest, 1), ESP_OK);
+    text = esp_config_text(&c);
+    CU_ASSERT_EQUAL_FATAL(load_text(&again, text), ESP_OK);
+    CU_ASSERT_EQUAL(again.seed, INT64_MAX);
+    esp_config_free(&again);
+    esp_config_free(&c);
+    free(text);
+    REFUSED("\nseed = 99999999999999999999;",
+            "run.cfg:2: 99999999999999999999: whole numbers end at "
+            "9223372036854775807");
+    REFUSED("seed = 99999999999999999999L;", "run.cfg:1", "9223372036854775807");
+    REFUSED("seed = 0xFFFFFFFFFFFFFFFFF;", "run.cfg:1", "9223372036854775807");
+    CU_ASSERT_EQUAL_FATAL(load_text(&c, "seed = 0x1FFFFFFFF; recover = { epochs = 1e20; };"),
+                          ESP_OK);
+    CU_ASSERT_EQUAL(c.seed, 0x1FFFFFFFF);
+    esp_config_free(&c);
 }
 
 /* Every setting, changed, survives its text. */
@@ -478,7 +533,8 @@ ESP_TEST_MAIN("options", { "defaults", test_defaults }, { "bytes", test_bytes },
               { "a second file", test_second_file }, { "file", test_file }, { "-s", test_sets },
               { "paths", test_paths }, { "without effect", test_idle }, { "names", test_names },
               { "other formats", test_formats }, { "refused in a file", test_refused },
-              { "refused in -s", test_refused_sets }, { "text gives the same settings", test_text },
+              { "refused in -s", test_refused_sets }, { "limits", test_limits },
+              { "text gives the same settings", test_text },
               { "names fit enumerations", test_choices }, { "need", test_need },
               { "options of the parts", test_complete },
               { "paths of earlier versions", test_old_paths })
