@@ -224,6 +224,9 @@ const char *esp_slot_role(const esp_slot *s);
 /* Slot of a role such as "q_proj", -1 when there is none. Local. */
 int esp_arch_slot(const esp_arch *a, const char *role);
 
+/* The operation of a block that multiplies by the weight of a slot; NULL: none does. Borrowed. Local. */
+const esp_op *esp_arch_linear(const esp_arch *a, int slot);
+
 /* What is added to the weight (not the bias) of a slot before it is used: 1 or 0. Local. */
 float esp_slot_weight_offset(const esp_arch *a, int slot);
 

@@ -52,6 +52,10 @@ void esp_groups_find(esp_groups *g, const esp_model *m);
 size_t esp_groups_bytes(const esp_groups *g); /* that g owns, but for g->units. Local. */
 void esp_groups_free(esp_groups *g);          /* safe twice and on {0} */
 
+/* The columns of the matrix that multiplies what the groups of an attention or MLP unit give. Borrowed.
+ * Local. */
+const esp_structure *esp_unit_columns(const esp_unit *u);
+
 /* The unit of a kind in a layer (hidden: any layer), NULL when there is none. Borrowed. Local. */
 const esp_unit *esp_groups_unit(const esp_groups *g, esp_unit_kind k, size_t layer);
 

@@ -1,4 +1,4 @@
-/* importance.h - how much the loss would move without a group (docs/method.md, eq. 6-14, 33-35).
+/* importance.h - how much the loss would move without a group (docs/method.md, eq. 6-14, 33-38).
  *
  * Flow: backward leaves dy and x of a matrix -> per-sample gradients, tile by tile, summed in f64
  * as G = mean g_j and F = mean g_j^2 -> sum over the data ranks -> saliency of each element -> row and
@@ -21,6 +21,9 @@ typedef enum esp_criterion {
     ESP_L2,
     ESP_GATE1,
     ESP_GATE2,
+    ESP_KFAC,
+    ESP_WANDA_SP,
+    ESP_FLAP,
     ESP_RANDOM,
     ESP_N_CRITERIA
 } esp_criterion;
@@ -40,7 +43,11 @@ typedef enum esp_need {
     ESP_NEEDS_GRADIENT = 2, /* G                                             */
     ESP_NEEDS_FISHER = 4,   /* F, gradients squared; it comes with G         */
     ESP_NEEDS_GATES = 8,    /* gradients of gates on the outputs of groups   */
-    ESP_NEEDS_SAMPLES = ESP_NEEDS_GRADIENT | ESP_NEEDS_FISHER | ESP_NEEDS_GATES
+    ESP_NEEDS_FACTORS = 16, /* mean squares of inputs and of output gradients of matrices */
+    ESP_NEEDS_INPUTS = 32,  /* moments of what the matrices behind units multiply         */
+    ESP_NEEDS_BACKWARD =
+        ESP_NEEDS_GRADIENT | ESP_NEEDS_FISHER | ESP_NEEDS_GATES | ESP_NEEDS_FACTORS,
+    ESP_NEEDS_SAMPLES = ESP_NEEDS_BACKWARD | ESP_NEEDS_INPUTS
 } esp_need;
 
 /* Names, "vector" ... and "sum" ...; NULL from ESP_N_CRITERIA and ESP_N_AGGREGATIONS on. Local. */
@@ -58,6 +65,9 @@ bool esp_criteria_need(unsigned criteria, esp_need need);
 
 /* Bit set of 1u << esp_unit_kind: what a criterion scores. Local. */
 unsigned esp_criterion_units(esp_criterion c);
+
+/* Structures of a unit that a criterion scores: all, the columns alone, or none. Local. */
+size_t esp_criterion_structures(esp_criterion c, const esp_unit *u);
 
 typedef struct esp_importance_options {
     unsigned criteria;     /* bit set of 1u << esp_criterion       */
@@ -79,7 +89,8 @@ typedef struct esp_scores {
      * [n_units * ESP_N_CRITERIA] of [n_structures * n_channels]; NULL where not asked for; owned */
     double **group;
     double **structure;
-    double loss; /* mean over samples of the mean cross-entropy; NAN where no criterion needs it */
+    double
+        loss; /* mean over samples of the mean cross-entropy; NAN where no criterion needs a backward */
     size_t n_samples, n_tok, sequence; /* sequence: tokens of the longest sample */
     double flops; /* multiply-adds * 2 of the linear products, over all ranks */
 } esp_scores;
@@ -122,8 +133,8 @@ void esp_scores_free(esp_scores *s); /* safe twice and on {0} */
 size_t esp_scores_bytes(const esp_groups *g, unsigned criteria, unsigned aggregations,
                         unsigned units);
 
-/* Borrowed; NULL when not asked for. structure: [n_structures][n_groups * channels_per_group], none
- * for criterion random. Local. */
+/* Borrowed; NULL when not asked for. structure: [esp_criterion_structures][n_groups *
+ * channels_per_group]. Local. */
 const double *esp_scores_group(const esp_scores *s, const esp_unit *u, esp_criterion c,
                                esp_aggregation a);
 const double *esp_scores_structure(const esp_scores *s, const esp_unit *u, esp_criterion c);

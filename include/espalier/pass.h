@@ -34,8 +34,9 @@ typedef struct esp_sink {
      * bias, NULL where it has none. */
     void (*norm)(void *ctx, size_t layer, int slot, const float *dw, const float *db,
                  size_t n_samples);
-    /* x [n_tok, width], value `value` of the block, of a chunk, and dx likewise, its gradient, complete: of
-     * every value that the block makes and that its backward reads, inputs of matrices among them. */
+    /* dx [n_tok, width]: gradient, complete, of value `value` that an operation of the block makes, of a
+     * chunk; x likewise: the value itself where the backward reads it, as it does what matrices multiply,
+     * else NULL. */
     void (*value)(void *ctx, size_t layer, int value, const float *x, const float *dx,
                   const esp_batch *chunk);
     /* dx [n_tok, D]: gradient of the rows of a table that the tokens looked up; row [n_tok]. For all of the

@@ -99,6 +99,16 @@ int esp_arch_slot(const esp_arch *a, const char *role)
     return -1;
 }
 
+const esp_op *esp_arch_linear(const esp_arch *a, int slot)
+{
+    for (size_t i = 0; i < a->n_ops; i++) {
+        if (a->ops[i].kind == ESP_OP_LINEAR && a->ops[i].slot == slot) {
+            return &a->ops[i];
+        }
+    }
+    return NULL;
+}
+
 float esp_slot_weight_offset(const esp_arch *a, int slot)
 {
     return a->slots[slot].cols == ESP_W_ONE && a->norm == ESP_NORM_RMS_ONE ? 1 : 0;

@@ -529,8 +529,9 @@ void esp_block_backward(esp_pass *p, size_t layer, const esp_sink *sink, const e
         site s = make_site(p, layer, &a->ops[i], batch);
         int made = s.op->out;
 
-        if (sink && sink->value && p->block->redo[i]) {
-            sink->value(sink->ctx, layer, made, p->block->value[made], p->block->grad[made], batch);
+        if (sink && sink->value) {
+            sink->value(sink->ctx, layer, made, p->block->redo[i] ? p->block->value[made] : NULL,
+                        p->block->grad[made], batch);
         }
         op_backward(p, &s, sink);
     }

@@ -35,7 +35,8 @@ typedef struct calibration {
     bool elements;         /* gradients of weights are summed: the two that follow are used */
     esp_weight_importance importance;
     esp_grad_store store;
-    esp_gate_sums *gates;      /* borrowed; NULL: of sizes alone                                */
+    bool backward;             /* there is one                                              */
+    esp_sample_sums *sums;     /* borrowed; NULL: of sizes alone                                */
     esp_importance_work *work; /* borrowed: what sizes alone would take is added; NULL: data    */
 } calibration;
 
@@ -54,12 +55,15 @@ static esp_pass_options pass_options(esp_text_size own, const esp_importance_opt
     size_t chunk =
         o->chunk_tok ? o->chunk_tok : esp_importance_chunk(own.tokens, own.longest, grid);
 
+    bool backward = esp_criteria_need(o->criteria, ESP_NEEDS_BACKWARD);
+
     return (esp_pass_options){ .max_samples = own.samples,
                                .max_tok = own.tokens,
                                .chunk_tok = esp_min(esp_max(chunk, own.longest), own.tokens),
                                .longest = own.longest,
-                               .backward = true,
-                               .draws_labels = o->model_labels,
+                               .backward = backward,
+                               .layers_only = !backward,
+                               .draws_labels = backward && o->model_labels,
                                .label_seed = o->seed,
                                .scratch = o->scratch,
                                .grid = grid };
@@ -105,25 +109,26 @@ static calibration make_calibration(const esp_model *m, const esp_importance_opt
                           .grid = grid,
                           .hidden = hidden,
                           .normalized = hidden && m->normalized_head,
-                          .elements = elements };
+                          .elements = elements,
+                          .backward = esp_criteria_need(o->criteria, ESP_NEEDS_BACKWARD) };
 }
 
 static void calibration_init(calibration *c, const esp_model *m, const esp_samples *samples,
-                             const esp_importance_options *o, esp_saliency_sums *sums,
-                             esp_gate_sums *gates, const esp_grid *grid)
+                             const esp_importance_options *o, esp_sample_sums *sums,
+                             const esp_grid *grid)
 {
     esp_pass_options options;
 
     *c = make_calibration(m, o, grid);
-    c->gates = gates;
+    c->sums = sums;
     options = take_samples(c, samples, o);
     esp_pass_init(&c->pass, m, options);
     if (c->normalized) {
         ESP_NEW(c->norm_head_grad, c->batch.n_samples * m->dims.vocab);
     }
     if (c->elements) {
-        esp_weight_importance_init(&c->importance, sums, m, samples, c->batch.start, c->n_own,
-                                   o->fisher_sum, grid);
+        esp_weight_importance_init(&c->importance, &sums->elements, m, samples, c->batch.start,
+                                   c->n_own, o->fisher_sum, grid);
         esp_grad_store_init(&c->store, &c->importance, &c->pass, &c->batch);
     }
 }
@@ -283,14 +288,32 @@ static void finish_embedding(calibration *c)
     }
 }
 
-/* Samples that count, for gates. */
+/* Of samples that count. */
 static void take_value(void *ctx, size_t layer, int value, const float *x, const float *dx,
                        const esp_batch *chunk)
 {
     calibration *c = ctx;
 
     if (c->n_own > 0) {
-        esp_gate_sums_add(c->gates, layer, value, x, dx, chunk);
+        esp_gate_sums_add(&c->sums->gates, layer, value, x, dx, chunk);
+        esp_value_sums_add(&c->sums->values, layer, value, x, dx, chunk->n_tok);
+    }
+}
+
+/* Of a forward alone: the inputs of matrices, each with the first that multiplies it. */
+static void take_input(void *ctx, size_t layer, int slot, const float *x, const float *y,
+                       const esp_batch *chunk)
+{
+    calibration *c = ctx;
+    const esp_op *op = c->model->arch->ops;
+    int value = esp_arch_linear(c->model->arch, slot)->in[0];
+
+    (void)y;
+    while (op->kind != ESP_OP_LINEAR || op->in[0] != value) {
+        op++;
+    }
+    if (c->n_own > 0 && op->slot == slot) {
+        esp_value_sums_add(&c->sums->values, layer, value, x, NULL, chunk->n_tok);
     }
 }
 
@@ -386,48 +409,85 @@ static esp_sink make_sink(calibration *c)
         sink.norm = take_norm;
         sink.lookup = c->hidden ? take_lookup : NULL;
     }
-    if (c->gates->n > 0) {
+    if (c->sums->gates.n + c->sums->values.n > 0) {
         sink.value = take_value;
     }
     return sink;
 }
 
-static void reduce(esp_saliency_sums *sums, const calibration *c)
+static void reduce(const calibration *c, const esp_samples *samples, bool fisher_sum)
 {
+    esp_sample_sums *sums = c->sums;
+    MPI_Comm world = c->grid->world;
+
     if (c->elements) {
-        esp_saliency_sums_reduce(sums, c->grid->world);
+        esp_saliency_sums_reduce(&sums->elements, world);
     }
-    if (c->gates->n > 0) {
-        esp_gate_sums_reduce(c->gates, c->grid->world);
+    if (sums->gates.n > 0) {
+        esp_gate_sums_reduce(&sums->gates, world);
+    }
+    if (sums->values.n > 0) {
+        esp_value_sums_reduce(&sums->values, (double)samples->start[samples->n],
+                              fisher_sum ? 1 : 1 / (double)samples->n, world);
     }
 }
 
-esp_status esp_calibrate(esp_saliency_sums *sums, esp_gate_sums *gates, double *loss, double *flops,
-                         const esp_model *m, const esp_samples *samples,
-                         const esp_importance_options *o, const esp_grid *grid)
+/* Loss and backward too. */
+static esp_status run_both_ways(double *loss, calibration *c, size_t n)
 {
-    calibration c;
-    esp_sink sink, of_loss;
+    esp_sink sink = make_sink(c), of_loss = sink;
     esp_loss *own;
     esp_status st;
 
-    calibration_init(&c, m, samples, o, sums, gates, grid);
-    sink = make_sink(&c);
-    of_loss = sink;
-    of_loss.linear = c.hidden ? take_linear : NULL;
-    ESP_NEW(own, c.batch.n_samples);
-    esp_pass_forward(&c.pass, NULL, &c.batch);
-    esp_pass_loss(&c.pass, own, c.scale, &of_loss, &c.batch);
-    share_losses(loss, own, &c, samples->n);
-    st = check_losses(loss, samples->n, &c);
+    of_loss.linear = c->hidden ? take_linear : NULL;
+    ESP_NEW(own, c->batch.n_samples);
+    esp_pass_forward(&c->pass, NULL, &c->batch);
+    esp_pass_loss(&c->pass, own, c->scale, &of_loss, &c->batch);
+    share_losses(loss, own, c, n);
+    st = check_losses(loss, n, c);
     if (st == ESP_OK) {
-        esp_pass_backward(&c.pass, &sink, &c.batch);
-        finish_embedding(&c);
-        reduce(sums, &c);
+        esp_pass_backward(&c->pass, &sink, &c->batch);
+        finish_embedding(c);
+    }
+    free(own);
+    return st;
+}
+
+static void run_forward(double *loss, calibration *c, size_t n)
+{
+    const esp_tap tap = { .ctx = c, .linear = take_input, .last = -1 };
+
+    esp_pass_begin(&c->pass, &c->batch);
+    for (size_t l = c->pass.stage.begin; l < c->pass.stage.end; l++) {
+        for (size_t k = 0; k < c->batch.n_chunks; k++) {
+            esp_pass_layer(&c->pass, l, k, &tap, &c->batch);
+        }
+        esp_progress("importance", ++c->n_done, c->pass.stage.end - c->pass.stage.begin);
+    }
+    esp_pass_end(&c->pass, &c->batch);
+    for (size_t j = 0; j < n; j++) {
+        loss[j] = NAN;
+    }
+}
+
+esp_status esp_calibrate(esp_sample_sums *sums, double *loss, double *flops, const esp_model *m,
+                         const esp_samples *samples, const esp_importance_options *o,
+                         const esp_grid *grid)
+{
+    calibration c;
+    esp_status st = ESP_OK;
+
+    calibration_init(&c, m, samples, o, sums, grid);
+    if (c.backward) {
+        st = run_both_ways(loss, &c, samples->n);
+    } else {
+        run_forward(loss, &c, samples->n);
+    }
+    if (st == ESP_OK) {
+        reduce(&c, samples, o->fisher_sum);
     }
     *flops = c.n_own ? c.pass.flops : 0;
     ESP_MPI(MPI_Allreduce(MPI_IN_PLACE, flops, 1, MPI_DOUBLE, MPI_SUM, grid->world));
-    free(own);
     calibration_free(&c);
     return st;
 }
@@ -510,11 +570,15 @@ static void add_pass(esp_importance_work *w, const calibration *c, esp_text_size
 {
     double chunks = ceil((double)own.tokens / (double)c->pass.options.chunk_tok);
     double n_tok = (double)all.tokens;
+    esp_pass_way way = c->backward ? ESP_PASS_BACKWARD : ESP_PASS_FORWARD;
 
-    w->work = esp_pass_work(c->model, c->grid, own, c->grid->n_pipeline > 1 ? chunks : 1,
-                            ESP_PASS_BACKWARD);
+    w->work = esp_pass_work(c->model, c->grid, own, c->grid->n_pipeline > 1 ? chunks : 1, way);
+    if (!c->backward && c->pass.stage.last) { /* no head */
+        w->work.products -=
+            2 * (double)own.tokens * (double)c->model->dims.hidden * (double)c->model->dims.vocab;
+    }
     w->work.chunks = chunks;
-    w->activations = esp_pass_sent(c->model, c->grid, n_tok, ESP_PASS_BACKWARD);
+    w->activations = esp_pass_sent(c->model, c->grid, n_tok, way);
     if (c->hidden && is_head_elsewhere(c)) { /* send_lookup */
         w->activations += n_tok * (double)c->model->dims.hidden * sizeof(float);
     }
@@ -529,7 +593,7 @@ void esp_calibrate_sizes(esp_importance_work *w, esp_saliency_sums *sums, const 
 
     calibration_init_sizes(&c, w, m, all, own, o, sums, grid);
     scratch = esp_pass_scratch_bytes(m, c.pass.options);
-    w->held += esp_calloc_bytes(own.samples, sizeof(esp_loss));
+    w->held += c.backward ? esp_calloc_bytes(own.samples, sizeof(esp_loss)) : 0;
     add_pass(w, &c, all, own);
     esp_importance_pass_by(w, scratch.blocks); /* of the forward */
     if (c.elements) {

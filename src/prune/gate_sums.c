@@ -11,32 +11,6 @@
 
 #define TILE ((size_t)64) /* channels that a thread sums at a time */
 
-/* The columns of the matrix that multiplies the outputs of the unit. */
-static const esp_structure *columns_of(const esp_unit *u)
-{
-    const esp_structure *found = NULL;
-
-    for (size_t i = 0; i < u->n_structures; i++) {
-        if (u->structures[i].side == ESP_COLS) {
-            ESP_REQUIRE(!found);
-            found = &u->structures[i];
-        }
-    }
-    ESP_REQUIRE(found);
-    return found;
-}
-
-/* Number of the value that a matrix of a block multiplies. */
-static int input_of(const esp_arch *a, int slot)
-{
-    const esp_op *op = a->ops;
-
-    while (op->kind != ESP_OP_LINEAR || op->slot != slot) {
-        op++;
-    }
-    return op->in[0];
-}
-
 /* Units of the set that some criterion of gates scores. */
 static unsigned units_with_gates(unsigned units, unsigned criteria)
 {
@@ -62,10 +36,10 @@ void esp_gate_sums_init(esp_gate_sums *s, const esp_model *m, const esp_groups *
     for (size_t u = 0; u < g->n_units; u++) {
         const esp_unit *unit = &g->units[u];
         bool gates = with >> unit->kind & 1;
-        const esp_structure *columns = gates ? columns_of(unit) : NULL;
+        const esp_structure *columns = gates ? esp_unit_columns(unit) : NULL;
 
         if (!bytes) {
-            s->value[u] = gates ? input_of(m->arch, columns->slot) : -1;
+            s->value[u] = gates ? esp_arch_linear(m->arch, columns->slot)->in[0] : -1;
             s->place[u] = s->n;
         }
         s->n += gates ? 2 * unit->n_groups : 0;
@@ -110,7 +84,7 @@ static void sum_channels(double *sum, const float *x, const float *dx, size_t n,
 static void add_sample(esp_gate_sums *s, size_t u, const double *channel)
 {
     const esp_unit *unit = &s->groups->units[u];
-    const esp_structure *columns = columns_of(unit);
+    const esp_structure *columns = esp_unit_columns(unit);
     double *sum = s->all + s->place[u], *square = sum + unit->n_groups;
 
     memset(s->gate, 0, unit->n_groups * sizeof *s->gate);
@@ -133,7 +107,7 @@ void esp_gate_sums_add(esp_gate_sums *s, size_t layer, int value, const float *x
             continue;
         }
         for (size_t j = 0; j < chunk->n_samples; j++) {
-            sum_channels(s->channel, x, dx, columns_of(unit)->length, chunk->start[j],
+            sum_channels(s->channel, x, dx, esp_unit_columns(unit)->length, chunk->start[j],
                          chunk->start[j + 1]);
             add_sample(s, u, s->channel);
         }
@@ -155,7 +129,7 @@ bool esp_gate_sums_broken(size_t *layer, int *slot, const esp_gate_sums *s)
         for (size_t i = 0; sums && i < 2 * unit->n_groups; i++) {
             if (!isfinite(sums[i])) {
                 *layer = unit->layer;
-                *slot = columns_of(unit)->slot;
+                *slot = esp_unit_columns(unit)->slot;
                 return true;
             }
         }

@@ -161,6 +161,21 @@ void esp_groups_free(esp_groups *g)
     *g = (esp_groups){ 0 };
 }
 
+const esp_structure *esp_unit_columns(const esp_unit *u)
+{
+    const esp_structure *found = NULL;
+
+    ESP_REQUIRE(u->kind != ESP_UNIT_HIDDEN);
+    for (size_t i = 0; i < u->n_structures; i++) {
+        if (u->structures[i].side == ESP_COLS) {
+            ESP_REQUIRE(!found);
+            found = &u->structures[i];
+        }
+    }
+    ESP_REQUIRE(found);
+    return found;
+}
+
 const esp_unit *esp_groups_unit(const esp_groups *g, esp_unit_kind k, size_t layer)
 {
     for (size_t u = 0; u < g->n_units; u++) {

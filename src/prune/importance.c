@@ -41,29 +41,38 @@ typedef struct estimate {
 
 /* What scores are made of. */
 typedef struct all_sums {
-    esp_saliency_sums elements; /* of weights */
-    esp_gate_sums gates;
+    esp_sample_sums samples;
+    esp_saliency_sums of_moments; /* by criteria of weights and of what the samples gave */
 } all_sums;
 
 static void all_sums_init(all_sums *sums, const estimate *e)
 {
     unsigned units = e->options->units, criteria = e->options->criteria;
+    unsigned with_moments = esp_criteria_of_moments(criteria);
 
-    esp_saliency_sums_init(&sums->elements, e->model, e->groups, units, criteria);
-    esp_gate_sums_init(&sums->gates, e->model, e->groups, units, criteria, NULL);
+    esp_saliency_sums_init(&sums->samples.elements, e->model, e->groups, units,
+                           criteria & ~with_moments);
+    esp_gate_sums_init(&sums->samples.gates, e->model, e->groups, units, criteria, NULL);
+    esp_value_sums_init(&sums->samples.values, e->model, e->groups, units, criteria, NULL);
+    esp_saliency_sums_init(&sums->of_moments, e->model, e->groups, units, with_moments);
 }
 
 static void all_sums_free(all_sums *sums)
 {
-    esp_saliency_sums_free(&sums->elements);
-    esp_gate_sums_free(&sums->gates);
+    esp_saliency_sums_free(&sums->samples.elements);
+    esp_gate_sums_free(&sums->samples.gates);
+    esp_value_sums_free(&sums->samples.values);
+    esp_saliency_sums_free(&sums->of_moments);
 }
 
-/* Where a sum is not finite, the weight that a backward meets first. */
+/* Where a sum over samples is not finite, the weight that a backward meets first. */
 static bool is_broken(size_t *layer, int *slot, const all_sums *sums, const estimate *e)
 {
-    return esp_saliency_sums_broken(layer, slot, &sums->elements, e->model) ||
-           esp_gate_sums_broken(layer, slot, &sums->gates);
+    const esp_sample_sums *s = &sums->samples;
+
+    return esp_saliency_sums_broken(layer, slot, &s->elements, e->model) ||
+           esp_gate_sums_broken(layer, slot, &s->gates) ||
+           esp_value_sums_broken(layer, slot, &s->values);
 }
 
 /* Fresh sums, and losses, over the first n samples; as esp_calibrate. Collective. */
@@ -74,8 +83,7 @@ static esp_status calibrate(all_sums *sums, double *loss, double *flops, const e
 
     first.n = n;
     all_sums_init(sums, e);
-    return esp_calibrate(&sums->elements, &sums->gates, loss, flops, e->model, &first, e->options,
-                         e->grid);
+    return esp_calibrate(&sums->samples, loss, flops, e->model, &first, e->options, e->grid);
 }
 
 /* Names the first sample whose gradient is not finite, and the weight that the backward met first, where
@@ -105,9 +113,11 @@ static esp_status refuse_gradient(all_sums *sums, double *loss, const estimate *
     is_broken(&layer, &slot, sums, e);
     name = esp_model_tensor_name(e->model, layer, slot);
     esp_fail(ESP_EFORMAT,
-             "calibration: sample %zu of %zu: the gradient of %s is not finite: weights are too "
+             "calibration: sample %zu of %zu: the %s of %s is not finite: weights are too "
              "large for f32 or broken; get the model anew, or leave that text out",
-             bad - 1, e->samples->n, name);
+             bad - 1, e->samples->n,
+             esp_criteria_need(e->options->criteria, ESP_NEEDS_BACKWARD) ? "gradient" : "input",
+             name);
     free(name);
     return ESP_EFORMAT;
 }
@@ -140,6 +150,7 @@ typedef struct own_weights {
     esp_weight_importance importance;
     esp_pipeline_stage stage;
     const esp_arch *arch;
+    const esp_value_sums *values; /* for moments; NULL: no criterion needs them */
 } own_weights;
 
 /* Weights outside the blocks count as the first stage's. */
@@ -154,19 +165,35 @@ static void take_weight(void *ctx, size_t layer, int slot, const esp_weight *w)
     if (own->arch->slots[slot].cols == ESP_W_ONE) {
         esp_weight_importance_add_norm(&own->importance, layer, slot, w, NULL, NULL);
     } else {
+        own->importance.moments =
+            own->values ? esp_value_sums_moments(own->values, layer, slot) : (esp_moments){ 0 };
         esp_weight_importance_add(&own->importance, layer, slot, w, &(esp_weight_gradient){ 0 });
     }
 }
 
-/* Sums of saliency for criteria that need the weights only. Collective on grid->world. */
-static void sum_without_gradients(esp_saliency_sums *sums, const esp_model *m, const esp_grid *grid)
+/* Sums of saliency for criteria that need the weights only, or moments beside them (else NULL). ESP_EFORMAT
+ * for sums that are not finite. Collective on grid->world. */
+static esp_status sum_without_gradients(esp_saliency_sums *sums, const esp_value_sums *values,
+                                        const esp_model *m, const esp_grid *grid)
 {
-    own_weights own = { .stage = esp_pipeline_stage_of(m, grid), .arch = m->arch };
+    own_weights own = { .stage = esp_pipeline_stage_of(m, grid),
+                        .arch = m->arch,
+                        .values = values };
+    size_t layer;
+    char *name;
+    int slot;
 
     esp_weight_importance_init(&own.importance, sums, m, NULL, NULL, 0, false, grid);
     esp_model_visit(m, take_weight, &own);
     esp_weight_importance_free(&own.importance);
     esp_saliency_sums_reduce(sums, grid->world);
+    if (!esp_saliency_sums_broken(&layer, &slot, sums, m)) {
+        return ESP_OK;
+    }
+    name = esp_model_tensor_name(m, layer, slot);
+    esp_fail(ESP_EFORMAT, "importance of %s is not finite, as its weights are not", name);
+    free(name);
+    return ESP_EFORMAT;
 }
 
 /* ---- both --------------------------------------------------------------------------------------------- */
@@ -186,36 +213,30 @@ static void fill_random(esp_scores *s, uint64_t seed)
     }
 }
 
-/* Criteria need the weights, and none their gradients. */
+/* Criteria need the weights, and none of these their gradients. */
 static bool are_weights_alone(unsigned criteria)
 {
-    return esp_criteria_need(criteria, ESP_NEEDS_WEIGHTS) &&
+    return esp_criteria_need(criteria & ~esp_criteria_of_moments(criteria), ESP_NEEDS_WEIGHTS) &&
            !esp_criteria_need(criteria, ESP_NEEDS_GRADIENT);
 }
 
 /* Sums by the criteria that need any. Collective. */
 static esp_status sum_up(all_sums *sums, esp_scores *s, const estimate *e)
 {
-    size_t layer;
-    char *name;
-    int slot;
+    unsigned criteria = e->options->criteria;
+    const esp_value_sums *values = &sums->samples.values;
 
-    if (esp_criteria_need(e->options->criteria, ESP_NEEDS_SAMPLES)) {
+    if (esp_criteria_need(criteria, ESP_NEEDS_SAMPLES)) {
         ESP_TRY(sum_with_samples(sums, s, e));
     } else {
         all_sums_init(sums, e);
     }
-    if (!are_weights_alone(e->options->criteria)) {
-        return ESP_OK;
+    if (are_weights_alone(criteria)) {
+        ESP_TRY(sum_without_gradients(&sums->samples.elements, NULL, e->model, e->grid));
     }
-    sum_without_gradients(&sums->elements, e->model, e->grid);
-    if (!esp_saliency_sums_broken(&layer, &slot, &sums->elements, e->model)) {
-        return ESP_OK;
-    }
-    name = esp_model_tensor_name(e->model, layer, slot);
-    esp_fail(ESP_EFORMAT, "importance of %s is not finite, as its weights are not", name);
-    free(name);
-    return ESP_EFORMAT;
+    return esp_criteria_of_moments(criteria)
+               ? sum_without_gradients(&sums->of_moments, values, e->model, e->grid)
+               : ESP_OK;
 }
 
 esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_groups *g,
@@ -238,8 +259,9 @@ esp_status esp_importance_estimate(esp_scores *s, const esp_model *m, const esp_
     }
     st = sum_up(&sums, s, &e);
     if (st == ESP_OK) {
-        esp_scores_fill(s, &sums.elements);
-        esp_scores_fill_gates(s, &sums.gates, o->fisher_sum);
+        esp_scores_fill(s, &sums.samples.elements);
+        esp_scores_fill(s, &sums.of_moments);
+        esp_scores_fill_gates(s, &sums.samples.gates, o->fisher_sum);
         fill_random(s, o->seed);
         st = esp_scores_check(s);
     }
@@ -266,16 +288,20 @@ void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const es
                             const esp_importance_options *o, esp_text_size all, esp_text_size own,
                             const esp_grid *grid)
 {
-    esp_saliency_sums sums;
+    unsigned of_moments = esp_criteria_of_moments(o->criteria);
+    esp_saliency_sums sums, with_moments;
     esp_gate_sums gates;
+    esp_value_sums values;
     size_t held;
 
     *w = (esp_importance_work){ 0 };
-    esp_saliency_sums_init_sizes(&sums, m, g, o->units, o->criteria);
+    esp_saliency_sums_init_sizes(&sums, m, g, o->units, o->criteria & ~of_moments);
+    esp_saliency_sums_init_sizes(&with_moments, m, g, o->units, of_moments);
     esp_gate_sums_init(&gates, m, g, o->units, o->criteria, &w->held);
-    w->n_sums = sums.n + gates.n;
+    esp_value_sums_init(&values, m, g, o->units, o->criteria, &w->held);
+    w->n_sums = sums.n + with_moments.n + gates.n + values.n;
     w->held += esp_scores_bytes(g, o->criteria, o->aggregations, o->units) +
-               esp_saliency_sums_bytes(&sums, m);
+               esp_saliency_sums_bytes(&sums, m) + esp_saliency_sums_bytes(&with_moments, m);
     w->sums =
         esp_moved_bytes(ESP_COST_ALLREDUCE, (double)(w->n_sums * sizeof *sums.all), grid->size);
     held = w->held;
@@ -287,6 +313,11 @@ void esp_importance_work_of(esp_importance_work *w, const esp_model *m, const es
     if (are_weights_alone(o->criteria)) {
         add_weights_alone(w, m, &sums, grid);
     }
+    if (of_moments) {
+        add_weights_alone(w, m, &with_moments, grid);
+    }
     esp_importance_release(w, 0);
     esp_saliency_sums_free(&sums);
+    esp_saliency_sums_free(&with_moments);
+    esp_value_sums_free(&values);
 }

@@ -96,7 +96,8 @@ static esp_score_error error_by(const esp_model *m, const esp_plan_options *o)
     const esp_criterion_info *c = &esp_criteria_table[o->criterion];
     esp_score_error error = c->bf16_error;
 
-    error.relative *= c->add_row ? esp_aggregations_table[o->aggregation].error_factor : 1;
+    error.relative *=
+        c->add_row && !c->columns_alone ? esp_aggregations_table[o->aggregation].error_factor : 1;
     error.relative *= m->arch->activation == ESP_RELU ? SWITCHES : 1;
     return error;
 }

@@ -7,7 +7,17 @@
 #include "espalier/mem.h"
 #include "espalier/traffic.h"
 
-/* A place for each side of a weight that a unit of the set has. */
+static bool is_read(const esp_criteria *c, esp_unit_kind kind, esp_side side)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        if (esp_criterion_reads(c->at[i], kind, side)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A place for each side of a weight that a unit of the set has and a criterion reads. */
 static void place_sides(esp_saliency_sums *s, const esp_groups *g, unsigned units)
 {
     for (size_t u = 0; u < g->n_units; u++) {
@@ -15,6 +25,10 @@ static void place_sides(esp_saliency_sums *s, const esp_groups *g, unsigned unit
 
         for (size_t i = 0; units & 1u << unit->kind && i < unit->n_structures; i++) {
             const esp_structure *part = &unit->structures[i];
+
+            if (!is_read(&s->criteria, unit->kind, part->side)) {
+                continue;
+            }
             size_t *place =
                 &s->place[part->side][esp_slot_index(s->n_slots, part->layer, part->slot)];
 

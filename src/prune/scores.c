@@ -46,8 +46,10 @@ const double *esp_scores_structure(const esp_scores *s, const esp_unit *u, esp_c
 
 static void make_unit(esp_scores *s, const esp_unit *u, esp_criterion c, size_t *bytes)
 {
-    if (esp_criteria_table[c].add_row) {
-        ESP_MAKE(s->structure[index_of(s, u, c)], u->n_structures * n_channels(u), bytes);
+    size_t n = esp_criterion_structures(c, u);
+
+    if (n > 0) {
+        ESP_MAKE(s->structure[index_of(s, u, c)], n * n_channels(u), bytes);
     }
     for (esp_aggregation a = 0; a < ESP_N_AGGREGATIONS; a++) {
         if (s->aggregations & 1u << a) {
@@ -135,11 +137,10 @@ static double aggregate(esp_aggregation a, const double *structure, size_t n_str
 }
 
 static void fill_groups(double *score, esp_aggregation a, const esp_unit *u,
-                        const double *structure)
+                        const double *structure, size_t n)
 {
     for (size_t c = 0; c < n_channels(u); c++) {
-        score[c / u->channels_per_group] +=
-            aggregate(a, structure, u->n_structures, n_channels(u), c);
+        score[c / u->channels_per_group] += aggregate(a, structure, n, n_channels(u), c);
     }
 }
 
@@ -147,16 +148,19 @@ static void fill_unit(esp_scores *s, const esp_unit *u, const esp_saliency_sums 
 {
     esp_criterion c = sums->criteria.at[i];
     double *structure = s->structure[index_of(s, u, c)];
+    size_t n = 0; /* structures that the criterion reads */
 
     for (size_t k = 0; k < u->n_structures; k++) {
         const esp_structure *part = &u->structures[k];
         const double *sum = esp_saliency_sums_at(sums, part->layer, part->slot, part->side);
 
-        add_structure(structure + k * n_channels(u), part, sum + i * part->length);
+        if (esp_criterion_reads(c, u->kind, part->side)) {
+            add_structure(structure + n++ * n_channels(u), part, sum + i * part->length);
+        }
     }
-    for (esp_aggregation a = 0; a < ESP_N_AGGREGATIONS; a++) {
+    for (esp_aggregation a = 0; a < ESP_N_AGGREGATIONS && n > 0; a++) {
         if (s->aggregations & 1u << a) {
-            fill_groups(*esp_scores_place(s, u, c, a), a, u, structure);
+            fill_groups(*esp_scores_place(s, u, c, a), a, u, structure, n);
         }
     }
 }

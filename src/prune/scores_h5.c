@@ -51,12 +51,17 @@ static esp_status save_structures(esp_h5 *f, const esp_scores *s, const esp_unit
     size_t n = u->n_groups * u->channels_per_group;
     char *unit = path_of(u, c);
     esp_status st = ESP_OK;
+    size_t k = 0; /* among those that the criterion reads */
 
     for (size_t i = 0; structure && u->layer != ESP_NO_LAYER && i < u->n_structures; i++) {
         const char *label = u->structures[i].label;
-        char *path = esp_format("%s/structures/%s", unit, label);
+        char *path;
 
-        st = esp_h5_write(f, path, H5T_NATIVE_DOUBLE, 1, &n, structure + i * n);
+        if (!esp_criterion_reads(c, u->kind, u->structures[i].side)) {
+            continue;
+        }
+        path = esp_format("%s/structures/%s", unit, label);
+        st = esp_h5_write(f, path, H5T_NATIVE_DOUBLE, 1, &n, structure + k++ * n);
         free(path);
         if (st != ESP_OK) {
             break;
@@ -167,7 +172,7 @@ static esp_status load_attributes(esp_scores *s, const esp_h5 *f)
     s->n_tok = (size_t)tokens;
     s->sequence = (size_t)sequence;
     s->loss = NAN;
-    if (esp_criteria_need(s->criteria, ESP_NEEDS_SAMPLES)) {
+    if (esp_criteria_need(s->criteria, ESP_NEEDS_BACKWARD)) {
         ESP_TRY(esp_h5_get_double(f, "/", "loss", &s->loss));
     }
     return ESP_OK;

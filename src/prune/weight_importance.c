@@ -179,6 +179,14 @@ static double *part_of(const esp_weight_importance *p, size_t k)
     return p->part + k * part_numbers(p->sums->criteria.n);
 }
 
+/* From a row and a column on. */
+static esp_moments moments_from(const esp_moments *f, size_t row, size_t col)
+{
+    return (esp_moments){ .x = f->x ? f->x + col : NULL,
+                          .x2 = f->x2 ? f->x2 + col : NULL,
+                          .dy2 = f->dy2 ? f->dy2 + row : NULL };
+}
+
 /* Sums over the rows, then over the columns, of tile i of the weight, into part `to`; its gradients are in
  * sums, which begin with tile `first`. */
 static void weigh_tile(esp_weight_importance *p, const esp_weight *w, double *sums, size_t first,
@@ -188,7 +196,8 @@ static void weigh_tile(esp_weight_importance *p, const esp_weight *w, double *su
     esp_weight_tile t = esp_weight_tiles_at(w, i);
     esp_weight_tile_sums s = esp_weight_tiles_sums(&p->tiles, w, sums, first, i);
     double *rows = part_of(p, to), *cols = rows + c->n * t.n_rows;
-    esp_elements e = { t.n_rows, t.n_cols, esp_weight_tiles_scratch(&p->tiles), s.g, s.f };
+    esp_elements e = { t.n_rows, t.n_cols, esp_weight_tiles_scratch(&p->tiles),
+                       s.g,      s.f,      moments_from(&p->moments, t.row, t.col) };
 
     esp_weight_tiles_load(esp_weight_tiles_scratch(&p->tiles), &t, w);
     scale(s.g, p->g_scale, t.n_rows * t.n_cols);
@@ -254,7 +263,13 @@ static void add_vector(esp_weight_importance *p, double *rows, const void *data,
     const esp_grid *grid = p->grid;
     size_t bytes = 2 * n * sizeof *p->vector;
     double cols[ESP_N_CRITERIA] = { 0 };
-    esp_elements e = { n, 1, p->vector_w, p->vector, p->vector + n };
+    const double one = 1; /* what a bias is multiplied by */
+    esp_elements e = { n,
+                       1,
+                       p->vector_w,
+                       p->vector,
+                       p->vector + n,
+                       { .x = &one, .x2 = &one, .dy2 = p->moments.dy2 } };
 
     if (p->work) {
         add_sent(p, bytes);

@@ -32,6 +32,7 @@ typedef struct esp_weight_importance {
     double *part;              /* owned: sums over the rows and columns of each tile           */
     double *vector;            /* owned: G and F of a bias or norm                             */
     float *vector_w;           /* owned: the bias or norm itself                               */
+    esp_moments moments;       /* of the weight that is added next, for criteria that read them */
     esp_importance_work *work; /* borrowed: what sizes alone would take is added; NULL: data  */
 } esp_weight_importance;
 

@@ -60,14 +60,13 @@ static void check_scores(const fixture *t, const esp_scores *a, const esp_scores
     CU_ASSERT_EQUAL(a->loss, b->loss);
     for (size_t u = 0; u < t->groups.n_units; u++) {
         const esp_unit *unit = &t->groups.units[u];
-        size_t n = unit->n_structures * unit->n_groups * unit->channels_per_group;
+        size_t n_channels = unit->n_groups * unit->channels_per_group;
 
         for (esp_criterion c = 0; c < ESP_N_CRITERIA; c++) {
             bool scored = esp_criterion_units(c) >> unit->kind & 1;
 
-            if (esp_scores_structure(a, unit, c)) {
-                check_close(esp_scores_structure(a, unit, c), esp_scores_structure(b, unit, c), n);
-            }
+            check_close(esp_scores_structure(a, unit, c), esp_scores_structure(b, unit, c),
+                        esp_criterion_structures(c, unit) * n_channels);
             for (esp_aggregation k = 0; scored && k < ESP_N_AGGREGATIONS; k++) {
                 check_close(esp_scores_group(a, unit, c, k), esp_scores_group(b, unit, c, k),
                             unit->n_groups);
@@ -280,12 +279,12 @@ static void expect_refused(const small *s, const esp_samples *samples, esp_impor
 /* By each criterion alone that takes gradients, with one kind of unit or another, and by all. */
 static void expect_all_refused(const small *s, const esp_samples *samples, const char *words)
 {
-    static const esp_criterion criteria[] = { ESP_VECTOR, ESP_ELEMENT1, ESP_ELEMENT2, ESP_MIX,
-                                              ESP_GATE1 };
+    static const esp_criterion criteria[] = { ESP_VECTOR, ESP_ELEMENT1, ESP_ELEMENT2,
+                                              ESP_MIX,    ESP_GATE1,    ESP_KFAC };
 
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 6; i++) {
         esp_importance_options o = { .criteria = 1u << criteria[i],
-                                     .units = 1u << i % ESP_N_UNITS,
+                                     .units = 1u << (i < 3 ? i : (int)ESP_UNIT_MLP),
                                      .aggregations = 1u << ESP_MAX };
 
         expect_refused(s, samples, o, words);
@@ -296,6 +295,7 @@ static void expect_all_refused(const small *s, const esp_samples *samples, const
 /* In the middle of samples 3 and 7 the layer before the last gives what is infinite. */
 static void test_broken_loss(void)
 {
+    esp_importance_options forward = everything;
     esp_samples samples = ordinary_samples();
     small s;
 
@@ -309,6 +309,8 @@ static void test_broken_loss(void)
         expect_refused(&s, &samples, everything, "sample 3 of 9: the loss is nan");
         s.model.precision = ESP_PRECISION_F32;
     }
+    forward.criteria = 1u << ESP_FLAP;
+    expect_refused(&s, &samples, forward, "sample 3 of 9: the input of ");
     samples.ids[samples.start[3] + 1] = 0;
     expect_all_refused(&s, &samples, "sample 7 of 9: the loss is");
     small_free(&s);

@@ -451,6 +451,10 @@ static void check_score(const job *j)
     check_score_by(j, "score by gates", 1u << ESP_GATE1 | 1u << ESP_GATE2, blocks);
     check_score_by(j, "score by gates, elements, weights",
                    1u << ESP_GATE2 | 1u << ESP_ELEMENT1 | 1u << ESP_L1, 1u << ESP_UNIT_MLP);
+    check_score_by(j, "score by a forward", 1u << ESP_WANDA_SP | 1u << ESP_FLAP, blocks);
+    check_score_by(j, "score by kfac and others",
+                   1u << ESP_KFAC | 1u << ESP_FLAP | 1u << ESP_L1 | 1u << ESP_GATE1,
+                   blocks | 1u << ESP_UNIT_HIDDEN);
     check_score_by(j, "score by gates and weights", 1u << ESP_GATE1 | 1u << ESP_L1,
                    blocks | 1u << ESP_UNIT_HIDDEN);
 }

@@ -9,7 +9,7 @@
 
 #define GRADIENT_CRITERIA                                                         \
     (1u << ESP_VECTOR | 1u << ESP_ELEMENT1 | 1u << ESP_ELEMENT2 | 1u << ESP_MIX | \
-     1u << ESP_GATE1 | 1u << ESP_GATE2)
+     1u << ESP_GATE1 | 1u << ESP_GATE2 | 1u << ESP_KFAC | 1u << ESP_WANDA_SP | 1u << ESP_FLAP)
 
 static float *random_numbers(size_t n, uint64_t key)
 {
