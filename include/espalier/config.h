@@ -58,7 +58,7 @@ typedef struct esp_config {
     esp_precision precision;
     esp_ratio_use rope_ratio;
     size_t memory_limit; /* bytes of anonymous memory of a rank; 0: none */
-    unsigned old_paths;  /* settings that were given by the path of an earlier version: bits */
+    char **places;       /* [esp_n_options] owned: "run.cfg:3", "-s"; NULL: not given        */
     struct {
         char *corpus, *tokens, *field;
         size_t samples, sequence;

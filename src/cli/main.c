@@ -23,14 +23,17 @@ static void request_stop(int signal_number)
 }
 
 /* What concerns the whole process. A batch system announces the end of the job's time with one of
- * the first two signals. A file that may not become larger is an error of the write, as a full disk is. */
-static void prepare_process(void)
+ * the first two signals, which stages look for; others end at once, and leave partial files at most. A file
+ * that may not become larger is an error of the write, as a full disk is. */
+static void prepare_process(const esp_command *command)
 {
     struct sigaction action = { .sa_handler = request_stop, .sa_flags = SA_RESTART };
 
     esp_mem_init();
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGUSR1, &action, NULL);
+    if (command && command->stages) {
+        sigaction(SIGTERM, &action, NULL);
+        sigaction(SIGUSR1, &action, NULL);
+    }
     signal(SIGXFSZ, SIG_IGN);
     esp_map_watch();
     esp_h5_no_locks();
@@ -126,7 +129,7 @@ int main(int argc, char **argv)
 
     st = st == ESP_OK ? esp_isa_choose(getenv("ESPALIER_ISA")) : st;
     if (st != ESP_OK || !answer_at_once(&st, &a)) {
-        prepare_process();
+        prepare_process(a.command ? esp_command_find(a.command) : NULL);
         ESP_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided));
         ESP_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
         esp_log_init(a.quiet     ? ESP_LOG_QUIET

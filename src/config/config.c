@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/text.h"
 #include "config_impl.h"
@@ -102,19 +103,51 @@ static char *setting_text(const config_setting_t *s)
 static esp_status unknown(const char *path)
 {
     const esp_option *meant = esp_option_meant(path);
+    size_t n = strlen(path);
 
+    for (size_t i = 0; i < esp_n_options; i++) {
+        if (strncmp(esp_options[i].path, path, n) == 0 && esp_options[i].path[n] == '.') {
+            return esp_fail(ESP_EUSAGE, "%s is a group of settings, such as %s", path,
+                            esp_options[i].path);
+        }
+    }
     return esp_fail(ESP_EUSAGE, "%s: there is no such setting; %s %s", path,
                     meant ? "it is called" : "the nearest is",
                     (meant ? meant : esp_option_nearest(path))->path);
 }
 
-/* The option of a path, or of the path that it had in an earlier version; NULL: none. */
-static const esp_option *find_option(esp_config *c, const char *path)
+/* The option of a path, or of the path that it had in an earlier version. ESP_EUSAGE: none. */
+static esp_status find_option(const esp_option **o, const char *path)
 {
-    const esp_option *o = esp_option_find(path);
-
-    return o ? o : esp_option_of_old(path, &c->old_paths);
+    *o = esp_option_find(path);
+    *o = *o ? *o : esp_option_of_old(path);
+    return *o ? ESP_OK : unknown(path);
 }
+
+/* The end of a setting that was given at a place by a path: where that is, or why it is refused. */
+static esp_status note_place(esp_config *c, const esp_option *o, const char *path,
+                             const char *place, esp_status st)
+{
+    char **noted = &c->places[o - esp_options];
+    bool old = strcmp(o->path, path) != 0;
+
+    if (st != ESP_OK) {
+        return old ? esp_fail_in(st, "%s", path) : st;
+    }
+    if (old) {
+        esp_warn("%s: %s is called %s now", place, path, o->path);
+    }
+    free(*noted);
+    *noted = esp_strdup(place);
+    return ESP_OK;
+}
+
+/* A file as it is read. */
+typedef struct reader {
+    esp_config *c;    /* borrowed */
+    const char *file; /* borrowed */
+    bool *given;      /* [esp_n_options] owned: by this file, so far */
+} reader;
 
 static esp_status wrong_type(const esp_option *o, const config_setting_t *s)
 {
@@ -129,17 +162,12 @@ static esp_status wrong_type(const esp_option *o, const config_setting_t *s)
     return st;
 }
 
-static esp_status read_setting(esp_config *c, const config_setting_t *s, const char *path)
+static esp_status set_value(esp_config *c, const esp_option *o, const config_setting_t *s)
 {
-    const esp_option *o = find_option(c, path);
-    int type = config_setting_type(s);
     char *text;
     esp_status st;
 
-    if (!o) {
-        return unknown(path);
-    }
-    if (!takes(o->type, type)) {
+    if (!takes(o->type, config_setting_type(s))) {
         return wrong_type(o, s);
     }
     text = setting_text(s);
@@ -148,26 +176,41 @@ static esp_status read_setting(esp_config *c, const config_setting_t *s, const c
     return st;
 }
 
-/* All settings below one group; file is for messages. */
-static esp_status read_group(esp_config *c, const config_setting_t *group, const char *prefix,
-                             const char *file)
+static esp_status read_setting(reader *r, const config_setting_t *s, const char *path,
+                               const char *place)
+{
+    const esp_option *o;
+    bool *given;
+
+    ESP_TRY(find_option(&o, path));
+    given = &r->given[o - esp_options];
+    if (*given) { /* libconfig refuses the same name twice */
+        return esp_fail(ESP_EUSAGE, "%s: %s is given already, by another of its names, at %s", path,
+                        o->path, r->c->places[o - esp_options]);
+    }
+    *given = true;
+    return note_place(r->c, o, path, place, set_value(r->c, o, s));
+}
+
+/* All settings below one group. */
+static esp_status read_group(reader *r, const config_setting_t *group, const char *prefix)
 {
     esp_status st = ESP_OK;
 
     for (int i = 0; st == ESP_OK && i < config_setting_length(group); i++) {
         const config_setting_t *s = config_setting_get_elem(group, (unsigned)i);
+        const char *included = config_setting_source_file(s);
         char *path = esp_format("%s%s%s", prefix, *prefix ? "." : "", config_setting_name(s));
+        char *place =
+            esp_format("%s:%u", included ? included : r->file, config_setting_source_line(s));
 
         if (config_setting_is_group(s) && config_setting_length(s) > 0 && !esp_option_find(path)) {
-            st = read_group(c, s, path, file);
+            st = read_group(r, s, path);
         } else {
-            st = read_setting(c, s, path);
-            if (st != ESP_OK) {
-                const char *included = config_setting_source_file(s);
-
-                esp_fail_in(st, "%s:%u", included ? included : file, config_setting_source_line(s));
-            }
+            st = read_setting(r, s, path, place);
+            st = st == ESP_OK ? ESP_OK : esp_fail_in(st, "%s", place);
         }
+        free(place);
         free(path);
     }
     return st;
@@ -313,6 +356,20 @@ static char *as_groups(const char *text, int line)
     return NULL;
 }
 
+/* A line of the text, without white space around it; the caller frees. */
+static char *line_text(const char *text, int line)
+{
+    size_t n;
+
+    for (; line > 1 && (text = strchr(text, '\n')); line--) {
+        text++;
+    }
+    text = text ? text + strspn(text, " \t") : "";
+    for (n = strcspn(text, "\r\n"); n > 0 && strchr(" \t", text[n - 1]); n--) {
+    }
+    return esp_format("%.*s", (int)esp_min(n, 120), text);
+}
+
 static esp_status cannot_parse(const config_t *parsed, const char *text, const char *file)
 {
     const char *included = config_error_file(parsed);
@@ -320,10 +377,13 @@ static esp_status cannot_parse(const config_t *parsed, const char *text, const c
 
     if (!format) {
         char *groups = included ? NULL : as_groups(text, config_error_line(parsed));
+        char *said = included ? NULL : line_text(text, config_error_line(parsed));
 
-        esp_fail(ESP_EUSAGE, "%s:%d: %s%s%s", included ? included : file, config_error_line(parsed),
-                 config_error_text(parsed), groups ? ": a dot goes with -s; in a file it is " : "",
+        esp_fail(ESP_EUSAGE, "%s:%d: %s%s%s%s%s", included ? included : file,
+                 config_error_line(parsed), config_error_text(parsed), said ? ": " : "",
+                 said ? said : "", groups ? ": a dot goes with -s; in a file it is " : "",
                  groups ? groups : "");
+        free(said);
         free(groups);
         return ESP_EUSAGE;
     }
@@ -344,7 +404,11 @@ static esp_status read_text(esp_config *c, const char *text, const char *file)
     if (st != ESP_OK) {
         /* told already */
     } else if (config_read_string(&parsed, wide)) {
-        st = read_group(c, config_root_setting(&parsed), "", file);
+        reader r = { .c = c, .file = file };
+
+        ESP_NEW(r.given, esp_n_options);
+        st = read_group(&r, config_root_setting(&parsed), "");
+        free(r.given);
     } else {
         st = cannot_parse(&parsed, text, file);
     }
@@ -386,8 +450,8 @@ static esp_status read_assignment(esp_config *c, const char *assignment)
                         assignment);
     }
     path = esp_format("%.*s", (int)(equals - assignment), assignment);
-    o = find_option(c, path);
-    st = o ? esp_option_set(c, o, equals + 1) : unknown(path);
+    st = find_option(&o, path);
+    st = st == ESP_OK ? note_place(c, o, path, "-s", esp_option_set(c, o, equals + 1)) : st;
     free(path);
     return st == ESP_OK ? ESP_OK : esp_fail_in(st, "-s");
 }
@@ -412,6 +476,7 @@ static void complete(esp_config *c)
 
 static void set_defaults(esp_config *c)
 {
+    ESP_NEW(c->places, esp_n_options);
     for (size_t i = 0; i < esp_n_options; i++) {
         ESP_REQUIRE(esp_option_set(c, &esp_options[i], esp_options[i].preset) == ESP_OK);
     }
@@ -432,9 +497,6 @@ esp_status esp_config_load(esp_config *c, const char *file, char *const *sets, s
     }
     if (st == ESP_OK) {
         st = esp_config_validate(c);
-        if (st != ESP_OK && file) {
-            esp_fail_in(st, "%s", file);
-        }
     }
     if (st == ESP_OK) {
         complete(c);
@@ -448,7 +510,11 @@ void esp_config_free(esp_config *c)
 {
     for (size_t i = 0; i < esp_n_options; i++) {
         esp_option_clear(c, &esp_options[i]);
+        if (c->places) {
+            free(c->places[i]);
+        }
     }
+    free(c->places);
     *c = (esp_config){ 0 };
 }
 

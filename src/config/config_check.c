@@ -12,6 +12,22 @@
 
 /* ---- refused ------------------------------------------------------------------------------------------ */
 
+static const char *place_of(const esp_config *c, const char *path)
+{
+    return path ? c->places[esp_option_find(path) - esp_options] : NULL;
+}
+
+/* Puts before the message where these settings (second may be NULL) were given. ESP_EUSAGE. */
+static esp_status refuse_at(const esp_config *c, const char *first, const char *second)
+{
+    const char *a = place_of(c, first), *b = place_of(c, second);
+
+    if (a && b && strcmp(a, b) != 0) {
+        return esp_fail_in(ESP_EUSAGE, "%s, %s", a, b);
+    }
+    return a || b ? esp_fail_in(ESP_EUSAGE, "%s", a ? a : b) : ESP_EUSAGE;
+}
+
 /* What is scored always holds what prune ranks by. */
 static void include_what_prune_needs(esp_config *c)
 {
@@ -20,29 +36,37 @@ static void include_what_prune_needs(esp_config *c)
     c->importance.units |= esp_prune_mode_units(c->prune.mode);
 }
 
+static const char *const target_paths[ESP_N_TARGETS] = {
+    [ESP_TARGET_PARAMETERS] = "prune.target.parameters",
+    [ESP_TARGET_MACS] = "prune.target.macs",
+    [ESP_TARGET_BYTES] = "prune.target.bytes",
+};
+
 /* ratio and target exclude each other; the preset of ratio gives way to a target. */
 static esp_status resolve_target(esp_config *c)
 {
-    int n = 0;
+    const char *target = NULL;
 
     for (esp_target_kind k = ESP_TARGET_NONE; k < ESP_N_TARGETS; k++) {
-        n += c->prune_targets[k] > 0;
-    }
-    if (n > 1) {
-        return esp_fail(ESP_EUSAGE,
-                        "prune.target: only one of parameters, macs and bytes can be set");
+        if (c->prune_targets[k] > 0 && target) {
+            esp_fail(ESP_EUSAGE, "prune.target: only one of parameters, macs and bytes can be set");
+            return refuse_at(c, target, target_paths[k]);
+        }
+        target = c->prune_targets[k] > 0 ? target_paths[k] : target;
     }
     if (isnan(c->prune.ratio)) { /* not set */
-        c->prune.ratio = n > 0 ? 0 : strtod(esp_option_find("prune.ratio")->preset, NULL);
+        c->prune.ratio = target ? 0 : strtod(esp_option_find("prune.ratio")->preset, NULL);
     }
-    if (n > 0 && c->prune.ratio > 0) {
-        return esp_fail(ESP_EUSAGE,
-                        "prune.ratio = %g and prune.target are both set: drop one of them, with "
-                        "-s prune.ratio=0 or -s prune.target...=0 where a file sets it",
-                        c->prune.ratio);
+    if (target && c->prune.ratio > 0) {
+        esp_fail(ESP_EUSAGE,
+                 "prune.ratio = %g and prune.target are both set: drop one of them, with "
+                 "-s prune.ratio=0 or -s prune.target...=0 where a file sets it",
+                 c->prune.ratio);
+        return refuse_at(c, "prune.ratio", target);
     }
     if (c->prune.ratio >= 1) {
-        return esp_fail(ESP_EUSAGE, "prune.ratio = 1 leaves nothing: must be below 1");
+        esp_fail(ESP_EUSAGE, "prune.ratio = 1 leaves nothing: must be below 1");
+        return refuse_at(c, "prune.ratio", NULL);
     }
     return ESP_OK;
 }
@@ -95,7 +119,9 @@ static esp_status check_task(const esp_config *c, size_t i)
 static esp_status check_tasks(const esp_config *c)
 {
     for (size_t i = 0; i < c->eval.tasks.n; i++) {
-        ESP_TRY(check_task(c, i));
+        if (check_task(c, i) != ESP_OK) {
+            return refuse_at(c, "eval.tasks", NULL);
+        }
     }
     for (size_t i = 0; i < c->eval.examples.n; i++) {
         const char *wanted = c->eval.examples.item[i].name;
@@ -109,8 +135,8 @@ static esp_status check_tasks(const esp_config *c)
             free(name);
         }
         if (!there) {
-            return esp_fail(ESP_EUSAGE, "eval.examples: eval.tasks has no task that is called %s",
-                            wanted);
+            esp_fail(ESP_EUSAGE, "eval.examples: eval.tasks has no task that is called %s", wanted);
+            return refuse_at(c, "eval.examples", "eval.tasks");
         }
     }
     return ESP_OK;
@@ -133,26 +159,29 @@ static esp_status check_criterion(const esp_config *c)
 static esp_status check_pairs(const esp_config *c)
 {
     if (*c->calibration.corpus && *c->calibration.tokens) {
-        return esp_fail(ESP_EUSAGE,
-                        "calibration.corpus and calibration.tokens are both set: drop one of them");
+        esp_fail(ESP_EUSAGE,
+                 "calibration.corpus and calibration.tokens are both set: drop one of them");
+        return refuse_at(c, "calibration.corpus", "calibration.tokens");
     }
     if (c->eval.stride > c->eval.window) {
-        return esp_fail(ESP_EUSAGE,
-                        "eval.stride = %zu is longer than eval.window = %zu: text between "
-                        "windows would not be counted",
-                        c->eval.stride, c->eval.window);
+        esp_fail(ESP_EUSAGE,
+                 "eval.stride = %zu is longer than eval.window = %zu: text between windows would "
+                 "not be counted",
+                 c->eval.stride, c->eval.window);
+        return refuse_at(c, "eval.stride", "eval.window");
     }
     if (c->recover.min_learning_rate > c->recover.learning_rate) {
-        return esp_fail(ESP_EUSAGE,
-                        "recover.min_learning_rate = %g is above recover.learning_rate = %g",
-                        c->recover.min_learning_rate, c->recover.learning_rate);
+        esp_fail(ESP_EUSAGE, "recover.min_learning_rate = %g is above recover.learning_rate = %g",
+                 c->recover.min_learning_rate, c->recover.learning_rate);
+        return refuse_at(c, "recover.min_learning_rate", "recover.learning_rate");
     }
     if (esp_hints_check(c->recover.mpi_io_hints) != ESP_OK) {
-        return esp_fail_in(ESP_EUSAGE, "recover.mpi_io_hints = %s", c->recover.mpi_io_hints);
+        esp_fail_in(ESP_EUSAGE, "recover.mpi_io_hints = %s", c->recover.mpi_io_hints);
+        return refuse_at(c, "recover.mpi_io_hints", NULL);
     }
     if (c->recover.steps == 0 && c->recover.epochs == 0) {
-        return esp_fail(ESP_EUSAGE,
-                        "recover.epochs and recover.steps are both 0: no step to train");
+        esp_fail(ESP_EUSAGE, "recover.epochs and recover.steps are both 0: no step to train");
+        return refuse_at(c, "recover.epochs", "recover.steps");
     }
     return ESP_OK;
 }
@@ -260,18 +289,6 @@ static void tell_idle(const esp_config *c)
     }
 }
 
-static void tell_old_paths(const esp_config *c)
-{
-    for (size_t i = 0; esp_option_old_path(i); i++) {
-        unsigned bit = 0;
-        const esp_option *o = esp_option_of_old(esp_option_old_path(i), &bit);
-
-        if (c->old_paths & bit) {
-            esp_warn("%s is called %s now", esp_option_old_path(i), o->path);
-        }
-    }
-}
-
 esp_status esp_config_validate(esp_config *c)
 {
     include_what_prune_needs(c);
@@ -280,6 +297,5 @@ esp_status esp_config_validate(esp_config *c)
     ESP_TRY(check_pairs(c));
     ESP_TRY(check_tasks(c));
     tell_idle(c);
-    tell_old_paths(c);
     return ESP_OK;
 }

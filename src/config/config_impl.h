@@ -45,12 +45,8 @@ char *esp_path_unexpand(const char *path);
  * ESP_EUSAGE. Local. */
 esp_status esp_config_validate(esp_config *c);
 
-/* The option that had this path in an earlier version, NULL when none had; bit i of *old is set for
- * esp_option_old_path(i). Local. */
-const esp_option *esp_option_of_old(const char *path, unsigned *old);
-
-/* Path number i of earlier versions, NULL after the last. Local. */
-const char *esp_option_old_path(size_t i);
+/* The option that had this path in an earlier version, NULL when none had. Local. */
+const esp_option *esp_option_of_old(const char *path);
 
 /* The option whose path is nearest to what somebody wrote. Local. */
 const esp_option *esp_option_nearest(const char *path);

@@ -20,16 +20,10 @@ static const struct renamed {
     const char *old_path, *path;
 } renamed[] = { { "parallel.layers", "parallel.pipeline" } };
 
-const char *esp_option_old_path(size_t i)
+const esp_option *esp_option_of_old(const char *path)
 {
-    return i < sizeof renamed / sizeof *renamed ? renamed[i].old_path : NULL;
-}
-
-const esp_option *esp_option_of_old(const char *path, unsigned *old)
-{
-    for (size_t i = 0; esp_option_old_path(i); i++) {
+    for (size_t i = 0; i < sizeof renamed / sizeof *renamed; i++) {
         if (strcmp(path, renamed[i].old_path) == 0) {
-            *old |= 1u << i;
             return esp_option_find(renamed[i].path);
         }
     }

@@ -49,6 +49,10 @@ prints '| `prune.ratio` | `0.25` |'
 diff "$work/out" docs/settings.md > "$work/stale" ||
     fail "docs/settings.md is not what config --reference prints (make docs): $(head -5 "$work/stale")"
 
+# SIGTERM ends what looks for no signal at once: 124, and not 137 of the SIGKILL behind it.
+exits 124 timeout -k 5 1 "$ESPALIER" synth -s synth.kind=corpus -s synth.stories=100000000 -s synth.output="$work/long.txt"
+not_there "$work/long.txt"
+
 # ---- one command after another -----------------------------------------------------------------------
 exits 0 "$ESPALIER" inspect -s model="$work/model"
 prints 'layers 0-2: 4 heads, 4 key/value heads, 48 intermediate channels'

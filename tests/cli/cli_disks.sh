@@ -148,6 +148,15 @@ for size in 40k 160k 320k 640k; do
     umount "$work/disk"
 done
 
+# One that is read only is told before anything is made.
+if mount -t tmpfs -o ro espalier "$work/disk" 2> /dev/null; then
+    for kind in model corpus tokenizer; do
+        exits 2 "$ESPALIER" synth -s synth.kind=$kind -s synth.corpus="$work/train.jsonl" -s synth.output="$work/disk/it"
+        complains "$work/disk/it" "cannot write in $work/disk" 'Read-only'
+    done
+    umount "$work/disk"
+fi
+
 # An earlier result stays.
 before=$(cksum < "$work/tokens.h5")
 exits 1 $with FAULTY_DIR="$work/tokens" FAULTY_ROOM=70000 "$ESPALIER" tokenize -f -s model="$work/model" \

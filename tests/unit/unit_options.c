@@ -321,7 +321,14 @@ static void test_refused(void)
     REFUSED("prune = { steps = -1; }", "prune.steps = -1");
     REFUSED("prun = {};", "prun", "no such setting");
     REFUSED("model = { x = 1; };", "model is a group");
-    REFUSED("prune = 5;", "prune", "no such setting");
+    REFUSED("prune = 5;", "run.cfg:1: prune is a group of settings, such as prune.mode");
+    REFUSED("seed = 1;\n  seed = 2;\n", "run.cfg:2: duplicate setting name: seed = 2;");
+    REFUSED("@include \"nowhere.cfg\"\n", "run.cfg:1", "@include \"nowhere.cfg\"");
+    REFUSED("\nparallel = { layers = 2; pipeline = 3; };",
+            "run.cfg:2: parallel.pipeline: parallel.pipeline is given already", "at", "run.cfg:2");
+    REFUSED("parallel = { pipeline = 2;\n layers = 3; };",
+            "run.cfg:2: parallel.layers: ", "already");
+    REFUSED("parallel = { layers = \"x\"; };", "run.cfg:1: parallel.layers: ", "is a string");
     REFUSED("prune = { attention_layers = [\"9-4\"]; }", "9-4", "inclusive ranges");
     REFUSED("prune = { attention_layers = [\"x\"]; }", "inclusive ranges");
     REFUSED("model = {};", "model is a group");
@@ -497,24 +504,63 @@ static void test_complete(void)
     esp_config_free(&c);
 }
 
-/* A path of an earlier version is read, in a file and with -s, and told once. */
+/* A path of an earlier version is read, in a file and with -s, and told with its place. */
 static void test_old_paths(void)
 {
-    char *sets[] = { "parallel.layers=3", "parallel.layers=2" };
+    char *set = "parallel.layers=2";
     esp_config c;
     esp_ear ear = esp_test_hear();
-    esp_status st = esp_config_load(&c, NULL, sets, 2);
-    char *heard = esp_test_heard(&ear), *told = strstr(heard, "parallel.layers is called");
+    esp_status st = esp_config_load(&c, NULL, &set, 1);
+    char *heard = esp_test_heard(&ear);
 
     CU_ASSERT_EQUAL_FATAL(st, ESP_OK);
     CU_ASSERT_EQUAL(c.parallel.pipeline, 2);
-    CU_ASSERT(told && strstr(told, "parallel.pipeline now") &&
-              !strstr(strstr(told, "now"), "is called"));
+    CU_ASSERT_PTR_NOT_NULL(strstr(heard, "-s: parallel.layers is called parallel.pipeline now"));
     free(heard);
     esp_config_free(&c);
-    CU_ASSERT_EQUAL(load_text(&c, "parallel = { layers = 4; };"), ESP_OK);
+    ear = esp_test_hear();
+    st = load_text(&c, "\nparallel = { layers = 4; };");
+    heard = esp_test_heard(&ear);
+    CU_ASSERT_EQUAL_FATAL(st, ESP_OK);
     CU_ASSERT_EQUAL(c.parallel.pipeline, 4);
+    CU_ASSERT_PTR_NOT_NULL(strstr(heard, "run.cfg:2: parallel.layers is called"));
+    free(heard);
     esp_config_free(&c);
+}
+
+/* What settings say together is told of where they were given. */
+static void test_places(void)
+{
+    static const struct {
+        const char *text, *set, *says;
+    } cases[] = {
+        { "seed = 1;", "prune.ratio=1", "-s: prune.ratio = 1 leaves nothing" },
+        { "seed = 1;\nprune = { ratio = 1; };", "seed=2", "run.cfg:2: prune.ratio = 1 leaves" },
+        { "seed = 1;", "recover.mpi_io_hints=x", "-s: recover.mpi_io_hints = x: " },
+        { "seed = 1;", "eval.stride=200", "-s: eval.stride = 200" },
+        { "\neval = { window = 8; };", "eval.stride=9", "-s, " },
+        { "\neval = { window = 8; };", "eval.stride=9", "run.cfg:2: eval.stride = 9 is longer" },
+        { "prune = { ratio = 0.5; };", "prune.target.macs=0.5",
+          "run.cfg:1, -s: prune.ratio = 0.5" },
+        { "recover = { epochs = 0; };", "seed=1", "run.cfg:1: recover.epochs and" },
+    };
+    char *path = esp_test_dir("run.cfg");
+    esp_config c;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *set = esp_strdup(cases[i].set);
+        const char *text = cases[i].text, *place;
+
+        CU_ASSERT_EQUAL(esp_file_write(path, text, strlen(text)), ESP_OK);
+        CU_ASSERT_EQUAL(esp_config_load(&c, path, &set, 1), ESP_EUSAGE);
+        place = strstr(esp_error_message(), cases[i].says);
+        if (!place || (*cases[i].says == '-' && place != esp_error_message())) {
+            printf("  %s, -s %s: \"%s\"\n", text, set, esp_error_message());
+            CU_FAIL("place");
+        }
+        free(set);
+    }
+    free(path);
 }
 
 static void test_need(void)
@@ -534,7 +580,7 @@ ESP_TEST_MAIN("options", { "defaults", test_defaults }, { "bytes", test_bytes },
               { "paths", test_paths }, { "without effect", test_idle }, { "names", test_names },
               { "other formats", test_formats }, { "refused in a file", test_refused },
               { "refused in -s", test_refused_sets }, { "limits", test_limits },
-              { "text gives the same settings", test_text },
+              { "places", test_places }, { "text gives the same settings", test_text },
               { "names fit enumerations", test_choices }, { "need", test_need },
               { "options of the parts", test_complete },
               { "paths of earlier versions", test_old_paths })
