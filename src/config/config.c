@@ -1,9 +1,7 @@
 /* config.c - settings from the libconfig file and the command line, checked. */
 #include "espalier/config.h"
 
-#include <errno.h>
 #include <libconfig.h>
-#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -216,87 +214,6 @@ static esp_status read_group(reader *r, const config_setting_t *group, const cha
     return st;
 }
 
-/* Length of a string or a comment that begins here, 0 where neither does. */
-static size_t opaque_length(const char *at)
-{
-    size_t n = 1;
-
-    if (*at == '"') {
-        while (at[n] && at[n] != '"') {
-            n += at[n] == '\\' && at[n + 1] ? 2 : 1;
-        }
-        return n + (at[n] == '"');
-    }
-    if (strncmp(at, "/*", 2) == 0) {
-        const char *end = strstr(at + 2, "*/");
-
-        return end ? (size_t)(end + 2 - at) : strlen(at);
-    }
-    return *at == '#' || strncmp(at, "//", 2) == 0 ? strcspn(at, "\n") : 0;
-}
-
-/* A word of n characters as a whole number, by what it needs. */
-typedef enum width { NO_NUMBER, NARROW, WIDE, TOO_WIDE } width;
-
-static width width_of(const char *word, size_t n)
-{
-    size_t sign = *word == '-' || *word == '+';
-    bool hex = strncasecmp(word + sign, "0x", 2) == 0;
-    char *end;
-    long long v;
-
-    errno = 0;
-    v = strtoll(word, &end, hex ? 16 : 10);
-    if (end == word || end + strspn(end, "L") != word + n) {
-        return NO_NUMBER;
-    }
-    if (errno == ERANGE) {
-        return TOO_WIDE;
-    }
-    return end == word + n && (v > INT_MAX || v < INT_MIN) ? WIDE : NARROW;
-}
-
-static size_t line_of(const char *text, const char *at)
-{
-    size_t line = 1;
-
-    for (; text < at; text++) {
-        line += *text == '\n';
-    }
-    return line;
-}
-
-/* wide [out, owned]: a copy of the file with L behind whole numbers that need 64 bits: without it libconfig
- * 1.5 takes the lower 32 in silence. ESP_EUSAGE for those that need more, of which it takes the largest. */
-static esp_status widen_integers(char **wide, const char *text, const char *file)
-{
-    static const char word[] = "0123456789+-*._"
-                               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-    const char *at = text;
-    char *to = *wide = esp_calloc(2 * strlen(text) + 1, 1);
-
-    while (*at) {
-        size_t skip = opaque_length(at), n = skip ? skip : strspn(at, word);
-        width needs = skip || n == 0 ? NO_NUMBER : width_of(at, n);
-
-        n = n ? n : 1;
-        if (needs == TOO_WIDE) {
-            return esp_fail(
-                ESP_EUSAGE,
-                "%s:%zu: %.*s: whole numbers end at %lld; a larger one that need not be "
-                "whole has an exponent, as 1e20",
-                file, line_of(text, at), (int)n, at, LLONG_MAX);
-        }
-        memcpy(to, at, n);
-        to += n;
-        if (needs == WIDE) {
-            *to++ = 'L';
-        }
-        at += n;
-    }
-    return ESP_OK;
-}
-
 /* The format of what libconfig cannot read; NULL where it is to be libconfig. */
 static const char *foreign_format(const char *text, const char *file)
 {
@@ -398,7 +315,7 @@ static esp_status read_text(esp_config *c, const char *text, const char *file)
 {
     char *wide;
     config_t parsed;
-    esp_status st = widen_integers(&wide, text, file);
+    esp_status st = esp_config_widen(&wide, text, file);
 
     config_init(&parsed);
     if (st != ESP_OK) {

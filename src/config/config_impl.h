@@ -48,6 +48,11 @@ esp_status esp_config_validate(esp_config *c);
 /* The option that had this path in an earlier version, NULL when none had. Local. */
 const esp_option *esp_option_of_old(const char *path);
 
+/* wide [out, owned, also after a failure]: a copy of the text of a libconfig file with L behind whole numbers
+ * that need 64 bits: without it libconfig 1.5 takes the lower 32 in silence. ESP_EUSAGE for those that need
+ * more, of which it takes the largest, and where an included file lacks an L. Local. */
+esp_status esp_config_widen(char **wide, const char *text, const char *file);
+
 /* The option whose path is nearest to what somebody wrote. Local. */
 const esp_option *esp_option_nearest(const char *path);
 

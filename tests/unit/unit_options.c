@@ -411,6 +411,31 @@ static void test_limits(void)
     esp_config_free(&c);
 }
 
+/* Numbers of a file that another includes are not cut to 32 bits in silence. */
+static void test_included(void)
+{
+    static const char *const cases[][2] = {
+        { "# 99999999999\nseed = 99999999999L;", NULL },
+        { "model = \"99999999999\";\nseed = 8589934592;", "more.cfg:2: 8589934592: in a file" },
+        { "seed = 99999999999999999999L;", "more.cfg:1: 99999999999999999999L: whole numbers end" },
+    };
+    char *path = esp_test_dir("more.cfg"), *text = esp_format("\n  @include \"%s\"\n", path);
+    esp_config c;
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CU_ASSERT_EQUAL(esp_file_write(path, cases[i][0], strlen(cases[i][0])), ESP_OK);
+        CU_ASSERT_EQUAL(load_text(&c, text), cases[i][1] ? ESP_EUSAGE : ESP_OK);
+        if (cases[i][1]) {
+            CU_ASSERT_PTR_NOT_NULL(strstr(esp_error_message(), cases[i][1]));
+        } else {
+            CU_ASSERT_EQUAL(c.seed, 99999999999);
+        }
+        esp_config_free(&c);
+    }
+    free(text);
+    free(path);
+}
+
 /* Every setting, changed, survives its text. */
 static void test_text(void)
 {
@@ -580,7 +605,8 @@ ESP_TEST_MAIN("options", { "defaults", test_defaults }, { "bytes", test_bytes },
               { "paths", test_paths }, { "without effect", test_idle }, { "names", test_names },
               { "other formats", test_formats }, { "refused in a file", test_refused },
               { "refused in -s", test_refused_sets }, { "limits", test_limits },
-              { "places", test_places }, { "text gives the same settings", test_text },
+              { "places", test_places }, { "included files", test_included },
+              { "text gives the same settings", test_text },
               { "names fit enumerations", test_choices }, { "need", test_need },
               { "options of the parts", test_complete },
               { "paths of earlier versions", test_old_paths })
