@@ -1,6 +1,6 @@
 /* answers.c - log-probabilities of the choices of questions, and what share of them is right.
  *
- * docs/method.md, eq. 29 and 30.
+ * docs/method.md, eq. 33 to 35.
  */
 #include "espalier/eval.h"
 
@@ -9,6 +9,113 @@
 
 #include "espalier/mem.h"
 #include "losses_impl.h"
+
+/* ---- what choices have in common ------------------------------------------------------------------- */
+
+/* Samples that are computed in the place of those of the choices: where a question's choices begin alike,
+ * a trunk without targets, then what each has beyond it. */
+typedef struct pieces {
+    esp_samples samples;
+    size_t *first;     /* [n + 1] owned; pieces of question j are first[j] .. first[j + 1] - 1 */
+    size_t *of_choice; /* [choices] owned; the piece with the targets of each */
+} pieces;
+
+static void pieces_free(pieces *p)
+{
+    esp_samples_free(&p->samples);
+    free(p->first);
+    free(p->of_choice);
+}
+
+static size_t length_of(const esp_samples *s, size_t j)
+{
+    return s->start[j + 1] - s->start[j];
+}
+
+/* Tokens before the first with a target that two samples have alike, n at most. */
+static size_t common(const esp_samples *s, size_t a, size_t b, size_t n)
+{
+    size_t t = 0, at = s->start[a], bt = s->start[b];
+
+    while (t < n && s->ids[at + t] == s->ids[bt + t] && s->targets[at + t] == ESP_NO_TARGET &&
+           s->targets[bt + t] == ESP_NO_TARGET) {
+        t++;
+    }
+    return t;
+}
+
+/* Whether a sample gives the same when it is cut behind `trunk` tokens. Not where its keys would turn by
+ * how long it is, where a window hides some of them (sums go by blocks of keys from the first that is
+ * seen), or where tokens of the trunk see later ones. */
+static bool can_branch(const esp_model *m, const esp_samples *s, size_t j, size_t trunk)
+{
+    const esp_prefix_rule *rule = esp_model_prefix_rule(m);
+    size_t n = length_of(s, j), prefix = 0;
+
+    if (m->rope.border > 0 && n > m->rope.border) {
+        return false;
+    }
+    for (size_t l = 0; l < m->dims.n_layers; l++) {
+        size_t window = m->dims.layer[l].window;
+
+        if (window > 0 && n > window) {
+            return false;
+        }
+    }
+    while (rule && prefix < n && s->ids[s->start[j] + prefix] != rule->start) {
+        prefix++;
+    }
+    return prefix == n || prefix <= trunk;
+}
+
+/* Tokens of the trunk of a question's choices; 0: they are computed as a whole. */
+static size_t trunk_of(const esp_model *m, const esp_questions *q, size_t j)
+{
+    const esp_samples *s = &q->samples;
+    size_t first = q->first[j], trunk = length_of(s, first) - 1;
+
+    for (size_t c = first; c < q->first[j + 1]; c++) {
+        trunk = common(s, first, c, esp_min(trunk, length_of(s, c) - 1));
+    }
+    for (size_t c = first; c < q->first[j + 1]; c++) {
+        trunk = can_branch(m, s, c, trunk) ? trunk : 0;
+    }
+    return trunk;
+}
+
+static void append_part(esp_samples *to, const esp_samples *s, size_t j, size_t from, size_t n,
+                        size_t back)
+{
+    size_t at = s->start[j] + from;
+
+    esp_samples_append(to, s->ids + at, s->targets + at, n, back);
+}
+
+static void cut_pieces(pieces *p, const esp_model *m, const esp_questions *q)
+{
+    const esp_samples *s = &q->samples;
+
+    *p = (pieces){ 0 };
+    ESP_NEW(p->first, q->n + 1);
+    ESP_NEW(p->of_choice, s->n);
+    for (size_t j = 0; j < q->n; j++) {
+        size_t trunk = trunk_of(m, q, j);
+
+        p->first[j] = p->samples.n;
+        if (trunk > 0) {
+            append_part(&p->samples, s, q->first[j], 0, trunk, 0);
+        }
+        for (size_t c = q->first[j]; c < q->first[j + 1]; c++) {
+            size_t back = trunk > 0 ? p->samples.n - p->first[j] : 0;
+
+            p->of_choice[c] = p->samples.n;
+            append_part(&p->samples, s, c, trunk, length_of(s, c) - trunk, back);
+        }
+    }
+    p->first[q->n] = p->samples.n;
+}
+
+/* ---- log-probabilities ------------------------------------------------------------------------------ */
 
 static esp_status check_finite(const double *logprob, const esp_questions *q)
 {
@@ -28,16 +135,20 @@ static esp_status check_finite(const double *logprob, const esp_questions *q)
 esp_status esp_answer(double *logprob, const esp_model *m, const esp_questions *q, size_t max_tok,
                       const esp_grid *grid)
 {
-    const esp_units u = { &q->samples, q->first, q->n };
     esp_losses_cost cost;
+    esp_units u;
     esp_loss *loss;
+    pieces p;
 
-    ESP_NEW(loss, q->samples.n);
+    cut_pieces(&p, m, q);
+    u = (esp_units){ &p.samples, p.first, q->n };
+    ESP_NEW(loss, p.samples.n);
     esp_losses(loss, &cost, m, NULL, &u, max_tok, q->name, grid);
     for (size_t c = 0; c < q->samples.n; c++) {
-        logprob[c] = -loss[c].sum;
+        logprob[c] = -loss[p.of_choice[c]].sum;
     }
     free(loss);
+    pieces_free(&p);
     return check_finite(logprob, q);
 }
 

@@ -58,7 +58,8 @@ static const int32_t *rows_of(const esp_pass *p, int slot, const esp_batch *batc
     }
     for (size_t j = 0; j < batch->n_samples; j++) {
         for (size_t t = batch->start[j]; t < batch->start[j + 1]; t++) {
-            p->embedding->row[t] = (int32_t)(batch->position + (t - batch->start[j]) + offset);
+            p->embedding->row[t] =
+                (int32_t)(esp_batch_before(batch, j) + (t - batch->start[j]) + offset);
         }
     }
     return p->embedding->row;

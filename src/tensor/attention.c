@@ -35,7 +35,9 @@ typedef struct head {
     size_t q_stride, kv_stride; /* H * d, K * d */
     float slope;
     size_t before, n; /* keys before that of the first query, queries */
-    size_t prefix;    /* keys that no query comes too early for        */
+    size_t trunk,
+        gap; /* keys of the sample that is continued, and rows between them and the own ones */
+    size_t prefix; /* keys that no query comes too early for        */
 } head;
 
 /* Keys from .. to - 1. */
@@ -55,7 +57,9 @@ static head make_head(const float *q, const float *k, const float *v, const esp_
                       size_t h, size_t j, const esp_batch *batch)
 {
     size_t H = a->heads, K = a->kv_heads, d = a->head_dim, row = batch->start[j];
-    size_t kv_at = (row * K + h / (H / K)) * d;
+    size_t of = j - batch->back[j], first = batch->start[of];
+    size_t trunk = of < j ? batch->start[of + 1] - first : 0;
+    size_t kv_at = (first * K + h / (H / K)) * d;
 
     return (head){ .a = a,
                    .q = q + (row * H + h) * d,
@@ -64,8 +68,10 @@ static head make_head(const float *q, const float *k, const float *v, const esp_
                    .q_stride = H * d,
                    .kv_stride = K * d,
                    .slope = a->slopes ? a->slopes[h] : 0,
-                   .before = batch->position,
+                   .before = esp_batch_before(batch, j),
                    .n = batch->start[j + 1] - row,
+                   .trunk = trunk,
+                   .gap = row - first - trunk,
                    .prefix = a->prefix ? batch->prefix[j] : 0 };
 }
 
@@ -169,6 +175,18 @@ static size_t seen_of(const head *h, const block *b, size_t r, size_t k, size_t 
     return to <= k ? 0 : to - k < n_k ? to - k : n_k;
 }
 
+/* Row of a key, counted from that of the first. */
+static size_t row_of(const head *h, size_t key)
+{
+    return key < h->trunk ? key : key + h->gap;
+}
+
+/* How many of n keys from one on lie one after another: those of a trunk, or the own ones. */
+static size_t run_of(const head *h, size_t key, size_t n)
+{
+    return key < h->trunk ? esp_tile(key, h->trunk, n) : n;
+}
+
 /* Columns of rows x [n, d], in place where no panel ends behind a row, else packed. */
 static esp_columns columns_of(float *room, const float *x, size_t stride, size_t n, size_t d)
 {
@@ -179,6 +197,20 @@ static esp_columns columns_of(float *room, const float *x, size_t stride, size_t
     return (esp_columns){ room, n * ESP_TILE_COLS, ESP_TILE_COLS };
 }
 
+/* The same of n keys from one on, which are packed where they do not lie one after another. */
+static esp_columns columns_of_keys(float *room, const float *x, const head *h, size_t key, size_t n)
+{
+    size_t d = h->a->head_dim, stride = h->kv_stride, run = run_of(h, key, n);
+
+    if (run == n) {
+        return columns_of(room, x + row_of(h, key) * stride, stride, n, d);
+    }
+    esp_pack_cols(room, n, esp_plain(x + key * stride, stride), run, d);
+    esp_pack_cols(room + run * ESP_TILE_COLS, n,
+                  esp_plain(x + row_of(h, key + run) * stride, stride), n - run, d);
+    return (esp_columns){ room, n * ESP_TILE_COLS, ESP_TILE_COLS };
+}
+
 /* s [n_q, n] = A B^T, rows of A the queries', of B the keys'; what no query of a band sees is not set. */
 static void score(float *s, const scratch *w, const float *a, const float *rows_b, const head *h,
                   const block *b)
@@ -186,10 +218,11 @@ static void score(float *s, const scratch *w, const float *a, const float *rows_
     size_t d = h->a->head_dim;
     const esp_columns cols = { w->cols, d * ESP_TILE_COLS, ESP_TILE_COLS };
 
-    for (size_t k = 0; k < b->n; k += KEY_BLOCK) {
-        size_t n_k = esp_tile(k, b->n, KEY_BLOCK);
-        const float *first = rows_b + (b->keys.from + k) * h->kv_stride;
+    for (size_t k = 0, n_k; k < b->n; k += n_k) {
+        size_t key = b->keys.from + k;
+        const float *first = rows_b + row_of(h, key) * h->kv_stride;
 
+        n_k = run_of(h, key, esp_tile(k, b->n, KEY_BLOCK));
         esp_pack_cols(w->cols, d, esp_transposed(esp_plain(first, h->kv_stride)), d, n_k);
         for (size_t r = 0; r < b->n_q; r += ESP_TILE_ROWS) {
             esp_multiply_in_place((esp_target){ s + r * b->width + k, b->width, 1 }, false,
@@ -207,8 +240,7 @@ static void weigh(float *y, bool add, const scratch *w, const float *s, const fl
 
     for (size_t k = 0; k < b->n; k += KEY_BLOCK) {
         size_t n_k = esp_tile(k, b->n, KEY_BLOCK);
-        const float *first = rows_b + (b->keys.from + k) * h->kv_stride;
-        esp_columns cols = columns_of(w->cols, first, h->kv_stride, n_k, d);
+        esp_columns cols = columns_of_keys(w->cols, rows_b, h, b->keys.from + k, n_k);
 
         for (size_t r = 0; r < b->n_q; r += ESP_TILE_ROWS) {
             size_t n_seen = seen_of(h, b, r, k, n_k);
@@ -251,12 +283,12 @@ static void probabilities(const scratch *w, const head *h, const block *b)
 
 /* ---- scratch ---------------------------------------------------------------------------------- */
 
-/* For samples of at most `longest` tokens behind so many others. */
-static void make_scratch(scratch *w, const esp_attention *a, size_t before, size_t longest,
+/* For samples of at most so many queries, each of which sees so many keys at most. */
+static void make_scratch(scratch *w, const esp_attention *a, size_t n_queries, size_t n_keys,
                          bool backward, size_t *bytes)
 {
-    size_t n_q = esp_tile(0, longest, QUERY_BLOCK), size = n_q * in_steps(before + longest);
-    size_t n = esp_tile(0, before + longest, KEY_BLOCK), d = ESP_PANELS(a->head_dim);
+    size_t n_q = esp_tile(0, n_queries, QUERY_BLOCK), size = n_q * in_steps(n_keys);
+    size_t n = esp_tile(0, n_keys, KEY_BLOCK), d = ESP_PANELS(a->head_dim);
 
     *w = (scratch){ 0 };
     ESP_MAKE(w->p, size, bytes);
@@ -271,7 +303,7 @@ static void make_scratch(scratch *w, const esp_attention *a, size_t before, size
 
 static void scratch_init(scratch *w, const esp_attention *a, bool backward, const esp_batch *batch)
 {
-    make_scratch(w, a, batch->position, esp_batch_longest(batch), backward, NULL);
+    make_scratch(w, a, esp_batch_longest(batch), esp_batch_reach(batch), backward, NULL);
 }
 
 size_t esp_attention_bytes(const esp_attention *a, size_t longest, bool backward)
@@ -279,7 +311,7 @@ size_t esp_attention_bytes(const esp_attention *a, size_t longest, bool backward
     scratch w;
     size_t bytes = 0;
 
-    make_scratch(&w, a, 0, longest, backward, &bytes);
+    make_scratch(&w, a, longest, longest, backward, &bytes);
     return bytes;
 }
 
@@ -394,7 +426,7 @@ void esp_attention_backward(float *dq, float *dk, float *dv, const float *dout, 
 {
     size_t n_shared = a->heads / a->kv_heads;
 
-    ESP_REQUIRE(batch->position == 0);
+    ESP_REQUIRE(esp_batch_reach(batch) == esp_batch_longest(batch)); /* nothing is continued */
 #pragma omp parallel
     {
         scratch s;

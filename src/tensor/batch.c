@@ -17,9 +17,29 @@ static size_t append(esp_samples *s, size_t n)
     s->start = esp_grow(s->start, s->n + 2, sizeof *s->start);
     s->ids = esp_grow(s->ids, at + n, sizeof *s->ids);
     s->targets = esp_grow(s->targets, at + n, sizeof *s->targets);
+    if (s->back) {
+        s->back = esp_grow(s->back, s->n + 1, sizeof *s->back);
+        s->back[s->n] = 0;
+    }
     s->start[s->n] = at;
     s->start[++s->n] = at + n;
     return at;
+}
+
+void esp_samples_append(esp_samples *s, const int32_t *ids, const int32_t *targets, size_t n,
+                        size_t back)
+{
+    size_t at = append(s, n);
+
+    memcpy(s->ids + at, ids, n * sizeof *ids);
+    memcpy(s->targets + at, targets, n * sizeof *targets);
+    if (back > 0) {
+        ESP_REQUIRE(back < s->n);
+        if (!s->back) {
+            ESP_NEW(s->back, s->n);
+        }
+        s->back[s->n - 1] = back;
+    }
 }
 
 void esp_samples_add(esp_samples *s, const int32_t *ids, const uint8_t *counts, size_t n)
@@ -47,6 +67,7 @@ void esp_samples_free(esp_samples *s)
     free(s->start);
     free(s->ids);
     free(s->targets);
+    free(s->back);
     *s = (esp_samples){ 0 };
 }
 
@@ -59,6 +80,7 @@ void esp_samples_digest(uint64_t words[ESP_DIGEST_WORDS], const esp_samples *s)
     esp_digest_add(&d, s->start, s->n ? (s->n + 1) * sizeof *s->start : 0);
     esp_digest_add(&d, s->ids, n_tok * sizeof *s->ids);
     esp_digest_add(&d, s->targets, n_tok * sizeof *s->targets);
+    esp_digest_add(&d, s->back, s->back ? s->n * sizeof *s->back : 0);
     esp_digest_end_words(&d, words);
 }
 
@@ -114,6 +136,7 @@ static void make_batch(esp_batch *b, size_t *bytes)
     ESP_MAKE(b->key, b->max_samples, bytes);
     ESP_MAKE(b->prefix, b->max_samples, bytes);
     ESP_MAKE(b->place, b->max_samples, bytes);
+    ESP_MAKE(b->back, b->max_samples, bytes);
     ESP_MAKE(b->chunk, b->max_samples + 1, bytes);
 }
 
@@ -140,8 +163,17 @@ void esp_batch_free(esp_batch *b)
     free(b->key);
     free(b->prefix);
     free(b->place);
+    free(b->back);
     free(b->chunk);
     *b = (esp_batch){ 0 };
+}
+
+/* The sample after j and those that continue it. */
+static size_t past_group(const esp_batch *b, size_t j)
+{
+    for (j++; j < b->n_samples && b->back[j] > 0; j++) {
+    }
+    return j;
 }
 
 /* Chunks, each with as many samples as fit. */
@@ -149,44 +181,58 @@ static void cut_chunks(esp_batch *b)
 {
     b->n_chunks = 0;
     for (size_t j = 0; j < b->n_samples;) {
-        size_t first = j++;
+        size_t first = j;
 
-        while (j < b->n_samples &&
-               (b->chunk_tok == 0 || b->start[j + 1] - b->start[first] <= b->chunk_tok)) {
-            j++;
+        j = past_group(b, j);
+        while (j < b->n_samples && (b->chunk_tok == 0 ||
+                                    b->start[past_group(b, j)] - b->start[first] <= b->chunk_tok)) {
+            j = past_group(b, j);
         }
         b->chunk[b->n_chunks++] = first;
     }
     b->chunk[b->n_chunks] = b->n_samples;
 }
 
-/* Index of the first id in ids[0..n), n when it is not there. */
-static size_t index_of(int32_t id, const int32_t *ids, size_t n)
+/* Id i of what sample j continues and of itself. */
+static int32_t id_at(const esp_batch *b, size_t j, size_t i)
+{
+    size_t before = esp_batch_before(b, j);
+
+    return i < before ? b->ids[b->start[j - b->back[j]] + i] : b->ids[b->start[j] + i - before];
+}
+
+/* Index of the first id among the first n, n when it is not there. */
+static size_t index_of(int32_t id, const esp_batch *b, size_t j, size_t n)
 {
     size_t i = 0;
 
-    while (i < n && ids[i] != id) {
+    while (i < n && id_at(b, j, i) != id) {
         i++;
     }
     return i;
 }
 
-/* Prefix of sample j and the place of what follows. */
+/* Prefix of sample j and the place of what follows. What it continues has that prefix, too. */
 static void find_prefix(esp_batch *b, size_t j)
 {
-    const int32_t *ids = b->ids + b->start[j];
-    size_t n = b->start[j + 1] - b->start[j], prefix, place;
+    size_t before = esp_batch_before(b, j), n = before + b->start[j + 1] - b->start[j];
+    size_t prefix, place, back = b->back[j];
 
     b->prefix[j] = b->place[j] = 0;
-    if (!b->rule || (prefix = index_of(b->rule->start, ids, n)) == n || prefix == 0) {
+    if (!b->rule || (prefix = index_of(b->rule->start, b, j, n)) == n || prefix == 0) {
         return;
     }
-    place = index_of(b->rule->mask[0], ids, prefix);
+    place = index_of(b->rule->mask[0], b, j, prefix);
     if (place == prefix) {
-        place = index_of(b->rule->mask[1], ids, prefix);
+        place = index_of(b->rule->mask[1], b, j, prefix);
     }
     b->prefix[j] = prefix;
     b->place[j] = place < prefix ? place : prefix - 1;
+    if (back > 0) {
+        ESP_REQUIRE(prefix <= before);
+        b->prefix[j - back] = prefix;
+        b->place[j - back] = b->place[j];
+    }
 }
 
 void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size_t n)
@@ -200,6 +246,8 @@ void esp_batch_fill(esp_batch *b, const esp_samples *s, const size_t *pick, size
         ESP_REQUIRE(len > 0 && at + len <= b->max_tok);
         b->start[i] = at;
         b->key[i] = pick[i];
+        b->back[i] = s->back ? s->back[pick[i]] : 0;
+        ESP_REQUIRE(b->back[i] <= i && (b->back[i] == 0 || b->back[i - b->back[i]] == 0));
         memcpy(b->ids + at, s->ids + from, len * sizeof *b->ids);
         memcpy(b->targets + at, s->targets + from, len * sizeof *b->targets);
         at += len;
@@ -248,7 +296,15 @@ size_t esp_batch_chunk(esp_batch *chunk, const esp_batch *b, size_t c)
     chunk->key = b->key + first;
     chunk->prefix = b->prefix + first;
     chunk->place = b->place + first;
+    chunk->back = b->back + first;
     return row;
+}
+
+size_t esp_batch_before(const esp_batch *b, size_t j)
+{
+    size_t of = j - b->back[j];
+
+    return b->position + (of < j ? b->start[of + 1] - b->start[of] : 0);
 }
 
 static bool behind_prefix(const esp_batch *b, size_t j, size_t index)
@@ -258,14 +314,14 @@ static bool behind_prefix(const esp_batch *b, size_t j, size_t index)
 
 size_t esp_batch_position(const esp_batch *b, size_t j, size_t t)
 {
-    size_t index = b->position + t;
+    size_t index = esp_batch_before(b, j) + t;
 
     return behind_prefix(b, j, index) ? b->place[j] : index;
 }
 
 size_t esp_batch_block_position(const esp_batch *b, size_t j, size_t t)
 {
-    size_t index = b->position + t;
+    size_t index = esp_batch_before(b, j) + t;
 
     return behind_prefix(b, j, index) ? index - b->prefix[j] + 1 : 0;
 }
@@ -273,4 +329,14 @@ size_t esp_batch_block_position(const esp_batch *b, size_t j, size_t t)
 size_t esp_batch_longest(const esp_batch *b)
 {
     return longest_of(b->start, b->n_samples);
+}
+
+size_t esp_batch_reach(const esp_batch *b)
+{
+    size_t most = 0;
+
+    for (size_t j = 0; j < b->n_samples; j++) {
+        most = esp_max(most, esp_batch_before(b, j) + b->start[j + 1] - b->start[j]);
+    }
+    return most;
 }

@@ -19,7 +19,7 @@ typedef struct angles {
 /* What the frequencies of sample j depend on: the tokens of its sequence, as far as they count. */
 static size_t reach_of(const esp_rope *r, const esp_batch *batch, size_t j)
 {
-    size_t T = batch->position + batch->start[j + 1] - batch->start[j];
+    size_t T = esp_batch_before(batch, j) + batch->start[j + 1] - batch->start[j];
 
     if (r->border == 0 || T <= r->border) {
         return 0;

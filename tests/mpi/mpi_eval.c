@@ -120,6 +120,112 @@ static void test_broken_loss(void)
     esp_samples_free(&samples);
 }
 
+/* ---- questions ------------------------------------------------------------------------------------ */
+
+/* Questions whose choices begin alike, for as long as there are positions, and one whose do not; the
+ * first target is that of the last token that they have alike, or an earlier one. */
+static void make_questions(esp_questions *q, const golden *g)
+{
+    enum { QUESTIONS = 5 };
+    const int32_t *ids = g->samples.ids;
+    size_t longest = esp_min(esp_samples_longest(&g->samples), g->model.dims.max_positions);
+
+    *q = (esp_questions){ .n = QUESTIONS };
+    ESP_NEW(q->first, QUESTIONS + 1);
+    ESP_NEW(q->gold, QUESTIONS);
+    for (size_t j = 0; j < QUESTIONS; j++) {
+        size_t context = 1 + j * (longest - 4) / QUESTIONS;
+
+        for (size_t c = 0; c < 2 + j % 2; c++) {
+            int32_t own[1024];
+            size_t n = esp_min(context + 1 + 2 * c, longest);
+
+            CU_ASSERT_FATAL(n < 1024);
+            memcpy(own, ids, (n + 1) * sizeof *own);
+            own[j == 4 ? 0 : context] = ids[c];
+            own[n] = ids[2 + c];
+            esp_samples_add_continuation(&q->samples, own, n, context - 1);
+        }
+        q->first[j + 1] = q->samples.n;
+    }
+}
+
+static void free_questions(esp_questions *q)
+{
+    esp_samples_free(&q->samples);
+    free(q->first);
+    free(q->gold);
+}
+
+/* The loss of a sample as a whole. */
+static double loss_of(const esp_model *m, const esp_samples *s, size_t j)
+{
+    size_t n = s->start[j + 1] - s->start[j];
+    esp_loss loss;
+    esp_batch batch;
+    esp_pass pass;
+
+    esp_pass_init(&pass, m, (esp_pass_options){ .max_samples = 1, .max_tok = n });
+    esp_model_batch_init(&batch, m, 1, n);
+    esp_batch_fill(&batch, s, &j, 1);
+    esp_pass_forward(&pass, NULL, &batch);
+    esp_pass_loss(&pass, &loss, NULL, NULL, &batch);
+    esp_batch_free(&batch);
+    esp_pass_free(&pass);
+    return loss.sum;
+}
+
+/* wanted: loss of each choice as a whole. */
+static void check_answers(const golden *g, const esp_questions *q, const double *wanted,
+                          size_t stages, size_t max_tok)
+{
+    double *logprob;
+    esp_grid grid;
+
+    ESP_NEW(logprob, q->samples.n);
+    esp_grid_init(&grid, 1, MPI_COMM_WORLD);
+    if (esp_grid_shape(&grid, stages) == ESP_OK) {
+        CU_ASSERT_EQUAL(esp_answer(logprob, &g->model, q, max_tok, &grid), ESP_OK);
+        for (size_t c = 0; c < q->samples.n; c++) {
+            size_t n = q->samples.start[c + 1] - q->samples.start[c];
+
+            CU_ASSERT(n == 1 || logprob[c] == -wanted[c]); /* a row alone has another product */
+        }
+    }
+    esp_error_clear();
+    esp_grid_free(&grid);
+    free(logprob);
+}
+
+/* Choices share what they begin with, and get the bits that they have as whole samples: on any grid,
+ * whatever the chunks. */
+static void test_answers(void)
+{
+    int size;
+
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    for (size_t i = 0; i < GOLDEN_MODELS; i++) {
+        esp_questions q;
+        double *wanted;
+        golden g;
+
+        if (golden_open(&g, golden_models[i])) {
+            make_questions(&q, &g);
+            ESP_NEW(wanted, q.samples.n);
+            for (size_t c = 0; c < q.samples.n; c++) {
+                wanted[c] = loss_of(&g.model, &q.samples, c);
+            }
+            for (size_t stages = 1; stages <= (size_t)size; stages++) {
+                check_answers(&g, &q, wanted, stages, 1);
+                check_answers(&g, &q, wanted, stages, 100000);
+            }
+            free(wanted);
+            free_questions(&q);
+            golden_close(&g);
+        }
+    }
+}
+
 ESP_TEST_MAIN("eval, ranks together", { "the same bits on all ranks", test_ranks },
               { "all ranks refuse", test_all_ranks_refuse },
-              { "a loss that is none", test_broken_loss })
+              { "a loss that is none", test_broken_loss }, { "answers", test_answers })

@@ -325,9 +325,91 @@ static void test_attention_cached(void)
     }
 }
 
+/* ---- branches --------------------------------------------------------------------------------- */
+
+/* Rows [n, width] of x from `from` on, behind what is at `to`. Returns the end. */
+static float *copy_rows(float *to, const float *x, size_t from, size_t n, size_t width)
+{
+    memcpy(to, x + from * width, n * width * sizeof *to);
+    return to + n * width;
+}
+
+/* Row i of the batch begins a branch of n rows behind a trunk of rows first .. first + trunk - 1: whether
+ * out has the bits that it has where trunk and branch are one sample. */
+static bool as_whole(const float *out, const float *const x[3], const esp_attention *a,
+                     size_t first, size_t trunk, size_t i, size_t n, size_t prefix)
+{
+    const size_t width[] = { a->heads * a->head_dim, a->kv_heads * a->head_dim,
+                             a->kv_heads * a->head_dim };
+    size_t T = trunk + n;
+    float *of[3], *whole = nans(T * width[0]);
+    bool same;
+    esp_batch b;
+
+    for (int v = 0; v < 3; v++) {
+        of[v] = nans(T * width[v]);
+        copy_rows(copy_rows(of[v], x[v], first, trunk, width[v]), x[v], i, n, width[v]);
+    }
+    make_prefixed(&b, &T, &prefix, 1);
+    esp_attention_forward(whole, of[0], of[1], of[2], a, &b);
+    same = memcmp(whole, out + first * width[0], trunk * width[0] * sizeof *out) == 0 &&
+           memcmp(whole + trunk * width[0], out + i * width[0], n * width[0] * sizeof *out) == 0;
+    for (int v = 0; v < 3; v++) {
+        free(of[v]);
+    }
+    free(whole);
+    esp_batch_free(&b);
+    return same;
+}
+
+static void check_branches(const esp_attention *a, size_t trunk, size_t prefix)
+{
+    const size_t length[] = { 3, trunk, 1, 70, 300, 2 };
+    const size_t prefixes_of[] = { 0, prefix, prefix, prefix, prefix, 0 };
+    size_t width = a->heads * a->head_dim, kv = a->kv_heads * a->head_dim;
+    float *x[3], *out;
+    esp_batch b;
+
+    make_prefixed(&b, length, prefixes_of, 6);
+    for (size_t j = 2; j < 5; j++) {
+        b.back[j] = j - 1;
+    }
+    for (uint64_t v = 0; v < 3; v++) {
+        x[v] = random_floats(b.n_tok * (v ? kv : width), v);
+    }
+    out = nans(b.n_tok * width);
+    esp_attention_forward(out, x[0], x[1], x[2], a, &b);
+    for (size_t j = 2; j < 5; j++) {
+        CU_ASSERT(
+            as_whole(out, (const float *const *)x, a, 3, trunk, b.start[j], length[j], prefix));
+    }
+    for (int v = 0; v < 3; v++) {
+        free(x[v]);
+    }
+    free(out);
+    esp_batch_free(&b);
+}
+
+static void test_attention_branches(void)
+{
+    const size_t trunks[] = { 1, 40, 64, 250, 256, 300 };
+
+    for (size_t i = 0; i < sizeof trunks / sizeof *trunks; i++) {
+        check_branches(&(esp_attention){ HEADS(4, 2, 8), .scale = 0.3f }, trunks[i], 0);
+        check_branches(&(esp_attention){ HEADS(1, 1, 32), .scale = 0.3f }, trunks[i], 0);
+        for (size_t e = 0; e < N_VARIANTS; e++) {
+            esp_attention a = variants[e];
+
+            a.scale = 0.4f;
+            a.window = 0;
+            check_branches(&a, trunks[i], a.prefix ? trunks[i] - trunks[i] / 3 : 0);
+        }
+    }
+}
+
 ESP_TEST_MAIN("attention", { "rotary", test_rotary },
               { "rotary, block positions", test_rotary_block },
               { "rotary by length", test_rotary_by_length }, { "attention", test_attention },
-              { "variants", test_attention_variants },
+              { "branches", test_attention_branches }, { "variants", test_attention_variants },
               { "prefix not asked for", test_prefix_not_asked },
               { "with a cache", test_attention_cached })

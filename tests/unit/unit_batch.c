@@ -184,5 +184,42 @@ static void test_prefixes(void)
     esp_samples_free(&s);
 }
 
+/* Those that continue another one count on from there, have its prefix, and stay in its chunk. */
+static void test_branches(void)
+{
+    const esp_prefix_rule rule = { .start = START, .mask = { MASK, OTHER_MASK } };
+    const int32_t trunk[] = { 5, MASK, 7 }, one[] = { START, 8 }, two[] = { START, 9, 9, 9 };
+    const int32_t none[] = { ESP_NO_TARGET, ESP_NO_TARGET, ESP_NO_TARGET, 9 };
+    const size_t pick[] = { 0, 1, 2, 3, 4 };
+    esp_samples s = { 0 };
+    esp_batch b;
+
+    esp_samples_add(&s, trunk, NULL, 2);
+    esp_samples_append(&s, trunk, none, 3, 0);
+    esp_samples_append(&s, one, none, 2, 1);
+    esp_samples_append(&s, two, none, 4, 2);
+    esp_samples_add(&s, trunk, NULL, 3);
+    CU_ASSERT(s.back[0] == 0 && s.back[1] == 0 && s.back[2] == 1 && s.back[3] == 2 &&
+              s.back[4] == 0);
+    CU_ASSERT_EQUAL(esp_samples_targets(&s, 3), 1);
+    esp_batch_init(&b, 5, s.start[s.n]);
+    b.rule = &rule;
+    b.chunk_tok = 4;
+    esp_batch_fill(&b, &s, pick, 5);
+    CU_ASSERT(b.n_chunks == 3 && b.chunk[1] == 1 && b.chunk[2] == 4 && b.chunk[3] == 5);
+    CU_ASSERT(esp_batch_before(&b, 1) == 0 && esp_batch_before(&b, 3) == 3);
+    CU_ASSERT(esp_batch_longest(&b) == 4 && esp_batch_reach(&b) == 7);
+    CU_ASSERT(b.prefix[0] == 0 && b.prefix[1] == 3 && b.prefix[2] == 3 && b.prefix[3] == 3);
+    CU_ASSERT(esp_batch_position(&b, 1, 2) == 2 && esp_batch_position(&b, 3, 1) == 1);
+    CU_ASSERT(esp_batch_block_position(&b, 3, 1) == 2 && b.prefix[4] == 0);
+    b.rule = NULL;
+    b.chunk_tok = 11;
+    esp_batch_fill(&b, &s, pick, 5);
+    CU_ASSERT(b.n_chunks == 2 && b.chunk[1] == 4);
+    CU_ASSERT(esp_batch_position(&b, 3, 1) == 4 && b.prefix[1] == 0);
+    esp_batch_free(&b);
+    esp_samples_free(&s);
+}
+
 ESP_TEST_MAIN("batch", { "samples", test_samples }, { "chunks", test_batch_chunks },
-              { "prefixes and positions", test_prefixes })
+              { "prefixes and positions", test_prefixes }, { "branches", test_branches })
