@@ -77,6 +77,7 @@ typedef struct esp_config {
     struct {
         char *corpus, *field;
         size_t window, stride, samples, batch_tokens;
+        esp_named_files corpora;         /* by NAME or NAME:WINDOW        */
         esp_named_files tasks, examples; /* by KIND or TASK:KIND; by TASK */
         size_t limit, shots;
     } eval;

@@ -20,6 +20,11 @@ bool esp_settings_need_calibration(const esp_config *c, unsigned stages);
  * [out]: what the task is called in results; the caller frees. */
 const esp_question_kind *esp_settings_task(char **name, const esp_named_file *entry);
 
+/* Whether an entry of eval.corpora names a text. name [out]: what it is called in results; the caller
+ * frees. window [out]: tokens of its windows. */
+bool esp_settings_corpus(char **name, size_t *window, const esp_config *c,
+                         const esp_named_file *entry);
+
 /* Path of the file of examples of a task, NULL where there is none. Borrowed. */
 const char *esp_settings_examples(const esp_config *c, const char *task);
 

@@ -8,7 +8,7 @@
 static const char *const why[ESP_N_STAGES] = {
     [ESP_STAGE_SCORE] = "score: criterion random needs no scores",
     [ESP_STAGE_RECOVER] = "recover: recover.corpus is not set",
-    [ESP_STAGE_EVAL] = "eval: neither eval.corpus nor eval.tasks is set",
+    [ESP_STAGE_EVAL] = "eval: none of eval.corpus, eval.corpora and eval.tasks is set",
 };
 
 esp_status cmd_stages(const esp_invocation *in)

@@ -71,6 +71,45 @@ static esp_status resolve_target(esp_config *c)
     return ESP_OK;
 }
 
+/* Corpus i of eval.corpora: its window, its name among the earlier ones. */
+static esp_status check_corpus(const esp_config *c, size_t i)
+{
+    const esp_named_file *entry = &c->eval.corpora.item[i];
+    char *name, *earlier;
+    size_t window, other;
+    bool good = esp_settings_corpus(&name, &window, c, entry), again = false;
+    esp_status st = ESP_OK;
+
+    for (size_t k = 0; k < i; k++) {
+        esp_settings_corpus(&earlier, &other, c, &c->eval.corpora.item[k]);
+        again = again || strcmp(earlier, name) == 0;
+        free(earlier);
+    }
+    if (!good) {
+        st = esp_fail(ESP_EUSAGE,
+                      "eval.corpora: %s: must be NAME=FILE or NAME:WINDOW=FILE, WINDOW a whole "
+                      "number of at least 2",
+                      entry->name);
+    } else if (again) {
+        st = esp_fail(ESP_EUSAGE, "eval.corpora: two texts are called %s", name);
+    } else if (c->eval.stride > window) {
+        st = esp_fail(ESP_EUSAGE,
+                      "eval.stride = %zu is longer than the windows of eval.corpora: %s: text "
+                      "between windows would not be counted",
+                      c->eval.stride, entry->name);
+    }
+    free(name);
+    return st;
+}
+
+static esp_status check_corpora(const esp_config *c)
+{
+    for (size_t i = 0; i < c->eval.corpora.n; i++) {
+        ESP_TRY(check_corpus(c, i));
+    }
+    return ESP_OK;
+}
+
 /* All kinds with blanks between; the caller frees. */
 static char *kinds_text(void)
 {
@@ -295,6 +334,7 @@ esp_status esp_config_validate(esp_config *c)
     ESP_TRY(resolve_target(c));
     ESP_TRY(check_criterion(c));
     ESP_TRY(check_pairs(c));
+    ESP_TRY(check_corpora(c));
     ESP_TRY(check_tasks(c));
     tell_idle(c);
     return ESP_OK;

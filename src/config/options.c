@@ -181,6 +181,8 @@ const esp_option esp_options[] = {
       "distance of the starts of windows; 0: the length of a window, so that none overlap" },
     { "eval.samples", ESP_O_COUNT, AT(eval.samples), "0", 0, INT32_MAX, NULL, EVAL,
       "most windows, the first ones; 0: all" },
+    { "eval.corpora", ESP_O_FILES, AT(eval.corpora), "", 0, 0, NULL, EVAL,
+      "further texts, each with a perplexity of its own, as NAME=FILE or NAME:WINDOW=FILE" },
     { "eval.tasks", ESP_O_FILES, AT(eval.tasks), "", 0, 0, NULL, EVAL,
       "questions to answer, as KIND=FILE or TASK:KIND=FILE: boolq, piqa, hellaswag, winogrande, arc_easy, "
       "arc_challenge, openbookqa, mmlu (files as published: JSONL, JSON, CSV), question or query (rows of "
@@ -271,7 +273,8 @@ const esp_option esp_options[] = {
     { "estimate.documents", ESP_O_COUNT, AT(estimate.documents), "50000", 1, INT32_MAX, NULL, 0,
       "samples of recover.corpus, of recover.cutoff tokens each" },
     { "estimate.windows", ESP_O_COUNT, AT(estimate.windows), "2000", 1, INT32_MAX, NULL, 0,
-      "windows of eval.corpus, where eval.samples does not limit them" },
+      "windows of each text of eval, and questions of each task, where eval.samples and eval.limit do not "
+      "limit them" },
     { "estimate.output", ESP_O_PATH, AT(estimate.output), "", 0, 0, NULL, 0,
       "JSON file for the prediction; empty: none" },
 };

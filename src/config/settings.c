@@ -70,6 +70,18 @@ const esp_question_kind *esp_settings_task(char **name, const esp_named_file *en
     return esp_question_kind_find(colon ? colon + 1 : entry->name);
 }
 
+bool esp_settings_corpus(char **name, size_t *window, const esp_config *c,
+                         const esp_named_file *entry)
+{
+    const char *colon = strrchr(entry->name, ':');
+    size_t n = colon ? (size_t)(colon - entry->name) : strlen(entry->name);
+    char *end = NULL;
+
+    *name = esp_format("%.*s", esp_count(n), entry->name);
+    *window = colon ? strtoul(colon + 1, &end, 10) : c->eval.window;
+    return n > 0 && *window >= 2 && (!colon || (*end == '\0' && colon[1] != '-'));
+}
+
 const char *esp_settings_examples(const esp_config *c, const char *task)
 {
     for (size_t i = 0; i < c->eval.examples.n; i++) {
@@ -86,8 +98,9 @@ unsigned esp_settings_stages(const esp_config *c)
 
     stages &= c->prune.criterion == ESP_RANDOM ? ~(1u << ESP_STAGE_SCORE) : ESP_ALL_STAGES;
     stages &= *c->recover_corpus ? ESP_ALL_STAGES : ~(1u << ESP_STAGE_RECOVER);
-    return stages &
-           (*c->eval.corpus || c->eval.tasks.n > 0 ? ESP_ALL_STAGES : ~(1u << ESP_STAGE_EVAL));
+    return stages & (*c->eval.corpus || c->eval.corpora.n > 0 || c->eval.tasks.n > 0
+                         ? ESP_ALL_STAGES
+                         : ~(1u << ESP_STAGE_EVAL));
 }
 
 const char *esp_stage_name(esp_stage s)

@@ -60,9 +60,20 @@ void esp_limit_begin(esp_limit *l, const esp_config *c, MPI_Comm world)
     esp_limit_hold(l);
 }
 
-void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c)
+/* What eval goes through where nobody has read it: windows of its texts, and as many questions of each
+ * task, with four choices that are as long as a window. */
+static esp_text_size judged_of(const esp_config *c)
 {
     size_t windows = c->eval.samples ? c->eval.samples : c->estimate.windows;
+    size_t questions = c->eval.limit ? c->eval.limit : c->estimate.windows;
+    size_t texts = c->eval.corpora.n + (*c->eval.corpus ? 1 : 0), tasks = c->eval.tasks.n;
+
+    texts = texts + tasks > 0 ? texts : 1;
+    return text_of(texts * windows + tasks * questions * 4, c->eval.window);
+}
+
+void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c)
+{
     unsigned stages = esp_settings_stages(c);
 
     *j = (esp_job){ .config = c,
@@ -70,7 +81,7 @@ void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c)
                     .limit = esp_limit_of_settings(c),
                     .calibration = text_of(c->calibration.samples, c->calibration.sequence),
                     .training = text_of(c->estimate.documents, c->recover_cutoff),
-                    .evaluation = text_of(windows, c->eval.window),
+                    .evaluation = judged_of(c),
                     .targets = targets_of(c, dense->arch) };
     j->texts = (stages >> ESP_STAGE_SCORE & 1 ? esp_samples_bytes(j->calibration) : 0) +
                (stages >> ESP_STAGE_RECOVER & 1 ? esp_samples_bytes(j->training) : 0) +

@@ -330,6 +330,7 @@ const esp_stage_cost esp_stage_costs[ESP_N_STAGES] = {
                          .bytes = eval_bytes,
                          .moves = eval_moves,
                          .seconds = eval_seconds,
-                         .remedy = "a smaller eval.batch_tokens or eval.window, or "
-                                   "parallel.pipeline above 1" },
+                         .remedy =
+                             "a smaller eval.batch_tokens or eval.window, fewer eval.shots, or "
+                             "parallel.pipeline above 1" },
 };

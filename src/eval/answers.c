@@ -1,6 +1,6 @@
 /* answers.c - log-probabilities of the choices of questions, and what share of them is right.
  *
- * docs/method.md, eq. 33 to 35.
+ * docs/method.md, eq. 40 to 42.
  */
 #include "espalier/eval.h"
 
@@ -192,6 +192,11 @@ esp_grade esp_grade_of(const double *logprob, const esp_questions *q, esp_norm_b
 void esp_eval_texts_free(esp_eval_texts *t)
 {
     esp_samples_free(&t->samples);
+    for (size_t i = 0; i < t->n_corpora; i++) {
+        esp_samples_free(&t->corpus[i].samples);
+        free(t->corpus[i].name);
+    }
+    free(t->corpus);
     for (size_t i = 0; i < t->n_tasks; i++) {
         esp_questions_free(&t->task[i]);
     }
@@ -215,6 +220,13 @@ esp_text_size esp_eval_texts_size(const esp_eval_texts *t)
 {
     esp_text_size all = esp_samples_size(&t->samples);
 
+    for (size_t i = 0; i < t->n_corpora; i++) {
+        esp_text_size own = esp_samples_size(&t->corpus[i].samples);
+
+        all.samples += own.samples;
+        all.tokens += own.tokens;
+        all.longest = esp_max(all.longest, own.longest);
+    }
     for (size_t i = 0; i < t->n_tasks; i++) {
         esp_text_size own = esp_samples_size(&t->task[i].samples);
 
@@ -229,11 +241,14 @@ size_t esp_eval_texts_bytes(const esp_eval_texts *t)
 {
     size_t bytes = esp_samples_bytes(esp_samples_size(&t->samples));
 
+    for (size_t i = 0; i < t->n_corpora; i++) {
+        bytes += esp_samples_bytes(esp_samples_size(&t->corpus[i].samples));
+    }
     for (size_t i = 0; i < t->n_tasks; i++) {
         const esp_questions *q = &t->task[i];
 
-        bytes += esp_samples_bytes(esp_samples_size(&q->samples)) +
-                 2 * (q->samples.n + q->n) * sizeof(size_t);
+        bytes += 2 * esp_samples_bytes(esp_samples_size(&q->samples)) + /* whole, and as pieces */
+                 4 * (q->samples.n + q->n) * sizeof(size_t);
     }
     return bytes;
 }
@@ -244,11 +259,15 @@ void esp_eval_texts_digest(uint64_t words[ESP_DIGEST_WORDS], const esp_eval_text
     esp_digest d;
 
     esp_samples_digest(words, &t->samples);
-    if (t->n_tasks == 0) {
+    if (t->n_tasks + t->n_corpora == 0) {
         return;
     }
     esp_digest_init(&d);
     esp_digest_add(&d, words, sizeof part);
+    for (size_t i = 0; i < t->n_corpora; i++) {
+        esp_samples_digest(part, &t->corpus[i].samples);
+        esp_digest_add(&d, part, sizeof part);
+    }
     for (size_t i = 0; i < t->n_tasks; i++) {
         esp_questions_digest(part, &t->task[i]);
         esp_digest_add(&d, part, sizeof part);

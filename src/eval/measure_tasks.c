@@ -127,13 +127,7 @@ static void print(FILE *to, const json_t *results, const char *const *names, siz
     if (!tasks) {
         return;
     }
-    fprintf(to, "\n%-16s %-9s %9s", "task", "", "questions");
-    for (size_t i = 0; i < n; i++) {
-        if (json_object_get(results, names[i])) {
-            fprintf(to, "  %16s", names[i]);
-        }
-    }
-    fputc('\n', to);
+    esp_print_titles(to, "task", "questions", results, names, n);
     json_object_foreach(tasks, task, fields)
     {
         const char *kind = json_string_value(json_object_get(fields, "kind"));

@@ -20,4 +20,9 @@ typedef struct esp_eval_measure {
     void (*print)(FILE *to, const json_t *results, const char *const *names, size_t n);
 } esp_eval_measure;
 
+/* Titles of a table of its own after an empty line: what its rows are (26 wide), what they count (9), and
+ * each of names [n] that results has (16). Local. */
+void esp_print_titles(FILE *to, const char *rows, const char *count, const json_t *results,
+                      const char *const *names, size_t n);
+
 #endif

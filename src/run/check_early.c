@@ -41,6 +41,22 @@ static esp_status check_recovery(const esp_config *c, const esp_model *m)
     return esp_settings_targets(&targets, c, m->arch);
 }
 
+static esp_status check_evaluation(const esp_config *c, const esp_model *m)
+{
+    if (*c->eval.corpus) {
+        ESP_TRY(check_length("eval.window", c->eval.window, m));
+    }
+    for (size_t i = 0; i < c->eval.corpora.n; i++) {
+        char *name;
+        size_t window;
+
+        esp_settings_corpus(&name, &window, c, &c->eval.corpora.item[i]);
+        free(name);
+        ESP_TRY(check_length("eval.corpora: a window", window, m));
+    }
+    return ESP_OK;
+}
+
 esp_status esp_run_check_shape(const esp_config *c, const esp_model *m, unsigned stages)
 {
     bool calibrates = esp_settings_need_calibration(c, stages) && !*c->calibration.tokens;
@@ -61,9 +77,7 @@ esp_status esp_run_check_shape(const esp_config *c, const esp_model *m, unsigned
     if (stages >> ESP_STAGE_RECOVER & 1) {
         ESP_TRY(check_recovery(c, m));
     }
-    return stages >> ESP_STAGE_EVAL & 1 && *c->eval.corpus
-               ? check_length("eval.window", c->eval.window, m)
-               : ESP_OK;
+    return stages >> ESP_STAGE_EVAL & 1 ? check_evaluation(c, m) : ESP_OK;
 }
 
 /* ---- files ------------------------------------------------------------------------------------------ */

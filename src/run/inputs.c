@@ -175,23 +175,49 @@ static esp_status read_tasks(esp_run *run, esp_tokenizer **t)
     return ESP_OK;
 }
 
-static esp_status read_evaluation(esp_run *run, esp_tokenizer **t)
+static esp_status read_windows(esp_samples *s, const esp_run *run, esp_tokenizer **t,
+                               const char *path, size_t window)
 {
     const esp_config *c = run->config;
     esp_sampling how = {
         .cut = ESP_CUT_WINDOWS,
-        .length = c->eval.window,
+        .length = window,
         .count = c->eval.samples,
         .stride = c->eval.stride,
     };
 
-    if (!*c->eval.corpus && c->eval.tasks.n == 0) {
-        return esp_fail(ESP_EUSAGE, "eval: neither eval.corpus nor eval.tasks is set: give a text, "
-                                    "or questions");
+    return read_corpus(s, run, t, path, c->eval.field, how);
+}
+
+static esp_status read_corpora(esp_run *run, esp_tokenizer **t)
+{
+    const esp_named_files *corpora = &run->config->eval.corpora;
+    esp_eval_texts *e = &run->evaluation;
+
+    ESP_NEW(e->corpus, corpora->n);
+    for (size_t i = 0; i < corpora->n; i++) {
+        size_t window;
+
+        esp_settings_corpus(&e->corpus[i].name, &window, run->config, &corpora->item[i]);
+        e->n_corpora++;
+        ESP_TRY(read_windows(&e->corpus[i].samples, run, t, corpora->item[i].path, window));
+    }
+    return ESP_OK;
+}
+
+static esp_status read_evaluation(esp_run *run, esp_tokenizer **t)
+{
+    const esp_config *c = run->config;
+
+    if (!(esp_settings_stages(c) & 1u << ESP_STAGE_EVAL)) {
+        return esp_fail(ESP_EUSAGE,
+                        "eval: none of eval.corpus, eval.corpora and eval.tasks is set: give a "
+                        "text, or questions");
     }
     if (*c->eval.corpus) {
-        ESP_TRY(read_corpus(&run->evaluation.samples, run, t, c->eval.corpus, c->eval.field, how));
+        ESP_TRY(read_windows(&run->evaluation.samples, run, t, c->eval.corpus, c->eval.window));
     }
+    ESP_TRY(read_corpora(run, t));
     return read_tasks(run, t);
 }
 

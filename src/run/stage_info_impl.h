@@ -14,7 +14,7 @@ enum {
 };
 
 #define ESP_MAX_OUTPUTS 4
-#define ESP_MAX_FILES   3
+#define ESP_MAX_FILES   4
 
 typedef struct esp_stage_info {
     esp_status (*work)(esp_run *run);

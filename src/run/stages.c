@@ -70,7 +70,7 @@ static const esp_stage_info stages[ESP_N_STAGES] = {
                             .reads = ESP_READS_MODEL | ESP_READS_PRUNED },
     [ESP_STAGE_EVAL] = { .work = esp_stage_eval,
                          .outputs = { "eval.json", "eval_questions.jsonl" },
-                         .files = { "eval.corpus", "eval.tasks", "eval.examples" },
+                         .files = { "eval.corpus", "eval.corpora", "eval.tasks", "eval.examples" },
                          .texts = evaluation,
                          .reads = ESP_READS_MODEL | ESP_READS_PRUNED | ESP_READS_RECOVERED,
                          .follows = true },

@@ -94,7 +94,8 @@ cat > "$work/run.cfg" << END
 model = "$work/model";
 calibration = { corpus = "$work/text.jsonl"; samples = 4; sequence = 32; };
 recover = { corpus = "$work/text.jsonl"; steps = 4; batch = 8; cutoff = 64; warmup = 1; validate_every = 2; };
-eval = { corpus = "$work/text.jsonl"; window = 64; samples = 8; tasks = "lilies:question=$work/questions.jsonl"; };
+eval = { corpus = "$work/text.jsonl"; window = 64; samples = 8; tasks = "lilies:question=$work/questions.jsonl";
+    corpora = "again:32=$work/text.jsonl"; };
 END
 printf '%s\n' '{"query": "A lily is", "choices": ["a flower", "a fish"], "gold": 0}' \
     '{"query": "It grows", "choices": ["in a pond", "in a stove"], "gold": 0}' > "$work/questions.jsonl"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Compares what the program writes and computes with transformers and PEFT. They come into
+# Compares what the program writes and computes with transformers, PEFT and lm-evaluation-harness. They come into
 # a virtual environment below the build folder, or are those of ESPALIER_PYTHON.
 : "${BUILD:=build}"
 . jobs/mpi_env.sh
@@ -16,7 +16,7 @@ if [ -z "$python" ]; then
     if [ ! -f "$BUILD/venv/ready" ]; then
         python3 -m venv "$BUILD/venv" &&
             "$python" -m pip install -q torch transformers peft safetensors tokenizers \
-                sentencepiece protobuf h5py && : > "$BUILD/venv/ready" || {
+                sentencepiece protobuf h5py lm-eval && : > "$BUILD/venv/ready" || {
             echo "interop: no environment: set ESPALIER_PYTHON to a Python that has these" >&2
             exit 1
         }
@@ -169,6 +169,23 @@ if [ -d "$smollm2" ] && [ -f $text ]; then
     check "SmolLM2" real_model
 else
     echo "skipped: SmolLM2 and its text are not here"
+fi
+# Questions: the small model by SentencePiece with BOS, the real one by byte-level BPE without.
+ask() { # model, limit, files...
+    asked=$1
+    export ESPALIER_LIMIT="$2"
+    shift 2
+    timeout 3600 "$python" tests/interop/interop_lm_eval.py "$BUILD/espalier" "$asked" "$work/lm_eval" "$@" \
+        2> "$work/lm_eval.err" || { tail -n 5 "$work/lm_eval.err"; return 1; }
+    rm -rf "$work/lm_eval"
+}
+evals=${ESPALIER_SHARED:-../shared}/eval small=${ESPALIER_SHARED:-../shared}/models/stories260K
+if "$python" -c 'import lm_eval' 2> /dev/null && [ -f "$evals/piqa.jsonl" ]; then
+    check "lm-eval: stories260K" ask "$small" 100
+    [ ! -d "$smollm2" ] || check "lm-eval: SmolLM2" ask "$smollm2" 100 piqa_shared="$evals/piqa.jsonl" \
+        arc_easy_shared="$evals/arc_easy.jsonl"
+else
+    echo "skipped: lm-eval or its questions are not here"
 fi
 # shellcheck disable=SC2086
 check "tokenizers" "$python" tests/interop/interop_tokenizers.py "$BUILD/espalier" \
