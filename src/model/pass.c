@@ -12,6 +12,7 @@
 #include "espalier/rng.h"
 #include "pipeline_impl.h"
 #include "embedding_impl.h"
+#include "head_impl.h"
 
 #define LOGITS_BYTES \
     ((size_t)64 << 20) /* of a run of logits, unless that is less than LEAST_RUN rows */
@@ -21,19 +22,6 @@
 
 #define SHORTEST_ROW \
     1e-12 /* of a head: shorter ones are divided by this, as in torch's normalize */
-
-/* Weights outside the blocks, and scratch of the loss. */
-typedef struct esp_head_and_norm {
-    esp_f32 norm, head;
-    float *inverse;        /* [V] one over the lengths of the rows of a head that is normalised */
-    float *logits;         /* [run, V] */
-    float *norm_head_grad; /* [run, V] see esp_sink; backward of a head that is normalised   */
-    double *losses;        /* [max_tok] cross-entropy of each position */
-    uint8_t *hits;         /* [max_tok] */
-    float *scale;          /* [max_tok] */
-    double *uniform;       /* [max_tok] draws of labels; NULL: those of the batch */
-    size_t run;            /* rows of logits there is memory for */
-} esp_head_and_norm;
 
 size_t esp_pass_run(const esp_model *m, size_t max_tok)
 {
@@ -67,6 +55,11 @@ static void make_head_and_norm(esp_head_and_norm *head_and_norm, const esp_model
     ESP_MAKE(head_and_norm->losses, o.max_tok, bytes);
     ESP_MAKE(head_and_norm->hits, o.max_tok, bytes);
     ESP_MAKE(head_and_norm->scale, o.max_tok, bytes);
+    ESP_MAKE(head_and_norm->picked, head_and_norm->run * m->dims.hidden, bytes);
+    ESP_MAKE(head_and_norm->row, head_and_norm->run, bytes);
+    ESP_MAKE(head_and_norm->targets, head_and_norm->run, bytes);
+    ESP_MAKE(head_and_norm->picked_losses, head_and_norm->run, bytes);
+    ESP_MAKE(head_and_norm->picked_hits, head_and_norm->run, bytes);
     if (o.draws_labels) {
         ESP_MAKE(head_and_norm->uniform, o.max_tok, bytes);
     }
@@ -91,6 +84,11 @@ static void head_and_norm_free(esp_head_and_norm *head_and_norm)
     free(head_and_norm->losses);
     free(head_and_norm->hits);
     free(head_and_norm->scale);
+    free(head_and_norm->picked);
+    free(head_and_norm->row);
+    free(head_and_norm->targets);
+    free(head_and_norm->picked_losses);
+    free(head_and_norm->picked_hits);
     free(head_and_norm->uniform);
 }
 
@@ -546,6 +544,11 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
         draw_uniforms(head_and_norm->uniform, p->options.label_seed, batch);
     }
     load_head(p);
+    if (!scale && !head_and_norm->uniform && esp_is_sparse(batch)) {
+        esp_sparse_losses(p, head_of(p), batch);
+        sum_losses(loss, head_and_norm, batch);
+        return;
+    }
     for (size_t begin = 0; begin < batch->n_tok; begin += head_and_norm->run) {
         size_t left = batch->n_tok - begin;
         esp_batch run = { .n_tok = left < head_and_norm->run ? left : head_and_norm->run };

@@ -164,6 +164,39 @@ static void test_counted_targets(void)
     golden_close(&g);
 }
 
+/* Where few positions have a target, the others cost no logits, and the losses are the same. */
+static void test_few_targets(void)
+{
+    golden g;
+    esp_samples all, some = { 0 };
+    esp_eval e;
+    double sum = 0;
+
+    if (!golden_open(&g, "models/stories260K")) {
+        return;
+    }
+    all = g.samples;
+    for (size_t part = 0; part < 4; part++) {
+        uint8_t counts[64] = { 0 };
+
+        for (size_t t = part; t < 64; t += 4) {
+            counts[t] = 1;
+        }
+        g.samples = (esp_samples){ 0 };
+        esp_samples_add(&g.samples, all.ids, counts, 64);
+        CU_ASSERT_EQUAL(evaluate(&e, &g, 1000), ESP_OK);
+        sum += e.loss * (double)e.tokens;
+        esp_samples_free(&g.samples);
+    }
+    esp_samples_add(&some, all.ids, NULL, 64);
+    g.samples = some;
+    CU_ASSERT_EQUAL(evaluate(&e, &g, 1000), ESP_OK);
+    CU_ASSERT_DOUBLE_EQUAL(e.loss * (double)e.tokens, sum, 1e-11 * sum);
+    esp_samples_free(&g.samples);
+    g.samples = all;
+    golden_close(&g);
+}
+
 static void test_nothing_to_predict(void)
 {
     golden g;
@@ -559,7 +592,7 @@ static void test_refused_prompts(void)
 }
 
 ESP_TEST_MAIN("eval", { "perplexity", test_perplexity }, { "measures", test_measures },
-              { "counted targets", test_counted_targets },
+              { "counted targets", test_counted_targets }, { "few targets", test_few_targets },
               { "nothing to predict", test_nothing_to_predict },
               { "greedy is what others make", test_greedy_is_what_others_make },
               { "greedy without cache", test_greedy_without_cache }, { "sampling", test_sampling },
