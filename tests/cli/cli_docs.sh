@@ -38,6 +38,15 @@ sh tests/bench/bench_table.sh tests/bench/bench_reference_avx512f.json > "$work/
 sed -n '/^<!-- ratios -->/,/^<!-- end -->/p' docs/performance.md | grep -v '^<' | diff - "$work/ratios" > "$work/stale" ||
     fail "docs/performance.md has other ratios than the reference (make docs)"
 
+# ---- predictions -----------------------------------------------------------------------------------------
+# The README shows rows of the table in docs/performance.md, without the grid and what is sent.
+awk -F ' *[|] *' 'NF == 11 { print "| " $2 " | " $3 " | " $6 " | " $7 " | " $8 " | " $9 " |" }' docs/performance.md \
+    > "$work/predicted"
+grep -E '^[|] [0-9]+B [|]' README.md > "$work/rows"
+[ -s "$work/rows" ] || fail "README.md shows no prediction"
+grep -v -x -F -f "$work/predicted" "$work/rows" > "$work/stale" &&
+    fail "docs/performance.md predicts otherwise than README.md: $(cat "$work/stale")"
+
 # ---- configurations --------------------------------------------------------------------------------------
 for page in README.md docs/running.md; do
     awk '/^    model = / { on = 1 } on && !/^    / { exit } on { print substr($0, 5) }' "$page" > "$work/page.cfg"

@@ -196,6 +196,7 @@ small 0 -s memory_limit="$enough MiB"
 # ---- the table of predictions ------------------------------------------------------------------------------
 NODES=1 exits 0 sh jobs/estimate_table.sh
 prints '^| 7B | 1 | [1-9]'
+grep -v -x -F -f docs/performance.md "$work/out" && fail "docs/performance.md has other predictions (see configs/estimate.cfg)"
 sed 's/64 GiB/1 GiB/' "$work/cluster.cfg" > "$work/little.cfg"
 NODES=1 exits 0 sh jobs/estimate_table.sh "$work/little.cfg"
 prints '^| 7B | 1 | does not fit in memory |'
