@@ -16,7 +16,7 @@ if [ -z "$python" ]; then
     if [ ! -f "$BUILD/venv/ready" ]; then
         python3 -m venv "$BUILD/venv" &&
             "$python" -m pip install -q torch transformers peft safetensors tokenizers \
-                sentencepiece protobuf h5py lm-eval && : > "$BUILD/venv/ready" || {
+                sentencepiece protobuf h5py 'lm-eval[hf]' && : > "$BUILD/venv/ready" || {
             echo "interop: no environment: set ESPALIER_PYTHON to a Python that has these" >&2
             exit 1
         }
