@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "espalier/compensate.h"
 #include "espalier/eval.h"
 #include "espalier/plan.h"
 #include "espalier/recover.h"
@@ -68,6 +69,10 @@ typedef struct esp_config {
     double prune_targets[ESP_N_TARGETS]; /* by esp_target_kind; one at most is not 0 */
     size_t prune_steps;
     unsigned prune_clients;
+    esp_compensation prune_compensate;
+    esp_compensate_options compensate; /* without chunk_tok, which a run sets */
+    char *compensate_corpus, *compensate_field;
+    size_t compensate_samples, compensate_sequence;
     esp_recover_options recover; /* without targets, dir and settings, which a run sets */
     char *recover_corpus, *recover_field;
     unsigned recover_cut; /* 0 one sample per document, 1 windows of cutoff tokens */

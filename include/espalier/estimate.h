@@ -48,7 +48,7 @@ typedef struct esp_job {
     const esp_model *dense;   /* borrowed; shapes are enough                                    */
     esp_limit limit;          /* of a rank: memory_limit, until someone says what it is then    */
     esp_model pruned;         /* owned; shapes of what a plan by these settings leaves           */
-    esp_text_size calibration, training, evaluation;
+    esp_text_size calibration, compensation, training, evaluation;
     esp_groups groups;   /* owned; of dense                                             */
     uint64_t targets;    /* bit set of slots that recover adapts                        */
     size_t units, texts; /* bytes of groups; of the samples that are there with a stage */
@@ -77,8 +77,8 @@ void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c);
 void esp_job_free(esp_job *j); /* safe twice and on {0} */
 
 /* Sets the sizes of texts to those of samples that have been read; of none (n = 0) they stay. Local. */
-void esp_job_set_texts(esp_job *j, const esp_samples *calibration, const esp_samples *training,
-                       const esp_eval_texts *evaluation);
+void esp_job_set_texts(esp_job *j, const esp_samples *calibration, const esp_samples *compensation,
+                       const esp_samples *training, const esp_eval_texts *evaluation);
 
 /* The cluster that the settings describe; what is to be measured is 0. Local. */
 esp_cluster esp_cluster_of(const esp_config *c);

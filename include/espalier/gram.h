@@ -1,5 +1,5 @@
 /* gram.h - what least squares needs to know of a projection's inputs x and of what it should give, y: sums
- * over tokens (docs/method.md, eq. 29).
+ * over tokens (docs/method.md, eq. 39).
  *
  * Flow: esp_gram_init -> esp_gram_add, sample by sample -> esp_gram_reduce -> least_squares.h
  */

@@ -1,5 +1,5 @@
 /* least_squares.h - the matrix W that comes nearest to what a projection should give, damped towards the one
- * it has (docs/method.md, eq. 30 to 32):
+ * it has (docs/method.md, eq. 40 to 42):
  *
  *     W = argmin sum |y - W x|^2 + lambda |W - W0|^2 = W0 + (G - W0 H) (H + lambda I)^-1
  *     lambda = damping mean(diag H)

@@ -28,6 +28,12 @@ bool esp_settings_corpus(char **name, size_t *window, const esp_config *c,
 /* Path of the file of examples of a task, NULL where there is none. Borrowed. */
 const char *esp_settings_examples(const esp_config *c, const char *task);
 
+/* Whether these stages fit projections to text: prune, where it is to compensate. */
+bool esp_settings_compensate(const esp_config *c, unsigned stages);
+
+/* The text that is for it, and its field. Borrowed. */
+const char *esp_settings_compensate_corpus(const char **field, const esp_config *c);
+
 /* The stages of `espalier run`, bits of esp_stage: without score for criterion random, without recover and
  * eval where they lack their text. */
 unsigned esp_settings_stages(const esp_config *c);

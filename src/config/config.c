@@ -380,7 +380,7 @@ static void complete(esp_config *c)
 {
     c->importance.seed = c->prune.seed = c->recover.seed = c->seed;
     c->generate.seed = c->synth.seed = c->seed;
-    c->importance.scratch = c->recover.scratch = c->parallel.scratch;
+    c->importance.scratch = c->recover.scratch = c->compensate.scratch = c->parallel.scratch;
     c->prune.precision = c->precision;
     c->prune.target_tokens = ESP_MACS_TOKENS;
     for (esp_target_kind k = ESP_TARGET_NONE; k < ESP_N_TARGETS; k++) {

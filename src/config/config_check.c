@@ -272,6 +272,16 @@ static bool is_random(const esp_config *c)
     return c->prune.criterion == ESP_RANDOM;
 }
 
+static bool fits_nothing(const esp_config *c)
+{
+    return c->prune_compensate == ESP_COMPENSATE_NONE;
+}
+
+static bool damping_is_set(const esp_config *c)
+{
+    return c->compensate.damping > 0;
+}
+
 static bool has_no_tasks(const esp_config *c)
 {
     return c->eval.tasks.n == 0;
@@ -301,6 +311,15 @@ static const struct idle {
     { "prune.mlp_layers", cuts_channels, "a channel runs through all layers" },
     { "prune.round_to", cuts_layers, "whole layers leave widths as they are" },
     { "prune.steps", is_random, "criterion random has nothing to estimate again" },
+    { "compensate.corpus", fits_nothing, "prune.compensate = none" },
+    { "compensate.field", fits_nothing, "prune.compensate = none" },
+    { "compensate.samples", fits_nothing, "prune.compensate = none" },
+    { "compensate.sequence", fits_nothing, "prune.compensate = none" },
+    { "compensate.holdout", fits_nothing, "prune.compensate = none" },
+    { "compensate.holdout", damping_is_set, "compensate.damping is set" },
+    { "compensate.damping", fits_nothing, "prune.compensate = none" },
+    { "compensate.target", fits_nothing, "prune.compensate = none" },
+    { "compensate.layers", fits_nothing, "prune.compensate = none" },
     { "recover.rank", is_full, "recover.method = full trains no adapter" },
     { "recover.alpha", is_full, "recover.method = full trains no adapter" },
     { "recover.dropout", is_full, "recover.method = full trains no adapter" },

@@ -14,6 +14,7 @@
 #define WIDTHS  (1 << 28) /* as config.json has them */
 #define SCORE   (1u << ESP_STAGE_SCORE)
 #define PLAN    (1u << ESP_STAGE_PLAN)
+#define PRUNE   (1u << ESP_STAGE_PRUNE)
 #define RECOVER (1u << ESP_STAGE_RECOVER)
 #define EVAL    (1u << ESP_STAGE_EVAL)
 
@@ -30,6 +31,7 @@ CHOICES(ratio_use_name, "auto", "base", "positions") /* esp_ratio_use */
 CHOICES(method_name, "lora", "full")                 /* esp_method    */
 CHOICES(io_name, "mpio", "direct")                   /* esp_file_io   */
 CHOICES(cut_name, "documents", "windows")
+CHOICES(layers_name, "all", "cut")
 CHOICES(synth_kind_name, "model", "corpus", "tokenizer")
 
 /* clang-format off */
@@ -39,14 +41,14 @@ const esp_option esp_options[] = {
       "model folder: config.json, *.safetensors, tokenizer files" },
     { "run_dir", ESP_O_PATH, AT(run_dir), "", 0, 0, NULL, 0,
       "folder of all results; made when it is not there" },
-    { "seed", ESP_O_COUNT, AT(seed), "42", 0, ANY, NULL, SCORE | PLAN | RECOVER,
+    { "seed", ESP_O_COUNT, AT(seed), "42", 0, ANY, NULL, SCORE | PLAN | PRUNE | RECOVER,
       "seed of the samples drawn, criterion random, adapters, dropout, order of training, generate and "
       "synth" },
     { "precision", ESP_O_CHOICE, CHOICE_AT(precision), "f32", 0, 0, esp_precision_name,
-      SCORE | PLAN | RECOVER | EVAL,
+      SCORE | PLAN | PRUNE | RECOVER | EVAL,
       "of products with weights; bf16 (summed in f32) needs oneDNN and AVX512-BF16 or AMX, else refused" },
     { "rope_ratio", ESP_O_CHOICE, CHOICE_AT(rope_ratio), "auto", 0, 0, ratio_use_name,
-      SCORE | PLAN | RECOVER | EVAL,
+      SCORE | PLAN | PRUNE | RECOVER | EVAL,
       "what the rope_ratio of a ChatGLM scales: base (ChatGLM3, GLM-4) or positions (ChatGLM2-6B-32k); "
       "auto: as the folder's modeling_chatglm.py, else base" },
 
@@ -104,6 +106,25 @@ const esp_option esp_options[] = {
       "number of cuts, with the importance estimated again between them" },
     { "prune.clients", ESP_O_SET, AT(prune_clients), "", 0, 0, esp_client_name, PLAN,
       "programs that are to load the result: a plan whose sizes one of them does not take is refused" },
+    { "prune.compensate", ESP_O_CHOICE, CHOICE_AT(prune_compensate), "none", 0, 0, esp_compensation_name,
+      PRUNE, "least_squares: projections behind a cut are fitted to what the whole ones gave, on text" },
+
+    { "compensate.corpus", ESP_O_PATH, AT(compensate_corpus), "", 0, 0, NULL, PRUNE,
+      "text to fit on, best of several kinds; empty: calibration.corpus" },
+    { "compensate.field", ESP_O_STRING, AT(compensate_field), "", 0, 0, NULL, PRUNE,
+      "field of JSONL lines that holds the text" },
+    { "compensate.samples", ESP_O_COUNT, AT(compensate_samples), "128", 1, INT32_MAX, NULL, PRUNE,
+      "samples drawn; their tokens should be many times the inputs of a projection" },
+    { "compensate.sequence", ESP_O_COUNT, AT(compensate_sequence), "512", 2, INT32_MAX, NULL, PRUNE,
+      "tokens of each sample drawn" },
+    { "compensate.holdout", ESP_O_COUNT, AT(compensate.holdout), "8", 2, INT32_MAX, NULL, PRUNE,
+      "one of so many samples is held out, to choose the damping by" },
+    { "compensate.damping", ESP_O_NUMBER, AT(compensate.damping), "0", 0, ANY, NULL, PRUNE,
+      "of least squares, relative to the mean square of an input; 0: the best on held-out samples" },
+    { "compensate.target", ESP_O_CHOICE, CHOICE_AT(compensate.target), "dense", 0, 0, esp_branch_name, PRUNE,
+      "what a projection is to give: the branch of the dense model, or of the dense block on its own input" },
+    { "compensate.layers", ESP_O_EITHER, AT(compensate.cut_only), "all", 0, 0, layers_name, PRUNE,
+      "all: also projections that lost nothing, as their inputs have changed; or those that were cut" },
 
     { "recover.method", ESP_O_CHOICE, CHOICE_AT(recover.method), "lora", 0, 0, method_name, RECOVER,
       "train low-rank adapters, or all parameters" },

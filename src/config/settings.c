@@ -92,6 +92,19 @@ const char *esp_settings_examples(const esp_config *c, const char *task)
     return NULL;
 }
 
+bool esp_settings_compensate(const esp_config *c, unsigned stages)
+{
+    return stages >> ESP_STAGE_PRUNE & 1 && c->prune_compensate != ESP_COMPENSATE_NONE;
+}
+
+const char *esp_settings_compensate_corpus(const char **field, const esp_config *c)
+{
+    bool own = *c->compensate_corpus;
+
+    *field = own ? c->compensate_field : c->calibration.field;
+    return own ? c->compensate_corpus : c->calibration.corpus;
+}
+
 unsigned esp_settings_stages(const esp_config *c)
 {
     unsigned stages = ESP_ALL_STAGES;

@@ -80,10 +80,12 @@ void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c)
                     .dense = dense,
                     .limit = esp_limit_of_settings(c),
                     .calibration = text_of(c->calibration.samples, c->calibration.sequence),
+                    .compensation = text_of(c->compensate_samples, c->compensate_sequence),
                     .training = text_of(c->estimate.documents, c->recover_cutoff),
                     .evaluation = judged_of(c),
                     .targets = targets_of(c, dense->arch) };
     j->texts = (stages >> ESP_STAGE_SCORE & 1 ? esp_samples_bytes(j->calibration) : 0) +
+               (esp_settings_compensate(c, stages) ? esp_samples_bytes(j->compensation) : 0) +
                (stages >> ESP_STAGE_RECOVER & 1 ? esp_samples_bytes(j->training) : 0) +
                (stages >> ESP_STAGE_EVAL & 1 ? esp_samples_bytes(j->evaluation) : 0);
     esp_groups_find(&j->groups, dense);
@@ -97,15 +99,15 @@ void esp_job_free(esp_job *j)
     esp_model_free(&j->pruned);
 }
 
-void esp_job_set_texts(esp_job *j, const esp_samples *calibration, const esp_samples *training,
-                       const esp_eval_texts *evaluation)
+void esp_job_set_texts(esp_job *j, const esp_samples *calibration, const esp_samples *compensation,
+                       const esp_samples *training, const esp_eval_texts *evaluation)
 {
-    const esp_samples *from[] = { calibration, training };
-    esp_text_size *to[] = { &j->calibration, &j->training },
+    const esp_samples *from[] = { calibration, compensation, training };
+    esp_text_size *to[] = { &j->calibration, &j->compensation, &j->training },
                   judged = esp_eval_texts_size(evaluation);
 
     j->texts = 0;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < 3; i++) {
         if (from[i]->n > 0) {
             *to[i] = esp_samples_size(from[i]);
             j->texts += esp_samples_bytes(*to[i]);

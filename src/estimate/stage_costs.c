@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "espalier/compensate.h"
 #include "espalier/eval.h"
 #include "espalier/exporters.h"
 #include "espalier/importance.h"
@@ -43,13 +44,18 @@ static const esp_text_size *calibration(const esp_job *j)
 }
 
 /* Samples of the rank that has the most of them, at least one. */
-static esp_text_size own_calibration(const esp_job *j, const esp_layout *l)
+static esp_text_size own_share(esp_text_size all, const esp_layout *l)
 {
-    esp_text_size own = esp_text_share(j->calibration, j->calibration.samples, data_ranks(l));
+    esp_text_size own = esp_text_share(all, all.samples, data_ranks(l));
 
     own.samples = esp_max(own.samples, 1);
     own.tokens = esp_max(own.tokens, own.longest);
     return own;
+}
+
+static esp_text_size own_calibration(const esp_job *j, const esp_layout *l)
+{
+    return own_share(j->calibration, l);
 }
 
 static esp_importance_work score_work(const esp_job *j, const esp_grid *grid, const esp_layout *l,
@@ -139,24 +145,74 @@ static double plan_seconds(const esp_prediction *p, const esp_job *j, const esp_
     return (double)scores_bytes(j) * SORTED;
 }
 
+static bool compensates(const esp_job *j)
+{
+    return esp_settings_compensate(j->config, 1u << ESP_STAGE_PRUNE);
+}
+
+static const esp_text_size *compensation(const esp_job *j)
+{
+    return &j->compensation;
+}
+
+static esp_text_size own_compensation(const esp_job *j, const esp_layout *l)
+{
+    return own_share(j->compensation, l);
+}
+
+static size_t prune_chunk(const esp_job *j, const esp_layout *l)
+{
+    return esp_compensate_chunk(own_compensation(j, l));
+}
+
 static size_t prune_bytes(const esp_job *j, const esp_grid *grid, const esp_layout *l,
                           size_t chunk_tok)
 {
-    (void)grid, (void)l, (void)chunk_tok;
-    return esp_surgery_bytes(j->dense, &j->groups, &j->pruned, model_writer());
+    size_t bytes = esp_surgery_bytes(j->dense, &j->groups, &j->pruned, model_writer());
+    esp_compensate_options o = j->config->compensate;
+
+    o.chunk_tok = chunk_tok;
+    return bytes + (compensates(j) ? esp_compensate_bytes(j->dense, &j->pruned, &o,
+                                                          own_compensation(j, l), grid)
+                                   : 0);
+}
+
+static esp_compensate_work compensate_work(const esp_job *j, const esp_layout *l, size_t i)
+{
+    esp_grid grid = esp_grid_of(l, i);
+    esp_compensate_work w;
+
+    esp_compensate_work_of(&w, j->dense, &j->pruned, &j->config->compensate, own_compensation(j, l),
+                           &grid);
+    return w;
 }
 
 static void prune_moves(esp_prediction *p, const esp_job *j, const esp_layout *l)
 {
-    (void)l;
     p->read = p->written = file_bytes(&j->pruned);
+    if (compensates(j)) {
+        esp_compensate_work w = compensate_work(j, l, 0);
+
+        p->read += file_bytes(j->dense) * readers(l);
+        p->sent[ESP_SENT_SUMS] = w.sums;
+        p->sent[ESP_SENT_VALUES] = w.values;
+        p->sent[ESP_SENT_ACTIVATIONS] = w.activations;
+    }
 }
 
+/* Pipeline stages compensate one after another. */
 static double prune_seconds(const esp_prediction *p, const esp_job *j, const esp_layout *l,
                             const esp_cluster *c)
 {
-    (void)p, (void)l;
-    return esp_model_save_work(&j->pruned).moved / c->memory_bytes;
+    double seconds = esp_model_save_work(&j->pruned).moved / c->memory_bytes;
+    double sent = p->sent[ESP_SENT_SUMS] + p->sent[ESP_SENT_VALUES] + p->sent[ESP_SENT_ACTIVATIONS];
+
+    for (size_t i = 0; compensates(j) && i < l->pipeline; i++) {
+        esp_compensate_work w = compensate_work(j, l, i);
+
+        seconds += esp_work_seconds(&w.work, l, c);
+    }
+    return seconds + (compensates(j) ? esp_sending_seconds(sent, 0, l, c) : 0);
 }
 
 /* ---- recover ------------------------------------------------------------------------------------ */
@@ -308,13 +364,14 @@ const esp_stage_cost esp_stage_costs[ESP_N_STAGES] = {
                          .moves = plan_moves,
                          .seconds = plan_seconds,
                          .remedy = "fewer ranks per node" },
-    [ESP_STAGE_PRUNE] = { .text = calibration,
+    [ESP_STAGE_PRUNE] = { .text = compensation,
                           .maps = ESP_MAPS_DENSE,
-                          .chunk = score_chunk,
+                          .chunk = prune_chunk,
                           .bytes = prune_bytes,
                           .moves = prune_moves,
                           .seconds = prune_seconds,
-                          .remedy = "fewer ranks per node" },
+                          .remedy = "fewer ranks per node, fewer compensate.samples, or "
+                                    "parallel.scratch" },
     [ESP_STAGE_RECOVER] = { .text = training,
                             .pruned = true,
                             .maps = ESP_MAPS_PRUNED,

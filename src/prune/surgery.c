@@ -8,16 +8,7 @@
 #include "espalier/reshape.h"
 #include "espalier/tensor_writer.h"
 
-/* Where the model that is written comes from. */
-typedef struct cut {
-    const esp_model *model;
-    size_t *layer; /* [layers that stay] owned: the number each has in the model              */
-    esp_kept_groups
-        *side[2];  /* [n_layers * n_slots] owned: kept rows and columns; total 0: all are kept */
-    float *factor; /* [n_slots] owned: of the weights, see keep_scales */
-} cut;
-
-static esp_kept_groups *kept_at(const cut *c, esp_side side, size_t layer, int slot)
+static esp_kept_groups *kept_at(const esp_remnant *c, esp_side side, size_t layer, int slot)
 {
     return &c->side[side][esp_slot_index(c->model->arch->n_slots, layer, slot)];
 }
@@ -45,7 +36,7 @@ static void cut_side(esp_kept_groups *side, const esp_structure *s, const esp_un
     side->n = n;
 }
 
-static void cut_unit(cut *c, const esp_unit *u, const esp_kept_groups *kept)
+static void cut_unit(esp_remnant *c, const esp_unit *u, const esp_kept_groups *kept)
 {
     bool *stays;
 
@@ -62,20 +53,22 @@ static void cut_unit(cut *c, const esp_unit *u, const esp_kept_groups *kept)
     free(stays);
 }
 
-static void make_cut(cut *c, const esp_model *m, size_t *bytes)
+/* Beside the shapes of what is left, which has no more layers. */
+static void make_cut(esp_remnant *c, const esp_model *m, size_t *bytes)
 {
     size_t n_weights = m->dims.n_layers * m->arch->n_slots;
 
-    *c = (cut){ .model = m };
+    *c = (esp_remnant){ .model = m };
     ESP_MAKE(c->layer, m->dims.n_layers, bytes);
     ESP_MAKE(c->factor, m->arch->n_slots, bytes);
     ESP_MAKE(c->side[ESP_ROWS], n_weights, bytes);
     ESP_MAKE(c->side[ESP_COLS], n_weights, bytes);
+    ESP_MAKE(c->replaced, n_weights, bytes);
 }
 
-static void cut_free(cut *c)
+void esp_remnant_free(esp_remnant *c)
 {
-    size_t n_weights = c->model->dims.n_layers * c->model->arch->n_slots;
+    size_t n_weights = c->model ? c->model->dims.n_layers * c->model->arch->n_slots : 0;
 
     for (esp_side side = ESP_ROWS; side <= ESP_COLS; side++) {
         for (size_t i = 0; i < n_weights; i++) {
@@ -83,15 +76,18 @@ static void cut_free(cut *c)
         }
         free(c->side[side]);
     }
+    esp_model_free(&c->left);
     free(c->layer);
     free(c->factor);
+    free(c->replaced);
+    *c = (esp_remnant){ 0 };
 }
 
 /* Each side of a weight with a group has its indices, unless a whole layer goes. */
 size_t esp_surgery_bytes(const esp_model *m, const esp_groups *g, const esp_model *to,
                          const esp_writer *writer)
 {
-    cut c;
+    esp_remnant c;
     size_t bytes = esp_model_bytes(to) + esp_model_save_bytes(to, writer);
 
     make_cut(&c, m, NULL);
@@ -104,29 +100,9 @@ size_t esp_surgery_bytes(const esp_model *m, const esp_groups *g, const esp_mode
             side->total = s->length;
         }
     }
-    cut_free(&c);
+    esp_remnant_free(&c);
     make_cut(&c, m, &bytes);
     return bytes;
-}
-
-static void cut_init(cut *c, const esp_model *m, const esp_groups *g, const esp_plan *p)
-{
-    size_t n = 0;
-
-    make_cut(c, m, NULL);
-    for (size_t l = 0; l < p->n_layers; l++) {
-        if (p->layers[l].kept) {
-            c->layer[n++] = l;
-        }
-    }
-    for (size_t i = 0; i < m->arch->n_slots; i++) {
-        c->factor[i] = 1;
-    }
-    for (size_t u = 0; u < g->n_units; u++) {
-        if (g->units[u].layer == ESP_NO_LAYER || p->layers[g->units[u].layer].kept) {
-            cut_unit(c, &g->units[u], esp_plan_kept(p, &g->units[u]));
-        }
-    }
 }
 
 /* ---- factors that follow from sizes ------------------------------------------------------------- */
@@ -144,7 +120,7 @@ static int maker_of(const esp_arch *a, int value)
 
 /* Weights that add to a residual which inference engines multiply by sqrt(2 L): fewer layers make that factor
  * smaller, so these weights are scaled by the same ratio. The next norm cancels it. */
-static void keep_residual(cut *c, float by)
+static void keep_residual(esp_remnant *c, float by)
 {
     const esp_arch *a = c->model->arch;
 
@@ -158,7 +134,7 @@ static void keep_residual(cut *c, float by)
 }
 
 /* A table that engines multiply by sqrt(D). The final norm compensates where it is also the head. */
-static void keep_lookups(cut *c, float by)
+static void keep_lookups(esp_remnant *c, float by)
 {
     const esp_arch *a = c->model->arch;
     size_t end = a->n_embedding;
@@ -179,7 +155,7 @@ static void keep_lookups(cut *c, float by)
 /* Some factors are in no file: inference engines derive them from the sizes in config.json, of which a cut
  * changes some. The weights beside them make up for it, so that what stays computes what it did
  * (docs/method.md, eq. 23). */
-static void keep_scales(cut *c, const esp_model *to)
+static void keep_scales(esp_remnant *c, const esp_model *to)
 {
     keep_residual(c, to->residual_scale / c->model->residual_scale);
     keep_lookups(c, c->model->embed_scale / to->embed_scale);
@@ -230,10 +206,19 @@ static char *copy_row(char *out, const char *row, const esp_kept_groups *cols, s
     return out + cols->n * size;
 }
 
-static esp_status source(void *ctx, void *out, const esp_tensor_ref *t, size_t first, size_t n)
+/* Numbers that take the place of the tensor's, NULL: none. */
+static const char *replaced_by(const esp_remnant *c, const esp_tensor_ref *t)
+{
+    const esp_replaced *by =
+        &c->replaced[esp_slot_index(c->model->arch->n_slots, t->layer, t->slot)];
+
+    return t->layer == ESP_NO_LAYER ? NULL : t->part == ESP_PART_BIAS ? by->bias : by->data;
+}
+
+void esp_remnant_rows(void *out, const esp_remnant *c, const esp_tensor_ref *t, size_t first,
+                      size_t n)
 {
     static const esp_kept_groups all = { 0 };
-    const cut *c = ctx;
     size_t from = t->layer == ESP_NO_LAYER ? t->layer : c->layer[t->layer];
     int slot = t->slot;
     bool bias = t->part == ESP_PART_BIAS;
@@ -241,9 +226,13 @@ static esp_status source(void *ctx, void *out, const esp_tensor_ref *t, size_t f
     const esp_kept_groups *rows = kept_at(c, ESP_ROWS, from, slot);
     const esp_kept_groups *cols = bias ? &all : kept_at(c, ESP_COLS, from, slot);
     size_t size = esp_dtype_size(w->dtype), width = bias ? 1 : w->cols;
-    const char *data = bias ? w->bias : w->data;
+    const char *data = bias ? w->bias : w->data, *instead = replaced_by(c, t);
     char *at = out;
 
+    if (instead) {
+        memcpy(out, instead + first * esp_tensor_ref_row_bytes(t), n * esp_tensor_ref_row_bytes(t));
+        return;
+    }
     for (size_t i = first; i < first + n; i++) {
         size_t row = rows->total ? (size_t)rows->index[i] : i;
 
@@ -253,10 +242,69 @@ static esp_status source(void *ctx, void *out, const esp_tensor_ref *t, size_t f
         scale(out, w->dtype, (size_t)(at - (char *)out) / size, c->factor[slot],
               bias ? 0 : esp_slot_weight_offset(c->model->arch, slot));
     }
+}
+
+/* All rows or columns are kept; of sides in no unit that is not even listed. */
+static bool is_whole(const esp_kept_groups *side)
+{
+    return side->n == side->total;
+}
+
+const void *esp_remnant_in_place(const esp_remnant *c, const esp_tensor_ref *t)
+{
+    size_t from = t->layer == ESP_NO_LAYER ? t->layer : c->layer[t->layer];
+    const esp_weight *w = esp_model_weight(c->model, from, t->slot);
+    bool whole = is_whole(kept_at(c, ESP_ROWS, from, t->slot)) &&
+                 is_whole(kept_at(c, ESP_COLS, from, t->slot)) && c->factor[t->slot] == 1;
+
+    if (replaced_by(c, t) || !whole) {
+        return replaced_by(c, t);
+    }
+    return t->part == ESP_PART_BIAS ? w->bias : w->data;
+}
+
+const esp_kept_groups *esp_remnant_source_rows(float *factor, const esp_remnant *c, size_t layer,
+                                               int slot)
+{
+    *factor = c->factor[slot];
+    return kept_at(c, ESP_ROWS, c->layer[layer], slot);
+}
+
+void esp_remnant_replace(esp_remnant *c, size_t layer, int slot, esp_replaced by)
+{
+    c->replaced[esp_slot_index(c->model->arch->n_slots, layer, slot)] = by;
+}
+
+static esp_status source(void *ctx, void *out, const esp_tensor_ref *t, size_t first, size_t n)
+{
+    esp_remnant_rows(out, ctx, t, first, n);
     return ESP_OK;
 }
 
-static void keep_heads(esp_model *to, const cut *c, const esp_plan *p)
+/* ---- the whole ------------------------------------------------------------------------------------ */
+
+/* Which rows and columns of each weight stay. */
+static void find_kept(esp_remnant *c, const esp_groups *g, const esp_plan *p)
+{
+    const esp_model *m = c->model;
+    size_t n = 0;
+
+    for (size_t l = 0; l < p->n_layers; l++) {
+        if (p->layers[l].kept) {
+            c->layer[n++] = l;
+        }
+    }
+    for (size_t i = 0; i < m->arch->n_slots; i++) {
+        c->factor[i] = 1;
+    }
+    for (size_t u = 0; u < g->n_units; u++) {
+        if (g->units[u].layer == ESP_NO_LAYER || p->layers[g->units[u].layer].kept) {
+            cut_unit(c, &g->units[u], esp_plan_kept(p, &g->units[u]));
+        }
+    }
+}
+
+static void keep_heads(esp_model *to, const esp_remnant *c, const esp_plan *p)
 {
     const int32_t **groups;
 
@@ -269,7 +317,7 @@ static void keep_heads(esp_model *to, const cut *c, const esp_plan *p)
 }
 
 /* Shapes of what the plan leaves; a layer takes its dtypes along to its new number. */
-static void shape_of(esp_model *to, const cut *c, const esp_plan *p)
+static void shape_of(esp_model *to, const esp_remnant *c, const esp_plan *p)
 {
     size_t n_block = c->model->arch->n_slots - ESP_SLOT_BLOCK;
     esp_dims dims;
@@ -285,18 +333,28 @@ static void shape_of(esp_model *to, const cut *c, const esp_plan *p)
     free(dims.layer);
 }
 
+void esp_remnant_init(esp_remnant *c, const esp_model *m, const esp_groups *g, const esp_plan *p)
+{
+    make_cut(c, m, NULL);
+    find_kept(c, g, p);
+    shape_of(&c->left, c, p);
+    keep_scales(c, &c->left);
+}
+
+esp_status esp_remnant_save(char digest[ESP_DIGEST_SIZE], esp_output to, esp_remnant *c,
+                            MPI_Comm comm)
+{
+    return esp_model_save(digest, to, &c->left, source, c, c->model->dir, comm);
+}
+
 esp_status esp_surgery(char digest[ESP_DIGEST_SIZE], esp_output to, const esp_model *m,
                        const esp_groups *g, const esp_plan *p, MPI_Comm comm)
 {
-    esp_model shape;
-    cut c;
+    esp_remnant c;
     esp_status st;
 
-    cut_init(&c, m, g, p);
-    shape_of(&shape, &c, p);
-    keep_scales(&c, &shape);
-    st = esp_model_save(digest, to, &shape, source, &c, m->dir, comm);
-    esp_model_free(&shape);
-    cut_free(&c);
+    esp_remnant_init(&c, m, g, p);
+    st = esp_remnant_save(digest, to, &c, comm);
+    esp_remnant_free(&c);
     return st;
 }

@@ -33,6 +33,15 @@ static esp_status check_length(const char *setting, size_t n, const esp_model *m
                           setting, n, m->dims.max_positions);
 }
 
+static esp_status check_compensation(const esp_config *c, const esp_model *m)
+{
+    size_t samples = c->compensate_samples, length = c->compensate_sequence;
+
+    ESP_TRY(check_length("compensate.sequence", length, m));
+    return esp_compensate_check(m, &c->compensate, c->prune.mode == ESP_PRUNE_CHANNEL,
+                                (esp_text_size){ samples, samples * length, length });
+}
+
 static esp_status check_recovery(const esp_config *c, const esp_model *m)
 {
     uint64_t targets;
@@ -74,6 +83,9 @@ esp_status esp_run_check_shape(const esp_config *c, const esp_model *m, unsigned
     if (calibrates) {
         ESP_TRY(check_length("calibration.sequence", c->calibration.sequence, m));
     }
+    if (esp_settings_compensate(c, stages)) {
+        ESP_TRY(check_compensation(c, m));
+    }
     if (stages >> ESP_STAGE_RECOVER & 1) {
         ESP_TRY(check_recovery(c, m));
     }
@@ -102,10 +114,27 @@ static esp_status check_files(const esp_run *run, esp_stage s)
     return ESP_OK;
 }
 
+static esp_status check_compensation_text(const esp_run *run)
+{
+    const esp_config *c = run->config;
+    const char *field;
+
+    if (!*esp_settings_compensate_corpus(&field, c)) {
+        return esp_fail(ESP_EUSAGE,
+                        "prune.compensate = %s: neither compensate.corpus nor calibration.corpus "
+                        "is set, and it needs text",
+                        esp_compensation_name(c->prune_compensate));
+    }
+    return check_files(run, ESP_STAGE_PRUNE);
+}
+
 static esp_status check_texts(const esp_run *run, unsigned stages)
 {
     if (esp_settings_need_calibration(run->config, stages)) {
         ESP_TRY(check_files(run, ESP_STAGE_SCORE));
+    }
+    if (esp_settings_compensate(run->config, stages)) {
+        ESP_TRY(check_compensation_text(run));
     }
     if (stages >> ESP_STAGE_RECOVER & 1) {
         ESP_TRY(check_files(run, ESP_STAGE_RECOVER));

@@ -130,6 +130,20 @@ static esp_status read_calibration(esp_run *run, esp_tokenizer **t)
     return read_corpus(&run->calibration, run, t, c->calibration.corpus, c->calibration.field, how);
 }
 
+static esp_status read_compensation(esp_run *run, esp_tokenizer **t)
+{
+    const esp_config *c = run->config;
+    esp_sampling how = {
+        .cut = ESP_CUT_RANDOM,
+        .length = c->compensate_sequence,
+        .count = c->compensate_samples,
+        .seed = c->seed,
+    };
+    const char *field, *corpus = esp_settings_compensate_corpus(&field, c);
+
+    return read_corpus(&run->compensation, run, t, corpus, field, how);
+}
+
 static esp_status read_training(esp_run *run, esp_tokenizer **t)
 {
     const esp_config *c = run->config;
@@ -225,6 +239,7 @@ esp_status esp_run_check_precision(const esp_run *run, unsigned stages)
 {
     const esp_config *c = run->config;
     bool multiplies = esp_settings_need_calibration(c, stages) ||
+                      esp_settings_compensate(c, stages) ||
                       stages & (1u << ESP_STAGE_RECOVER | 1u << ESP_STAGE_EVAL);
 
     return esp_agree(run->grid->world, multiplies ? esp_precision_check(c->precision) : ESP_OK);
@@ -234,6 +249,9 @@ static esp_status read_samples(esp_run *run, esp_tokenizer **t, unsigned stages)
 {
     if (esp_settings_need_calibration(run->config, stages)) {
         ESP_TRY(read_calibration(run, t));
+    }
+    if (esp_settings_compensate(run->config, stages)) {
+        ESP_TRY(read_compensation(run, t));
     }
     if (stages & 1u << ESP_STAGE_RECOVER) {
         ESP_TRY(read_training(run, t));
@@ -274,6 +292,7 @@ esp_status esp_run_read_samples(esp_run *run, unsigned stages)
     esp_tokenizer_free(t);
     ESP_TRY(esp_agree(run->grid->world, st));
     ESP_TRY(agree_samples(&run->calibration, "calibration", run));
+    ESP_TRY(agree_samples(&run->compensation, "compensate", run));
     ESP_TRY(agree_samples(&run->training, "recover.corpus", run));
     esp_eval_texts_digest(words, &run->evaluation);
     return agree_texts(words, "eval", run);
@@ -282,6 +301,7 @@ esp_status esp_run_read_samples(esp_run *run, unsigned stages)
 void esp_run_free_inputs(esp_run *run)
 {
     esp_samples_free(&run->calibration);
+    esp_samples_free(&run->compensation);
     esp_samples_free(&run->training);
     esp_eval_texts_free(&run->evaluation);
     esp_model_free(&run->model);

@@ -35,6 +35,11 @@ static bool calibration_again(uint64_t words[ESP_DIGEST_WORDS], const esp_run *r
     return run->config->prune_steps > 1 && digest_of(words, &run->calibration);
 }
 
+static bool compensation(uint64_t words[ESP_DIGEST_WORDS], const esp_run *run)
+{
+    return digest_of(words, &run->compensation);
+}
+
 static bool training(uint64_t words[ESP_DIGEST_WORDS], const esp_run *run)
 {
     return digest_of(words, &run->training);
@@ -58,8 +63,11 @@ static const esp_stage_info stages[ESP_N_STAGES] = {
                          .texts = calibration_again,
                          .reads = ESP_READS_SCORED },
     [ESP_STAGE_PRUNE] = { .work = esp_stage_prune,
-                          .outputs = { "pruned" },
+                          .outputs = { "pruned", "compensate" },
+                          .partial = "compensate",
                           .model = "pruned",
+                          .files = { "compensate.corpus" },
+                          .texts = compensation,
                           .reads = ESP_READS_MODEL | ESP_READS_PLAN },
     [ESP_STAGE_RECOVER] = { .work = esp_stage_recover,
                             .outputs = { "recovered", "adapter", "recover" },
@@ -430,7 +438,8 @@ static esp_status fit_memory(esp_run *run, unsigned asked, unsigned wanted)
         esp_job_free(&job);
         return st;
     }
-    esp_job_set_texts(&job, &run->calibration, &run->training, &run->evaluation);
+    esp_job_set_texts(&job, &run->calibration, &run->compensation, &run->training,
+                      &run->evaluation);
     st = esp_check_memory(&job, asked, &layout);
     for (esp_stage s = 0; st == ESP_OK && s < ESP_N_STAGES; s++) {
         run->chunk_tok[s] = esp_predict_chunk(&job, s, &layout);

@@ -1,5 +1,6 @@
 /* mpi_memory.c - memory and messages that are predicted from shapes are what is allocated and sent, byte by
  * byte. */
+#include "espalier/compensate.h"
 #include "espalier/exporters.h"
 #include "espalier/eval.h"
 #include "espalier/merge.h"
@@ -277,6 +278,45 @@ static void test_recover(void)
     with_all(check_recover);
 }
 
+/* What is left after a cut of block, with more layers left alone on some jobs. */
+static void check_compensate(const job *j)
+{
+    static const char *const names[] = { ESP_COMPENSATE_NAMES };
+    const esp_compensate_calls calls = { NULL, NULL, NULL };
+    esp_compensate_options o = { .holdout = 4, .chunk_tok = 50 };
+    esp_plan_options of = { .criterion = ESP_RANDOM, .ratio = 0.5, .target_tokens = 64 };
+    char *dir = esp_test_dir("projections");
+    esp_text_size own =
+        esp_text_share(esp_samples_size(&j->samples), j->samples.n, (size_t)j->grid.n_data);
+    esp_compensated done;
+    esp_remnant r;
+    esp_groups g;
+    esp_plan p;
+
+    if (j->grid.rank == 0) {
+        CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+        CU_ASSERT_EQUAL(esp_folder_make(dir, names, 1), ESP_OK);
+    }
+    MPI_Barrier(j->grid.world);
+    esp_groups_find(&g, &j->m.model);
+    CU_ASSERT_EQUAL(esp_plan_make(&p, &j->m.model, &g, NULL, &of), ESP_OK);
+    esp_remnant_init(&r, &j->m.model, &g, &p);
+    heap_begin();
+    CU_ASSERT_EQUAL(esp_compensate(&done, &r, &j->samples, &o, dir, &calls, &j->grid), ESP_OK);
+    compare(j, "compensate", (double)esp_compensate_bytes(&j->m.model, &r.left, &o, own, &j->grid),
+            (double)heap_peak());
+    esp_compensated_free(&done);
+    esp_remnant_free(&r);
+    esp_plan_free(&p);
+    esp_groups_free(&g);
+    free(dir);
+}
+
+static void test_compensate(void)
+{
+    with_all(check_compensate);
+}
+
 static void check_merge(const job *j)
 {
     char *dir = esp_test_dir("merged"), digest[ESP_DIGEST_SIZE];
@@ -471,4 +511,4 @@ static void test_eval(void)
 
 ESP_TEST_MAIN("memory", { "a reshaped model keeps its properties", test_reshape },
               { "eval", test_eval }, { "score", test_score }, { "recover", test_recover },
-              { "merge, adapter and prune", test_writers })
+              { "compensate", test_compensate }, { "merge, adapter and prune", test_writers })
