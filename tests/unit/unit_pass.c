@@ -351,9 +351,12 @@ static void mark_done(void *ctx, size_t layer)
 
 static void make_gradients(gradients *g, setup *s)
 {
-    const esp_sink sink = {
-        g, add_linear, subtract_norm_head_grad, add_norm, add_lookup, mark_done
-    };
+    const esp_sink sink = { .ctx = g,
+                            .linear = add_linear,
+                            .norm_head_grad = subtract_norm_head_grad,
+                            .norm = add_norm,
+                            .lookup = add_lookup,
+                            .done = mark_done };
     size_t n = s->batch.n_samples, n_layers = s->g.model.dims.n_layers;
     esp_loss *loss;
     float *scale;
