@@ -258,7 +258,7 @@ const esp_option esp_options[] = {
     { "synth.tied", ESP_O_BOOL, AT(synth.tied), "false", 0, 0, NULL, 0, "head and embedding are one" },
     { "synth.dtype", ESP_O_CHOICE, CHOICE_AT(synth.dtype), "BF16", 0, 0, esp_dtype_name, 0,
       "type of the weights" },
-    { "synth.std", ESP_O_NUMBER, AT(synth.std), "0.02", 0, 1000, NULL, 0,
+    { "synth.std", ESP_O_NUMBER, AT(synth.std), "0.02", 0, 1e30, NULL, 0,
       "standard deviation of the weights" },
     { "synth.rope_theta", ESP_O_NUMBER, AT(synth.rope_theta), "10000", 1, ANY, NULL, 0,
       "base of the rotary positions" },
