@@ -121,9 +121,9 @@ const esp_option esp_options[] = {
       "one of so many samples is held out, to choose the damping by" },
     { "compensate.damping", ESP_O_NUMBER, AT(compensate.damping), "0", 0, ANY, NULL, PRUNE,
       "of least squares, relative to the mean square of an input; 0: the best on held-out samples" },
-    { "compensate.target", ESP_O_CHOICE, CHOICE_AT(compensate.target), "dense", 0, 0, esp_branch_name, PRUNE,
+    { "compensate.target", ESP_O_CHOICE, CHOICE_AT(compensate.target), "own", 0, 0, esp_branch_name, PRUNE,
       "what a projection is to give: the branch of the dense model, or of the dense block on its own input" },
-    { "compensate.layers", ESP_O_EITHER, AT(compensate.cut_only), "all", 0, 0, layers_name, PRUNE,
+    { "compensate.layers", ESP_O_EITHER, AT(compensate.cut_only), "cut", 0, 0, layers_name, PRUNE,
       "all: also projections that lost nothing, as their inputs have changed; or those that were cut" },
 
     { "recover.method", ESP_O_CHOICE, CHOICE_AT(recover.method), "lora", 0, 0, method_name, RECOVER,
