@@ -39,7 +39,7 @@ esp_work esp_evaluate_work(const esp_model *m, esp_text_size t, size_t max_tok,
 /* ---- questions ------------------------------------------------------------------------------------ */
 
 /* logprob [q->first[q->n]]: of each choice, the sum of the logarithms of its tokens' probabilities behind
- * its question (docs/method.md, eq. 40); the same bits on any number of ranks. Questions are shared out
+ * its question (docs/method.md, eq. 44); the same bits on any number of ranks. Questions are shared out
  * over the data ranks. ESP_EFAILED for one that is not finite, naming the first such question. Collective
  * on grid->world. */
 esp_status esp_answer(double *logprob, const esp_model *m, const esp_questions *q, size_t max_tok,
@@ -57,8 +57,8 @@ typedef enum esp_norm_by {
 size_t esp_choose(const double *logprob, const esp_questions *q, size_t j, esp_norm_by by);
 
 typedef struct esp_grade {
-    double accuracy; /* share of questions with the right choice (eq. 41)      */
-    double stderror; /* its standard error (eq. 42); NaN where there is one question */
+    double accuracy; /* share of questions with the right choice (eq. 45)      */
+    double stderror; /* its standard error (eq. 46); NaN where there is one question */
 } esp_grade;
 
 esp_grade esp_grade_of(const double *logprob, const esp_questions *q, esp_norm_by by); /* Local. */

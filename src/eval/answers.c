@@ -1,6 +1,6 @@
 /* answers.c - log-probabilities of the choices of questions, and what share of them is right.
  *
- * docs/method.md, eq. 40 to 42.
+ * docs/method.md, eq. 44 to 46.
  */
 #include "espalier/eval.h"
 

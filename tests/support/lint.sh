@@ -191,12 +191,15 @@ for page in $pages; do
             ls -d $path > /dev/null 2>&1 || echo "$page:$line: no such path: $path"
         done
 done >> "$work/found"
-# Equations that comments cite are there.
-grep -rnoE 'method\.md, eq\. [0-9]+(-[0-9]+)?' src include | while IFS=: read -r file line cite; do
-    for number in $(echo "${cite##* }" | tr '-' ' '); do
-        grep -q "^    ($number) " docs/method.md || echo "$file:$line: no such equation: $cite"
+# Equations that comments cite are there, each once.
+{
+    grep -oE '^    \([0-9]+\) ' docs/method.md | sort | uniq -d | sed 's/^ */docs\/method.md: two equations are /'
+    grep -rnoE 'method\.md, eq\. [0-9]+(-[0-9]+)?' src include | while IFS=: read -r file line cite; do
+        for number in $(echo "${cite##* }" | tr '-' ' '); do
+            grep -q "^    ($number) " docs/method.md || echo "$file:$line: no such equation: $cite"
+        done
     done
-done >> "$work/found"
+} >> "$work/found"
 
 if [ -s "$work/found" ]; then
     cat "$work/found"
