@@ -197,6 +197,19 @@ static void check_answers(const golden *g, const esp_questions *q, const double 
     free(logprob);
 }
 
+/* Of all choices; the ranks share out the work. */
+static void compute_losses(double *loss, const golden *g, const esp_samples *s)
+{
+    int rank, size;
+
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    for (size_t c = (size_t)rank; c < s->n; c += (size_t)size) {
+        loss[c] = loss_of(&g->model, s, c);
+    }
+    MPI_Allreduce(MPI_IN_PLACE, loss, (int)s->n, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+}
+
 /* Choices share what they begin with, and get the bits that they have as whole samples: on any grid,
  * whatever the chunks. */
 static void test_answers(void)
@@ -212,9 +225,7 @@ static void test_answers(void)
         if (golden_open(&g, golden_models[i])) {
             make_questions(&q, &g);
             ESP_NEW(wanted, q.samples.n);
-            for (size_t c = 0; c < q.samples.n; c++) {
-                wanted[c] = loss_of(&g.model, &q.samples, c);
-            }
+            compute_losses(wanted, &g, &q.samples);
             for (size_t stages = 1; stages <= (size_t)size; stages++) {
                 check_answers(&g, &q, wanted, stages, 1);
                 check_answers(&g, &q, wanted, stages, 100000);
