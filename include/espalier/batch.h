@@ -51,6 +51,11 @@ size_t esp_samples_bytes(esp_text_size t);
  * over n_data ranks; samples have as many tokens as those of the text on average. Local. */
 esp_text_size esp_text_share(esp_text_size all, size_t n, size_t n_data);
 
+/* Samples of data rank i of n: i, i + n, ... Where there is none, sample 0, which does not count, so that the
+ * rank keeps step. pick [out, size->samples]: owned by the caller; size [out]: of those picked. Returns how
+ * many count. Local. */
+size_t esp_samples_of_rank(size_t **pick, esp_text_size *size, const esp_samples *s, int i, int n);
+
 /* words [out]: digest of the samples, targets included. Local. */
 void esp_samples_digest(uint64_t words[ESP_DIGEST_WORDS], const esp_samples *s);
 

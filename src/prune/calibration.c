@@ -74,24 +74,15 @@ static esp_pass_options take_samples(calibration *c, const esp_samples *samples,
                                      const esp_importance_options *o)
 {
     esp_pass_options options;
-    size_t step = (size_t)c->grid->n_data, n_tok = 0, n, longest = 0, *pick;
+    esp_text_size own;
+    size_t *pick;
 
-    ESP_NEW(pick, samples->n / step + 1); /* pick[0] is sample 0 where there is no own one */
-    for (size_t j = (size_t)c->grid->i_data; j < samples->n; j += step) {
-        pick[c->n_own++] = j;
-    }
-    n = esp_max(c->n_own, 1);
-    for (size_t i = 0; i < n; i++) {
-        size_t length = samples->start[pick[i] + 1] - samples->start[pick[i]];
-
-        n_tok += length;
-        longest = esp_max(longest, length);
-    }
-    esp_model_batch_init(&c->batch, c->model, n, n_tok);
-    options = pass_options((esp_text_size){ n, n_tok, longest }, o, c->grid);
+    c->n_own = esp_samples_of_rank(&pick, &own, samples, c->grid->i_data, c->grid->n_data);
+    esp_model_batch_init(&c->batch, c->model, own.samples, own.tokens);
+    options = pass_options(own, o, c->grid);
     c->batch.chunk_tok = options.chunk_tok;
-    esp_batch_fill(&c->batch, samples, pick, n);
-    ESP_NEW(c->scale, n);
+    esp_batch_fill(&c->batch, samples, pick, own.samples);
+    ESP_NEW(c->scale, own.samples);
     for (size_t i = 0; i < c->n_own; i++) {
         c->scale[i] = 1.0f / (float)esp_samples_targets(samples, pick[i]);
     }

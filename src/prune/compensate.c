@@ -13,7 +13,6 @@
 #include "compensate_impl.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
-#include "espalier/pass.h"
 #include "espalier/traffic.h"
 
 enum {
@@ -152,42 +151,25 @@ static void drop_layer(walk *w, size_t layer)
 
 /* ---- memory --------------------------------------------------------------------------------------- */
 
-/* This rank's samples; sample 0, which does not count, where it has none. */
-static esp_text_size take_samples(walk *w, const esp_samples *samples)
+/* This rank's samples, cut into chunks. */
+static esp_pass_options take_samples(walk *w, const esp_samples *samples)
 {
-    size_t step = (size_t)w->grid->n_data, n = 0, *pick;
-    esp_text_size own = { 0 };
+    esp_pass_options options;
+    esp_text_size own;
+    size_t *pick;
 
-    ESP_NEW(pick, samples->n / step + 1);
-    for (size_t j = (size_t)w->grid->i_data; j < samples->n; j += step) {
-        pick[n++] = j;
-    }
-    w->counts = n > 0;
-    own.samples = esp_max(n, 1);
-    for (size_t i = 0; i < own.samples; i++) {
-        size_t length = samples->start[pick[i] + 1] - samples->start[pick[i]];
-
-        own.tokens += length;
-        own.longest = esp_max(own.longest, length);
-    }
+    w->counts = esp_samples_of_rank(&pick, &own, samples, w->grid->i_data, w->grid->n_data) > 0;
     esp_model_batch_init(&w->batch, w->remnant->model, own.samples, own.tokens);
-    w->batch.chunk_tok = esp_max(
-        w->options->chunk_tok ? w->options->chunk_tok : esp_compensate_chunk(own), own.longest);
+    options = esp_compensate_pass(w->options, own, &w->alone);
+    w->batch.chunk_tok = options.chunk_tok;
     esp_batch_fill(&w->batch, samples, pick, own.samples);
     free(pick);
-    return own;
+    return options;
 }
 
 static void walk_init(walk *w, const esp_samples *samples)
 {
-    esp_text_size own = take_samples(w, samples);
-    esp_pass_options o = { .max_samples = own.samples,
-                           .max_tok = own.tokens,
-                           .chunk_tok = esp_min(w->batch.chunk_tok, own.tokens),
-                           .longest = own.longest,
-                           .layers_only = true,
-                           .scratch = w->options->scratch,
-                           .grid = &w->alone };
+    esp_pass_options o = take_samples(w, samples);
 
     w->alone = *w->grid;
     w->alone.n_pipeline = 1;

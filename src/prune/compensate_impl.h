@@ -4,6 +4,7 @@
 #define ESPALIER_COMPENSATE_IMPL_H
 
 #include "espalier/compensate.h"
+#include "espalier/pass.h"
 
 #define ESP_MOST_PROJECTIONS 2 /* of a block: of attention, of the MLP */
 
@@ -18,6 +19,12 @@ typedef struct esp_projection {
     bool found; /* its file is there             */
     bool told;  /* it has been reported, of this rank */
 } esp_projection;
+
+/* ---- compensate_size.c -------------------------------------------------------------------------- */
+
+/* Of both passes, for samples of a rank's own; alone: a grid of one pipeline stage, borrowed. Local. */
+esp_pass_options esp_compensate_pass(const esp_compensate_options *o, esp_text_size own,
+                                     const esp_grid *alone);
 
 /* ---- compensate_solve.c ------------------------------------------------------------------------- */
 

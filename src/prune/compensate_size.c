@@ -4,7 +4,6 @@
 #include "compensate_impl.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
-#include "espalier/pass.h"
 #include "espalier/traffic.h"
 
 /* Tokens of a chunk: larger chunks save little time and cost memory. */
@@ -85,7 +84,7 @@ static void share_of(size_t *begin, size_t *end, const esp_model *left, const es
     esp_share(begin, end, left->dims.n_layers, grid->i_pipeline, grid->n_pipeline);
 }
 
-static esp_pass_options pass_options(const esp_compensate_options *o, esp_text_size own,
+esp_pass_options esp_compensate_pass(const esp_compensate_options *o, esp_text_size own,
                                      const esp_grid *alone)
 {
     size_t chunk = esp_max(o->chunk_tok ? o->chunk_tok : esp_compensate_chunk(own), own.longest);
@@ -160,7 +159,7 @@ size_t esp_compensate_bytes(const esp_model *m, const esp_model *left,
                             const esp_grid *grid)
 {
     esp_grid alone = { .size = 1, .n_data = 1, .n_pipeline = 1, .n_threads = grid->n_threads };
-    esp_pass_options of = pass_options(o, own, &alone);
+    esp_pass_options of = esp_compensate_pass(o, own, &alone);
     size_t begin, end, most = 0, n, n_layers = left->dims.n_layers;
 
     share_of(&begin, &end, left, grid);

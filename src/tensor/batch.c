@@ -110,6 +110,24 @@ size_t esp_samples_bytes(esp_text_size t)
     return t.tokens * 2 * sizeof(int32_t) + t.samples * sizeof(size_t);
 }
 
+size_t esp_samples_of_rank(size_t **pick, esp_text_size *size, const esp_samples *s, int i, int n)
+{
+    size_t own = 0;
+
+    ESP_NEW(*pick, s->n / (size_t)n + 1);
+    for (size_t j = (size_t)i; j < s->n; j += (size_t)n) {
+        (*pick)[own++] = j;
+    }
+    *size = (esp_text_size){ .samples = esp_max(own, 1) };
+    for (size_t k = 0; k < size->samples; k++) {
+        size_t j = (*pick)[k], length = s->start[j + 1] - s->start[j];
+
+        size->tokens += length;
+        size->longest = esp_max(size->longest, length);
+    }
+    return own;
+}
+
 esp_text_size esp_text_share(esp_text_size all, size_t n, size_t n_data)
 {
     size_t most = (n + n_data - 1) / n_data;
