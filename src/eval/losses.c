@@ -60,7 +60,7 @@ static size_t pick_samples(size_t *pick, size_t *next, const esp_units *u, size_
 static esp_pass_options pass_options(esp_text_size t, size_t rank, size_t max_tok,
                                      const esp_grid *grid)
 {
-    size_t chunk = esp_max(t.longest, max_tok);
+    size_t chunk = esp_max(t.longest, esp_min(max_tok, t.tokens));
 
     return (esp_pass_options){ .max_samples = t.samples,
                                .max_tok = chunk * esp_pass_chunks(grid, CHUNKS_PER_STAGE),
@@ -71,19 +71,22 @@ static esp_pass_options pass_options(esp_text_size t, size_t rank, size_t max_to
 }
 
 /* numbers [samples, N_NUMBERS]: rows of this rank's samples are set, on the last stage. Returns the tokens
- * processed, there. A batch has chunks of max_tok tokens, so many that all stages have one to work on. */
+ * processed, there. A batch has chunks of max_tok tokens, so many that all stages have one to work on; a short
+ * text takes no more room than it has tokens. */
 static int64_t compute_local(double *numbers, const esp_model *m, const esp_adapter *adapter,
                              const esp_units *u, size_t max_tok, const char *what,
                              const esp_grid *grid)
 {
     size_t *pick, next = (size_t)grid->i_data, n, rank = adapter ? adapter->rank : 0;
-    esp_text_size size = { u->samples->n, 0, longest_of(u) };
-    esp_pass_options options = pass_options(size, rank, max_tok, grid);
+    esp_text_size size = esp_samples_size(u->samples);
+    esp_pass_options options;
     int64_t n_tok = 0;
     esp_pass pass;
     esp_batch batch;
     esp_loss *loss;
 
+    size.longest = longest_of(u);
+    options = pass_options(size, rank, max_tok, grid);
     ESP_NEW(pick, u->samples->n);
     ESP_NEW(loss, u->samples->n);
     esp_model_batch_init(&batch, m, u->samples->n, options.max_tok);
