@@ -173,7 +173,7 @@ interop: all $(TOOLS)
 
 docs: all
 	$(BUILD)/espalier config --reference > docs/settings.md
-	@sh tests/bench/bench_table.sh tests/bench/bench_reference_avx512f.json > $(BUILD)/ratios
+	@sh tests/bench/bench_table.sh tests/bench/bench_reference_avx512f_bf16.json > $(BUILD)/ratios
 	@sed -i -e '/^<!-- ratios -->/,/^<!-- end -->/{//!d}' -e '/^<!-- ratios -->/r $(BUILD)/ratios' docs/performance.md
 
 format:

@@ -164,6 +164,18 @@ void esp_gate_backward(float *dg, float *du, const float *dy, const float *g, co
 /* x = cap tanh(x / cap) over n elements, in place; cap above 0 (Gemma 2, 2024). */
 void esp_soft_cap(float *x, float cap, size_t n);
 
+/* Dropout of the inputs of a batch (Srivastava et al. 2014): number t * n_cols + c of the stream (seed,
+ * stream, key of the sample) decides on column c of the sample's token t, so a mask depends neither on the
+ * neighbours nor on the rank count. */
+typedef struct esp_dropout_rule {
+    uint64_t seed, stream;
+    float share; /* of the elements, 0 < share < 1: dropped; the others are divided by 1 - share */
+} esp_dropout_rule;
+
+/* y = dropout(x), y may be x; with add: y += dropout(x). x, y [n_tok, n_cols]. */
+void esp_dropout(float *y, const float *x, bool add, const esp_dropout_rule *r, size_t n_cols,
+                 const esp_batch *batch);
+
 /* y = scale a + b, y may be a or b; and y += a, over n elements. */
 void esp_add(float *y, const float *a, float scale, const float *b, size_t n);
 void esp_accumulate(float *y, const float *a, size_t n);

@@ -71,8 +71,8 @@ static esp_pass_options pass_options(esp_text_size t, size_t rank, size_t max_to
 }
 
 /* numbers [samples, N_NUMBERS]: rows of this rank's samples are set, on the last stage. Returns the tokens
- * processed, there. A batch has chunks of max_tok tokens, so many that all stages have one to work on; a short
- * text takes no more room than it has tokens. */
+ * processed, there. A batch has chunks of max_tok tokens, so many that all stages have one to work on; a
+ * short text takes no more room than it has tokens. */
 static int64_t compute_local(double *numbers, const esp_model *m, const esp_adapter *adapter,
                              const esp_units *u, size_t max_tok, const char *what,
                              const esp_grid *grid)

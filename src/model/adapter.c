@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "espalier/mem.h"
-#include "espalier/rng.h"
 #include "espalier/tensor.h"
 
 void esp_adapter_init(esp_adapter *a, const esp_model *m, size_t rank, float alpha)
@@ -66,38 +65,12 @@ float *esp_adapter_matrix(const esp_adapter *a, const esp_tensor_ref *t)
     return t->part == ESP_PART_A ? lora->a : lora->b;
 }
 
-/* The dropout of one input of a batch: number t * n_in + c of a sample's stream decides on column c of
- * its token t, so a mask depends neither on the neighbours nor on the rank count. */
-typedef struct dropout {
-    uint64_t seed, stream;
-    uint64_t limit; /* numbers under it drop their element */
-    float keep;     /* what kept elements are multiplied by */
-} dropout;
-
-static dropout dropout_of(const esp_adapter *a, size_t layer, int slot)
+static esp_dropout_rule dropout_of(const esp_adapter *a, size_t layer, int slot)
 {
     ESP_REQUIRE(a->dropout > 0 && a->dropout < 1);
-    return (dropout){ .seed = a->seed,
-                      .stream = esp_slot_index(a->n_slots, layer, slot),
-                      .limit = (uint64_t)((double)a->dropout * 0x1p64),
-                      .keep = 1 / (1 - a->dropout) };
-}
-
-/* y = mask x or y += mask x, rows of n_in columns */
-static void drop(float *y, const float *x, bool add, dropout p, size_t n_in, const esp_batch *batch)
-{
-#pragma omp parallel
-    for (size_t j = 0; j < batch->n_samples; j++) {
-        uint64_t key = esp_rng_key(p.seed, p.stream, batch->key[j]);
-        size_t begin = batch->start[j] * n_in, end = batch->start[j + 1] * n_in;
-
-#pragma omp for simd nowait
-        for (size_t i = begin; i < end; i++) {
-            float kept = esp_rng_at(key, i - begin) < p.limit ? 0 : p.keep * x[i];
-
-            y[i] = add ? y[i] + kept : kept;
-        }
-    }
+    return (esp_dropout_rule){ .seed = a->seed,
+                               .stream = esp_slot_index(a->n_slots, layer, slot),
+                               .share = a->dropout };
 }
 
 static void scale_by(float *u, float scale, size_t n)
@@ -112,7 +85,9 @@ static const float *project(float *u, float *dropped, const esp_adapter *a, size
                             const float *x, size_t n_in, const esp_batch *batch)
 {
     if (a->dropout > 0) {
-        drop(dropped, x, false, dropout_of(a, layer, slot), n_in, batch);
+        esp_dropout_rule rule = dropout_of(a, layer, slot);
+
+        esp_dropout(dropped, x, false, &rule, n_in, batch);
         x = dropped;
     }
     esp_linear_forward(u, x, esp_array_f32(esp_adapter_at(a, layer, slot)->a), NULL, n_in, a->rank,
@@ -139,9 +114,11 @@ static void backward_input(float *dx, float *dropped, const esp_adapter *a, size
     const esp_lora *lora = esp_adapter_at(a, layer, slot);
 
     if (a->dropout > 0) {
+        esp_dropout_rule rule = dropout_of(a, layer, slot);
+
         memset(dropped, 0, batch->n_tok * n_in * sizeof *dropped);
         esp_linear_backward_input(dropped, du, esp_array_f32(lora->a), n_in, a->rank, batch);
-        drop(dx, dropped, true, dropout_of(a, layer, slot), n_in, batch);
+        esp_dropout(dx, dropped, true, &rule, n_in, batch);
     } else {
         esp_linear_backward_input(dx, du, esp_array_f32(lora->a), n_in, a->rank, batch);
     }

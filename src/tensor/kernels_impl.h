@@ -87,6 +87,10 @@
     PROCEDURE(esp_add, (float *y, const float *a, float scale, const float *b, size_t n),                   \
               (y, a, scale, b, n))                                                                          \
     PROCEDURE(esp_accumulate, (float *y, const float *a, size_t n), (y, a, n))                              \
+    /* dropout.c */                                                                                         \
+    PROCEDURE(esp_dropout,                                                                                  \
+              (float *y, const float *x, bool add, const esp_dropout_rule *r, size_t n_cols,                \
+               const esp_batch *batch), (y, x, add, r, n_cols, batch))                                      \
     /* cross_entropy.c */                                                                                   \
     PROCEDURE(esp_cross_entropy,                                                                            \
               (double *loss, uint8_t *hit, float *logits, const int32_t *targets, const double *uniform,    \

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs bench programs on 1 rank with 2 threads and on 2 ranks with 1 thread (LAYOUTS: ranks x threads), prints
 # one table, writes build/bench.json and compares the ratios with tests/bench/bench_reference_<vectors>.json, those
-# of a processor with the same vector instructions. A program prints
+# of a processor with the same vector instructions and the same ones for products in bf16. A program prints
 # a row as fields between tabs (bench_row in bench.h): name, ranks, threads, value, unit, ratio (of which more
 # is better; - without), what the ratio is relative to, peak MB (or -). What else it prints comes after the
 # table, and a program that prints text but no row runs on the first layout alone.
@@ -11,6 +11,11 @@ vectors=sse
 for flag in avx2 avx512f; do
     grep -qw "$flag" /proc/cpuinfo && vectors=$flag
 done
+if grep -qw amx_bf16 /proc/cpuinfo; then
+    vectors=${vectors}_amx
+elif grep -qw avx512_bf16 /proc/cpuinfo; then
+    vectors=${vectors}_bf16
+fi
 reference=tests/bench/bench_reference_$vectors.json
 : "${BUILD:=build}" "${LAYOUTS:=1x2 2x1}" "${BENCH_TIMEOUT:=600}" "${REFERENCE:=}"
 . jobs/mpi_env.sh
@@ -20,8 +25,8 @@ ESPALIER_TEST_DIR=$work # one model for all programs
 OPENBLAS_NUM_THREADS=1  # but where a program asks it for more
 # An OpenBLAS that is older than the processor takes its oldest kernels, and is no measure then.
 case $vectors in
-avx512f) : "${OPENBLAS_CORETYPE:=SkylakeX}" ;;
-avx2) : "${OPENBLAS_CORETYPE:=Haswell}" ;;
+avx512f*) : "${OPENBLAS_CORETYPE:=SkylakeX}" ;;
+avx2*) : "${OPENBLAS_CORETYPE:=Haswell}" ;;
 *) : "${OPENBLAS_CORETYPE:=}" ;;
 esac
 export ESPALIER_TEST_DIR OPENBLAS_NUM_THREADS OPENBLAS_CORETYPE

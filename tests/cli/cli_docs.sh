@@ -34,7 +34,7 @@ sed -nE "s/^([^ ]*: )(.*-s )?((${groups%|})\.[a-z_.]+)([ =].*)?\$/\1\3/p" "$work
 known setting "$work/settings" < "$work/names"
 
 # ---- ratios of the benchmarks ----------------------------------------------------------------------------
-sh tests/bench/bench_table.sh tests/bench/bench_reference_avx512f.json > "$work/ratios"
+sh tests/bench/bench_table.sh tests/bench/bench_reference_avx512f_bf16.json > "$work/ratios"
 sed -n '/^<!-- ratios -->/,/^<!-- end -->/p' docs/performance.md | grep -v '^<' | diff - "$work/ratios" > "$work/stale" ||
     fail "docs/performance.md has other ratios than the reference (make docs)"
 

@@ -135,6 +135,14 @@ static void cross_entropy(float *out)
     }
 }
 
+static void dropout(float *out)
+{
+    const esp_dropout_rule rule = { .seed = 5, .stream = 3, .share = 0.3f };
+
+    esp_dropout(out, s.x, false, &rule, D, &s.batch);
+    esp_dropout(out, s.y, true, &rule, D, &s.batch);
+}
+
 static float *pack(esp_factor which, const float *rows, size_t width, const esp_spans *spans)
 {
     float *packed;
@@ -223,6 +231,7 @@ static const struct {
     { "attention", attention, 2e-6 },
     { "gates", gates, 1e-6 },
     { "cross-entropy", cross_entropy, 1e-6 },
+    { "dropout", dropout, 0 },
     { "packed rows", packed, 1e-6 },
     { "Cholesky", cholesky, 1e-5 },
     { "conversions", conversions, 0 },
