@@ -2,7 +2,9 @@
  *
  * Flow: description -> neurons (indices of values, docs/method.md) and their dependencies (union of
  * index-by-index partners, and of the channels of a head) -> units, each with groups -> structures: which
- * rows or columns of which weight belong to which channel of which group.
+ * rows or columns of which weight belong to which channel of which group. Where several query heads share a
+ * key/value head, they are groups of a unit of their own as well: what goes with one of them while keys and
+ * values stay.
  */
 #ifndef ESPALIER_GROUPS_H
 #define ESPALIER_GROUPS_H
@@ -10,13 +12,14 @@
 #include "espalier/model.h"
 
 typedef enum esp_unit_kind {
-    ESP_UNIT_ATTENTION,
-    ESP_UNIT_MLP,
-    ESP_UNIT_HIDDEN,
+    ESP_UNIT_ATTENTION, /* key/value heads, each with its query heads           */
+    ESP_UNIT_MLP,       /* intermediate channels                                */
+    ESP_UNIT_HIDDEN,    /* channels of the residual stream                      */
+    ESP_UNIT_QUERY,     /* query heads; of layers where several share a key/value head */
     ESP_N_UNITS
 } esp_unit_kind;
 
-/* "attention" "mlp" "hidden"; NULL from ESP_N_UNITS on. Local. */
+/* "attention" "mlp" "hidden" "query"; NULL from ESP_N_UNITS on. Local. */
 const char *esp_unit_name(esp_unit_kind k);
 
 typedef enum esp_side { ESP_ROWS, ESP_COLS } esp_side; /* vectors have rows only */
@@ -42,7 +45,7 @@ typedef struct esp_unit {
 } esp_unit;
 
 typedef struct esp_groups {
-    esp_unit *units; /* [n_units] owned: by layer attention, mlp; hidden last */
+    esp_unit *units; /* [n_units] owned: by layer attention, query, mlp; hidden last */
     size_t n_units;
 } esp_groups;
 
@@ -52,11 +55,12 @@ void esp_groups_find(esp_groups *g, const esp_model *m);
 size_t esp_groups_bytes(const esp_groups *g); /* that g owns, but for g->units. Local. */
 void esp_groups_free(esp_groups *g);          /* safe twice and on {0} */
 
-/* The columns of the matrix that multiplies what the groups of an attention or MLP unit give. Borrowed.
+/* The columns of the matrix that multiplies what the groups of a unit of a layer give. Borrowed.
  * Local. */
 const esp_structure *esp_unit_columns(const esp_unit *u);
 
-/* The unit of a kind in a layer (hidden: any layer), NULL when there is none. Borrowed. Local. */
+/* The unit of a kind in a layer (hidden: any layer). Of a query unit with n groups in a layer of K key/value
+ * heads, those from g n / K on share number g of these. NULL when there is none. Borrowed. Local. */
 const esp_unit *esp_groups_unit(const esp_groups *g, esp_unit_kind k, size_t layer);
 
 #endif

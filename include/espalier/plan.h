@@ -18,6 +18,14 @@ typedef enum esp_target_kind {
     ESP_N_TARGETS
 } esp_target_kind;
 
+/* What mode block cuts of attention. */
+typedef enum esp_attention_units {
+    ESP_ATTENTION_GROUPS,  /* key/value heads with their query heads                       */
+    ESP_ATTENTION_QUERIES, /* query heads, as many of each key/value head, which all stay  */
+    ESP_ATTENTION_BOTH,    /* both                                                         */
+    ESP_N_ATTENTION_UNITS
+} esp_attention_units;
+
 typedef struct esp_layer_range {
     size_t first, last; /* inclusive */
 } esp_layer_range;
@@ -29,6 +37,7 @@ typedef struct esp_layer_ranges {
 
 typedef struct esp_plan_options {
     esp_prune_mode mode; /* block: attention and mlp groups; channel: hidden; layer: whole layers */
+    esp_attention_units attention; /* of mode block */
     esp_criterion criterion;
     esp_aggregation aggregation;
     bool global;  /* one ranking over all layers, else each unit alike            */
@@ -53,6 +62,7 @@ typedef struct esp_kept_groups {
 typedef struct esp_layer_plan {
     bool kept;                 /* false: the layer goes as a whole   */
     esp_kept_groups attention; /* key/value heads with their queries */
+    esp_kept_groups query;     /* query heads, as many of each of these key/value heads */
     esp_kept_groups mlp;       /* intermediate channels              */
 } esp_layer_plan;
 
@@ -70,30 +80,35 @@ typedef struct esp_plan {
     esp_layer_plan *layers; /* [n_layers] owned */
     size_t n_layers;
     esp_kept_groups hidden;
-    esp_near_tie *near; /* [n_near] owned; by unit, ascending score; see esp_plan_make */
+    esp_near_tie *
+        near; /* [n_near] owned; by unit (query: and key/value head), ascending score; see esp_plan_make */
     size_t n_near;
     esp_cost dense, pruned;
     char model[ESP_DIGEST_SIZE];  /* digest of the dense model, or of its config.json alone */
     char digest[ESP_DIGEST_SIZE]; /* of the kept indices                                   */
 } esp_plan;
 
-/* "block" "channel" "layer"; "none" "parameters" "macs" "bytes"; "local" "global". NULL after the last.
- * Local. */
+/* "block" "channel" "layer"; "groups" "queries" "both"; "none" "parameters" "macs" "bytes"; "local" "global".
+ * NULL after the last. Local. */
 const char *esp_prune_mode_name(esp_prune_mode mode);
+const char *esp_attention_units_name(esp_attention_units units);
 const char *esp_target_name(esp_target_kind kind);
 const char *esp_scope_name(unsigned global);
 
-/* Bits of esp_unit_kind: units whose scores a mode ranks by. Local. */
-unsigned esp_prune_mode_units(esp_prune_mode mode);
+/* Bits of esp_unit_kind: units whose scores a plan ranks by. Local. */
+unsigned esp_plan_units(const esp_plan_options *o);
 
 /* Ranks groups by score (rounded to the 24 bits of an f32, ties by layer, unit and index) and cuts from
  * the lowest. A ratio is never passed: of n groups floor(n ratio) go, of each unit (local) or of all
  * (global), fewer where round_to and min_keep want it. A target is met within one group (or as many as
- * round_to takes together), local: with the same share cut from each unit.
+ * round_to takes together), local: with the same share cut from each unit. Of query heads each key/value head
+ * loses as many, of its own the least: together they are one step, whose score is their sum, and the ratio is
+ * that of the heads of each. Units of both kinds lose their share each.
  * Criterion random needs no scores (NULL), shapes only. p->model is set to the digest of config.json.
  * With scores in bf16, p->near has the groups that lie so near the cut that scores in f32 might choose
  * otherwise: only the rank that makes the plan has them, they are neither read nor shared.
- * ESP_EUSAGE when an option cannot be met, with the nearest that can; ESP_EFAILED for scores that are
+ * ESP_EUSAGE when an option cannot be met, with the nearest that can, and for query heads of a model where
+ * none share keys; ESP_EFAILED for scores that are
  * no finite numbers. Local. */
 esp_status esp_plan_make(esp_plan *p, const esp_model *m, const esp_groups *g,
                          const esp_scores *scores, const esp_plan_options *o);
@@ -116,12 +131,14 @@ const esp_kept_groups *esp_plan_kept(const esp_plan *p, const esp_unit *u);
  * Collective on comm. */
 esp_status esp_plan_share(esp_plan *p, MPI_Comm comm);
 
-/* plan.json, one line per key and per layer: {"digest", "model", "mode", "criterion", "aggregation",
- * "scope", "ratio" or "target": {kind: n}, "tokens" (of macs), "dense", "pruned", "saves": {"parameters",
- * "macs", "bytes"}, "layers": [{"layer", "kept", "attention": [indices], "attention_of": n, "mlp": [indices],
- * "mlp_of": n}], "hidden": [indices], "hidden_of": n}. A layer that goes has empty lists. Scores in bf16:
- * also "precision": "bf16" and "near_ties": [{"layer" (not of hidden), "unit": "attention" "mlp" "hidden" or
- * "layer", "kept": [indices], "cut": [indices]}]. Local. */
+/* plan.json, one line per key and per layer: {"digest", "model", "mode", "criterion", "aggregation", "scope",
+ * "attention" (mode block), "ratio" or "target": {kind: n}, "tokens" (of macs),
+ * "dense", "pruned", "saves": {"parameters", "macs", "bytes"}, "layers": [{"layer", "kept",
+ * "attention": [indices], "attention_of": n, "query": [indices], "query_of": n, "mlp": [indices],
+ * "mlp_of": n}], "hidden": [indices], "hidden_of": n}. "query" and "query_of" are there where query heads of
+ * a group that stays go. A layer that goes has empty lists. Scores in bf16: also "precision": "bf16" and
+ * "near_ties": [{"layer" (not of hidden), "unit": "attention" "query" "mlp" "hidden" or "layer",
+ * "kept": [indices], "cut": [indices]}]. Local. */
 esp_status esp_plan_save(const esp_plan *p, const esp_plan_options *o, const char *path);
 /* ESP_EFORMAT with file and place when it is malformed, its digest does not fit, or it is for other
  * shapes than m's; ESP_EUSAGE when it is not there. Costs are counted again from m. Local. */

@@ -17,9 +17,9 @@ void esp_model_reshape(esp_model *to, const esp_model *from, const esp_dims *dim
 const char *esp_model_uneven_type(const esp_model *m);
 
 /* Says which heads a reshaped model [in,out] has, where a head is more than its rows (the slopes of ALiBi):
- * layer l of to is layer[l] of from, and its key/value heads are groups[l] [kv_heads] of that layer. layer
- * and groups [n_layers of to], or NULL: the first heads of layer l. Local. */
+ * layer l of to is layer[l] of from, and its query heads are head[l] [heads] of that layer. layer and head
+ * [n_layers of to], or NULL: the first heads of layer l. Local. */
 void esp_model_keep_heads(esp_model *to, const esp_model *from, const size_t *layer,
-                          const int32_t *const *groups);
+                          const int32_t *const *head);
 
 #endif

@@ -51,8 +51,10 @@ static void print_groups(const esp_model *m)
         parts[k] = g.units[i].n_structures;
     }
     for (esp_unit_kind k = 0; k < ESP_N_UNITS; k++) {
-        printf("%s: %zu groups in %zu units, %zu structures each\n", esp_unit_name(k), groups[k],
-               units[k], parts[k]);
+        if (units[k] > 0) {
+            printf("%s: %zu groups in %zu units, %zu structures each\n", esp_unit_name(k),
+                   groups[k], units[k], parts[k]);
+        }
     }
     esp_groups_free(&g);
 }

@@ -33,7 +33,7 @@ static void include_what_prune_needs(esp_config *c)
 {
     c->importance.criteria |= 1u << c->prune.criterion;
     c->importance.aggregations |= 1u << c->prune.aggregation;
-    c->importance.units |= esp_prune_mode_units(c->prune.mode);
+    c->importance.units |= esp_plan_units(&c->prune);
 }
 
 static const char *const target_paths[ESP_N_TARGETS] = {
@@ -184,7 +184,7 @@ static esp_status check_tasks(const esp_config *c)
 /* Criteria of gates, say, know no channel of the residual stream. */
 static esp_status check_criterion(const esp_config *c)
 {
-    unsigned units = esp_prune_mode_units(c->prune.mode);
+    unsigned units = esp_plan_units(&c->prune);
 
     if ((esp_criterion_units(c->prune.criterion) & units) != units) {
         return esp_fail(ESP_EUSAGE,
@@ -307,6 +307,7 @@ static const struct idle {
     { "calibration.sequence", has_tokens, "the lines of calibration.tokens are the samples" },
     { "calibration.field", has_tokens, "calibration.tokens has no fields" },
     { "prune.scope", cuts_no_blocks, "prune.mode = block alone ranks by layer" },
+    { "prune.attention", cuts_no_blocks, "prune.mode = block alone cuts heads" },
     { "prune.attention_layers", cuts_channels, "a channel runs through all layers" },
     { "prune.mlp_layers", cuts_channels, "a channel runs through all layers" },
     { "prune.round_to", cuts_layers, "whole layers leave widths as they are" },

@@ -72,7 +72,7 @@ const esp_option esp_options[] = {
       SCORE,
       "how scores of structures become scores of groups; prune.aggregation is always among them" },
     { "importance.units", ESP_O_SET, AT(importance.units), "attention,mlp,hidden", 0, 0, esp_unit_name, SCORE,
-      "units scored; those that prune.mode needs are always among them" },
+      "units scored; those that prune.mode and prune.attention need are always among them" },
     { "importance.fisher", ESP_O_EITHER, AT(importance.fisher_sum), "mean", 0, 0, esp_fisher_name, SCORE,
       "whether F is the mean or the sum over the samples of their squared gradients" },
     { "importance.labels", ESP_O_EITHER, AT(importance.model_labels), "data", 0, 0, esp_labels_name, SCORE,
@@ -80,6 +80,10 @@ const esp_option esp_options[] = {
 
     { "prune.mode", ESP_O_CHOICE, CHOICE_AT(prune.mode), "block", 0, 0, esp_prune_mode_name, PLAN,
       "what is cut: heads and intermediate channels of MLPs; channels of the hidden state; whole layers" },
+    { "prune.attention", ESP_O_CHOICE, CHOICE_AT(prune.attention), "groups", 0, 0, esp_attention_units_name,
+      PLAN,
+      "heads that are cut: key/value heads with their query heads; query heads, as many of each key/value "
+      "head; or both" },
     { "prune.criterion", ESP_O_CHOICE, CHOICE_AT(prune.criterion), "element1", 0, 0, esp_criterion_name,
       PLAN, "score that ranks the groups" },
     { "prune.aggregation", ESP_O_CHOICE, CHOICE_AT(prune.aggregation), "sum", 0, 0, esp_aggregation_name,

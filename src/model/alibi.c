@@ -105,7 +105,7 @@ static void write_slopes(esp_model *m)
 }
 
 void esp_model_keep_heads(esp_model *to, const esp_model *from, const size_t *layer,
-                          const int32_t *const *groups)
+                          const int32_t *const *head)
 {
     if (!from->slopes) {
         return;
@@ -114,13 +114,10 @@ void esp_model_keep_heads(esp_model *to, const esp_model *from, const size_t *la
         make_room(to);
     }
     for (size_t l = 0; l < to->dims.n_layers; l++) {
-        const esp_layer_dims *d = &to->dims.layer[l];
-        size_t a_group = d->heads / d->kv_heads, from_layer = layer ? layer[l] : l;
+        const float *slopes = slopes_of(from, layer ? layer[l] : l);
 
-        for (size_t h = 0; h < d->heads; h++) {
-            size_t group = groups ? (size_t)groups[l][h / a_group] : h / a_group;
-
-            slopes_of(to, l)[h] = slopes_of(from, from_layer)[group * a_group + h % a_group];
+        for (size_t h = 0; h < to->dims.layer[l].heads; h++) {
+            slopes_of(to, l)[h] = slopes[head ? (size_t)head[l][h] : h];
         }
     }
     write_slopes(to);

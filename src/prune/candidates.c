@@ -46,6 +46,7 @@ static bool may_cut(const esp_plan_options *o, esp_unit_kind k, size_t layer)
 
     switch (k) {
     case ESP_UNIT_ATTENTION:
+    case ESP_UNIT_QUERY:
         return attention || n_attention == 0;
     case ESP_UNIT_MLP:
         return mlp || n_mlp == 0;
@@ -56,7 +57,7 @@ static bool may_cut(const esp_plan_options *o, esp_unit_kind k, size_t layer)
 
 static bool wanted(const esp_plan_options *o, const esp_unit *u)
 {
-    return esp_prune_mode_units(o->mode) >> u->kind & 1 &&
+    return esp_plan_units(o) >> u->kind & 1 &&
            (u->layer == ESP_NO_LAYER || may_cut(o, u->kind, u->layer));
 }
 
@@ -137,9 +138,16 @@ static int compare(const void *a, const void *b)
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-static void add(esp_unit_candidates *p, size_t index, double score)
+static esp_candidate candidate(size_t index, double score)
 {
-    p->c[p->n++] = (esp_candidate){ .index = index, .score = round_score(score) };
+    return (esp_candidate){ .index = index, .score = round_score(score) };
+}
+
+static void sort(const esp_unit_candidates *p)
+{
+    for (size_t lane = 0; lane < p->lanes; lane++) {
+        qsort(p->c + lane * p->n, p->n, sizeof *p->c, compare);
+    }
 }
 
 /* Fewest groups of so many channels whose width is a multiple of round_to. */
@@ -164,25 +172,27 @@ static esp_unit_candidates *add_pool(esp_candidates *out, esp_unit_kind kind, si
 
     p->kind = kind;
     p->layer = layer;
-    p->bundle = 1;
+    p->lanes = p->bundle = 1;
     ESP_NEW(p->c, capacity);
     return p;
 }
 
-static esp_status add_unit(esp_candidates *out, const esp_unit *u, const esp_scores *scores,
-                           const esp_plan_options *o)
+static esp_status add_unit(esp_candidates *out, const esp_model *m, const esp_unit *u,
+                           const esp_scores *scores, const esp_plan_options *o)
 {
     esp_unit_candidates *p = add_pool(out, u->kind, u->layer, u->n_groups);
     const double *score = NULL;
 
-    p->bundle = bundle_of(u->channels_per_group, o->round_to);
+    p->lanes = u->kind == ESP_UNIT_QUERY ? m->dims.layer[u->layer].kv_heads : 1;
+    p->n = u->n_groups / p->lanes;
+    p->bundle = bundle_of(p->lanes * u->channels_per_group, o->round_to);
     if (o->criterion != ESP_RANDOM) {
         ESP_TRY(unit_scores(&score, u, scores, o));
     }
     for (size_t i = 0; i < u->n_groups; i++) {
-        add(p, i, score ? score[i] : esp_score_random(o->seed, u, i));
+        p->c[i] = candidate(i, score ? score[i] : esp_score_random(o->seed, u, i));
     }
-    qsort(p->c, p->n, sizeof *p->c, compare);
+    sort(p);
     return ESP_OK;
 }
 
@@ -196,11 +206,27 @@ static esp_status add_layers(esp_candidates *out, const esp_model *m, const esp_
 
         if (may_cut(o, ESP_UNIT_LAYER, l)) {
             ESP_TRY(score_layer(&score, l, g, scores, o));
-            add(p, l, score);
+            p->c[p->n++] = candidate(l, score);
         }
     }
-    qsort(p->c, p->n, sizeof *p->c, compare);
+    sort(p);
     return ESP_OK;
+}
+
+/* Query heads are candidates where several share a key/value head. */
+static esp_status check_queries(const esp_groups *g, const esp_plan_options *o)
+{
+    for (size_t i = 0; i < g->n_units; i++) {
+        if (g->units[i].kind == ESP_UNIT_QUERY) {
+            return ESP_OK;
+        }
+    }
+    return esp_plan_units(o) >> ESP_UNIT_QUERY & 1
+               ? esp_fail(ESP_EUSAGE,
+                          "prune.attention = %s: the model has a key/value head for each query "
+                          "head, which go together: set groups",
+                          esp_attention_units_name(o->attention))
+               : ESP_OK;
 }
 
 esp_status esp_candidates_find(esp_candidates *p, const esp_model *m, const esp_groups *g,
@@ -212,9 +238,10 @@ esp_status esp_candidates_find(esp_candidates *p, const esp_model *m, const esp_
     if (o->mode == ESP_PRUNE_LAYER) {
         return add_layers(p, m, g, scores, o);
     }
+    ESP_TRY(check_queries(g, o));
     for (size_t i = 0; i < g->n_units; i++) {
         if (wanted(o, &g->units[i])) {
-            ESP_TRY(add_unit(p, &g->units[i], scores, o));
+            ESP_TRY(add_unit(p, m, &g->units[i], scores, o));
         }
     }
     return ESP_OK;
@@ -246,6 +273,16 @@ static size_t round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
+double esp_slice_score(const esp_unit_candidates *p, size_t i)
+{
+    double sum = 0;
+
+    for (size_t lane = 0; lane < p->lanes; lane++) {
+        sum += p->c[lane * p->n + i].score;
+    }
+    return sum;
+}
+
 size_t esp_unit_first_cut(const esp_unit_candidates *p)
 {
     return p->n - (p->n - 1) / p->bundle * p->bundle;
@@ -255,6 +292,6 @@ size_t esp_unit_min_kept(const esp_unit_candidates *p, const esp_plan_options *o
 {
     size_t least = esp_candidates_each_alike(o) ? esp_after_ratio(o->ratio, p->n) : 0;
 
-    least = esp_max(least, esp_max(o->min_keep, 1));
+    least = esp_max(least, round_up(esp_max(o->min_keep, 1), p->lanes) / p->lanes);
     return esp_min(round_up(least, p->bundle), p->n);
 }

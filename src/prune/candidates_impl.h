@@ -7,16 +7,21 @@
 typedef struct esp_candidate {
     double score;   /* rounded to the 24 bits of an f32 */
     size_t index;   /* of the group in its unit; of the layer in a pool of layers */
-    uint64_t saves; /* cost saved by cutting it; set by plan_make.c */
+    uint64_t saves; /* cost saved by cutting its slice; of the first lane, set by plan_make.c */
 } esp_candidate;
 
-/* A unit, or all layers that may go. */
+/* A unit, or all layers that may go. It is cut in slices: slice i is candidate i of each lane. */
 typedef struct esp_unit_candidates {
     esp_unit_kind kind;
-    size_t layer;     /* ESP_NO_LAYER for hidden and for layers */
-    esp_candidate *c; /* [n] owned, ascending: score, then index */
-    size_t n;
-    size_t bundle; /* kept groups are a multiple of it: as many as make round_to channels even */
+    size_t
+        layer; /* ESP_NO_LAYER for hidden and for layers                                          */
+    size_t
+        lanes; /* 1; of query heads: those of each key/value head, which lose as many             */
+    size_t n;  /* slices                                                                          */
+    esp_candidate
+        *c; /* [lanes, n] owned; of a lane ascending: score, then index                    */
+    size_t
+        bundle; /* kept slices are a multiple of it: as many as make round_to channels even       */
 } esp_unit_candidates;
 
 typedef struct esp_candidates {
@@ -25,7 +30,8 @@ typedef struct esp_candidates {
 } esp_candidates;
 
 /* Candidates of the mode outside protected layers, with the scores of the criterion. ESP_EUSAGE for
- * ranges beyond the model and for a criterion without scores, ESP_EFAILED for a score that is no finite
+ * ranges beyond the model, for a criterion without scores, and for query heads of a model where none share
+ * keys; ESP_EFAILED for a score that is no finite
  * number; p is to be freed in any case. Local. */
 esp_status esp_candidates_find(esp_candidates *p, const esp_model *m, const esp_groups *g,
                                const esp_scores *scores, const esp_plan_options *o);
@@ -37,10 +43,13 @@ bool esp_candidates_each_alike(const esp_plan_options *o);
 /* Of n groups those that a ratio leaves: floor(n ratio) go, never more. Local. */
 size_t esp_after_ratio(double ratio, size_t n);
 
-/* Fewest groups that go from a pool of n > 0, where any do: what stays is a multiple of the bundle. Local. */
+/* The score of slice i: the sum over the lanes. Local. */
+double esp_slice_score(const esp_unit_candidates *p, size_t i);
+
+/* Fewest slices that go from a pool of n > 0, where any do: what stays is a multiple of the bundle. Local. */
 size_t esp_unit_first_cut(const esp_unit_candidates *p);
 
-/* Groups of a pool that stay at least; exactly these where each pool is cut alike. Local. */
+/* Slices of a pool that stay at least; exactly these where each pool is cut alike. Local. */
 size_t esp_unit_min_kept(const esp_unit_candidates *p, const esp_plan_options *o);
 
 #endif

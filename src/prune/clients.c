@@ -160,6 +160,8 @@ static size_t cut_by_ratio(trial *t, const esp_candidates *pools, const esp_plan
         if (p->kind == ESP_UNIT_ATTENTION) {
             d->heads -= gone * (d->heads / d->kv_heads);
             d->kv_heads -= gone;
+        } else if (p->kind == ESP_UNIT_QUERY) {
+            d->heads -= gone * d->kv_heads;
         } else if (p->kind == ESP_UNIT_MLP) {
             d->mlp -= gone;
         } else if (p->kind == ESP_UNIT_HIDDEN) {
@@ -190,15 +192,16 @@ static bool find_ratio(trial *t, const esp_groups *g, esp_plan_options *o)
 }
 
 /* Share of the groups that a plan cuts, where the options give no local ratio. */
-static double share_cut(const esp_plan *p, const esp_groups *g)
+static double share_cut(const esp_plan *p, const esp_groups *g, const esp_plan_options *o)
 {
     size_t n = 0, kept = 0;
 
     for (size_t u = 0; u < g->n_units; u++) {
         const esp_kept_groups *k = esp_plan_kept(p, &g->units[u]);
+        bool cut = esp_plan_units(o) >> g->units[u].kind & 1 && k->n < k->total;
 
-        n += k->n < k->total ? k->total : 0;
-        kept += k->n < k->total ? k->n : 0;
+        n += cut ? k->total : 0;
+        kept += cut ? k->n : 0;
     }
     return n ? 1 - (double)kept / (double)n : 0;
 }
@@ -214,7 +217,7 @@ static char *advice(trial *t, const esp_plan *p, const esp_groups *g, const esp_
     as.criterion = ESP_RANDOM; /* which groups go does not matter */
     as.global = false;
     as.target_kind = ESP_TARGET_NONE;
-    as.ratio = local ? o->ratio : share_cut(p, g);
+    as.ratio = local ? o->ratio : share_cut(p, g, o);
     rounded = as;
     rounded.round_to = round_to;
     text = find_ratio(t, g, &as)

@@ -14,6 +14,7 @@
 /* Where the values of all layers lie among the neurons. */
 typedef struct layout {
     const esp_model *model;
+    bool queries;  /* as esp_graph_build has it */
     size_t *first; /* [(n_layers + 1) * n_values] owned; of "layer n_layers" value 0 only */
     size_t n;
 } layout;
@@ -28,11 +29,12 @@ static size_t width_of(const layout *at, size_t layer, int value)
     return esp_model_width(at->model, layer, at->model->arch->values[value]);
 }
 
-static void layout_init(layout *at, const esp_model *m)
+static void layout_init(layout *at, const esp_model *m, bool queries)
 {
     const esp_arch *a = m->arch;
 
     at->model = m;
+    at->queries = queries;
     ESP_NEW(at->first, (m->dims.n_layers + 1) * a->n_values);
     at->n = m->dims.hidden; /* value 0 of layer 0 */
     for (size_t l = 0; l < m->dims.n_layers; l++) {
@@ -95,7 +97,7 @@ static void align_by_index(uint32_t *aligned, const layout *at, size_t layer, co
 
 /* Channel c of a query head meets channel c of its key head, channel c of the value head gives channel
  * c of the result; keys and values meet by their place in the head they share. */
-static void align_heads(uint32_t *aligned, const layout *at, size_t layer, const esp_op *op)
+static void align_groups(uint32_t *aligned, const layout *at, size_t layer, const esp_op *op)
 {
     const esp_layer_dims *dims = &at->model->dims.layer[layer];
     size_t d = at->model->dims.head_dim;
@@ -108,6 +110,16 @@ static void align_heads(uint32_t *aligned, const layout *at, size_t layer, const
         unite(aligned, k + shared, q + i);
         unite(aligned, k + shared, v + shared);
         unite(aligned, k + shared, out + i);
+    }
+}
+
+/* The same with keys and values that stay: channel c of a query head goes with channel c of its result. */
+static void align_queries(uint32_t *aligned, const layout *at, size_t layer, const esp_op *op)
+{
+    size_t q = first_of(at, layer, op->in[0]), out = first_of(at, layer, op->out);
+
+    for (size_t i = 0; i < width_of(at, layer, op->out); i++) {
+        unite(aligned, q + i, out + i);
     }
 }
 
@@ -134,7 +146,7 @@ static void align(uint32_t *aligned, const layout *at, size_t layer, const esp_o
         align_by_index(aligned, at, layer, op);
         break;
     case ESP_OP_ATTENTION:
-        align_heads(aligned, at, layer, op);
+        (at->queries ? align_queries : align_groups)(aligned, at, layer, op);
         break;
     case ESP_OP_SLICE:
         align_slice(aligned, at, layer, op);
@@ -179,6 +191,7 @@ static void apply(uint32_t *parent, const layout *at,
 static void fill_kinds(esp_graph *g, const layout *at)
 {
     const esp_model *m = at->model;
+    uint8_t heads = at->queries ? ESP_UNIT_QUERY : ESP_UNIT_ATTENTION;
 
     memset(g->kind, ESP_UNIT_MLP, g->n);
     for (size_t l = 0; l < m->dims.n_layers; l++) {
@@ -186,7 +199,7 @@ static void fill_kinds(esp_graph *g, const layout *at)
             const esp_op *op = &m->arch->ops[i];
 
             for (size_t k = 0; op->kind == ESP_OP_ATTENTION && k < width_of(at, l, op->out); k++) {
-                g->kind[g->tied[first_of(at, l, op->out) + k]] = ESP_UNIT_ATTENTION;
+                g->kind[g->tied[first_of(at, l, op->out) + k]] = heads;
             }
         }
     }
@@ -289,11 +302,11 @@ static void add_sides(esp_graph *g, const layout *at)
     }
 }
 
-void esp_graph_build(esp_graph *g, const esp_model *m)
+void esp_graph_build(esp_graph *g, const esp_model *m, bool queries)
 {
     layout at;
 
-    layout_init(&at, m);
+    layout_init(&at, m, queries);
     *g = (esp_graph){ .n = at.n };
     ESP_NEW(g->aligned, g->n);
     ESP_NEW(g->tied, g->n);

@@ -29,8 +29,9 @@ typedef struct esp_graph {
     size_t n_sides;
 } esp_graph;
 
-/* Needs shapes only. Local. */
-void esp_graph_build(esp_graph *g, const esp_model *m);
+/* Needs shapes only. queries: keys and values stay, so that a query head is tied to none of them, and of kind
+ * ESP_UNIT_QUERY; the kind of keys and values means nothing then. Local. */
+void esp_graph_build(esp_graph *g, const esp_model *m, bool queries);
 void esp_graph_free(esp_graph *g); /* safe twice and on {0} */
 
 #endif

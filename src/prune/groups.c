@@ -11,6 +11,7 @@ static const char *const unit_names[ESP_N_UNITS] = {
     [ESP_UNIT_ATTENTION] = "attention",
     [ESP_UNIT_MLP] = "mlp",
     [ESP_UNIT_HIDDEN] = "hidden",
+    [ESP_UNIT_QUERY] = "query",
 };
 
 const char *esp_unit_name(esp_unit_kind k)
@@ -86,19 +87,22 @@ static void add_structure(esp_unit *u, numbers *at, const esp_graph *g, const es
     }
 }
 
-/* All units there can be: two a layer, then hidden. Sides outside the blocks lie in hidden alone. */
+/* Units that a layer can have, in their order. */
+static const esp_unit_kind kinds_of_layer[] = { ESP_UNIT_ATTENTION, ESP_UNIT_QUERY, ESP_UNIT_MLP };
+
+#define N_KINDS (sizeof kinds_of_layer / sizeof *kinds_of_layer)
+
+/* All units there can be, then hidden. Sides outside the blocks lie in hidden alone. */
 static void units_init(esp_groups *out, size_t n_layers)
 {
-    out->n_units = 2 * n_layers + 1;
+    out->n_units = N_KINDS * n_layers + 1;
     ESP_NEW(out->units, out->n_units);
-    for (size_t l = 0; l < n_layers; l++) {
-        out->units[2 * l].kind = ESP_UNIT_ATTENTION;
-        out->units[2 * l].layer = l;
-        out->units[2 * l + 1].kind = ESP_UNIT_MLP;
-        out->units[2 * l + 1].layer = l;
+    for (size_t u = 0; u + 1 < out->n_units; u++) {
+        out->units[u].kind = kinds_of_layer[u % N_KINDS];
+        out->units[u].layer = u / N_KINDS;
     }
-    out->units[2 * n_layers].kind = ESP_UNIT_HIDDEN;
-    out->units[2 * n_layers].layer = ESP_NO_LAYER;
+    out->units[out->n_units - 1].kind = ESP_UNIT_HIDDEN;
+    out->units[out->n_units - 1].layer = ESP_NO_LAYER;
 }
 
 static void drop_empty_units(esp_groups *out)
@@ -113,26 +117,59 @@ static void drop_empty_units(esp_groups *out)
     out->n_units = n;
 }
 
-void esp_groups_find(esp_groups *out, const esp_model *m)
+/* A side as a part of the units of its layer, and of hidden; those of query heads have their own graph. */
+static void add_side(esp_groups *out, numbers *at, const esp_graph *g, const esp_graph_side *s,
+                     bool queries)
+{
+    size_t n = s->layer == ESP_NO_LAYER ? 0 : N_KINDS;
+
+    for (size_t k = 0; k < n; k++) {
+        esp_unit *u = &out->units[s->layer * N_KINDS + k];
+
+        if ((u->kind == ESP_UNIT_QUERY) == queries) {
+            add_structure(u, at, g, s);
+        }
+    }
+    if (!queries) {
+        add_structure(&out->units[out->n_units - 1], at, g, s);
+    }
+}
+
+static bool shares_keys(const esp_model *m, size_t layer)
+{
+    return layer != ESP_NO_LAYER && m->dims.layer[layer].heads > m->dims.layer[layer].kv_heads;
+}
+
+/* queries: those of layers where several heads share their keys and values. */
+static void add_sides(esp_groups *out, const esp_model *m, bool queries)
 {
     esp_graph g;
     numbers at;
 
-    esp_graph_build(&g, m);
+    esp_graph_build(&g, m, queries);
     numbers_init(&at, &g);
-    units_init(out, m->dims.n_layers);
     for (size_t i = 0; i < g.n_sides; i++) {
-        const esp_graph_side *s = &g.sides[i];
-
-        if (s->layer != ESP_NO_LAYER) {
-            add_structure(&out->units[2 * s->layer], &at, &g, s);
-            add_structure(&out->units[2 * s->layer + 1], &at, &g, s);
+        if (!queries || shares_keys(m, g.sides[i].layer)) {
+            add_side(out, &at, &g, &g.sides[i], queries);
         }
-        add_structure(&out->units[out->n_units - 1], &at, &g, s);
     }
-    drop_empty_units(out);
     numbers_free(&at);
     esp_graph_free(&g);
+}
+
+void esp_groups_find(esp_groups *out, const esp_model *m)
+{
+    bool shared = false;
+
+    units_init(out, m->dims.n_layers);
+    for (size_t l = 0; l < m->dims.n_layers; l++) {
+        shared = shared || shares_keys(m, l);
+    }
+    add_sides(out, m, false);
+    if (shared) {
+        add_sides(out, m, true);
+    }
+    drop_empty_units(out);
 }
 
 size_t esp_groups_bytes(const esp_groups *g)

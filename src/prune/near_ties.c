@@ -23,69 +23,102 @@ typedef struct near {
     esp_score_error error;
 } near;
 
+/* Where a lane's candidates begin. */
+static const esp_candidate *lane_of(const esp_unit_candidates *p, size_t lane)
+{
+    return p->c + lane * p->n;
+}
+
 static double mean_score(const esp_unit_candidates *p)
 {
     double sum = 0;
 
-    for (size_t i = 0; i < p->n; i++) {
+    for (size_t i = 0; i < p->lanes * p->n; i++) {
         sum += p->c[i].score;
     }
-    return sum / (double)p->n;
+    return sum / (double)(p->lanes * p->n);
 }
 
-/* How far a score of the pool may be off. */
-static double error_of(const near *n, const esp_unit_candidates *p, double mean, size_t i)
+/* How far a score may be off in a pool of some mean. */
+static double error_of(const near *n, double mean, double score)
 {
-    return n->error.relative * (n->error.of_mean ? mean : p->c[i].score);
+    return n->error.relative * (n->error.of_mean ? mean : score);
 }
 
-/* The last candidate that goes in the same step as i: kept ones are a multiple of the bundle. */
+/* The same of a slice: the sum over its candidates. */
+static double slice_error(const near *n, const esp_unit_candidates *p, double mean, size_t i)
+{
+    return error_of(n, (double)p->lanes * mean, esp_slice_score(p, i));
+}
+
+/* The last slice that goes in the same step as i: kept ones are a multiple of the bundle. */
 static size_t last_of_step(const esp_unit_candidates *p, size_t i)
 {
     return p->n - (p->n - 1 - i) / p->bundle * p->bundle - 1;
 }
 
-/* over_all: the ranking goes over all pools, by steps; candidates that must stay take no part. */
-static void widen(border *b, const near *n, size_t pool, bool over_all)
+static void widen(border *b, double score, double error, bool goes)
 {
-    const esp_unit_candidates *p = &n->pools->pools[pool];
-    size_t most = over_all ? p->n - esp_unit_min_kept(p, n->o) : p->n;
-    double mean = mean_score(p);
-
-    for (size_t i = 0; i < most; i++) {
-        size_t by = over_all ? last_of_step(p, i) : i;
-        double score = p->c[by].score, error = error_of(n, p, mean, by);
-
-        if (i < n->n_cut[pool]) {
-            b->highest = fmax(b->highest, score + error);
-        } else {
-            b->lowest = fmin(b->lowest, score - error);
-        }
+    if (goes) {
+        b->highest = fmax(b->highest, score + error);
+    } else {
+        b->lowest = fmin(b->lowest, score - error);
     }
 }
 
-static bool crosses(const border *b, const near *n, size_t pool, double mean, size_t by, bool goes)
+/* Within a lane. */
+static border border_of(const near *n, size_t pool, size_t lane)
 {
     const esp_unit_candidates *p = &n->pools->pools[pool];
-    double error = error_of(n, p, mean, by);
-
-    return goes ? p->c[by].score + error >= b->lowest : p->c[by].score - error <= b->highest;
-}
-
-static void list(esp_plan *plan, const near *n, size_t pool, const border *all)
-{
-    const esp_unit_candidates *p = &n->pools->pools[pool];
-    border own = { -DBL_MAX, DBL_MAX };
+    const esp_candidate *c = lane_of(p, lane);
+    border b = { -DBL_MAX, DBL_MAX };
     double mean = mean_score(p);
 
-    widen(&own, n, pool, false);
+    for (size_t i = 0; i < p->n; i++) {
+        widen(&b, c[i].score, error_of(n, mean, c[i].score), i < n->n_cut[pool]);
+    }
+    return b;
+}
+
+/* Where the ranking goes over all pools, by steps; slices that must stay take no part. */
+static void widen_by_steps(border *b, const near *n, size_t pool)
+{
+    const esp_unit_candidates *p = &n->pools->pools[pool];
+    double mean = mean_score(p);
+
+    for (size_t i = 0; i < p->n - esp_unit_min_kept(p, n->o); i++) {
+        size_t by = last_of_step(p, i);
+
+        widen(b, esp_slice_score(p, by), slice_error(n, p, mean, by), i < n->n_cut[pool]);
+    }
+}
+
+static bool crosses(const border *b, double score, double error, bool goes)
+{
+    return goes ? score + error >= b->lowest : score - error <= b->highest;
+}
+
+static void add(esp_plan *plan, const esp_unit_candidates *p, const esp_candidate *c, bool stays)
+{
+    plan->near = esp_grow(plan->near, plan->n_near + 1, sizeof *plan->near);
+    plan->near[plan->n_near++] = (esp_near_tie){ p->kind, p->layer, c->index, stays };
+}
+
+static void list(esp_plan *plan, const near *n, size_t pool, size_t lane, const border *all)
+{
+    const esp_unit_candidates *p = &n->pools->pools[pool];
+    const esp_candidate *c = lane_of(p, lane);
+    border own = border_of(n, pool, lane);
+    double mean = mean_score(p);
+
     for (size_t i = 0; i < p->n; i++) {
         bool goes = i < n->n_cut[pool];
+        size_t by = last_of_step(p, i);
 
-        if (crosses(&own, n, pool, mean, i, goes) ||
-            (n->o->global && crosses(all, n, pool, mean, last_of_step(p, i), goes))) {
-            plan->near = esp_grow(plan->near, plan->n_near + 1, sizeof *plan->near);
-            plan->near[plan->n_near++] = (esp_near_tie){ p->kind, p->layer, p->c[i].index, !goes };
+        if (crosses(&own, c[i].score, error_of(n, mean, c[i].score), goes) ||
+            (n->o->global &&
+             crosses(all, esp_slice_score(p, by), slice_error(n, p, mean, by), goes))) {
+            add(plan, p, &c[i], !goes);
         }
     }
 }
@@ -112,9 +145,11 @@ void esp_near_ties_find(esp_plan *plan, const esp_candidates *pools, const size_
         return;
     }
     for (size_t k = 0; o->global && k < pools->n; k++) {
-        widen(&all, &n, k, true);
+        widen_by_steps(&all, &n, k);
     }
     for (size_t k = 0; k < pools->n; k++) {
-        list(plan, &n, k, &all);
+        for (size_t lane = 0; lane < pools->pools[k].lanes; lane++) {
+            list(plan, &n, k, lane, &all);
+        }
     }
 }

@@ -8,7 +8,7 @@
 #include "espalier/mem.h"
 #include "plan_impl.h"
 
-static void keep_all(esp_kept_groups *k, size_t total)
+void esp_plan_keep_all(esp_kept_groups *k, size_t total)
 {
     k->n = k->total = total;
     ESP_NEW(k->index, total);
@@ -23,22 +23,46 @@ void esp_plan_whole(esp_plan *p, const esp_model *m)
     ESP_NEW(p->layers, p->n_layers);
     for (size_t l = 0; l < p->n_layers; l++) {
         p->layers[l].kept = true;
-        keep_all(&p->layers[l].attention, m->dims.layer[l].kv_heads);
-        keep_all(&p->layers[l].mlp, m->dims.layer[l].mlp);
+        esp_plan_keep_all(&p->layers[l].attention, m->dims.layer[l].kv_heads);
+        esp_plan_keep_all(&p->layers[l].query, m->dims.layer[l].heads);
+        esp_plan_keep_all(&p->layers[l].mlp, m->dims.layer[l].mlp);
     }
-    keep_all(&p->hidden, m->dims.hidden);
+    esp_plan_keep_all(&p->hidden, m->dims.hidden);
 }
 
 void esp_plan_drop_layer(esp_layer_plan *l)
 {
     l->kept = false;
-    l->attention.n = l->mlp.n = 0;
+    l->attention.n = l->query.n = l->mlp.n = 0;
+}
+
+void esp_plan_drop_queries(esp_layer_plan *l)
+{
+    size_t of_group = l->query.total / l->attention.total, n = 0, at = 0;
+
+    for (size_t i = 0; i < l->query.n; i++) {
+        size_t group = (size_t)l->query.index[i] / of_group;
+
+        while (at < l->attention.n && (size_t)l->attention.index[at] < group) {
+            at++;
+        }
+        if (at < l->attention.n && (size_t)l->attention.index[at] == group) {
+            l->query.index[n++] = l->query.index[i];
+        }
+    }
+    l->query.n = n;
+}
+
+bool esp_plan_cuts_queries(const esp_layer_plan *l)
+{
+    return l->query.n * l->attention.total < l->attention.n * l->query.total;
 }
 
 void esp_plan_free(esp_plan *p)
 {
     for (size_t l = 0; l < p->n_layers; l++) {
         free(p->layers[l].attention.index);
+        free(p->layers[l].query.index);
         free(p->layers[l].mlp.index);
     }
     free(p->layers);
@@ -52,6 +76,8 @@ const esp_kept_groups *esp_plan_kept(const esp_plan *p, const esp_unit *u)
     switch (u->kind) {
     case ESP_UNIT_ATTENTION:
         return &p->layers[u->layer].attention;
+    case ESP_UNIT_QUERY:
+        return &p->layers[u->layer].query;
     case ESP_UNIT_MLP:
         return &p->layers[u->layer].mlp;
     default:
@@ -61,14 +87,23 @@ const esp_kept_groups *esp_plan_kept(const esp_plan *p, const esp_unit *u)
 
 /* ---- what is cut, and to what ------------------------------------------------------------------- */
 
-/* Modes: what each cuts groups of. */
-static const struct {
+/* Names, with units as bits of esp_unit_kind. */
+typedef struct named_units {
     const char *name;
-    unsigned units; /* bits of esp_unit_kind */
-} modes[ESP_N_PRUNE_MODES] = {
-    [ESP_PRUNE_BLOCK] = { "block", 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP },
+    unsigned units;
+} named_units;
+
+/* Modes: what each cuts groups of; "block" also those of attention that are set. */
+static const named_units modes[ESP_N_PRUNE_MODES] = {
+    [ESP_PRUNE_BLOCK] = { "block", 1u << ESP_UNIT_MLP },
     [ESP_PRUNE_CHANNEL] = { "channel", 1u << ESP_UNIT_HIDDEN },
     [ESP_PRUNE_LAYER] = { "layer", 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP },
+};
+
+static const named_units attention_units[ESP_N_ATTENTION_UNITS] = {
+    [ESP_ATTENTION_GROUPS] = { "groups", 1u << ESP_UNIT_ATTENTION },
+    [ESP_ATTENTION_QUERIES] = { "queries", 1u << ESP_UNIT_QUERY },
+    [ESP_ATTENTION_BOTH] = { "both", 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_QUERY },
 };
 
 static const char *const target_names[ESP_N_TARGETS] = {
@@ -83,9 +118,15 @@ const char *esp_prune_mode_name(esp_prune_mode mode)
     return mode < ESP_N_PRUNE_MODES ? modes[mode].name : NULL;
 }
 
-unsigned esp_prune_mode_units(esp_prune_mode mode)
+const char *esp_attention_units_name(esp_attention_units units)
 {
-    return modes[mode].units;
+    return units < ESP_N_ATTENTION_UNITS ? attention_units[units].name : NULL;
+}
+
+unsigned esp_plan_units(const esp_plan_options *o)
+{
+    return modes[o->mode].units |
+           (o->mode == ESP_PRUNE_BLOCK ? attention_units[o->attention].units : 0);
 }
 
 const char *esp_target_name(esp_target_kind kind)
@@ -114,7 +155,7 @@ void esp_plan_dims(esp_dims *dims, const esp_plan *p, const esp_model *m)
 
         if (lp->kept) {
             dims->layer[dims->n_layers++] = (esp_layer_dims){
-                .heads = lp->attention.n * (was->heads / was->kv_heads),
+                .heads = lp->query.n,
                 .kv_heads = lp->attention.n,
                 .mlp = lp->mlp.n,
                 .window = was->window,
@@ -158,7 +199,8 @@ esp_cost esp_plan_cost(const esp_plan *p, const esp_model *m, size_t n_tok)
 
 /* ---- one sequence of integers, for the digest and the broadcast --------------------------------- */
 
-static size_t flat_length(const esp_plan *p)
+/* Of all but the query heads, which come last. */
+static size_t flat_groups_length(const esp_plan *p)
 {
     size_t n = 1 + 2 + p->hidden.n;
 
@@ -166,6 +208,27 @@ static size_t flat_length(const esp_plan *p)
         n += 1 + 2 + p->layers[l].attention.n + 2 + p->layers[l].mlp.n;
     }
     return n;
+}
+
+static size_t flat_length(const esp_plan *p)
+{
+    size_t n = flat_groups_length(p);
+
+    for (size_t l = 0; l < p->n_layers; l++) {
+        n += 2 + p->layers[l].query.n;
+    }
+    return n;
+}
+
+/* What the digest is of: query heads that all stay with their key/value heads follow from these. */
+static size_t digest_length(const esp_plan *p)
+{
+    for (size_t l = 0; l < p->n_layers; l++) {
+        if (esp_plan_cuts_queries(&p->layers[l])) {
+            return flat_length(p);
+        }
+    }
+    return flat_groups_length(p);
 }
 
 static int32_t *flatten_kept(int32_t *at, const esp_kept_groups *k)
@@ -194,6 +257,9 @@ static void flatten(int32_t *at, const esp_plan *p)
         at = flatten_kept(at, &p->layers[l].attention);
         at = flatten_kept(at, &p->layers[l].mlp);
     }
+    for (size_t l = 0; l < p->n_layers; l++) {
+        at = flatten_kept(at, &p->layers[l].query);
+    }
 }
 
 static void restore(esp_plan *p, const int32_t *at)
@@ -206,14 +272,17 @@ static void restore(esp_plan *p, const int32_t *at)
         at = restore_kept(&p->layers[l].attention, at);
         at = restore_kept(&p->layers[l].mlp, at);
     }
+    for (size_t l = 0; l < p->n_layers; l++) {
+        at = restore_kept(&p->layers[l].query, at);
+    }
 }
 
 void esp_plan_seal(esp_plan *p)
 {
-    size_t n = flat_length(p);
+    size_t n = digest_length(p);
     int32_t *flat;
 
-    ESP_NEW(flat, n);
+    ESP_NEW(flat, flat_length(p));
     flatten(flat, p);
     for (size_t i = 0; i < n; i++) {
         flat[i] = (int32_t)htole32((uint32_t)flat[i]);

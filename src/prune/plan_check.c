@@ -26,10 +26,10 @@ static double least_ratio(const esp_candidates *pools, const esp_plan_options *o
         const esp_unit_candidates *p = &pools->pools[k];
         size_t first = p->n > 0 ? esp_unit_first_cut(p) : 0;
 
-        n += p->n;
-        if (first > 0 && first < p->n && p->n - first >= o->min_keep) {
+        n += p->lanes * p->n;
+        if (first > 0 && first < p->n && p->lanes * (p->n - first) >= o->min_keep) {
             least = fmin(least, (double)first / (double)p->n);
-            most = esp_max(most, first);
+            most = esp_max(most, p->lanes * first);
         }
     }
     return alike || most == 0 ? least : (double)most / (double)n;
@@ -65,7 +65,8 @@ typedef struct stretch {
 static bool is_alike(const esp_unit_candidates *a, const esp_unit_candidates *b,
                      const esp_plan_options *o)
 {
-    return a->n == b->n && esp_unit_min_kept(a, o) == esp_unit_min_kept(b, o);
+    return a->n == b->n && a->lanes == b->lanes &&
+           esp_unit_min_kept(a, o) == esp_unit_min_kept(b, o);
 }
 
 static const char *name_of(esp_unit_kind kind)
@@ -90,7 +91,7 @@ static void tell(const stretch *s, size_t n_layers, const esp_plan_options *o)
                  to);
     }
     esp_warn("plan: %s: %zu of %zu groups (%.0f %%)%s for a ratio of %.4g %%", name_of(p->kind),
-             gone, p->n, 100 * share, where, 100 * o->ratio);
+             p->lanes * gone, p->lanes * p->n, 100 * share, where, 100 * o->ratio);
 }
 
 static void tell_kind(const esp_candidates *pools, esp_unit_kind kind, size_t n_layers,

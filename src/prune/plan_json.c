@@ -54,6 +54,9 @@ static json_t *layers_json(const esp_plan *p)
         set(layer, "layer", integer(l));
         set(layer, "kept", json_boolean(p->layers[l].kept));
         set_kept(layer, ESP_UNIT_ATTENTION, &p->layers[l].attention);
+        if (esp_plan_cuts_queries(&p->layers[l])) {
+            set_kept(layer, ESP_UNIT_QUERY, &p->layers[l].query);
+        }
         set_kept(layer, ESP_UNIT_MLP, &p->layers[l].mlp);
         ESP_REQUIRE(json_array_append_new(layers, layer) == 0);
     }
@@ -114,6 +117,9 @@ static json_t *plan_json(const esp_plan *p, const esp_plan_options *o)
     set(root, "criterion", json_string(esp_criterion_name(o->criterion)));
     set(root, "aggregation", json_string(esp_aggregation_name(o->aggregation)));
     set(root, "scope", json_string(esp_scope_name(o->global)));
+    if (o->mode == ESP_PRUNE_BLOCK) {
+        set(root, "attention", json_string(esp_attention_units_name(o->attention)));
+    }
     set_amount(root, o);
     set(root, "tokens", integer(o->target_tokens));
     set(root, "dense", cost_json(p->dense));
@@ -243,6 +249,36 @@ static esp_status get_kept(esp_kept_groups *k, const json_t *object, esp_unit_ki
     return get_indices(k, list, name);
 }
 
+/* Those that a layer lists: as many of each key/value head that stays, and none of others. */
+static bool are_alike(const esp_layer_plan *l)
+{
+    size_t of_group = l->query.total / l->attention.total, left = l->query.n / l->attention.n;
+
+    if (left * l->attention.n != l->query.n) {
+        return false;
+    }
+    for (size_t i = 0; i < l->query.n; i++) {
+        if (l->query.index[i] / (int32_t)of_group != l->attention.index[i / left]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Query heads, which are listed where some go alone. */
+static esp_status get_queries(esp_layer_plan *l, const json_t *object, size_t heads)
+{
+    if (!l->kept || !json_object_get(object, esp_unit_name(ESP_UNIT_QUERY))) {
+        esp_plan_keep_all(&l->query, heads);
+        esp_plan_drop_queries(l);
+        return ESP_OK;
+    }
+    ESP_TRY(get_kept(&l->query, object, ESP_UNIT_QUERY, heads, true));
+    return are_alike(l) ? ESP_OK
+                        : esp_fail(ESP_EFORMAT, "query: is not as many heads of each key/value "
+                                                "head that stays");
+}
+
 static esp_status get_layer(esp_layer_plan *l, const json_t *object, size_t i,
                             const esp_layer_dims *dims)
 {
@@ -255,6 +291,7 @@ static esp_status get_layer(esp_layer_plan *l, const json_t *object, size_t i,
     }
     l->kept = json_is_true(kept);
     ESP_TRY(get_kept(&l->attention, object, ESP_UNIT_ATTENTION, dims->kv_heads, l->kept));
+    ESP_TRY(get_queries(l, object, dims->heads));
     return get_kept(&l->mlp, object, ESP_UNIT_MLP, dims->mlp, l->kept);
 }
 

@@ -52,6 +52,8 @@ static esp_kept_groups *kept_of(esp_plan *p, const esp_unit_candidates *from)
     switch (from->kind) {
     case ESP_UNIT_ATTENTION:
         return &p->layers[from->layer].attention;
+    case ESP_UNIT_QUERY:
+        return &p->layers[from->layer].query;
     case ESP_UNIT_MLP:
         return &p->layers[from->layer].mlp;
     default:
@@ -59,8 +61,33 @@ static esp_kept_groups *kept_of(esp_plan *p, const esp_unit_candidates *from)
     }
 }
 
-/* What the dense model costs less without one candidate. Costs are linear in the groups of a mode:
- * it does not matter which others go. */
+/* Takes slices of a pool of groups out of the counts of a plan: a slice of query heads is one of each
+ * key/value head that stays, and these take theirs along. */
+static void shrink(esp_plan *p, const esp_unit_candidates *from, size_t by)
+{
+    esp_kept_groups *k = kept_of(p, from);
+    esp_layer_plan *l = from->layer == ESP_NO_LAYER ? NULL : &p->layers[from->layer];
+    size_t queries = l ? l->query.n / l->attention.n : 0; /* of a key/value head */
+
+    k->n -= by * (from->kind == ESP_UNIT_QUERY ? l->attention.n : 1);
+    if (from->kind == ESP_UNIT_ATTENTION) {
+        l->query.n = queries * l->attention.n;
+    }
+}
+
+/* Counts of the whole model again. */
+static void restore(esp_plan *p, const esp_unit_candidates *from)
+{
+    esp_kept_groups *k = kept_of(p, from);
+
+    k->n = k->total;
+    if (from->kind == ESP_UNIT_ATTENTION) {
+        p->layers[from->layer].query.n = p->layers[from->layer].query.total;
+    }
+}
+
+/* What the dense model costs less without one slice. Costs are linear in the groups of a mode, whichever
+ * others go, but for those of attention where both kinds do. */
 static uint64_t saving(const cut *c, esp_plan *whole, const esp_unit_candidates *from, size_t i)
 {
     uint64_t without;
@@ -70,9 +97,9 @@ static uint64_t saving(const cut *c, esp_plan *whole, const esp_unit_candidates 
         without = cost_of(c, whole);
         whole->layers[from->c[i].index].kept = true;
     } else {
-        kept_of(whole, from)->n--;
+        shrink(whole, from, 1);
         without = cost_of(c, whole);
-        kept_of(whole, from)->n++;
+        restore(whole, from);
     }
     return c->left - without;
 }
@@ -82,7 +109,7 @@ static void set_savings(const cut *c, esp_plan *whole)
     for (size_t k = 0; k < c->pools.n; k++) {
         const esp_unit_candidates *p = &c->pools.pools[k];
 
-        for (size_t i = 0; i < p->n; i++) { /* groups of one unit save alike */
+        for (size_t i = 0; i < p->n; i++) { /* slices of one unit save alike */
             p->c[i].saves =
                 i == 0 || p->kind == ESP_UNIT_LAYER ? saving(c, whole, p, i) : p->c[0].saves;
         }
@@ -95,9 +122,9 @@ static void count_groups(cut *c)
     for (size_t k = 0; k < c->pools.n; k++) {
         const esp_unit_candidates *p = &c->pools.pools[k];
 
-        c->left += p->n;
+        c->left += p->lanes * p->n;
         for (size_t i = 0; i < p->n; i++) {
-            p->c[i].saves = 1;
+            p->c[i].saves = p->lanes;
         }
     }
 }
@@ -128,7 +155,7 @@ static void add_steps(cut *c, size_t pool)
         kept = (kept - 1) / p->bundle * p->bundle;
         n_cut = p->n - kept;
         c->steps[c->n_steps++] = (step){
-            .key = c->o->global ? p->c[n_cut - 1].score : (double)n_cut / (double)p->n,
+            .key = c->o->global ? esp_slice_score(p, n_cut - 1) : (double)n_cut / (double)p->n,
             .pool = pool,
             .n_cut = n_cut,
         };
@@ -162,21 +189,45 @@ static void find_steps(cut *c)
     qsort(c->steps, c->n_steps, sizeof *c->steps, compare);
 }
 
+/* Key/value heads and query heads: what one of them saves follows from how many of the others have gone. */
+static bool saves_by_others(const cut *c, const esp_unit_candidates *p)
+{
+    return c->o->target_kind != ESP_TARGET_NONE && c->o->attention == ESP_ATTENTION_BOTH &&
+           (p->kind == ESP_UNIT_ATTENTION || p->kind == ESP_UNIT_QUERY);
+}
+
+/* counts: of what stays so far, of kinds that go together. */
+static void take_step(cut *c, esp_plan *counts, const step *s)
+{
+    const esp_unit_candidates *p = &c->pools.pools[s->pool];
+    size_t before = c->n_cut[s->pool];
+
+    if (s->n_cut > before && saves_by_others(c, p)) {
+        uint64_t cost = cost_of(c, counts);
+
+        shrink(counts, p, s->n_cut - before);
+        c->left -= cost - cost_of(c, counts);
+        c->n_cut[s->pool] = s->n_cut;
+    }
+    while (c->n_cut[s->pool] < s->n_cut) {
+        c->left -= p->c[c->n_cut[s->pool]++].saves;
+    }
+}
+
 /* A target is met by the step that passes it; a ratio is never passed. */
-static void take_steps(cut *c)
+static void take_steps(cut *c, esp_plan *counts)
 {
     bool pass = c->o->target_kind != ESP_TARGET_NONE;
     size_t i = 0;
 
     for (; i < c->n_steps && (double)c->left > c->goal; i++) {
         const step *s = &c->steps[i];
+        size_t lanes = c->pools.pools[s->pool].lanes;
 
-        if (!pass && (double)(c->left - (s->n_cut - c->n_cut[s->pool])) < c->goal) {
+        if (!pass && (double)(c->left - lanes * (s->n_cut - c->n_cut[s->pool])) < c->goal) {
             break;
         }
-        while (c->n_cut[s->pool] < s->n_cut) {
-            c->left -= c->pools.pools[s->pool].c[c->n_cut[s->pool]++].saves;
-        }
+        take_step(c, counts, s);
     }
     c->spent = i == c->n_steps;
 }
@@ -199,8 +250,8 @@ static void count_cut(const cut *c, size_t *n, size_t *n_cut)
 {
     *n = *n_cut = 0;
     for (size_t k = 0; k < c->pools.n; k++) {
-        *n += c->pools.pools[k].n;
-        *n_cut += c->n_cut[k];
+        *n += c->pools.pools[k].lanes * c->pools.pools[k].n;
+        *n_cut += c->pools.pools[k].lanes * c->n_cut[k];
     }
 }
 
@@ -239,18 +290,21 @@ static esp_status check_met(const cut *c)
                     o->ratio, n_cut, n, n ? (double)n_cut / (double)n : 0);
 }
 
-static void remove_groups(esp_kept_groups *k, const esp_candidate *c, size_t n_cut)
+/* The first slices of a pool. */
+static void remove_groups(esp_kept_groups *k, const esp_unit_candidates *p, size_t n_cut)
 {
     bool *gone;
     size_t n = 0;
 
     ESP_NEW(gone, k->total);
-    for (size_t i = 0; i < n_cut; i++) {
-        gone[c[i].index] = true;
+    for (size_t lane = 0; lane < p->lanes; lane++) {
+        for (size_t i = 0; i < n_cut; i++) {
+            gone[p->c[lane * p->n + i].index] = true;
+        }
     }
-    for (size_t i = 0; i < k->total; i++) {
-        if (!gone[i]) {
-            k->index[n++] = (int32_t)i;
+    for (size_t i = 0; i < k->n; i++) {
+        if (!gone[k->index[i]]) {
+            k->index[n++] = k->index[i];
         }
     }
     k->n = n;
@@ -263,12 +317,16 @@ static void apply(esp_plan *p, const cut *c)
         const esp_unit_candidates *from = &c->pools.pools[k];
 
         if (from->kind != ESP_UNIT_LAYER) {
-            remove_groups(kept_of(p, from), from->c, c->n_cut[k]);
+            restore(p, from);
+            remove_groups(kept_of(p, from), from, c->n_cut[k]);
             continue;
         }
         for (size_t i = 0; i < c->n_cut[k]; i++) {
             esp_plan_drop_layer(&p->layers[from->c[i].index]);
         }
+    }
+    for (size_t l = 0; l < p->n_layers; l++) {
+        esp_plan_drop_queries(&p->layers[l]);
     }
 }
 
@@ -287,10 +345,10 @@ static esp_status choose(esp_plan *p, cut *c)
     set_goal(c, p);
     ESP_TRY(check_goal(c));
     ESP_NEW(c->n_cut, c->pools.n);
-    find_steps(c);
-    take_steps(c);
-    ESP_TRY(check_met(c));
     p->dense = esp_plan_cost(p, c->model, c->o->target_tokens);
+    find_steps(c);
+    take_steps(c, p);
+    ESP_TRY(check_met(c));
     apply(p, c);
     esp_near_ties_find(p, &c->pools, c->n_cut, c->model, c->o);
     p->pruned = esp_plan_cost(p, c->model, c->o->target_tokens);

@@ -3,7 +3,7 @@
 
 #include "scores_impl.h"
 
-/* A dense unit in the model that the plan leaves, NULL when its layer has gone. */
+/* A dense unit in the model that the plan leaves, NULL when it has none. */
 static const esp_unit *left_of(const esp_groups *left, const esp_plan *p, const esp_unit *u)
 {
     size_t layer = 0;
@@ -17,15 +17,16 @@ static const esp_unit *left_of(const esp_groups *left, const esp_plan *p, const 
     return p->layers[u->layer].kept ? esp_groups_unit(left, u->kind, layer) : NULL;
 }
 
-/* to [n_groups of u] from the scores of the kept groups (NULL: none was kept). */
+/* to [n_groups of u] from the scores of the kept groups (NULL: there is nothing to choose among them any
+ * more, as of query heads that are each alone with their key/value head). */
 static void spread_unit(double *to, const esp_unit *u, const double *from,
                         const esp_kept_groups *kept)
 {
     for (size_t i = 0; i < u->n_groups; i++) {
         to[i] = -1;
     }
-    for (size_t i = 0; from && i < kept->n; i++) {
-        to[kept->index[i]] = from[i];
+    for (size_t i = 0; i < kept->n; i++) {
+        to[kept->index[i]] = from ? from[i] : 0;
     }
 }
 

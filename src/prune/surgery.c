@@ -306,14 +306,14 @@ static void find_kept(esp_remnant *c, const esp_groups *g, const esp_plan *p)
 
 static void keep_heads(esp_model *to, const esp_remnant *c, const esp_plan *p)
 {
-    const int32_t **groups;
+    const int32_t **heads;
 
-    ESP_NEW(groups, to->dims.n_layers);
+    ESP_NEW(heads, to->dims.n_layers);
     for (size_t l = 0; l < to->dims.n_layers; l++) {
-        groups[l] = p->layers[c->layer[l]].attention.index;
+        heads[l] = p->layers[c->layer[l]].query.index;
     }
-    esp_model_keep_heads(to, c->model, c->layer, groups);
-    free(groups);
+    esp_model_keep_heads(to, c->model, c->layer, heads);
+    free(heads);
 }
 
 /* Shapes of what the plan leaves; a layer takes its dtypes along to its new number. */

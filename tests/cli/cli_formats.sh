@@ -89,6 +89,7 @@ agrees() { # title of the section; what was found is in $names
 # ---- runs that leave all of it ------------------------------------------------------------------------------
 
 make_model "$work/model"
+make_model "$work/shared-keys" -s synth.kv_heads=2
 make_corpus "$work/text.jsonl" 60 1
 cat > "$work/run.cfg" << END
 model = "$work/model";
@@ -111,6 +112,9 @@ run 0 whole run -s importance.criteria=vector,element1,element2,mix,l1,l2,gate1,
 run 0 ratio score
 run 0 ratio plan -s prune.ratio=0.5 -s prune.attention_layers=0 -s prune.mlp_layers=1-2
 run 0 ratio prune -s prune.ratio=0.5 -s prune.attention_layers=0 -s prune.mlp_layers=1-2
+for stage in score plan; do
+    run 0 queries $stage -s model="$work/shared-keys" -s prune.ratio=0.5 -s prune.attention=queries
+done
 run 1 wild recover -s recover.learning_rate=1e38 -s recover.steps=8 -s recover.save_every=2
 
 mpirun -n 2 "$ESPALIER" recover -c "$work/run.cfg" -s run_dir="$work/stopped" -s recover.steps=100000 \
@@ -129,7 +133,7 @@ exits 0 "$ESPALIER" estimate -c "$work/run.cfg" -s run_dir="$work/whole" -s esti
 names=$work/names
 h5_names "$work/whole/importance.h5" > "$names"
 agrees importance.h5
-for plan in whole/plan.json whole/steps/1.json ratio/plan.json; do json_names "$work/$plan"; done > "$names"
+for plan in whole/plan.json whole/steps/1.json ratio/plan.json queries/plan.json; do json_names "$work/$plan"; done > "$names"
 agrees plan.json
 json_names "$work/whole/manifest.json" > "$names"
 agrees manifest.json

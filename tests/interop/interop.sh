@@ -71,6 +71,7 @@ compare_adapter() { # name
 }
 
 layer="mode=layer -s prune.ratio=0.5"
+queries="attention=queries -s prune.ratio=0.5"
 
 # A golden model, cut in several ways; the run of the first has its name. Without a tokenizer: the ids of the
 # token files are drawn, and a model that has one refuses ids that it did not make.
@@ -94,26 +95,32 @@ golden_run() { # family, settings of prune...
 "$python" tests/interop/interop_logits.py tokens "$work/tokens.h5" $IDS &&
     "$python" tests/interop/interop_logits.py tokens "$work/prompts.h5" $IDS $GMASK $SOP $WINDOW || exit 1
 check "run of llama" make_run llama -s synth.dtype=BF16 -s synth.kv_heads=2 -s synth.tied=true
-check "run of qwen2" make_run qwen2 -s synth.model_type=qwen2 -s synth.dtype=F32 -s synth.head_dim=8
+check "run of qwen2" make_run qwen2 -s synth.model_type=qwen2 -s synth.dtype=F32 -s synth.head_dim=8 \
+    -s synth.kv_heads=2
 check "run of mistral" make_run mistral -s synth.model_type=mistral -s synth.dtype=F16 \
     -s synth.kv_heads=4
 for name in llama qwen2 mistral; do
     compare_models "$work/$name/model" $name
     compare_adapter $name
 done
+# shellcheck disable=SC2086
+for name in llama qwen2; do
+    check "run of $name-queries" run_model $name-queries "$work/$name/model" -s prune.$queries &&
+        compare_models "$work/$name/model" $name-queries && compare_adapter $name-queries
+done
 # Shapes that transformers can express.
-golden_run qwen3 ratio=0.5 mode=channel "$layer"
-golden_run phi3 ratio=0.5 "$layer"
+golden_run qwen3 ratio=0.5 mode=channel "$layer" "$queries"
+golden_run phi3 ratio=0.5 "$layer" "$queries"
 golden_run phi4 "$layer" # heads that fill the width alone, see clients.c
 golden_run dynamic ratio=0.5 mode=channel "$layer"
-golden_run gemma2 ratio=0.5 "mode=channel -s prune.ratio=0.2" "$layer"
+golden_run gemma2 ratio=0.5 "mode=channel -s prune.ratio=0.2" "$layer" "$queries"
 golden_run opt min_keep=4 "$layer" # heads: transformers knows those that fill hidden_size alone
 golden_run bloom ratio=0 "$layer"  # and neither these nor another width of the MLP here
 for name in qwen3 phi3 phi4 dynamic gemma2 opt bloom; do
     compare_adapter $name
 done
 golden_run gemma2-defaults ratio=0.5 "$layer"
-golden_run mistral-window ratio=0.5 "$layer"
+golden_run mistral-window ratio=0.5 "$layer" "$queries"
 # What config.json does not say, and windows of some layers.
 check "defaults" "$python" tests/interop/interop_defaults.py table
 mkdir "$work/defaults"

@@ -172,6 +172,8 @@ def compare_shapes(folder, plan):
         sizes = layer_sizes(config, i)
         report("neurons of layer %d" % kept["layer"], sizes.mlp, len(kept["mlp"]))
         report("key/value heads", sizes.kv_heads, len(kept["attention"]))
+        if "query" in kept:
+            report("query heads", sizes.heads, len(kept["query"]))
         report("hidden channels", sizes.hidden, len(plan["hidden"]))
 
 

@@ -75,10 +75,10 @@ static void check_scores(const fixture *t, const esp_scores *a, const esp_scores
     }
 }
 
-enum { N_PLANS = ESP_N_CRITERIA * ESP_N_AGGREGATIONS * 2 };
+enum { N_KINDS = ESP_N_CRITERIA * ESP_N_AGGREGATIONS, N_PLANS = 4 * N_KINDS };
 
-/* The plan of each criterion and aggregation, by layer and for the whole model. As in a run one rank makes
- * it; here each makes some. */
+/* The plan of each criterion and aggregation, by layer and for the whole model, of key/value heads and of
+ * query heads. As in a run one rank makes it; here each makes some. */
 static void make_plans(char digest[N_PLANS][ESP_DIGEST_SIZE], const fixture *t, const esp_scores *s)
 {
     int rank, size;
@@ -88,8 +88,11 @@ static void make_plans(char digest[N_PLANS][ESP_DIGEST_SIZE], const fixture *t, 
     for (int i = rank; i < N_PLANS; i += size) {
         esp_plan_options o = { .criterion = (esp_criterion)(i % ESP_N_CRITERIA),
                                .aggregation = i / ESP_N_CRITERIA % ESP_N_AGGREGATIONS,
-                               .global = i >= ESP_N_CRITERIA * ESP_N_AGGREGATIONS,
-                               .ratio = 0.3 };
+                               .global = i / N_KINDS % 2,
+                               .attention = i / N_KINDS / 2 && fixture_shares_keys(t)
+                                                ? ESP_ATTENTION_QUERIES
+                                                : ESP_ATTENTION_GROUPS,
+                               .ratio = 0.5 };
         esp_plan p;
 
         CU_ASSERT_EQUAL(esp_plan_make(&p, &t->golden.model, &t->groups, s, &o), ESP_OK);

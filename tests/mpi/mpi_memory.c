@@ -484,7 +484,12 @@ static void check_score_by(const job *j, const char *what, unsigned criteria, un
 static void check_score(const job *j)
 {
     unsigned blocks = 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP;
+    unsigned queries = 1u << ESP_UNIT_QUERY | 1u << ESP_UNIT_MLP;
 
+    check_score_by(j, "score of query heads", 1u << ESP_MIX | 1u << ESP_GATE2 | 1u << ESP_KFAC,
+                   queries);
+    check_score_by(j, "score of both kinds of heads", 1u << ESP_ELEMENT1 | 1u << ESP_FLAP,
+                   queries | blocks);
     check_score_by(j, "score", 1u << ESP_ELEMENT1 | 1u << ESP_MIX, blocks | 1u << ESP_UNIT_HIDDEN);
     check_score_by(j, "score without hidden", 1u << ESP_VECTOR | 1u << ESP_L1, blocks);
     check_score_by(j, "score of weights alone", 1u << ESP_L2, blocks);

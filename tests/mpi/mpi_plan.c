@@ -16,10 +16,14 @@ static void test_share(void)
     subject x;
 
     subject_init(&x, &small);
-    for (size_t i = 0; i < 3; i++) {
-        esp_plan_options o = {
-            .mode = modes[i], .criterion = ESP_RANDOM, .ratio = 0.4, .target_tokens = 9
-        };
+    for (size_t i = 0; i < 5; i++) {
+        esp_plan_options o = { .mode = i < 3 ? modes[i] : ESP_PRUNE_BLOCK,
+                               .attention = i < 3    ? ESP_ATTENTION_GROUPS
+                                            : i == 3 ? ESP_ATTENTION_QUERIES
+                                                     : ESP_ATTENTION_BOTH,
+                               .criterion = ESP_RANDOM,
+                               .ratio = 0.5,
+                               .target_tokens = 9 };
         esp_plan shared = { 0 };
 
         CU_ASSERT_EQUAL(make(&x, &o), ESP_OK);
@@ -66,17 +70,21 @@ static void disturb_scores(subject *x)
 static void test_same_digest(void)
 {
     static const char *const digests[] = { "ffa382514d6c2d17bb8e328fe4745429",
-                                           "0416c5c12d194dbd9e399c1ab35e2738" };
+                                           "0416c5c12d194dbd9e399c1ab35e2738",
+                                           "1d61e186976cbdcba344bcf0c0136593",
+                                           "3244b4b8adba99e40a3865f74712607e" };
     esp_plan_options o = { .criterion = ESP_ELEMENT1, .aggregation = ESP_SUM, .ratio = 0.4 };
     subject x;
 
     subject_init(&x, &small);
     give_scores(&x, ESP_ELEMENT1, ESP_SUM);
     disturb_scores(&x);
-    for (int global = 0; global < 2; global++) {
-        o.global = global != 0;
+    for (int i = 0; i < 4; i++) {
+        o.global = i % 2;
+        o.attention = i < 2 ? ESP_ATTENTION_GROUPS : ESP_ATTENTION_QUERIES;
+        o.ratio = i < 2 ? 0.4 : 0.5;
         CU_ASSERT_EQUAL(make(&x, &o), ESP_OK);
-        CU_ASSERT_STRING_EQUAL(x.p.digest, digests[global]); /* on any number of ranks */
+        CU_ASSERT_STRING_EQUAL(x.p.digest, digests[i]); /* on any number of ranks */
     }
     subject_free(&x);
 }

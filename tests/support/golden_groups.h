@@ -33,6 +33,12 @@ static inline void fixture_free(fixture *t)
     free(t);
 }
 
+/* Whether query heads share key/value heads. */
+static inline bool fixture_shares_keys(const fixture *t)
+{
+    return esp_groups_unit(&t->groups, ESP_UNIT_QUERY, 0) != NULL;
+}
+
 /* A check on the repository's model, or on the shared ones. */
 static inline void fixture_each(bool shared, void (*check)(const fixture *t))
 {

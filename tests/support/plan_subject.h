@@ -85,6 +85,7 @@ static inline bool same_plan(const esp_plan *a, const esp_plan *b)
     for (size_t l = 0; same && l < a->n_layers; l++) {
         same = a->layers[l].kept == b->layers[l].kept &&
                same_kept(&a->layers[l].attention, &b->layers[l].attention) &&
+               same_kept(&a->layers[l].query, &b->layers[l].query) &&
                same_kept(&a->layers[l].mlp, &b->layers[l].mlp);
     }
     return same;
@@ -97,6 +98,33 @@ static inline bool error_has(const char *part)
         return false;
     }
     return true;
+}
+
+static inline uint64_t cost_of(esp_cost c, esp_target_kind k)
+{
+    return k == ESP_TARGET_PARAMETERS ? c.parameters : k == ESP_TARGET_MACS ? c.macs : c.bytes;
+}
+
+/* At or under the target, by less than the largest group: over all options together. */
+static inline void check_target(subject *x, esp_plan_options *o, uint64_t largest)
+{
+    double dense, asked, got;
+
+    CU_ASSERT_EQUAL(make(x, o), ESP_OK);
+    dense = (double)cost_of(x->p.dense, o->target_kind);
+    got = (double)cost_of(x->p.pruned, o->target_kind);
+    asked = o->target <= 1 ? o->target * dense : o->target;
+    CU_ASSERT_TRUE(got <= asked);
+    CU_ASSERT_TRUE(got > asked - (double)largest);
+}
+
+static inline void refused(subject *x, const esp_plan_options *o, esp_status st, const char *part)
+{
+    esp_error_clear();
+    CU_ASSERT_EQUAL(make(x, o), st);
+    CU_ASSERT_TRUE(error_has(part));
+    CU_ASSERT_EQUAL(x->p.n_layers, 0);
+    CU_ASSERT_PTR_NULL(x->p.layers);
 }
 
 #endif

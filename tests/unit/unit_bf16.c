@@ -310,7 +310,8 @@ static void compare_group(counts *c, const esp_plan *p, esp_unit_kind unit, size
 }
 
 /* The plan p of bf16 against that of f32: what is other in it, and not among its near ties. */
-static void compare_plans(counts *c, const esp_groups *g, const esp_plan *f32, const esp_plan *p)
+static void compare_plans(counts *c, const esp_groups *g, unsigned units, const esp_plan *f32,
+                          const esp_plan *p)
 {
     c->near += p->n_near;
     for (size_t l = 0; l < p->n_layers; l++) {
@@ -321,8 +322,9 @@ static void compare_plans(counts *c, const esp_groups *g, const esp_plan *f32, c
         const esp_unit *unit = &g->units[u];
         bool whole = unit->layer != ESP_NO_LAYER &&
                      (!f32->layers[unit->layer].kept || !p->layers[unit->layer].kept);
+        bool asked = units >> unit->kind & 1 && !whole;
 
-        for (size_t i = 0; !whole && i < unit->n_groups; i++) {
+        for (size_t i = 0; asked && i < unit->n_groups; i++) {
             compare_group(c, p, unit->kind, unit->layer, i, keeps(esp_plan_kept(f32, unit), i),
                           keeps(esp_plan_kept(p, unit), i));
         }
@@ -339,7 +341,7 @@ static void check_plan(counts *c, const fixture *t, const esp_scores *s, esp_pla
                               ESP_OK);
     }
     CU_ASSERT_EQUAL(p[0].n_near, 0);
-    compare_plans(c, &t->groups, &p[0], &p[1]);
+    compare_plans(c, &t->groups, esp_plan_units(&o), &p[0], &p[1]);
     esp_plan_free(&p[0]);
     esp_plan_free(&p[1]);
 }
@@ -353,15 +355,20 @@ static void check_plans(counts *c, const fixture *t, const esp_scores *s, esp_cr
         { .ratio = 0.3, .global = true },
         { .ratio = 0.3, .global = true, .round_to = 4, .min_keep = 2 },
         { .target_kind = ESP_TARGET_PARAMETERS, .target = 0.8, .global = true },
+        { .ratio = 0.5, .attention = ESP_ATTENTION_QUERIES },
+        { .ratio = 0.3, .attention = ESP_ATTENTION_QUERIES, .global = true },
         { .ratio = 0.2, .mode = ESP_PRUNE_CHANNEL },
         { .ratio = 0.5, .mode = ESP_PRUNE_LAYER, .global = true },
     };
 
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         esp_plan_options o = options[i];
-        unsigned units = esp_prune_mode_units(o.mode);
+        unsigned units = esp_plan_units(&o);
 
         o.criterion = criterion;
+        if (units >> ESP_UNIT_QUERY & 1 && !fixture_shares_keys(t)) {
+            continue;
+        }
         if ((esp_criterion_units(criterion) & units) == units) {
             check_plan(c, t, s, o);
         }

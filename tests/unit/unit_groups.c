@@ -68,6 +68,7 @@ typedef struct side_ref {
 
 typedef struct brute {
     const esp_model *m;
+    bool queries;              /* keys and values stay                                 */
     size_t n;                  /* neurons                                              */
     size_t label[N_MOST];      /* elementwise partners have the same                   */
     int head[N_MOST];          /* -1, or the neurons that a reshape into heads joins   */
@@ -196,6 +197,11 @@ static size_t attention(const recipe *r, size_t l, size_t x)
             size_t of_head[] = { at.q + h * at.step + c, at.k + g * at.step + c,
                                  at.v + g * at.step + c, mixed + h * d + c };
 
+            if (b.queries) { /* keys and values stay */
+                merge_one(of_head[0], of_head[3]);
+                b.head[of_head[0]] = b.head[of_head[3]] = b.n_heads + (int)h;
+                continue;
+            }
             merge_one(of_head[0], of_head[1]);
             merge_one(of_head[2], of_head[3]);
             for (size_t i = 0; i < 4; i++) {
@@ -203,7 +209,7 @@ static size_t attention(const recipe *r, size_t l, size_t x)
             }
         }
     }
-    b.n_heads += (int)K;
+    b.n_heads += (int)(b.queries ? H : K);
     o = block_norm(l, r->post_norm[0], matrix(l, r->out, mixed, H * d, D), D);
     merge(x, o, D);
     return o;
@@ -266,12 +272,14 @@ static size_t embedding(const recipe *r)
     return r->embed_norm ? norm(ESP_NO_LAYER, ESP_SLOT_EMBED_NORM, x, D) : x;
 }
 
-static void enumerate(const recipe *r, const esp_model *m)
+/* queries: what goes with a query head alone. */
+static void enumerate(const recipe *r, const esp_model *m, bool queries)
 {
     size_t D = m->dims.hidden, V = m->dims.vocab, tokens, x, last, logits;
 
     memset(&b, 0, sizeof b);
     b.m = m;
+    b.queries = queries;
     tokens = neurons(V);
     last = x = embedding(r);
     for (size_t l = 0; l < m->dims.n_layers; l++) {
@@ -386,32 +394,49 @@ static void indices_of_group(bool *index, const esp_unit *u, size_t group)
     }
 }
 
-static size_t n_all_groups(const esp_groups *g)
+/* Of query heads, or of all other units. */
+static size_t n_all_groups(const esp_groups *g, bool queries)
 {
     size_t n = 0;
 
     for (size_t u = 0; u < g->n_units; u++) {
-        n += g->units[u].n_groups;
+        n += (g->units[u].kind == ESP_UNIT_QUERY) == queries ? g->units[u].n_groups : 0;
     }
     return n;
+}
+
+/* Whether the closure of a neuron is a group: of heads where these are alone. */
+static bool is_asked(size_t label)
+{
+    if (!b.queries) {
+        return !b.vocabulary[label];
+    }
+    for (size_t i = 0; i < b.n; i++) {
+        if (b.label[i] == label && b.head[i] >= 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Every closure is one of the groups, every group a closure, and no two groups are alike. */
 static void compare_with(const esp_groups *g)
 {
-    size_t n_groups = n_all_groups(g), at = 0;
+    size_t n_groups = n_all_groups(g, b.queries), at = 0;
     bool *groups = esp_calloc(n_groups * b.n_indices, 1), *met = esp_calloc(n_groups, 1);
     bool gone[N_MOST], index[N_MOST];
 
     for (size_t u = 0; u < g->n_units; u++) {
-        for (size_t k = 0; k < g->units[u].n_groups; k++) {
+        bool asked = (g->units[u].kind == ESP_UNIT_QUERY) == b.queries;
+
+        for (size_t k = 0; asked && k < g->units[u].n_groups; k++) {
             indices_of_group(groups + b.n_indices * at++, &g->units[u], k);
         }
     }
     for (size_t t = 0; t < b.n; t++) {
         size_t found = 0;
 
-        if (b.label[t] != t || b.vocabulary[t]) {
+        if (b.label[t] != t || !is_asked(t)) {
             continue;
         }
         closure(gone, t);
@@ -424,9 +449,19 @@ static void compare_with(const esp_groups *g)
         }
         CU_ASSERT_EQUAL(found, 1);
     }
-    CU_ASSERT_PTR_NULL(memchr(met, false, n_groups));
+    CU_ASSERT_PTR_NULL(n_groups ? memchr(met, false, n_groups) : NULL);
     free(groups);
     free(met);
+}
+
+static bool shares_keys(const esp_model *m)
+{
+    for (size_t l = 0; l < m->dims.n_layers; l++) {
+        if (m->dims.layer[l].heads > m->dims.layer[l].kv_heads) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Frees m. */
@@ -435,8 +470,13 @@ static void check_model(const recipe *r, esp_model *m)
     esp_groups g;
 
     esp_groups_find(&g, m);
-    enumerate(r, m);
+    enumerate(r, m, false);
     compare_with(&g);
+    CU_ASSERT_EQUAL(shares_keys(m), n_all_groups(&g, true) > 0);
+    if (shares_keys(m)) {
+        enumerate(r, m, true);
+        compare_with(&g);
+    }
     esp_groups_free(&g);
     esp_groups_free(&g);
     esp_model_free(m);
@@ -528,18 +568,22 @@ static void check_order(const shape *s, const char *attention, const char *mlp, 
 {
     esp_model m;
     esp_groups g;
+    size_t last;
 
     shape_model(&m, s);
     esp_groups_find(&g, &m);
-    CU_ASSERT_EQUAL(g.n_units, 3);
+    last = g.n_units - 1;
+    CU_ASSERT_EQUAL(g.n_units, shares_keys(&m) ? 4 : 3);
     CU_ASSERT_EQUAL(g.units[0].kind, ESP_UNIT_ATTENTION);
-    CU_ASSERT_EQUAL(g.units[1].kind, ESP_UNIT_MLP);
-    CU_ASSERT_EQUAL(g.units[2].kind, ESP_UNIT_HIDDEN);
+    CU_ASSERT_EQUAL(g.units[1].kind, shares_keys(&m) ? ESP_UNIT_QUERY : ESP_UNIT_MLP);
+    CU_ASSERT_EQUAL(g.units[last - 1].kind, ESP_UNIT_MLP);
+    CU_ASSERT_EQUAL(g.units[last].kind, ESP_UNIT_HIDDEN);
     check_labels(&g.units[0], attention);
-    check_labels(&g.units[1], mlp);
-    check_labels(&g.units[2], hidden);
-    CU_ASSERT_EQUAL(g.units[2].layer, ESP_NO_LAYER);
-    CU_ASSERT_EQUAL(g.units[2].structures[0].side, ESP_COLS);
+    check_labels(&g.units[1], shares_keys(&m) ? "q o" : mlp);
+    check_labels(&g.units[last - 1], mlp);
+    check_labels(&g.units[last], hidden);
+    CU_ASSERT_EQUAL(g.units[last].layer, ESP_NO_LAYER);
+    CU_ASSERT_EQUAL(g.units[last].structures[0].side, ESP_COLS);
     esp_groups_free(&g);
     esp_model_free(&m);
 }
@@ -580,7 +624,14 @@ static void test_channels(void)
             CU_ASSERT_EQUAL(x->channel[k], (int32_t)(k / 4 / heads_of_group * 4 + k % 4));
         }
     }
-    for (size_t n = 1; n < g.n_units; n++) { /* a neuron, a channel of the stream: one index each */
+    u = esp_groups_unit(&g, ESP_UNIT_QUERY, 0);
+    CU_ASSERT_EQUAL(u->n_groups, 6);
+    CU_ASSERT_EQUAL(u->channels_per_group, 4);
+    CU_ASSERT_EQUAL(u->n_structures, 2);
+    for (size_t i = 0; i < 2 * 24; i++) { /* every head's own */
+        CU_ASSERT_EQUAL(u->structures[i / 24].channel[i % 24], (int32_t)(i % 24));
+    }
+    for (size_t n = 2; n < g.n_units; n++) { /* a neuron, a channel of the stream: one index each */
         CU_ASSERT_EQUAL(g.units[n].channels_per_group, 1);
         for (size_t i = 0; i < g.units[n].n_structures; i++) {
             for (size_t k = 0; k < g.units[n].structures[i].length; k++) {
@@ -603,7 +654,7 @@ static void test_large(void)
     shape_model(&m, &llama_7b);
     esp_groups_find(&g, &m);
     CU_ASSERT_EQUAL(g.n_units, 65);
-    CU_ASSERT_EQUAL(n_all_groups(&g), 32 * (32 + 11008) + 4096);
+    CU_ASSERT_EQUAL(n_all_groups(&g, false), 32 * (32 + 11008) + 4096);
     CU_ASSERT_EQUAL(esp_groups_unit(&g, ESP_UNIT_ATTENTION, 31)->channels_per_group, 128);
     CU_ASSERT_EQUAL(esp_groups_unit(&g, ESP_UNIT_HIDDEN, 0)->n_structures, 3 + 32 * 9);
     esp_groups_free(&g);

@@ -9,6 +9,7 @@
 #include <omp.h>
 
 #define TOLERANCE 1e-4 /* of F32 arithmetic, relative to the largest value of an array */
+#define REPEATED  1e-5 /* sums over heads in another order, likewise */
 #define ALL(n)    ((1u << (n)) - 1)
 
 static const esp_importance_options everything = { .criteria = ALL(ESP_N_CRITERIA),
@@ -105,6 +106,9 @@ static void check_golden(const fixture *t)
     for (size_t u = 0; u < t->groups.n_units; u++) {
         const esp_unit *unit = &t->groups.units[u];
 
+        if (unit->kind == ESP_UNIT_QUERY) { /* see test_queries */
+            continue;
+        }
         for (esp_criterion c = 0; c <= ESP_L2; c++) {
             check_unit(t, &s, unit, c);
         }
@@ -127,6 +131,112 @@ static void test_golden(void)
 static void test_golden_shared(void)
 {
     fixture_each(true, check_golden);
+}
+
+/* ---- query heads ------------------------------------------------------------------------------------ */
+
+/* Each of `heads` pieces of data as often as makes it n bytes. */
+static void *repeated(const void *data, size_t heads, size_t bytes, size_t times)
+{
+    char *all = esp_calloc(bytes * times, 1);
+    size_t piece = bytes / heads;
+
+    for (size_t h = 0; h < heads * times; h++) {
+        memcpy(all + h * piece, (const char *)data + h / times * piece, piece);
+    }
+    return all;
+}
+
+/* The weight's rows are heads of keys or of values. */
+static void repeat_rows(esp_weight *w, size_t heads, size_t times)
+{
+    size_t size = esp_dtype_size(w->dtype);
+
+    w->data = repeated(w->data, heads, w->rows * w->cols * size, times);
+    w->bias = w->has_bias ? repeated(w->bias, heads, w->rows * size, times) : NULL;
+    w->rows *= times;
+}
+
+/* The same model with a key/value head of its own for each query head. False where a weight is fused. */
+static bool repeat_keys(fixture *t, void (*with)(esp_weight *w, size_t heads, size_t times))
+{
+    esp_model *m = &t->golden.model;
+    size_t n_block = m->arch->n_slots - ESP_SLOT_BLOCK;
+    bool found = false;
+
+    for (size_t i = 0; i < m->dims.n_layers * n_block; i++) {
+        const esp_layer_dims *d = &m->dims.layer[i / n_block];
+
+        if (m->arch->slots[ESP_SLOT_BLOCK + i % n_block].rows == ESP_W_KV) {
+            with(&m->block[i], d->kv_heads, d->heads / d->kv_heads);
+            found = true;
+        }
+    }
+    return found;
+}
+
+static void free_rows(esp_weight *w, size_t heads, size_t times)
+{
+    (void)heads, (void)times;
+    free((void *)w->data);
+    free((void *)w->bias);
+}
+
+/* Structures of query heads, and gates, are those of the heads of that model. */
+static void check_heads(const fixture *t, const esp_scores *s, const fixture *repeated_keys,
+                        const esp_scores *wanted, size_t layer)
+{
+    const esp_unit *u = esp_groups_unit(&t->groups, ESP_UNIT_QUERY, layer);
+    const esp_unit *of = esp_groups_unit(&repeated_keys->groups, ESP_UNIT_ATTENTION, layer);
+    size_t n = u->n_groups * u->channels_per_group;
+
+    CU_ASSERT_EQUAL(u->n_groups, of->n_groups);
+    for (esp_criterion c = 0; c < ESP_RANDOM; c++) {
+        const double *found = esp_scores_group(s, u, c, ESP_SUM);
+        size_t n_structures = esp_criterion_structures(c, u);
+
+        if (n_structures < 2) { /* gates, and the columns alone */
+            CU_ASSERT(esp_test_close(found, esp_scores_group(wanted, of, c, ESP_SUM), u->n_groups,
+                                     golden_largest(found, u->n_groups), REPEATED));
+            continue;
+        }
+        for (size_t k = 0; k < 2; k++) { /* q; o, the last of q, k, v, o */
+            const double *part = esp_scores_structure(s, u, c) + k * n;
+            const double *same = esp_scores_structure(wanted, of, c) + 3 * k * n;
+
+            CU_ASSERT(esp_test_close(part, same, n, golden_largest(part, n), REPEATED));
+        }
+    }
+}
+
+static void test_queries(void)
+{
+    for (size_t i = 0; i < GOLDEN_MODELS; i++) {
+        fixture *t = fixture_of(golden_models[i]), *other = fixture_of(golden_models[i]);
+
+        if (t && fixture_shares_keys(t) && repeat_keys(other, repeat_rows)) {
+            esp_scores s = estimate(t, &everything), wanted;
+
+            for (size_t l = 0; l < other->golden.model.dims.n_layers; l++) {
+                esp_layer_dims *d = &other->golden.model.dims.layer[l];
+
+                d->kv_heads = d->heads;
+            }
+            esp_groups_free(&other->groups);
+            esp_groups_find(&other->groups, &other->golden.model);
+            wanted = estimate(other, &everything);
+            for (size_t l = 0; l < t->golden.model.dims.n_layers; l++) {
+                check_heads(t, &s, other, &wanted, l);
+            }
+            esp_scores_free(&s);
+            esp_scores_free(&wanted);
+            repeat_keys(other, free_rows);
+        }
+        if (t) {
+            fixture_free(t);
+            fixture_free(other);
+        }
+    }
 }
 
 /* ---- what must hold whatever the values are ------------------------------------------------------- */
@@ -576,6 +686,7 @@ static void test_file(void)
 
 ESP_TEST_MAIN("importance", { "golden values of the repository", test_golden },
               { "golden values of the shared models", test_golden_shared },
+              { "query heads are those of a model with keys repeated", test_queries },
               { "the same bits on 1 and 2 threads", test_threads },
               { "a criterion alone gives the same", test_alone },
               { "weights of several strips", test_strips }, { "fisher = sum", test_fisher_sum },

@@ -43,7 +43,8 @@ static void test_defaults(void)
     CU_ASSERT_EQUAL(c.prune.ratio, 0.25);
     CU_ASSERT_EQUAL(c.importance.criteria, 1u << ESP_ELEMENT1);
     CU_ASSERT_EQUAL(c.importance.aggregations, 1u << ESP_SUM);
-    CU_ASSERT_EQUAL(c.importance.units, (1u << ESP_N_UNITS) - 1);
+    CU_ASSERT_EQUAL(c.importance.units,
+                    1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP | 1u << ESP_UNIT_HIDDEN);
     CU_ASSERT_EQUAL(c.recover.rank, 8);
     CU_ASSERT_EQUAL(c.recover.alpha, 16);
     CU_ASSERT_EQUAL(c.recover.dropout, 0.05);
@@ -485,6 +486,19 @@ static void test_choices(void)
         CU_ASSERT_EQUAL(c.prune.aggregation, i);
         esp_config_free(&c);
         free(set);
+    }
+    for (unsigned i = 0; i < ESP_N_ATTENTION_UNITS; i++) {
+        static const unsigned units[] = { 1u << ESP_UNIT_ATTENTION, 1u << ESP_UNIT_QUERY,
+                                          1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_QUERY };
+        char *sets[] = { esp_format("prune.attention=%s",
+                                    esp_attention_units_name((esp_attention_units)i)),
+                         "importance.units=mlp" };
+
+        CU_ASSERT_EQUAL_FATAL(esp_config_load(&c, NULL, sets, 2), ESP_OK);
+        CU_ASSERT_EQUAL(c.prune.attention, i);
+        CU_ASSERT_EQUAL(c.importance.units, units[i] | 1u << ESP_UNIT_MLP);
+        esp_config_free(&c);
+        free(sets[0]);
     }
     for (unsigned i = 0; i < ESP_N_UNITS; i++) {
         char *sets[] = { esp_format("importance.units=%s", esp_unit_name((esp_unit_kind)i)),

@@ -157,24 +157,6 @@ static void test_global_rounding(void)
 
 /* ---- targets ----------------------------------------------------------------------------------- */
 
-static uint64_t cost_of(esp_cost c, esp_target_kind k)
-{
-    return k == ESP_TARGET_PARAMETERS ? c.parameters : k == ESP_TARGET_MACS ? c.macs : c.bytes;
-}
-
-/* At or under the target, by less than the largest group: over all options together. */
-static void check_target(subject *x, esp_plan_options *o, uint64_t largest)
-{
-    double dense, asked, got;
-
-    CU_ASSERT_EQUAL(make(x, o), ESP_OK);
-    dense = (double)cost_of(x->p.dense, o->target_kind);
-    got = (double)cost_of(x->p.pruned, o->target_kind);
-    asked = o->target <= 1 ? o->target * dense : o->target;
-    CU_ASSERT_TRUE(got <= asked);
-    CU_ASSERT_TRUE(got > asked - (double)largest);
-}
-
 /* Largest saving of one group of a mode, from costs of models that lack it. */
 static uint64_t largest_group(const esp_plan_options *o)
 {
@@ -389,15 +371,6 @@ static void test_random(void)
 
 /* ---- refused ----------------------------------------------------------------------------------- */
 
-static void refused(subject *x, const esp_plan_options *o, esp_status st, const char *part)
-{
-    esp_error_clear();
-    CU_ASSERT_EQUAL(make(x, o), st);
-    CU_ASSERT_TRUE(error_has(part));
-    CU_ASSERT_EQUAL(x->p.n_layers, 0);
-    CU_ASSERT_PTR_NULL(x->p.layers);
-}
-
 static void test_refused_options(void)
 {
     esp_layer_range beyond = { 2, 4 }, turned = { 3, 1 };
@@ -453,6 +426,12 @@ static void test_foreseen(void)
           "plan: attention: 1 of 4 groups (25 %) in each layer for a ratio of 50 %\n",
           NULL },
         { { .ratio = 0.5 }, "", NULL },
+        { { .ratio = 0.3, .attention = ESP_ATTENTION_QUERIES },
+          "plan: query: 0 of 8 groups (0 %) in each layer for a ratio of 30 %\n",
+          NULL },
+        { { .ratio = 0.7, .attention = ESP_ATTENTION_QUERIES },
+          "plan: query: 4 of 8 groups (50 %) in each layer for a ratio of 70 %\n",
+          NULL },
         { { .ratio = 0.3, .mode = ESP_PRUNE_LAYER },
           "plan: layers: 1 of 4 groups (25 %) for a ratio of 30 %\n",
           NULL },

@@ -47,6 +47,36 @@ static void test_digest(void)
     subject_free(&x);
 }
 
+/* Query heads that go without their key/value head are in it, those that go with it are not. */
+static void test_digest_of_queries(void)
+{
+    static const shape tiny = { "llama", 1, 2, 4, 2, 2, 3, 4, true, NULL };
+    static const unsigned char bytes[] = {
+        1, 0, 0, 0,                                     /* layers           */
+        2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, /* hidden 0 1 of 2  */
+        1, 0, 0, 0,                                     /* kept             */
+        2, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, /* attention 0 1    */
+        3, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, /* mlp 0 2 of 3     */
+        4, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, /* query 1 2 of 4   */
+    };
+    esp_plan_options o = { .attention = ESP_ATTENTION_QUERIES,
+                           .criterion = ESP_L1,
+                           .aggregation = ESP_SUM,
+                           .ratio = 0.5 };
+    char expected[ESP_DIGEST_SIZE];
+    subject x;
+
+    subject_init(&x, &tiny);
+    give_scores(&x, ESP_L1, ESP_SUM);
+    scores_of(&x, ESP_UNIT_QUERY, 0, ESP_L1, ESP_SUM)[0] = -1;
+    scores_of(&x, ESP_UNIT_QUERY, 0, ESP_L1, ESP_SUM)[3] = -1;
+    scores_of(&x, ESP_UNIT_MLP, 0, ESP_L1, ESP_SUM)[1] = -1;
+    CU_ASSERT_EQUAL(make(&x, &o), ESP_OK);
+    esp_digest_bytes(expected, bytes, sizeof bytes);
+    CU_ASSERT_STRING_EQUAL(x.p.digest, expected);
+    subject_free(&x);
+}
+
 static char *plan_path(void)
 {
     char *dir = esp_test_dir("plan"), *path = esp_path(dir, "plan.json");
@@ -64,9 +94,14 @@ static void test_round_trip(void)
     subject x;
 
     subject_init(&x, &small);
-    for (size_t i = 0; i < 3; i++) {
-        esp_plan_options o = { .mode = modes[i], .criterion = ESP_RANDOM, .ratio = 0.3 };
+    for (size_t i = 0; i < 5; i++) {
+        esp_plan_options o = { .mode = modes[i < 3 ? i : 0],
+                               .criterion = ESP_RANDOM,
+                               .ratio = 0.5 };
 
+        o.attention = i < 3    ? ESP_ATTENTION_GROUPS
+                      : i == 3 ? ESP_ATTENTION_QUERIES
+                               : ESP_ATTENTION_BOTH;
         o.target_tokens = 64;
         CU_ASSERT_EQUAL(make(&x, &o), ESP_OK);
         CU_ASSERT_EQUAL(esp_plan_save(&x.p, &o, path), ESP_OK);
@@ -193,6 +228,51 @@ static void test_refused_files(void)
     free(path);
 }
 
+/* As above, of a plan that cuts query heads alone. */
+static void test_refused_queries(void)
+{
+    static const struct change {
+        const char *from, *to, *part;
+    } changes[] = {
+        { "\"query\":[1,2,5,6]", "\"query\":[1,3,5,6]", "digest: " },
+        { "\"query\":[1,2,5,6]", "\"query\":[0,1,5,6]",
+          "layers[0]: query: is not as many heads of each key/value head" },
+        { "\"query\":[1,2,5,6]", "\"query\":[1,2,5]", "query: is not as many" },
+        { "\"query\":[1,2,5,6]", "\"query\":[1]", "query: is not as many" },
+        { "\"query\":[1,2,5,6]", "\"query\":[1,2,5,8]", "query[3]: is not an index" },
+        { "\"query\":[1,2,5,6]", "\"query\":[]", "keeps 0 groups" },
+        { "\"query_of\":8", "\"query_of\":4", "query: the plan is for 4 groups, the model has 8" },
+        { "\"query\":", "\"queries\":", "digest: " },
+    };
+    esp_plan_options o = { .attention = ESP_ATTENTION_QUERIES,
+                           .criterion = ESP_L1,
+                           .aggregation = ESP_SUM,
+                           .ratio = 0.5 };
+    char *path = plan_path(), *text;
+    double *score;
+    size_t n;
+    subject x;
+
+    subject_init(&x, &small);
+    give_scores(&x, ESP_L1, ESP_SUM);
+    score = scores_of(&x, ESP_UNIT_QUERY, 0, ESP_L1, ESP_SUM);
+    score[0] = score[3] = score[4] = score[7] = -1;
+    CU_ASSERT_EQUAL(make(&x, &o), ESP_OK);
+    CU_ASSERT_EQUAL(esp_plan_save(&x.p, &o, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_file_read(&text, &n, path), ESP_OK);
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        char *changed = replaced(text, changes[i].from, changes[i].to);
+
+        refused_file(&x.m, path, changed, changes[i].part);
+        free(changed);
+    }
+    free(text);
+    CU_ASSERT_EQUAL(esp_test_remove(path), ESP_OK);
+    subject_free(&x);
+    free(path);
+}
+
 ESP_TEST_MAIN("plan as data", { "sizes", test_dims }, { "digest", test_digest },
-              { "round trip", test_round_trip }, { "file", test_file },
-              { "files refused", test_refused_files })
+              { "digest with query heads", test_digest_of_queries },
+              { "query heads refused", test_refused_queries }, { "round trip", test_round_trip },
+              { "file", test_file }, { "files refused", test_refused_files })

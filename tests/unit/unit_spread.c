@@ -7,7 +7,7 @@
 
 static const char *const config =
     "{\"model_type\": \"llama\", \"hidden_size\": 12, \"intermediate_size\": 5,"
-    " \"num_hidden_layers\": 3, \"num_attention_heads\": 3, \"num_key_value_heads\": 3,"
+    " \"num_hidden_layers\": 3, \"num_attention_heads\": 6, \"num_key_value_heads\": 3,"
     " \"head_dim\": 4, \"vocab_size\": 11, \"max_position_embeddings\": 32, \"rms_norm_eps\": "
     "1e-5}";
 
@@ -31,18 +31,26 @@ static esp_kept_groups keep(size_t total, size_t n, const int32_t *index)
     return k;
 }
 
-/* Layer 1 goes; of layer 0 heads 0, 2 and neurons 1, 2, 4 stay, of layer 2 head 1 and neuron 0; six of the
- * hidden channels. */
+/* Layer 1 goes; of layer 0 key/value heads 0, 2 with a query head each and neurons 1, 2, 4 stay, of layer 2
+ * key/value head 1 with both its query heads and neuron 0; six of the hidden channels. */
 static esp_plan make_plan(void)
 {
     static const int32_t heads[] = { 0, 2 }, neurons[] = { 1, 2, 4 }, one[] = { 1 }, zero[] = { 0 };
-    static const int32_t hidden[] = { 1, 3, 5, 7, 9, 11 };
+    static const int32_t queries[] = { 0, 5 }, pair[] = { 2, 3 }, hidden[] = { 1, 3, 5, 7, 9, 11 };
     esp_plan p = { .n_layers = 3 };
 
     ESP_NEW(p.layers, 3);
-    p.layers[0] = (esp_layer_plan){ true, keep(3, 2, heads), keep(5, 3, neurons) };
-    p.layers[1] = (esp_layer_plan){ false, keep(3, 0, zero), keep(5, 0, zero) };
-    p.layers[2] = (esp_layer_plan){ true, keep(3, 1, one), keep(5, 1, zero) };
+    p.layers[0] = (esp_layer_plan){ .kept = true,
+                                    .attention = keep(3, 2, heads),
+                                    .query = keep(6, 2, queries),
+                                    .mlp = keep(5, 3, neurons) };
+    p.layers[1] = (esp_layer_plan){ .attention = keep(3, 0, zero),
+                                    .query = keep(6, 0, zero),
+                                    .mlp = keep(5, 0, zero) };
+    p.layers[2] = (esp_layer_plan){ .kept = true,
+                                    .attention = keep(3, 1, one),
+                                    .query = keep(6, 2, pair),
+                                    .mlp = keep(5, 1, zero) };
     p.hidden = keep(12, 6, hidden);
     return p;
 }
@@ -82,6 +90,21 @@ static void check_unit(const esp_scores *spread, const esp_unit *u, const esp_sc
     CU_ASSERT_EQUAL(next, left ? kept->n : 0);
 }
 
+/* Query heads that are each alone with their key/value head rank above those that have gone. */
+static void check_no_choice(const esp_scores *spread, const esp_unit *u,
+                            const esp_kept_groups *kept)
+{
+    const double *to = esp_scores_group(spread, u, ESP_RANDOM, ESP_MAX);
+    size_t next = 0;
+
+    for (size_t i = 0; i < u->n_groups; i++) {
+        bool stays = next < kept->n && kept->index[next] == (int32_t)i;
+
+        CU_ASSERT_EQUAL(to[i], stays ? 0 : -1);
+        next += stays;
+    }
+}
+
 static void test_spread(void)
 {
     esp_plan p = make_plan();
@@ -109,6 +132,10 @@ static void test_spread(void)
     }
     check_unit(&spread, esp_groups_unit(&g, ESP_UNIT_HIDDEN, ESP_NO_LAYER), &scores,
                esp_groups_unit(&h, ESP_UNIT_HIDDEN, ESP_NO_LAYER), &p.hidden);
+    check_unit(&spread, esp_groups_unit(&g, ESP_UNIT_QUERY, 2), &scores,
+               esp_groups_unit(&h, ESP_UNIT_QUERY, 1), &p.layers[2].query);
+    CU_ASSERT_PTR_NULL(esp_groups_unit(&h, ESP_UNIT_QUERY, 0));
+    check_no_choice(&spread, esp_groups_unit(&g, ESP_UNIT_QUERY, 0), &p.layers[0].query);
     CU_ASSERT_PTR_NULL(
         esp_scores_group(&spread, esp_groups_unit(&g, ESP_UNIT_MLP, 0), ESP_RANDOM, ESP_LAST));
 

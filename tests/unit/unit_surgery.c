@@ -228,7 +228,7 @@ static void check_all_at_once(const fixture *t)
     block.hidden = channel.hidden;
     channel.hidden = hidden;
     block.layers[0].kept = false;
-    block.layers[0].attention.n = block.layers[0].mlp.n = 0;
+    block.layers[0].attention.n = block.layers[0].query.n = block.layers[0].mlp.n = 0;
     esp_plan_dims(&dims, &block, &t->golden.model);
     esp_model_reshape(&left, &t->golden.model, &dims);
     block.pruned = esp_model_cost(&left, 64);
@@ -244,6 +244,14 @@ static void check_model(const fixture *t)
     check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_BLOCK, .ratio = 0.5 }, "block, local");
     check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_BLOCK, .ratio = 0.4, .global = true },
                "block, global");
+    for (esp_attention_units a = ESP_ATTENTION_QUERIES; a <= ESP_ATTENTION_BOTH; a++) {
+        if (fixture_shares_keys(t)) {
+            check_mode(t, (esp_plan_options){ .attention = a, .ratio = 0.5 },
+                       esp_attention_units_name(a));
+            check_mode(t, (esp_plan_options){ .attention = a, .ratio = 0.4, .global = true },
+                       "one ranking with query heads");
+        }
+    }
     check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_LAYER, .ratio = 0.5 }, "layer");
     check_mode(t, (esp_plan_options){ .mode = ESP_PRUNE_CHANNEL, .ratio = 0.3 }, "channel");
     check_all_at_once(t);
