@@ -40,8 +40,9 @@ typedef struct esp_plan_options {
     esp_attention_units attention; /* of mode block */
     esp_criterion criterion;
     esp_aggregation aggregation;
-    bool global;  /* one ranking over all layers, else each unit alike            */
-    double ratio; /* of the groups of each unit (local) or of all (global) to cut */
+    bool global;            /* one ranking over all layers, else each unit alike            */
+    double ratio;           /* of the groups of each unit (local) or of all (global) to cut */
+    double attention_ratio; /* local: that of the units of attention; 0: the ratio  */
     /* Instead of the ratio. target <= 1: fraction of the dense model to keep; else a count. */
     esp_target_kind target_kind;
     double target;
@@ -132,7 +133,7 @@ const esp_kept_groups *esp_plan_kept(const esp_plan *p, const esp_unit *u);
 esp_status esp_plan_share(esp_plan *p, MPI_Comm comm);
 
 /* plan.json, one line per key and per layer: {"digest", "model", "mode", "criterion", "aggregation", "scope",
- * "attention" (mode block), "ratio" or "target": {kind: n}, "tokens" (of macs),
+ * "attention" (mode block), "ratio" (and "attention_ratio") or "target": {kind: n}, "tokens" (of macs),
  * "dense", "pruned", "saves": {"parameters", "macs", "bytes"}, "layers": [{"layer", "kept",
  * "attention": [indices], "attention_of": n, "query": [indices], "query_of": n, "mlp": [indices],
  * "mlp_of": n}], "hidden": [indices], "hidden_of": n}. "query" and "query_of" are there where query heads of

@@ -267,6 +267,17 @@ static bool cuts_layers(const esp_config *c)
     return c->prune.mode == ESP_PRUNE_LAYER;
 }
 
+/* How much goes is set of all units together, or heads are not cut. */
+static bool has_no_ratio_of_heads(const esp_config *c)
+{
+    bool has_target = false;
+
+    for (esp_target_kind k = ESP_TARGET_NONE; k < ESP_N_TARGETS; k++) {
+        has_target = has_target || c->prune_targets[k] > 0;
+    }
+    return has_target || c->prune.global || cuts_no_blocks(c);
+}
+
 static bool is_random(const esp_config *c)
 {
     return c->prune.criterion == ESP_RANDOM;
@@ -310,6 +321,8 @@ static const struct idle {
     { "prune.attention", cuts_no_blocks, "prune.mode = block alone cuts heads" },
     { "prune.attention_layers", cuts_channels, "a channel runs through all layers" },
     { "prune.mlp_layers", cuts_channels, "a channel runs through all layers" },
+    { "prune.attention_ratio", has_no_ratio_of_heads,
+      "it is of heads that have a prune.ratio by themselves" },
     { "prune.round_to", cuts_layers, "whole layers leave widths as they are" },
     { "prune.steps", is_random, "criterion random has nothing to estimate again" },
     { "compensate.corpus", fits_nothing, "prune.compensate = none" },

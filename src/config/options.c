@@ -90,6 +90,8 @@ const esp_option esp_options[] = {
       PLAN, "how scores of structures become scores of groups" },
     { "prune.ratio", ESP_O_SHARE, AT(prune.ratio), "0.25", 0, 1, NULL, PLAN,
       "share of the groups of each unit to cut, rounded down; 0 where a target is given" },
+    { "prune.attention_ratio", ESP_O_SHARE, AT(prune.attention_ratio), "0", 0, BELOW_1, NULL, PLAN,
+      "of heads, where prune.scope = local; 0: prune.ratio" },
     { "prune.target.parameters", ESP_O_NUMBER, AT(prune_targets[ESP_TARGET_PARAMETERS]), "0", 0, ANY, NULL,
       PLAN, "instead of ratio: parameters to keep; a fraction of the dense model up to 1, else a count" },
     { "prune.target.macs", ESP_O_NUMBER, AT(prune_targets[ESP_TARGET_MACS]), "0", 0, ANY, NULL, PLAN,

@@ -273,6 +273,13 @@ static size_t round_up(size_t n, size_t to)
     return (n + to - 1) / to * to;
 }
 
+double esp_unit_ratio(const esp_unit_candidates *p, const esp_plan_options *o)
+{
+    bool attention = p->kind == ESP_UNIT_ATTENTION || p->kind == ESP_UNIT_QUERY;
+
+    return attention && o->attention_ratio > 0 ? o->attention_ratio : o->ratio;
+}
+
 double esp_slice_score(const esp_unit_candidates *p, size_t i)
 {
     double sum = 0;
@@ -290,7 +297,7 @@ size_t esp_unit_first_cut(const esp_unit_candidates *p)
 
 size_t esp_unit_min_kept(const esp_unit_candidates *p, const esp_plan_options *o)
 {
-    size_t least = esp_candidates_each_alike(o) ? esp_after_ratio(o->ratio, p->n) : 0;
+    size_t least = esp_candidates_each_alike(o) ? esp_after_ratio(esp_unit_ratio(p, o), p->n) : 0;
 
     least = esp_max(least, round_up(esp_max(o->min_keep, 1), p->lanes) / p->lanes);
     return esp_min(round_up(least, p->bundle), p->n);

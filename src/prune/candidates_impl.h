@@ -43,6 +43,9 @@ bool esp_candidates_each_alike(const esp_plan_options *o);
 /* Of n groups those that a ratio leaves: floor(n ratio) go, never more. Local. */
 size_t esp_after_ratio(double ratio, size_t n);
 
+/* The ratio of a pool, where each is cut alike. Local. */
+double esp_unit_ratio(const esp_unit_candidates *p, const esp_plan_options *o);
+
 /* The score of slice i: the sum over the lanes. Local. */
 double esp_slice_score(const esp_unit_candidates *p, size_t i);
 

@@ -78,10 +78,10 @@ static void tell(const stretch *s, size_t n_layers, const esp_plan_options *o)
 {
     const esp_unit_candidates *p = s->first;
     size_t gone = p->n - esp_unit_min_kept(p, o), from = p->layer, to = s->last->layer;
-    double share = p->n > 0 ? (double)gone / (double)p->n : o->ratio;
+    double ratio = esp_unit_ratio(p, o), share = p->n > 0 ? (double)gone / (double)p->n : ratio;
     char where[64] = "";
 
-    if (fabs(share - o->ratio) <= FAR) {
+    if (fabs(share - ratio) <= FAR) {
         return;
     }
     if (from != ESP_NO_LAYER && from == 0 && to + 1 == n_layers) {
@@ -91,7 +91,7 @@ static void tell(const stretch *s, size_t n_layers, const esp_plan_options *o)
                  to);
     }
     esp_warn("plan: %s: %zu of %zu groups (%.0f %%)%s for a ratio of %.4g %%", name_of(p->kind),
-             p->lanes * gone, p->lanes * p->n, 100 * share, where, 100 * o->ratio);
+             p->lanes * gone, p->lanes * p->n, 100 * share, where, 100 * ratio);
 }
 
 static void tell_kind(const esp_candidates *pools, esp_unit_kind kind, size_t n_layers,

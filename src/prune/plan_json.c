@@ -67,6 +67,9 @@ static void set_amount(json_t *root, const esp_plan_options *o)
 {
     if (o->target_kind == ESP_TARGET_NONE) {
         set(root, "ratio", json_real(o->ratio));
+        if (o->attention_ratio > 0) {
+            set(root, "attention_ratio", json_real(o->attention_ratio));
+        }
     } else {
         json_t *target = json_object();
 

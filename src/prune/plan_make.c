@@ -239,6 +239,10 @@ static esp_status check_amount(const esp_plan_options *o)
     if (o->target_kind == ESP_TARGET_NONE && !(o->ratio >= 0 && o->ratio < 1)) {
         return esp_fail(ESP_EUSAGE, "prune.ratio: %g is not in [0, 1)", o->ratio);
     }
+    if (!(o->attention_ratio >= 0 && o->attention_ratio < 1)) {
+        return esp_fail(ESP_EUSAGE, "prune.attention_ratio: %g is not in [0, 1)",
+                        o->attention_ratio);
+    }
     if (o->target_kind != ESP_TARGET_NONE && !(o->target > 0)) {
         return esp_fail(ESP_EUSAGE, "prune.target: %g is not above 0", o->target);
     }

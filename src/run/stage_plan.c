@@ -46,6 +46,7 @@ static esp_plan_options step_options(const esp_plan_options *last, const esp_mod
         return o;
     }
     o.ratio *= share;
+    o.attention_ratio *= share;
     if (o.target_kind != ESP_TARGET_NONE) {
         double dense = dense_cost(m, o.target_kind);
         double target = o.target <= 1 ? o.target * dense : o.target;

@@ -113,7 +113,8 @@ run 0 ratio score
 run 0 ratio plan -s prune.ratio=0.5 -s prune.attention_layers=0 -s prune.mlp_layers=1-2
 run 0 ratio prune -s prune.ratio=0.5 -s prune.attention_layers=0 -s prune.mlp_layers=1-2
 for stage in score plan; do
-    run 0 queries $stage -s model="$work/shared-keys" -s prune.ratio=0.5 -s prune.attention=queries
+    run 0 queries $stage -s model="$work/shared-keys" -s prune.ratio=0.25 -s prune.attention=queries \
+        -s prune.attention_ratio=0.5
 done
 run 1 wild recover -s recover.learning_rate=1e38 -s recover.steps=8 -s recover.save_every=2
 

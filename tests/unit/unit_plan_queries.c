@@ -46,6 +46,24 @@ static void test_queries(void)
     subject_free(&x);
 }
 
+/* Heads have a ratio of their own. */
+static void test_attention_ratio(void)
+{
+    esp_plan_options o = { .criterion = ESP_RANDOM, .ratio = 0.2, .attention_ratio = 0.7 };
+    subject x;
+
+    subject_init(&x, &threes);
+    CU_ASSERT_EQUAL(make(&x, &o), ESP_OK);
+    CU_ASSERT_TRUE(has_sizes(&x.p, 0, 1, 3, 8));
+    o.attention = ESP_ATTENTION_QUERIES;
+    CU_ASSERT_EQUAL(make(&x, &o), ESP_OK);
+    CU_ASSERT_TRUE(has_sizes(&x.p, 0, 3, 3, 8));
+    o.attention_ratio = 1;
+    CU_ASSERT_EQUAL(make(&x, &o), ESP_EUSAGE);
+    CU_ASSERT_TRUE(error_has("prune.attention_ratio: 1"));
+    subject_free(&x);
+}
+
 /* A step is a query head of each group, its score their sum. */
 static void test_global_queries(void)
 {
@@ -146,5 +164,6 @@ static void test_refused_queries(void)
 }
 
 ESP_TEST_MAIN("plans of query heads", { "the least of each group", test_queries },
-              { "one ranking", test_global_queries }, { "groups and query heads", test_both },
-              { "targets", test_targets_of_queries }, { "refused", test_refused_queries })
+              { "a ratio of heads", test_attention_ratio }, { "one ranking", test_global_queries },
+              { "groups and query heads", test_both }, { "targets", test_targets_of_queries },
+              { "refused", test_refused_queries })
