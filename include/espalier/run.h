@@ -8,6 +8,8 @@
 #ifndef ESPALIER_RUN_H
 #define ESPALIER_RUN_H
 
+#include <jansson.h>
+
 #include "espalier/config.h"
 #include "espalier/model.h"
 #include "espalier/par.h"
@@ -27,6 +29,11 @@ esp_status esp_run_stages(const esp_config *c, unsigned stages, bool force,
  * the result; samples longer than the model has positions; more pipeline stages than layers. Warnings as
  * esp_plan_check_early's. Local. */
 esp_status esp_run_check_shape(const esp_config *c, const esp_model *m, unsigned stages);
+
+/* stages, results [out, owned]: the records of a run's manifest.json, and its eval.json, as eval left it and
+ * of the models that are there now; NULL after a failure: ESP_EUSAGE where there is no run, or eval is not
+ * done; ESP_EFORMAT where a file is damaged; ESP_EIO. Locks and writes nothing. Local. */
+esp_status esp_run_results(json_t **stages, json_t **results, const char *dir);
 
 /* ESP_EUSAGE where there is something at path that is in the folder of a run, whose results only its stages
  * replace. Local. */

@@ -8,12 +8,14 @@
 #include "espalier/file.h"
 #include "espalier/mem.h"
 
-enum { CHECK = 256, SHOW, REFERENCE, CLUSTER };
+enum { CHECK = 256, SHOW, REFERENCE, CLUSTER, FORMAT };
 
 static const struct option long_options[] = {
     { "config", required_argument, NULL, 'c' },
     { "set", required_argument, NULL, 's' },
     { "cluster", required_argument, NULL, CLUSTER },
+    { "output", required_argument, NULL, 'o' },
+    { "format", required_argument, NULL, FORMAT },
     { "force", no_argument, NULL, 'f' },
     { "verbose", no_argument, NULL, 'v' },
     { "quiet", no_argument, NULL, 'q' },
@@ -87,14 +89,16 @@ static esp_status stray_word(const char *word, const char *otherwise)
 
 static esp_status no_command(const char *word)
 {
-    const char *nearest = "config";
-    size_t least = esp_distance(word, nearest);
+    const char *nearest = "";
+    size_t least = SIZE_MAX;
 
-    for (size_t i = 0; i < esp_n_commands; i++) {
-        size_t d = esp_distance(word, esp_commands[i].name);
+    for (size_t i = 0; i < esp_n_commands + esp_n_local_commands; i++) {
+        const char *name =
+            i < esp_n_commands ? esp_commands[i].name : esp_local_commands[i - esp_n_commands].name;
+        size_t d = esp_distance(word, name);
 
         if (d < least) {
-            nearest = esp_commands[i].name;
+            nearest = name;
             least = d;
         }
     }
@@ -143,6 +147,12 @@ static esp_status take(esp_arguments *a, int option, const char *given, const ch
     case CLUSTER:
         add_set(a, esp_format("@%s", optarg));
         break;
+    case 'o':
+        a->output = optarg;
+        break;
+    case FORMAT:
+        a->format = optarg;
+        break;
     case 'f':
         a->force = true;
         break;
@@ -176,12 +186,20 @@ static esp_status take(esp_arguments *a, int option, const char *given, const ch
     return ESP_OK;
 }
 
+static bool is_command(const esp_arguments *a, const char *name)
+{
+    return a->command && strcmp(a->command, name) == 0;
+}
+
 static esp_status check_command(const esp_arguments *a)
 {
-    bool config = a->command && strcmp(a->command, "config") == 0;
+    bool config = is_command(a, "config");
 
-    if (a->command && !config && !esp_command_find(a->command)) {
+    if (a->command && !esp_local_command_find(a->command) && !esp_command_find(a->command)) {
         return no_command(a->command);
+    }
+    if ((a->output || a->format) && !is_command(a, "compare")) {
+        return esp_fail(ESP_EUSAGE, "%s goes with compare", a->output ? "-o" : "--format");
     }
     if (a->help || a->version) {
         return ESP_OK;
@@ -208,13 +226,18 @@ static const char *word_at(char **argv, int o)
 esp_status esp_arguments_read(esp_arguments *a, int argc, char **argv)
 {
     *a = (esp_arguments){ 0 };
-    for (int o; (o = getopt_long(argc, argv, ":c:s:fvqh", long_options, NULL)) != -1;) {
+    for (int o; (o = getopt_long(argc, argv, ":c:s:o:fvqh", long_options, NULL)) != -1;) {
         ESP_TRY(take(a, o, word_at(argv, o), argv[optind]));
     }
     if (optind < argc) {
         a->command = argv[optind++];
     }
     ESP_TRY(check_command(a));
+    if (is_command(a, "compare")) {
+        a->runs = &argv[optind];
+        a->n_runs = (size_t)(argc - optind);
+        return ESP_OK;
+    }
     return optind < argc ? stray_word(argv[optind], ": one command at a time") : ESP_OK;
 }
 

@@ -41,6 +41,9 @@ typedef struct esp_arguments {
     const char *file;    /* -c, or config --check */
     char **sets;         /* [n_sets] of -s, and @FILE of --cluster; owned, each owned */
     size_t n_sets;
+    char *const *runs; /* [n_runs] behind compare */
+    size_t n_runs;
+    const char *output, *format; /* of compare; NULL: not given */
     bool force, quiet, verbose;
     bool help, version, check, show, reference;
 } esp_arguments;
@@ -54,5 +57,21 @@ void esp_print_help(const char *command);
 
 /* `config --check | --show | --reference`: needs no MPI. Local. */
 esp_status cmd_config(const esp_arguments *a);
+
+/* `compare RUN...`: likewise. */
+esp_status cmd_compare(const esp_arguments *a);
+
+/* A command that needs neither MPI nor the settings of a run: it works on a login node. */
+typedef struct esp_local_command {
+    const char *name;
+    esp_status (*run)(const esp_arguments *a); /* Local. */
+    const char *help;                          /* lines of the list of commands */
+} esp_local_command;
+
+extern const esp_local_command esp_local_commands[]; /* [esp_n_local_commands] */
+extern const size_t esp_n_local_commands;
+
+/* NULL when there is none of that name. Local. */
+const esp_local_command *esp_local_command_find(const char *name);
 
 #endif

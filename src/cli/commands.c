@@ -43,3 +43,25 @@ const esp_command *esp_command_find(const char *name)
     }
     return NULL;
 }
+
+const esp_local_command esp_local_commands[] = {
+    { "compare", cmd_compare,
+      "  compare    RUN... [--format table|csv|markdown] [-o FILE]: what runs found, in one "
+      "table" },
+    { "config", cmd_config,
+      "  config     --check [-c] FILE: are its settings right;  --show [-c FILE]: all settings in "
+      "effect;\n"
+      "             --reference: docs/settings.md, all settings as Markdown" },
+};
+
+const size_t esp_n_local_commands = sizeof esp_local_commands / sizeof *esp_local_commands;
+
+const esp_local_command *esp_local_command_find(const char *name)
+{
+    for (size_t i = 0; i < esp_n_local_commands; i++) {
+        if (strcmp(esp_local_commands[i].name, name) == 0) {
+            return &esp_local_commands[i];
+        }
+    }
+    return NULL;
+}

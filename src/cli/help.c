@@ -14,17 +14,11 @@ static void print_options(void)
          "before\n"
          "  -f, --force            do stages anew that were done with other settings, and all "
          "later ones\n"
+         "  -o, --output FILE      of compare: where the table goes; .csv and .md say its format\n"
+         "      --format FORMAT    of compare: table, csv or markdown\n"
          "  -v, --verbose          say more;  -q, --quiet  say nothing but errors and results\n"
          "  -h, --help             this, or with a command the settings that matter to it\n"
          "      --version          what this build is");
-}
-
-static void print_config(void)
-{
-    puts("  config     --check [-c] FILE: are its settings right;  --show [-c FILE]: all settings "
-         "in "
-         "effect;\n"
-         "             --reference: docs/settings.md, all settings as Markdown");
 }
 
 static void print_program(void)
@@ -36,7 +30,9 @@ static void print_program(void)
     for (size_t i = 0; i < esp_n_commands; i++) {
         printf("  %-10s %s\n", esp_commands[i].name, esp_commands[i].summary);
     }
-    print_config();
+    for (size_t i = 0; i < esp_n_local_commands; i++) {
+        puts(esp_local_commands[i].help);
+    }
     puts("");
     print_options();
     puts("\nexit codes: 0 done, 1 failed, 2 input or settings refused, 75 stopped early on SIGTERM "
@@ -52,10 +48,12 @@ void esp_print_help(const char *name)
         print_program();
         return;
     }
-    if (!command) { /* config: the only one that is in no table */
-        print_config();
-        puts("\nsettings:");
-        esp_config_help(stdout, NULL);
+    if (!command) {
+        puts(esp_local_command_find(name)->help);
+        if (strcmp(name, "config") == 0) {
+            puts("\nsettings:");
+            esp_config_help(stdout, NULL);
+        }
         return;
     }
     printf("espalier %s -c FILE [-s path=value]... : %s\n\nsettings:\n", command->name,

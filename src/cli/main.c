@@ -39,16 +39,23 @@ static void prepare_process(const esp_command *command)
     esp_h5_no_locks();
 }
 
+static esp_log_level log_level(const esp_arguments *a)
+{
+    return a->quiet ? ESP_LOG_QUIET : a->verbose ? ESP_LOG_DEBUG : ESP_LOG_NORMAL;
+}
+
 /* What needs no MPI, so that it works on a login node; false when MPI is needed. */
 static bool answer_at_once(esp_status *st, const esp_arguments *a)
 {
-    esp_log_init(ESP_LOG_NORMAL, true);
+    const esp_local_command *local = a->command ? esp_local_command_find(a->command) : NULL;
+
+    esp_log_init(log_level(a), true);
     if (a->help) {
         esp_print_help(a->command);
     } else if (a->version) {
         printf("espalier %s (kernels: %s)\n", esp_version(), esp_isa_name());
-    } else if (a->command && strcmp(a->command, "config") == 0) {
-        *st = cmd_config(a);
+    } else if (local) {
+        *st = local->run(a);
     } else {
         return false;
     }
@@ -132,10 +139,7 @@ int main(int argc, char **argv)
         prepare_process(a.command ? esp_command_find(a.command) : NULL);
         ESP_MPI(MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided));
         ESP_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &rank));
-        esp_log_init(a.quiet     ? ESP_LOG_QUIET
-                     : a.verbose ? ESP_LOG_DEBUG
-                                 : ESP_LOG_NORMAL,
-                     rank == 0);
+        esp_log_init(log_level(&a), rank == 0);
         st = esp_agree(MPI_COMM_WORLD, st); /* a wrong command line is told once */
         if (st == ESP_OK) {
             esp_isa_agree(MPI_COMM_WORLD);

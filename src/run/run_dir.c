@@ -153,14 +153,25 @@ esp_status esp_run_dir_set_record(esp_run_dir *d, const char *stage, json_t *rec
 
 /* ---- the folder ------------------------------------------------------------------------------- */
 
-esp_status esp_run_dir_open(esp_run_dir *d, const char *path)
+static void init(esp_run_dir *d, const char *path)
 {
     *d = (esp_run_dir){
         .path = esp_strdup(path), .lock = { .fd = -1 }, .events = -1, .began = esp_now()
     };
+}
+
+esp_status esp_run_dir_open(esp_run_dir *d, const char *path)
+{
+    init(d, path);
     if (esp_dir_exists(path)) {
         ESP_TRY(esp_lock_take(&d->lock, path));
     }
+    return read_manifest(d);
+}
+
+esp_status esp_run_dir_look(esp_run_dir *d, const char *path)
+{
+    init(d, path);
     return read_manifest(d);
 }
 

@@ -26,6 +26,9 @@ typedef struct esp_run_dir {
  * changed. Writes nothing but the lock. */
 esp_status esp_run_dir_open(esp_run_dir *d, const char *path);
 
+/* The same without a lock, to look at a run that may be at work. Close it likewise. */
+esp_status esp_run_dir_look(esp_run_dir *d, const char *path);
+
 /* Makes the folder where it is not there yet, locks it, writes config.used and begins the events; once. */
 esp_status esp_run_dir_make(esp_run_dir *d, const esp_config *c);
 void esp_run_dir_close(esp_run_dir *d); /* safe twice and on {0} */

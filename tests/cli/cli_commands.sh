@@ -29,6 +29,8 @@ for command in inspect tokenize score plan prune recover eval generate run estim
     score | plan | prune | recover | eval | run) prints '^  precision ' ;;
     esac
 done
+exits 0 "$ESPALIER" compare --help
+prints 'compare    RUN'
 for arguments in "config --check $work/run.cfg" "config --check -c $work/run.cfg" "config -c $work/run.cfg --check" \
     "--check -c $work/run.cfg config" "config --check --config=$work/run.cfg" "config --check=$work/run.cfg"; do
     # shellcheck disable=SC2086

@@ -4,13 +4,14 @@
 cd "$(dirname "$0")/../.." || exit 1
 
 # Layers (ARCHITECTURE.md), from the lowest up, and what each folder may include and call; all of it lies below.
-LAYERS='base tensor format model text prune recover eval export synth config estimate run cli'
+LAYERS='base tensor format model text prune recover eval export synth config estimate run compare cli'
 MAY='tensor>base format>base,tensor model>base,tensor,format text>base,tensor,format
      prune>base,tensor,format,model recover>base,tensor,format,model eval>base,tensor,model,text
      export>base,tensor,format,model synth>base,tensor,model,export config>base,tensor,model,text,prune,recover,eval,synth
      estimate>base,tensor,model,prune,recover,eval,export,config
      run>base,tensor,model,text,prune,recover,eval,export,config,estimate
-     cli>base,tensor,format,model,text,prune,eval,export,synth,config,estimate,run'
+     compare>base,text,run
+     cli>base,tensor,format,model,text,prune,eval,export,synth,config,estimate,run,compare'
 MAY=$(echo "$MAY" | tr -s " \n" " ")
 
 NOTE_LINES=60 MOST_LINES=80 # of a function
