@@ -73,8 +73,8 @@ typedef struct esp_config {
     esp_compensate_options compensate; /* without chunk_tok, which a run sets */
     char *compensate_corpus, *compensate_field;
     size_t compensate_samples, compensate_sequence;
-    esp_recover_options recover; /* without targets, dir and settings, which a run sets */
-    char *recover_corpus, *recover_field;
+    esp_recover_options recover; /* without teacher, targets, dir and settings, which a run sets */
+    char *recover_corpus, *recover_field, *recover_teacher;
     unsigned recover_cut; /* 0 one sample per document, 1 windows of cutoff tokens */
     size_t recover_cutoff;
     bool recover_answer_only;

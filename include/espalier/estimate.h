@@ -16,6 +16,8 @@
  *   sums         2 (W - 1) 8 s; s sums over rows and columns, all criteria
  *   activations  2 (S - 1) 4 D tokens; a forward alone: half of it
  *   gradients    2 (W - 1) 4 n per step, n trained numbers
+ *   teacher      (P - 1) / P 2 D per token of a step, D the teacher's; where P divides a batch none in the
+ *                first epoch
  */
 #ifndef ESPALIER_ESTIMATE_H
 #define ESPALIER_ESTIMATE_H
@@ -48,6 +50,7 @@ typedef struct esp_job {
     const esp_model *dense;   /* borrowed; shapes are enough                                    */
     esp_limit limit;          /* of a rank: memory_limit, until someone says what it is then    */
     esp_model pruned;         /* owned; shapes of what a plan by these settings leaves           */
+    esp_model teacher;        /* owned; shapes of that of recover; {0}: none                     */
     esp_text_size calibration, compensation, training, evaluation;
     esp_groups groups;   /* owned; of dense                                             */
     uint64_t targets;    /* bit set of slots that recover adapts                        */

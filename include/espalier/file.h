@@ -25,6 +25,9 @@ char *esp_part_path(const char *path);
  * caller frees. Local. */
 char *esp_path_real(const char *path);
 
+/* Whether both lead to the same place. Local. */
+bool esp_same_path(const char *a, const char *b);
+
 bool esp_file_exists(const char *path); /* a regular file. Local. */
 bool esp_dir_exists(const char *path);  /* a folder. Local.       */
 

@@ -66,6 +66,7 @@ typedef struct esp_pass_options {
     bool draws_labels;           /* targets are drawn from what the model predicts           */
     uint64_t label_seed;         /* of these draws, with the key of a sample and a position   */
     bool layers_only;            /* no final norm, head and loss: for esp_pass_layer alone     */
+    bool head_only;              /* no layers: logits of hidden states that are given        */
     const esp_grid *grid;        /* borrowed; NULL: this rank has all layers                  */
     const char
         *scratch; /* borrowed; folder for arrays of a batch's size, see esp_spill_buffer_init */
@@ -90,6 +91,17 @@ size_t esp_pass_chunks(const esp_grid *grid, size_t per_stage);
 /* Rows of logits that a pass over max_tok tokens makes at a time. Local. */
 size_t esp_pass_run(const esp_model *m, size_t max_tok);
 
+/* A teacher whose predictions are part of the loss: what esp_pass_loss of a student needs of it, where it has
+ * the head. */
+typedef struct esp_teaching {
+    struct esp_pass
+        *head; /* borrowed; of the teacher, head_only, for runs as long as the student's */
+    const uint16_t
+        *hidden; /* [n_tok, D of the teacher] borrowed; BF16: its final hidden states, after the
+                             * norm, of the tokens of the batch                                   */
+    double ratio, temperature; /* see esp_distillation_rule                                       */
+} esp_teaching;
+
 typedef struct esp_cache { /* keys and values of one sample, for decoding */
     size_t n, capacity;    /* positions filled, at most                   */
     size_t n_layers;
@@ -97,8 +109,9 @@ typedef struct esp_cache { /* keys and values of one sample, for decoding */
 } esp_cache;
 
 typedef struct esp_pass {
-    const esp_model *model;     /* borrowed                                             */
-    const esp_adapter *adapter; /* borrowed; NULL: none. May be changed between batches  */
+    const esp_model *model;       /* borrowed                                             */
+    const esp_adapter *adapter;   /* borrowed; NULL: none. May be changed between batches  */
+    const esp_teaching *teaching; /* borrowed; NULL: none. May be changed between batches */
     esp_pass_options options;
     esp_pipeline_stage stage;
     esp_spill_buffer
@@ -164,10 +177,11 @@ void esp_pass_end(esp_pass *p, const esp_batch *batch);
 /* Head and cross-entropy in runs of tokens. loss [n_samples] is set to sums over targets: those of the batch,
  * or, with options.draws_labels, one drawn from the prediction wherever the batch has one.
  * With scale [n_samples] (what a token's loss of that sample counts in the objective) it also prepares
- * backward: gradients of head and final norm go to the sink (may be NULL). scale NULL: loss only. The last
- * pipeline stage does it; on the others losses are 0. */
+ * backward: gradients of head and final norm go to the sink (may be NULL), and with p->teaching the loss is
+ * that of esp_distillation. scale NULL: cross-entropy only. The last pipeline stage does it; on the others
+ * losses are 0. */
 typedef struct esp_loss {
-    double sum;    /* cross-entropy, nats */
+    double sum;    /* cross-entropy, or what takes its place, nats */
     int64_t count; /* targets             */
     int64_t hits;  /* targets that had the largest logit */
 } esp_loss;

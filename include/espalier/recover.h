@@ -23,12 +23,17 @@ typedef struct esp_recover_options {
     double warmup;                           /* steps; < 1: fraction of all steps    */
     double beta1, beta2, epsilon, weight_decay;
     double clip; /* largest norm of the gradient; 0: no clipping                  */
+    const esp_model
+        *teacher;    /* borrowed; NULL: none. Of the same tokens, its vocabulary as large */
+    double kd_ratio; /* share of following it in the loss, see esp_distillation_rule      */
+    double kd_temperature;
     double epochs;
-    size_t steps;        /* > 0: instead of epochs                                        */
-    size_t batch;        /* samples of a step over all ranks; fewer at the end of an epoch */
-    size_t micro_batch;  /* samples of one forward and backward of a rank                 */
-    const char *scratch; /* borrowed; folder for activations, see esp_spill_buffer_init           */
-    double validation;   /* samples held out; < 1: fraction; 0: none                      */
+    size_t steps;          /* > 0: instead of epochs                                        */
+    size_t batch;          /* samples of a step over all ranks; fewer at the end of an epoch */
+    size_t micro_batch;    /* samples of one forward and backward of a rank                 */
+    const char *scratch;   /* borrowed; folder for activations and the teacher's states, see
+                            esp_spill_buffer_init                                                  */
+    double validation;     /* samples held out; < 1: fraction; 0: none                      */
     size_t validate_every; /* steps; 0: once an epoch                                       */
     size_t patience;       /* validations without improvement before stopping; 0: never     */
     size_t save_every;     /* steps; 0: at the end only                                     */
@@ -111,15 +116,20 @@ typedef struct esp_recover_work {
     size_t n_train, n_valid;   /* samples that it trains on, and that are held out   */
     double steps, validations; /* of the whole training                              */
     esp_work step, validation; /* of one; chunks of a step are its micro-batches     */
+    esp_work teacher;          /* of its states, before the first step               */
     double gradients, values;  /* bytes sent of what is trained                      */
     double activations;        /* sent between pipeline stages                       */
+    double states;             /* of the teacher, sent to who needs them in a step   */
     double checkpoints;        /* bytes written                                      */
 } esp_recover_work;
 
 void esp_recover_work_of(esp_recover_work *w, const esp_model *m, const esp_recover_options *o,
                          esp_text_size t, const esp_grid *grid);
 
-/* Trains params [in,out] and adapter (of esp_recover_prepare), resuming from the newest whole checkpoint in
+/* With a teacher the loss of a step is that of esp_distillation, validation losses are of the text alone. The
+ * teacher's final hidden states are computed before the first step, on every call, as they are not saved.
+ *
+ * Trains params [in,out] and adapter (of esp_recover_prepare), resuming from the newest whole checkpoint in
  * o->dir. Afterwards params hold the values of the best validation (without validation: the last), the same
  * on all ranks, and *result [out] is set; after a failure both are unspecified. stop (NULL: none) is read
  * once a step; where it is not 0 on any rank a checkpoint is written and ESP_ESTOPPED returned. report may be

@@ -25,6 +25,9 @@ const esp_question_kind *esp_settings_task(char **name, const esp_named_file *en
 bool esp_settings_corpus(char **name, size_t *window, const esp_config *c,
                          const esp_named_file *entry);
 
+/* Folder of the model that recover follows, NULL where it follows none. Borrowed. */
+const char *esp_settings_teacher(const esp_config *c);
+
 /* Path of the file of examples of a task, NULL where there is none. Borrowed. */
 const char *esp_settings_examples(const esp_config *c, const char *task);
 

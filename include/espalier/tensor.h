@@ -189,4 +189,19 @@ void esp_accumulate(float *y, const float *a, size_t n);
 void esp_cross_entropy(double *loss, uint8_t *hit, float *logits, const int32_t *targets,
                        const double *uniform, const float *scale, float cap, size_t n, size_t V);
 
+/* What a row of logits x is to follow beside its target: a teacher's logits z, by a share of the loss,
+ *     (1 - ratio) CE(x) + ratio T^2 KL(softmax(z / T) || softmax(x / T)),  T = temperature > 0. */
+typedef struct esp_distillation_rule {
+    float ratio, temperature;
+    float cap; /* of x; 0: none. z is capped already */
+} esp_distillation_rule;
+
+/* The loss (58) of rows of logits [n, V] [in,out] with targets [n] and a teacher's logits [n, V] [in; then
+ * of no use]. loss, hit and scale, which is not NULL, as in esp_cross_entropy, as are rows without target:
+ * logits become the gradient of scale[i] times the loss. Equal logits of both have a divergence, and a
+ * gradient of it, of exactly 0. */
+void esp_distillation(double *loss, uint8_t *hit, float *logits, float *teacher,
+                      const int32_t *targets, const float *scale, const esp_distillation_rule *rule,
+                      size_t n, size_t V);
+
 #endif

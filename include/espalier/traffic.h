@@ -22,6 +22,7 @@ typedef enum esp_traffic_kind {
     ESP_SENT_SUMS,             /* score: sums over rows and columns, f64; losses             */
     ESP_SENT_ACTIVATIONS,      /* hidden states and their gradients between pipeline stages, f32 */
     ESP_SENT_GRADIENTS,        /* recover: gradients of what is trained, f32                 */
+    ESP_SENT_TEACHER,          /* recover: hidden states of the teacher, bf16                */
     ESP_SENT_VALUES,           /* parameters and optimiser state: trained, broadcast or gathered */
     ESP_N_SENT
 } esp_traffic_kind;

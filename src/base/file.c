@@ -46,6 +46,16 @@ char *esp_path_real(const char *path)
     return full;
 }
 
+bool esp_same_path(const char *a, const char *b)
+{
+    char *real = esp_path_real(a), *other = esp_path_real(b);
+    bool same = strcmp(real, other) == 0;
+
+    free(real);
+    free(other);
+    return same;
+}
+
 bool esp_file_exists(const char *path)
 {
     struct stat s;

@@ -7,8 +7,8 @@ static esp_traffic counted;
 
 const char *esp_traffic_name(esp_traffic_kind k)
 {
-    static const char *const names[ESP_N_SENT] = { "weight_gradients", "sums", "activations",
-                                                   "gradients", "values" };
+    static const char *const names[ESP_N_SENT] = { "weight_gradients", "sums",    "activations",
+                                                   "gradients",        "teacher", "values" };
 
     return names[k];
 }

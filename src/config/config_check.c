@@ -242,6 +242,16 @@ static bool has_tokens(const esp_config *c)
     return *c->calibration.tokens != '\0';
 }
 
+static bool has_no_teacher(const esp_config *c)
+{
+    return !*c->recover_teacher;
+}
+
+static bool follows_text_alone(const esp_config *c)
+{
+    return c->recover.kd_ratio == 0;
+}
+
 static bool has_steps(const esp_config *c)
 {
     return c->recover.steps > 0;
@@ -334,6 +344,9 @@ static const struct idle {
     { "compensate.damping", fits_nothing, "prune.compensate = none" },
     { "compensate.target", fits_nothing, "prune.compensate = none" },
     { "compensate.layers", fits_nothing, "prune.compensate = none" },
+    { "recover.teacher", follows_text_alone, "recover.kd_ratio = 0" },
+    { "recover.kd_ratio", has_no_teacher, "recover.teacher is not set" },
+    { "recover.kd_temperature", has_no_teacher, "recover.teacher is not set" },
     { "recover.rank", is_full, "recover.method = full trains no adapter" },
     { "recover.alpha", is_full, "recover.method = full trains no adapter" },
     { "recover.dropout", is_full, "recover.method = full trains no adapter" },

@@ -144,6 +144,13 @@ const esp_option esp_options[] = {
       "most tokens of a sample" },
     { "recover.answer_only", ESP_O_BOOL, AT(recover_answer_only), "true", 0, 0, NULL, RECOVER,
       "Alpaca JSON: the loss counts the answer's tokens only" },
+    { "recover.teacher", ESP_O_PATH, AT(recover_teacher), "", 0, 0, NULL, 0,
+      "model folder whose predictions training follows beside the text, such as the dense model; it has the "
+      "same tokenizer; empty: none" },
+    { "recover.kd_ratio", ESP_O_SHARE, AT(recover.kd_ratio), "0.5", 0, 1, NULL, RECOVER,
+      "share w of the teacher in the loss: (1 - w) cross-entropy + w T^2 KL(teacher || model)" },
+    { "recover.kd_temperature", ESP_O_NUMBER, AT(recover.kd_temperature), "1", 0.01, 100, NULL, RECOVER,
+      "temperature T that divides the logits of both in the KL divergence" },
     { "recover.rank", ESP_O_COUNT, AT(recover.rank), "8", 1, 4096, NULL, RECOVER,
       "rank r of the adapters" },
     { "recover.alpha", ESP_O_NUMBER, AT(recover.alpha), "16", 0, ANY, NULL, RECOVER,

@@ -82,6 +82,11 @@ bool esp_settings_corpus(char **name, size_t *window, const esp_config *c,
     return n > 0 && *window >= 2 && (!colon || (*end == '\0' && colon[1] != '-'));
 }
 
+const char *esp_settings_teacher(const esp_config *c)
+{
+    return *c->recover_teacher && c->recover.kd_ratio > 0 ? c->recover_teacher : NULL;
+}
+
 const char *esp_settings_examples(const esp_config *c, const char *task)
 {
     for (size_t i = 0; i < c->eval.examples.n; i++) {

@@ -41,6 +41,17 @@ static uint64_t targets_of(const esp_config *c, const esp_arch *a)
     return targets;
 }
 
+/* A folder that cannot be read has been refused, or a run will refuse it. */
+static void shape_teacher(esp_job *j)
+{
+    const char *dir = esp_settings_teacher(j->config);
+
+    if (dir && esp_model_shape(&j->teacher, dir) != ESP_OK) {
+        esp_error_clear();
+    }
+    j->teacher.precision = j->dense->precision;
+}
+
 static esp_text_size text_of(size_t samples, size_t length)
 {
     return (esp_text_size){ samples, samples * length, length };
@@ -91,12 +102,14 @@ void esp_job_init(esp_job *j, const esp_model *dense, const esp_config *c)
     esp_groups_find(&j->groups, dense);
     j->units = esp_groups_bytes(&j->groups);
     shape_pruned(j, &j->groups);
+    shape_teacher(j);
 }
 
 void esp_job_free(esp_job *j)
 {
     esp_groups_free(&j->groups);
     esp_model_free(&j->pruned);
+    esp_model_free(&j->teacher);
 }
 
 void esp_job_set_texts(esp_job *j, const esp_samples *calibration, const esp_samples *compensation,
@@ -126,13 +139,23 @@ static const esp_model *model_of(const esp_job *j, esp_stage s)
     return esp_stage_costs[s].pruned ? &j->pruned : j->dense;
 }
 
+static size_t teacher_held(const esp_job *j)
+{
+    return j->teacher.arch ? esp_model_bytes(&j->teacher) : 0;
+}
+
+static double teacher_mapped(const esp_job *j, const esp_grid *grid)
+{
+    return j->teacher.arch ? (double)esp_pipeline_stage_bytes(&j->teacher, grid) : 0;
+}
+
 /* Every stage has the texts of all and the groups. Pipeline stages between the first and the last are alike,
  * the first of them has the most. */
 static void predict_memory(esp_prediction *p, const esp_job *j, esp_stage s, const esp_layout *l)
 {
     const esp_stage_cost *cost = &esp_stage_costs[s];
     size_t held = ESP_PROGRAM_BYTES + l->threads * ESP_THREAD_BYTES + j->units + j->texts +
-                  esp_model_bytes(j->dense);
+                  esp_model_bytes(j->dense) + (s == ESP_STAGE_RECOVER ? teacher_held(j) : 0);
 
     p->anonymous = p->mapped = 0;
     for (size_t i = 0; i < l->pipeline; i += i == 1 && l->pipeline > 3 ? l->pipeline - 2 : 1) {
@@ -140,6 +163,7 @@ static void predict_memory(esp_prediction *p, const esp_job *j, esp_stage s, con
         double mapped = (double)esp_pipeline_stage_bytes(model_of(j, s), &grid);
 
         p->anonymous = fmax(p->anonymous, (double)(held + cost->bytes(j, &grid, l, p->chunk_tok)));
+        mapped += s == ESP_STAGE_RECOVER ? teacher_mapped(j, &grid) : 0;
         p->mapped = fmax(p->mapped, cost->maps == ESP_MAPS_NONE ? 0 : mapped);
     }
 }

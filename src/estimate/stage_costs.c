@@ -227,6 +227,7 @@ static esp_recover_options recover_options(const esp_job *j)
     esp_recover_options o = j->config->recover;
 
     o.targets = j->targets;
+    o.teacher = j->teacher.arch ? &j->teacher : NULL;
     return o;
 }
 
@@ -262,7 +263,7 @@ static size_t recover_bytes(const esp_job *j, const esp_grid *grid, const esp_la
     return CHECKPOINT + esp_max(bytes, left + esp_merge_bytes(&j->pruned, model_writer()));
 }
 
-/* Merging reads the model once more. */
+/* Merging reads the model once more; a teacher other than the dense model is not there yet. */
 static void recover_moves(esp_prediction *p, const esp_job *j, const esp_layout *l)
 {
     esp_recover_work w = recover_work(j, l, 0);
@@ -270,8 +271,10 @@ static void recover_moves(esp_prediction *p, const esp_job *j, const esp_layout 
     bool lora = j->config->recover.method == ESP_METHOD_LORA;
 
     p->read = bytes * readers(l) + bytes;
+    p->read += j->teacher.arch ? file_bytes(&j->teacher) * readers(l) : 0;
     p->written = w.checkpoints + bytes + (lora ? 4 * (double)w.n_numbers : 0);
     p->sent[ESP_SENT_GRADIENTS] = w.gradients;
+    p->sent[ESP_SENT_TEACHER] = w.states;
     p->sent[ESP_SENT_VALUES] = w.values;
     p->sent[ESP_SENT_ACTIVATIONS] = w.activations;
 }
@@ -286,9 +289,11 @@ static double recover_seconds(const esp_prediction *p, const esp_job *j, const e
         esp_recover_work w = recover_work(j, l, i);
         double activations = p->sent[ESP_SENT_ACTIVATIONS], calls = 2 * w.step.chunks * w.steps;
 
-        most = fmax(most, w.steps * esp_pipeline_seconds(&w.step, l, c) +
+        most = fmax(most, esp_pipeline_seconds(&w.teacher, l, c) +
+                              w.steps * esp_pipeline_seconds(&w.step, l, c) +
                               w.validations * esp_work_seconds(&w.validation, l, c) +
                               esp_sending_seconds(trained, pieces * w.steps, l, c) +
+                              esp_sending_seconds(w.states, w.steps, l, c) +
                               esp_sending_seconds(activations, calls, l, c));
     }
     return most;

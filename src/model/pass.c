@@ -1,15 +1,13 @@
-/* pass.c - forward, loss and backward of a batch through the layers of this rank.
+/* pass.c - forward and backward of a batch through the layers of this rank.
  *
  * Letters: D model width, V vocabulary, n_tok rows of the batch.
  */
 #include "espalier/pass.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "espalier/mem.h"
-#include "espalier/rng.h"
 #include "pipeline_impl.h"
 #include "embedding_impl.h"
 #include "head_impl.h"
@@ -17,11 +15,6 @@
 #define LOGITS_BYTES \
     ((size_t)64 << 20) /* of a run of logits, unless that is less than LEAST_RUN rows */
 #define LEAST_RUN ((size_t)128)
-
-#define LABELS UINT64_C(0x6c6162656c73) /* their random stream */
-
-#define SHORTEST_ROW \
-    1e-12 /* of a head: shorter ones are divided by this, as in torch's normalize */
 
 size_t esp_pass_run(const esp_model *m, size_t max_tok)
 {
@@ -103,12 +96,13 @@ static size_t widest_rounded(const esp_pass *p)
 {
     const esp_model *m = p->model;
     size_t n = 0, C = p->options.chunk_tok, run = esp_pass_run(m, p->options.max_tok);
+    size_t end = p->options.head_only ? p->stage.begin : p->stage.end;
     bool backward = p->options.backward;
 
     if (m->precision != ESP_PRECISION_BF16) {
         return 0;
     }
-    for (size_t l = p->stage.begin; l < p->stage.end; l++) {
+    for (size_t l = p->stage.begin; l < end; l++) {
         for (size_t i = 0; i < m->arch->n_ops; i++) {
             const esp_op *op = &m->arch->ops[i];
 
@@ -127,27 +121,38 @@ static size_t widest_rounded(const esp_pass *p)
     return n;
 }
 
-/* All that is no part with a constructor of its own. */
-static void make_pass(esp_pass *p, const esp_model *m, esp_pass_options o, size_t *bytes)
+/* What goes through the layers, and the parts that take it there. */
+static void make_layers(esp_pass *p, size_t *bytes)
 {
-    size_t n, n_inputs;
+    const esp_pass_options *o = &p->options;
+    size_t n = o->max_tok * p->model->dims.hidden;
+    size_t n_inputs = o->backward ? p->stage.end - p->stage.begin + 1 : 1;
 
-    *p = (esp_pass){ .model = m, .options = o, .stage = esp_pipeline_stage_of(m, o.grid) };
-    n = o.max_tok * m->dims.hidden;
-    n_inputs = o.backward ? p->stage.end - p->stage.begin + 1 : 1;
-    esp_spill_buffer_fit(&p->inputs, n_inputs * n, o.scratch, bytes);
-    if (o.backward) {
-        esp_spill_buffer_fit(&p->d_hidden, n, o.scratch, bytes);
-        esp_spill_buffer_fit(&p->d_spare, n, o.scratch, bytes);
+    if (o->head_only) {
+        return;
     }
-    if (has_head(p)) {
-        esp_spill_buffer_fit(&p->hidden, n, o.scratch, bytes);
+    esp_spill_buffer_fit(&p->inputs, n_inputs * n, o->scratch, bytes);
+    if (o->backward) {
+        esp_spill_buffer_fit(&p->d_hidden, n, o->scratch, bytes);
+        esp_spill_buffer_fit(&p->d_spare, n, o->scratch, bytes);
     }
     if (p->stage.first) {
         ESP_MAKE(p->embedding, 1, bytes);
     }
     ESP_MAKE(p->pipeline, 1, bytes);
     ESP_MAKE(p->block, 1, bytes);
+}
+
+/* All that is no part with a constructor of its own. */
+static void make_pass(esp_pass *p, const esp_model *m, esp_pass_options o, size_t *bytes)
+{
+    size_t n = o.max_tok * m->dims.hidden;
+
+    *p = (esp_pass){ .model = m, .options = o, .stage = esp_pipeline_stage_of(m, o.grid) };
+    if (has_head(p)) {
+        esp_spill_buffer_fit(&p->hidden, n, o.scratch, bytes);
+    }
+    make_layers(p, bytes);
     ESP_MAKE(p->head_and_norm, 1, bytes);
     esp_bf16_buffer_make(&p->rounded, widest_rounded(p), bytes);
 }
@@ -158,20 +163,38 @@ static esp_pass_options complete(esp_pass_options o)
     return o;
 }
 
+static void init_layers(esp_pass *p)
+{
+    const esp_pass_options *o = &p->options;
+
+    esp_batch_init_chunk(&p->chunk, o->max_samples, o->chunk_tok);
+    esp_pipeline_init(p->pipeline, o->grid, o->max_samples);
+    esp_block_init(p->block, p->model, *o);
+    if (p->stage.first) {
+        esp_embedding_init(p->embedding, p->model, *o);
+    }
+}
+
+static size_t layers_bytes(const esp_pass *p)
+{
+    const esp_pass_options *o = &p->options;
+    size_t embedding = p->stage.first ? esp_embedding_bytes(p->model, *o) : 0;
+
+    return esp_batch_chunk_bytes(o->max_samples) + esp_pipeline_bytes(o->grid, o->max_samples) +
+           esp_block_bytes(p->model, *o) + embedding;
+}
+
 void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options options)
 {
     esp_pass_options o = complete(options);
 
     make_pass(p, m, o, NULL);
     p->bf16 = esp_bf16_open(m->precision);
-    esp_batch_init_chunk(&p->chunk, o.max_samples, o.chunk_tok);
-    esp_pipeline_init(p->pipeline, o.grid, o.max_samples);
-    esp_block_init(p->block, m, o);
-    if (p->stage.first) {
-        esp_embedding_init(p->embedding, m, o);
-    }
     if (has_head(p)) {
         make_head_and_norm(p->head_and_norm, m, o, NULL);
+    }
+    if (!o.head_only) {
+        init_layers(p);
     }
 }
 
@@ -182,9 +205,7 @@ size_t esp_pass_bytes(const esp_model *m, esp_pass_options options)
     esp_pass p;
 
     make_pass(&p, m, o, &bytes);
-    bytes += esp_bf16_bytes(m->precision) + esp_batch_chunk_bytes(o.max_samples) +
-             esp_pipeline_bytes(o.grid, o.max_samples) + esp_block_bytes(m, o);
-    bytes += p.stage.first ? esp_embedding_bytes(m, o) : 0;
+    bytes += esp_bf16_bytes(m->precision) + (o.head_only ? 0 : layers_bytes(&p));
     return bytes + (has_head(&p) ? head_and_norm_bytes(m, o) : 0);
 }
 
@@ -248,52 +269,6 @@ void esp_pass_free(esp_pass *p)
 }
 
 /* ---- weights outside the blocks ---- */
-
-/* n = w / |w|, row by row. */
-static void load_normalised(esp_f32 *f, float *inverse, const esp_weight *w)
-{
-    esp_to_f32(f->buffer, w->data, w->dtype, w->rows * w->cols);
-    f->matrix = esp_array_f32(f->buffer);
-#pragma omp parallel for
-    for (size_t v = 0; v < w->rows; v++) {
-        float *row = f->buffer + v * w->cols;
-        double sum = 0;
-
-        for (size_t i = 0; i < w->cols; i++) {
-            sum += (double)row[i] * (double)row[i];
-        }
-        inverse[v] = (float)(1 / fmax(sqrt(sum), SHORTEST_ROW));
-        for (size_t i = 0; i < w->cols; i++) {
-            row[i] *= inverse[v];
-        }
-    }
-}
-
-static const esp_weight *head_of(const esp_pass *p)
-{
-    return esp_model_weight(p->model, ESP_NO_LAYER, ESP_SLOT_HEAD);
-}
-
-/* The head, from its first use on. Training changes the weights under a pass with backward: a view
- * follows them, what is made of them is made again. */
-static void load_head(esp_pass *p)
-{
-    esp_f32 *f = &p->head_and_norm->head;
-    bool loaded = f->matrix.at, trained = f->rounded.at && head_of(p)->dtype == ESP_F32;
-
-    if (loaded && !(p->options.backward && (p->model->normalized_head || trained))) {
-        return;
-    }
-    if (!p->model->normalized_head) {
-        esp_matrix_load(f, head_of(p), p);
-        return;
-    }
-    load_normalised(f, p->head_and_norm->inverse, head_of(p));
-    if (p->bf16) {
-        f->matrix.at = esp_bf16_round(&f->rounded, f->buffer, head_of(p)->rows, head_of(p)->cols);
-        f->matrix.type = ESP_BF16;
-    }
-}
 
 /* Training changes the weights between batches: what is not a view of them is made again. */
 static void refresh_weights(esp_pass *p)
@@ -416,151 +391,6 @@ void esp_pass_end(esp_pass *p, const esp_batch *batch)
     }
 }
 
-/* ---- loss ---- */
-
-static void sum_losses(esp_loss *loss, const esp_head_and_norm *head_and_norm,
-                       const esp_batch *batch)
-{
-    for (size_t j = 0; j < batch->n_samples; j++) {
-        loss[j] = (esp_loss){ 0 };
-        for (size_t t = batch->start[j]; t < batch->start[j + 1]; t++) {
-            if (batch->targets[t] != ESP_NO_TARGET) {
-                loss[j].sum += head_and_norm->losses[t];
-                loss[j].count++;
-                loss[j].hits += head_and_norm->hits[t];
-            }
-        }
-    }
-}
-
-/* From the gradient dn = dy^T x of normalised rows n, whose logits are l = x n^T, to that of the rows w:
- *     dw = (dn - n (n . dn)) / |w| = (dy / |w|)^T x - w sum over t of dy l / |w|^2
- * Turns dy into the first factor and l, in norm_head_grad, into the terms of the sum. */
-static void split_gradient(esp_head_and_norm *head_and_norm, size_t n_tok, size_t V)
-{
-#pragma omp parallel for
-    for (size_t t = 0; t < n_tok; t++) {
-        float *dy = head_and_norm->logits + t * V,
-              *norm_head_grad = head_and_norm->norm_head_grad + t * V;
-
-        for (size_t v = 0; v < V; v++) {
-            dy[v] *= head_and_norm->inverse[v];
-            norm_head_grad[v] *= dy[v] * head_and_norm->inverse[v];
-        }
-    }
-}
-
-/* Gradient of the run's logits back to the hidden states and, for the sink, to the head. */
-static void head_backward(esp_pass *p, float *d_hidden, const esp_sink *sink, size_t begin,
-                          const esp_batch *run)
-{
-    size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
-    double flops = 2.0 * (double)run->n_tok * (double)D * (double)V;
-
-    esp_matrix_backward(d_hidden + begin * D, p->head_and_norm->logits, &p->head_and_norm->head,
-                        head_of(p), p, run);
-    if (!sink || !sink->linear) {
-        return;
-    }
-    if (p->model->normalized_head) {
-        split_gradient(p->head_and_norm, run->n_tok, V);
-    }
-    sink->linear(sink->ctx, ESP_NO_LAYER, ESP_SLOT_HEAD, -1, p->head_and_norm->logits,
-                 p->hidden.at + begin * D, run->n_tok);
-    p->flops += flops;
-    if (p->model->normalized_head) {
-        sink->norm_head_grad(sink->ctx, p->head_and_norm->norm_head_grad, run->n_tok);
-    }
-}
-
-static void final_norm_backward(esp_pass *p, const float *d_normed, const esp_sink *sink,
-                                const esp_batch *batch)
-{
-    size_t D = p->model->dims.hidden;
-    float *buffer = sink && sink->norm ? p->block->norm_grad : NULL;
-
-    memset(p->d_hidden.at, 0, batch->n_tok * D * sizeof(float));
-    esp_norm_backward(p->d_hidden.at, buffer, d_normed, esp_pass_input(p, p->stage.end),
-                      &p->head_and_norm->norm, p->model, D, batch);
-    esp_norm_to_sink(sink, ESP_NO_LAYER, ESP_SLOT_FINAL_NORM, buffer, &p->head_and_norm->norm, D,
-                     batch);
-    if (sink && sink->done) {
-        sink->done(sink->ctx, ESP_NO_LAYER);
-    }
-}
-
-static void losses_of_run(esp_pass *p, const float *scale, const esp_sink *sink, size_t begin,
-                          const esp_batch *run, const esp_batch *batch)
-{
-    esp_head_and_norm *head_and_norm = p->head_and_norm;
-    size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
-
-    esp_matrix_forward(head_and_norm->logits, p->hidden.at + begin * D, &head_and_norm->head,
-                       head_of(p), p, run);
-    if (scale && p->model->normalized_head) {
-        memcpy(head_and_norm->norm_head_grad, head_and_norm->logits,
-               run->n_tok * V * sizeof(float));
-    }
-    esp_cross_entropy(head_and_norm->losses + begin, head_and_norm->hits + begin,
-                      head_and_norm->logits, batch->targets + begin,
-                      head_and_norm->uniform ? head_and_norm->uniform + begin : NULL,
-                      scale ? scale + begin : NULL, p->model->logit_cap, run->n_tok, V);
-    if (scale) {
-        head_backward(p, p->d_spare.at, sink, begin, run);
-    }
-}
-
-/* Position t of a sample has number t of the sample's stream, whatever batch or rank it is in. */
-static void draw_uniforms(double *uniform, uint64_t seed, const esp_batch *batch)
-{
-    for (size_t j = 0; j < batch->n_samples; j++) {
-        esp_rng r = { .key = esp_rng_key(seed, LABELS, batch->key[j]) };
-
-        for (size_t t = batch->start[j]; t < batch->start[j + 1]; t++) {
-            uniform[t] = esp_rng_uniform(&r);
-        }
-    }
-}
-
-void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_sink *sink,
-                   const esp_batch *batch)
-{
-    esp_head_and_norm *head_and_norm = p->head_and_norm;
-
-    ESP_REQUIRE(!scale || p->options.backward);
-    if (!p->stage.last) {
-        memset(loss, 0, batch->n_samples * sizeof *loss);
-        return;
-    }
-    for (size_t j = 0; scale && j < batch->n_samples; j++) {
-        for (size_t t = batch->start[j]; t < batch->start[j + 1]; t++) {
-            head_and_norm->scale[t] = scale[j];
-        }
-    }
-    if (scale) {
-        memset(p->d_spare.at, 0, batch->n_tok * p->model->dims.hidden * sizeof(float));
-    }
-    if (head_and_norm->uniform) {
-        draw_uniforms(head_and_norm->uniform, p->options.label_seed, batch);
-    }
-    load_head(p);
-    if (!scale && !head_and_norm->uniform && esp_is_sparse(batch)) {
-        esp_sparse_losses(p, head_of(p), batch);
-        sum_losses(loss, head_and_norm, batch);
-        return;
-    }
-    for (size_t begin = 0; begin < batch->n_tok; begin += head_and_norm->run) {
-        size_t left = batch->n_tok - begin;
-        esp_batch run = { .n_tok = left < head_and_norm->run ? left : head_and_norm->run };
-
-        losses_of_run(p, scale ? head_and_norm->scale : NULL, sink, begin, &run, batch);
-    }
-    sum_losses(loss, head_and_norm, batch);
-    if (scale) {
-        final_norm_backward(p, p->d_spare.at, sink, batch);
-    }
-}
-
 /* ---- backward ---- */
 
 /* From d to what lies below, both rows of the chunk. */
@@ -632,19 +462,6 @@ void esp_pass_backward(esp_pass *p, const esp_sink *sink, const esp_batch *batch
     backward_blocks(p, sink, batch);
     if (p->stage.first) {
         esp_embedding_backward(p->d_hidden.at, p->d_spare.at, p, sink, batch);
-    }
-}
-
-void esp_pass_logits(float *logits, esp_pass *p, size_t first_row, size_t n_rows)
-{
-    const esp_batch rows = { .n_tok = n_rows, .n_samples = 1 };
-    size_t D = p->model->dims.hidden, V = p->model->dims.vocab;
-
-    load_head(p);
-    esp_matrix_forward(logits, p->hidden.at + first_row * D, &p->head_and_norm->head, head_of(p), p,
-                       &rows);
-    if (p->model->logit_cap > 0) {
-        esp_soft_cap(logits, p->model->logit_cap, n_rows * V);
     }
 }
 

@@ -18,6 +18,7 @@
 #include "espalier/traffic.h"
 #include "gradient_impl.h"
 #include "schedule_impl.h"
+#include "teacher_impl.h"
 
 #define DROPOUT          UINT64_C(0x64726f70) /* names a random stream                              */
 #define CHUNKS_PER_STAGE 2 /* micro-batches of a pass per pipeline stage, where there are several */
@@ -31,6 +32,7 @@ typedef struct loop {
     esp_params *params;
     esp_adapter *adapter; /* NULL: all weights are trained */
     esp_data data;
+    esp_teacher teacher;
     esp_pass pass;
     esp_batch batch;
     esp_exchange exchange;
@@ -84,18 +86,29 @@ static void make_loop(loop *r, size_t n_valid, size_t *bytes)
     ESP_MAKE(r->scale, r->n_pass, bytes);
 }
 
+static esp_teacher_bytes teacher_bytes(const esp_recover_options *o, esp_text_size t,
+                                       size_t n_valid, esp_pass_options options,
+                                       const esp_grid *grid)
+{
+    size_t n_train = t.samples - esp_min(n_valid, t.samples);
+
+    return esp_teacher_bytes_of(o, t, n_train, esp_schedule_steps(o, n_train), options, grid);
+}
+
 size_t esp_recover_bytes(const esp_model *m, const esp_recover_options *o, esp_text_size t,
                          const esp_grid *grid)
 {
     bool lora = o->method == ESP_METHOD_LORA;
     esp_pass_options options = pass_options(o, t.longest, grid);
     loop r = { .options = o, .n_pass = options.max_samples };
-    size_t bytes = esp_data_bytes(t.samples) + (lora ? esp_adapter_bytes(m) : 0);
+    size_t bytes = esp_data_bytes(t.samples) + (lora ? esp_adapter_bytes(m) : 0), steps;
+    size_t n_valid = esp_recover_held_out(o->validation, t.samples);
+    esp_teacher_bytes teacher = teacher_bytes(o, t, n_valid, options, grid);
     esp_model full = { 0 };
     esp_pass_scratch scratch;
     esp_params plan;
 
-    make_loop(&r, esp_recover_held_out(o->validation, t.samples), &bytes);
+    make_loop(&r, n_valid, &bytes);
     esp_params_plan(&plan, m, o->targets, options.rank, grid->rank, grid->size);
     if (!lora) {
         esp_model_reshape(&full, m, &m->dims);
@@ -103,11 +116,13 @@ size_t esp_recover_bytes(const esp_model *m, const esp_recover_options *o, esp_t
         m = &full;
     }
     scratch = esp_pass_scratch_bytes(m, options);
-    bytes += esp_params_bytes(&plan) + esp_exchange_bytes(&plan) + esp_pass_bytes(m, options) +
-             esp_batch_bytes(options.max_samples, options.max_tok);
+    bytes += esp_params_bytes(&plan) + teacher.kept;
+    steps = teacher.head + esp_exchange_bytes(&plan) + esp_pass_bytes(m, options) +
+            esp_batch_bytes(options.max_samples, options.max_tok) +
+            esp_max(scratch.blocks, esp_max(scratch.loss, scratch.embedding));
     esp_params_free(&plan);
     esp_model_free(&full);
-    return bytes + esp_max(scratch.blocks, esp_max(scratch.loss, scratch.embedding));
+    return bytes + esp_max(steps, teacher.computing);
 }
 
 size_t esp_recover_left(const esp_model *m, const esp_recover_options *o, const esp_grid *grid)
@@ -129,11 +144,13 @@ static void loop_init(loop *r, const esp_model *m)
     r->n_pass = options.max_samples;
     r->steps = esp_schedule_steps(o, r->data.n_train);
     make_loop(r, r->data.n_valid, NULL);
+    esp_params_train(r->params, r->adapter, r->grid->rank, r->grid->size);
+    esp_teacher_init(&r->teacher, &r->data, o, r->steps, options, r->grid);
     esp_model_batch_init(&r->batch, m, options.max_samples, options.max_tok);
     r->batch.chunk_tok = options.chunk_tok;
     esp_pass_init(&r->pass, m, options);
     r->pass.adapter = r->adapter;
-    esp_params_train(r->params, r->adapter, r->grid->rank, r->grid->size);
+    r->pass.teaching = r->teacher.keeps ? &r->teacher.teaching : NULL;
     esp_exchange_init(&r->exchange, r->params, r->grid->world);
     esp_gradient_init(&r->gradient, &r->exchange, m, !r->adapter);
     r->checkpoint = (esp_checkpoint){ .dir = o->dir,
@@ -149,6 +166,7 @@ static void loop_init(loop *r, const esp_model *m)
 static void loop_free(loop *r)
 {
     esp_data_free(&r->data);
+    esp_teacher_free(&r->teacher);
     esp_pass_free(&r->pass);
     esp_batch_free(&r->batch);
     esp_exchange_free(&r->exchange);
@@ -217,8 +235,10 @@ static void compute_gradient(loop *r, double *loss, double *norm, bool *stop, co
     double sums[3] = { 0, r->stop && *r->stop ? 1 : 0 };
     size_t n_mine = take_mine(r, pick, n);
 
+    esp_teacher_bring(&r->teacher, pick, n);
     esp_gradient_begin(&r->gradient);
     for (size_t first = 0; first < n_mine;) {
+        esp_teacher_turn(&r->teacher, first);
         first += fill_batch(r, first, n_mine);
         esp_gradient_take(&r->gradient, &r->batch, first == n_mine);
         sums[0] += run_batch(r, 1 / targets);

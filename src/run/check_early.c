@@ -9,6 +9,7 @@
 #include "espalier/folder.h"
 #include "espalier/log.h"
 #include "espalier/settings.h"
+#include "espalier/tokenizer.h"
 #include "stage_info_impl.h"
 
 /* ---- shapes ----------------------------------------------------------------------------------------- */
@@ -42,11 +43,72 @@ static esp_status check_compensation(const esp_config *c, const esp_model *m)
                                 (esp_text_size){ samples, samples * length, length });
 }
 
+/* Both make the same ids of a text; folders without a tokenizer have token files read as they are. */
+static esp_status check_tokenizers(const char *model, const char *teacher)
+{
+    esp_tokenizer *own = NULL, *other = NULL;
+    bool both =
+        esp_tokenizer_open(&own, model) == ESP_OK && esp_tokenizer_open(&other, teacher) == ESP_OK;
+    bool same = !both || strcmp(esp_tokenizer_digest(own), esp_tokenizer_digest(other)) == 0;
+
+    esp_error_clear();
+    esp_tokenizer_free(own);
+    esp_tokenizer_free(other);
+    return same ? ESP_OK
+                : esp_fail(ESP_EUSAGE,
+                           "recover.teacher: %s has another tokenizer than the model %s: a teacher "
+                           "needs the same one",
+                           teacher, model);
+}
+
+static esp_status check_teacher_shape(const esp_config *c, const esp_model *teacher,
+                                      const esp_model *m)
+{
+    const char *dir = c->recover_teacher;
+
+    if (teacher->dims.vocab != m->dims.vocab) {
+        return esp_fail(ESP_EUSAGE,
+                        "recover.teacher: %s has %zu tokens in its vocabulary, the model %s has "
+                        "%zu: a teacher needs the same ones",
+                        dir, teacher->dims.vocab, c->model, m->dims.vocab);
+    }
+    if (c->recover_cutoff > teacher->dims.max_positions) {
+        return esp_fail(ESP_EUSAGE,
+                        "recover.cutoff = %zu: recover.teacher %s has %zu positions: set that or "
+                        "less",
+                        c->recover_cutoff, dir, teacher->dims.max_positions);
+    }
+    if (c->parallel.pipeline > teacher->dims.n_layers) {
+        return esp_fail(ESP_EUSAGE, "parallel.pipeline = %zu: recover.teacher %s has %zu layers",
+                        c->parallel.pipeline, dir, teacher->dims.n_layers);
+    }
+    return ESP_OK;
+}
+
+static esp_status check_teacher(const esp_config *c, const esp_model *m)
+{
+    const char *dir = esp_settings_teacher(c);
+    esp_model teacher;
+    esp_status st;
+
+    if (!dir || (*c->model && esp_same_path(dir, c->model))) {
+        return ESP_OK;
+    }
+    st = esp_model_shape(&teacher, dir);
+    if (st != ESP_OK) {
+        return esp_fail_in(st, "recover.teacher");
+    }
+    st = check_teacher_shape(c, &teacher, m);
+    esp_model_free(&teacher);
+    return st == ESP_OK && *c->model ? check_tokenizers(c->model, dir) : st;
+}
+
 static esp_status check_recovery(const esp_config *c, const esp_model *m)
 {
     uint64_t targets;
 
     ESP_TRY(check_length("recover.cutoff", c->recover_cutoff, m));
+    ESP_TRY(check_teacher(c, m));
     return esp_settings_targets(&targets, c, m->arch);
 }
 

@@ -65,6 +65,22 @@ esp_status esp_run_check_unchanged(const esp_run *run, const esp_model *m)
     return esp_agree(run->grid->world, st);
 }
 
+/* The dense model is there already. */
+static esp_status open_teacher(esp_run *run)
+{
+    const esp_config *c = run->config;
+    const char *dir = esp_settings_teacher(c);
+
+    if (esp_same_path(dir, c->model)) {
+        run->teacher = &run->model;
+        memcpy(run->teacher_digest, run->digest, sizeof run->digest);
+        return ESP_OK;
+    }
+    ESP_TRY(esp_run_load_model(&run->other, run, dir));
+    run->teacher = &run->other;
+    return esp_run_digest_model(run->teacher_digest, &run->other, run, 1u << ESP_STAGE_RECOVER);
+}
+
 esp_status esp_run_open_model(esp_run *run, unsigned stages)
 {
     const char *dir = run->config->model;
@@ -78,6 +94,9 @@ esp_status esp_run_open_model(esp_run *run, unsigned stages)
         ESP_TRY(esp_agree(world, esp_model_shape(&run->model, dir)));
     }
     esp_json_digest(run->shape, run->model.config);
+    if (stages >> ESP_STAGE_RECOVER & 1 && esp_settings_teacher(run->config)) {
+        return open_teacher(run);
+    }
     return ESP_OK;
 }
 
@@ -305,4 +324,5 @@ void esp_run_free_inputs(esp_run *run)
     esp_samples_free(&run->training);
     esp_eval_texts_free(&run->evaluation);
     esp_model_free(&run->model);
+    esp_model_free(&run->other);
 }

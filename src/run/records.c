@@ -125,6 +125,9 @@ static esp_status add_chain(json_t *inputs, const esp_run *run, esp_stage s)
     if (stage->reads & ESP_READS_MODEL || (stage->reads & ESP_READS_SCORED && scored)) {
         json_object_set_new(inputs, "model", json_string(run->digest));
     }
+    if (stage->reads & ESP_READS_TEACHER && run->teacher) {
+        json_object_set_new(inputs, "teacher", json_string(run->teacher_digest));
+    }
     if (stage->reads & ESP_READS_SCORED && scored) {
         add_result(inputs, run, ESP_STAGE_SCORE, "importance.h5");
     } else if (stage->reads & ESP_READS_SCORED) {

@@ -15,11 +15,14 @@ typedef struct esp_run {
     const volatile int *stop;
     const struct esp_stage_info *stages; /* [ESP_N_STAGES], see stage_info_impl.h */
     bool force;
-    esp_run_dir dir;              /* rank 0; {0} on the others                                   */
-    esp_model model;              /* the dense one; shapes only where no stage needs its weights */
-    char digest[ESP_DIGEST_SIZE]; /* of model, where its weights are here          */
-    char shape[ESP_DIGEST_SIZE];  /* of its config.json                            */
-    char settings[ESP_DIGEST_SIZE]; /* of the record of the stage under way          */
+    esp_run_dir dir;          /* rank 0; {0} on the others                                   */
+    esp_model model;          /* the dense one; shapes only where no stage needs its weights */
+    const esp_model *teacher; /* of recover: model or other; NULL: none                      */
+    esp_model other;          /* a teacher that is not the dense model; else {0}              */
+    char teacher_digest[ESP_DIGEST_SIZE]; /* "" without a teacher */
+    char digest[ESP_DIGEST_SIZE];         /* of model, where its weights are here          */
+    char shape[ESP_DIGEST_SIZE];          /* of its config.json                            */
+    char settings[ESP_DIGEST_SIZE];       /* of the record of the stage under way          */
     char made[ESP_DIGEST_SIZE]; /* of the model that the stage under way has written; "" before */
     unsigned verified;          /* stages whose results have been compared with their record */
     esp_samples compensation;   /* of prune, where it compensates */

@@ -10,7 +10,8 @@ enum {
     ESP_READS_SCORED = 2, /* the model that was scored, or its shapes for criterion random */
     ESP_READS_PLAN = 4,
     ESP_READS_PRUNED = 8,
-    ESP_READS_RECOVERED = 16
+    ESP_READS_RECOVERED = 16,
+    ESP_READS_TEACHER = 32
 };
 
 #define ESP_MAX_OUTPUTS 4

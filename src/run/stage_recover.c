@@ -139,6 +139,9 @@ static esp_status train(esp_run *run, esp_model *m, const esp_recover_options *o
         tell(run, &result);
         st = esp_run_check_unchanged(run, m);
     }
+    if (st == ESP_OK && run->teacher) {
+        st = esp_run_check_unchanged(run, run->teacher);
+    }
     if (st == ESP_OK) {
         st = write_results(run, m, &params, &adapter);
     }
@@ -157,6 +160,7 @@ esp_status esp_stage_recover(esp_run *run)
     esp_model m = { 0 };
     esp_status st;
 
+    o.teacher = run->teacher;
     o.targets = run->targets;
     o.micro_batch = micro_batch(run);
     o.dir = checkpoints;

@@ -75,7 +75,7 @@ static const esp_stage_info stages[ESP_N_STAGES] = {
                             .model = "recovered",
                             .files = { "recover.corpus" },
                             .texts = training,
-                            .reads = ESP_READS_MODEL | ESP_READS_PRUNED },
+                            .reads = ESP_READS_MODEL | ESP_READS_PRUNED | ESP_READS_TEACHER },
     [ESP_STAGE_EVAL] = { .work = esp_stage_eval,
                          .outputs = { "eval.json", "eval_questions.jsonl" },
                          .files = { "eval.corpus", "eval.corpora", "eval.tasks", "eval.examples" },

@@ -96,6 +96,11 @@
               (double *loss, uint8_t *hit, float *logits, const int32_t *targets, const double *uniform,    \
                const float *scale, float cap, size_t n, size_t V),                                          \
               (loss, hit, logits, targets, uniform, scale, cap, n, V))                                      \
+    /* distillation.c */                                                                                    \
+    PROCEDURE(esp_distillation,                                                                             \
+              (double *loss, uint8_t *hit, float *logits, float *teacher, const int32_t *targets,           \
+               const float *scale, const esp_distillation_rule *rule, size_t n, size_t V),                  \
+              (loss, hit, logits, teacher, targets, scale, rule, n, V))                                     \
     /* packed.c */                                                                                          \
     FUNCTION(size_t, esp_packed_width, (esp_factor which, size_t n), (which, n))                            \
     PROCEDURE(esp_packed_fill,                                                                              \

@@ -95,6 +95,7 @@ case_of() { # FAMILY DTYPE [setting...]
     rm -rf "$run" "$work/case.json"
 }
 case_of llama BF16
+case_of llama BF16 -s recover.teacher="$work/model-llama-BF16"
 case_of baichuan2-7b BF16
 case_of gemma2 F16 -s recover.method=full
 "$ESPALIER" score -c "$work/run.cfg" -s run_dir="$work/none" -s precision=bf16 -s memory_limit=1 2>&1 |

@@ -220,7 +220,18 @@ static void note_peak(void *ctx, const esp_recover_news *news)
     *(size_t *)ctx = heap_peak();
 }
 
-static void check_recover_by(const job *j, esp_method method)
+/* How many states find their place on their own rank is chance: about one in n_data, as predicted. */
+static void check_states_sent(const job *j, const esp_recover_work *work, const esp_traffic *then)
+{
+    double sent = esp_traffic_since(then, j->grid.world).bytes[ESP_SENT_TEACHER];
+
+    CU_ASSERT(fabs(sent - work->states) <= 0.5 * work->states);
+    CU_ASSERT((sent > 0) == (work->states > 0));
+}
+
+/* teacher: NULL, or one that the training follows. */
+static void check_recover_by(const job *j, esp_method method, const esp_model *teacher,
+                             const esp_samples *samples)
 {
     char *dir = esp_test_dir("checkpoints");
     esp_recover_options o = { .method = method,
@@ -237,9 +248,14 @@ static void check_recover_by(const job *j, esp_method method)
                               .validation = 5,
                               .max_skipped = 1,
                               .keep = 1,
+                              .teacher = teacher,
+                              .kd_ratio = 0.5,
+                              .kd_temperature = 2,
                               .dir = dir,
                               .settings = "" };
     size_t predicted, allocated = 0;
+    esp_traffic then = esp_traffic_now();
+    esp_recover_work work;
     esp_recover_result result;
     esp_adapter adapter;
     esp_params params;
@@ -249,18 +265,23 @@ static void check_recover_by(const job *j, esp_method method)
 
         o.targets |= matrix ? UINT64_C(1) << slot : 0;
     }
-    predicted = esp_recover_bytes(&j->m.model, &o, esp_samples_size(&j->samples), &j->grid);
+    predicted = esp_recover_bytes(&j->m.model, &o, esp_samples_size(samples), &j->grid);
+    esp_recover_work_of(&work, &j->m.model, &o, esp_samples_size(samples), &j->grid);
     if (j->grid.rank == 0) {
         CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
     }
     MPI_Barrier(j->grid.world);
     heap_begin();
     esp_recover_prepare(&params, &adapter, (esp_model *)&j->m.model, &o);
-    CU_ASSERT_EQUAL(esp_recover(&params, &result, &j->m.model, &adapter, &j->samples, &o, note_peak,
+    CU_ASSERT_EQUAL(esp_recover(&params, &result, &j->m.model, &adapter, samples, &o, note_peak,
                                 &allocated, NULL, &j->grid),
                     ESP_OK);
-    compare(j, method == ESP_METHOD_LORA ? "recover, LoRA" : "recover, full", (double)predicted,
-            (double)allocated);
+    compare(j,
+            teacher                     ? "recover with a teacher"
+            : method == ESP_METHOD_LORA ? "recover, LoRA"
+                                        : "recover, full",
+            (double)predicted, (double)allocated);
+    check_states_sent(j, &work, &then);
     esp_adapter_free(&adapter);
     esp_params_free(&params);
     free(dir);
@@ -270,7 +291,33 @@ static void check_recover(const job *j)
 {
     bool same = (j->kind.dtype == ESP_BF16) == (j->m.model.precision == ESP_PRECISION_BF16);
 
-    check_recover_by(j, same ? ESP_METHOD_LORA : ESP_METHOD_FULL);
+    check_recover_by(j, same ? ESP_METHOD_LORA : ESP_METHOD_FULL, NULL, &j->samples);
+}
+
+/* A teacher of other widths. Samples are of one length: what a rank keeps is stated for their mean. */
+static void check_taught(const job *j)
+{
+    esp_synth_options o = sizes_of("llama");
+    esp_samples samples = { 0 };
+    int32_t ids[23] = { 0 };
+    small teacher;
+
+    o.hidden = j->kind.uneven ? 96 : 32;
+    CU_ASSERT_EQUAL(esp_synth_shape(&teacher.model, &o), ESP_OK);
+    small_weights(&teacher, j->kind.dtype);
+    teacher.model.precision = j->kind.precision;
+    for (size_t i = 0; i < 5 + 24; i++) { /* 5 held out, the others the same number on each rank */
+        ids[0] = (int32_t)i;
+        esp_samples_add(&samples, ids, NULL, 23);
+    }
+    check_recover_by(j, j->kind.tied ? ESP_METHOD_LORA : ESP_METHOD_FULL, &teacher.model, &samples);
+    esp_samples_free(&samples);
+    small_free(&teacher);
+}
+
+static void test_taught(void)
+{
+    with_all(check_taught);
 }
 
 static void test_recover(void)
@@ -516,4 +563,5 @@ static void test_eval(void)
 
 ESP_TEST_MAIN("memory", { "a reshaped model keeps its properties", test_reshape },
               { "eval", test_eval }, { "score", test_score }, { "recover", test_recover },
-              { "compensate", test_compensate }, { "merge, adapter and prune", test_writers })
+              { "recover with a teacher", test_taught }, { "compensate", test_compensate },
+              { "merge, adapter and prune", test_writers })

@@ -56,6 +56,132 @@ static void test_ranks(void)
     }
 }
 
+/* ---- a teacher --------------------------------------------------------------------------------- */
+
+static void teach(training *t, const shape *teacher, double ratio)
+{
+    t->teacher = teacher;
+    t->options.kd_ratio = ratio;
+    t->options.kd_temperature = 2;
+}
+
+/* One step by this process alone with that share of the teacher; its loss. */
+static double first_loss(esp_method method, const shape *teacher, double ratio)
+{
+    training t;
+    esp_grid self;
+    char *dir;
+
+    esp_grid_init(&self, 1, MPI_COMM_SELF);
+    dir = fresh_dir("first", true, &self);
+    make_training(&t, method, &shapes[0], dir, &self);
+    teach(&t, teacher, ratio);
+    t.options.steps = 1;
+    t.options.dropout = 0;
+    CU_ASSERT_EQUAL(train(&t), ESP_OK);
+    free(t.value);
+    free(dir);
+    esp_grid_free(&self);
+    return t.loss[1];
+}
+
+/* Who is what its teacher is has nothing to learn from it but what rounding its states to bf16 adds. The
+ * parts of the loss are weighed as they are to be. */
+static void test_teacher_itself(void)
+{
+    for (int m = 0; m < 2; m++) {
+        esp_method method = m ? ESP_METHOD_FULL : ESP_METHOD_LORA;
+        double text = first_loss(method, NULL, 0), both = first_loss(method, &shapes[0], 0.25);
+        double itself = first_loss(method, &shapes[0], 1),
+               other = first_loss(method, &shapes[1], 1);
+
+        CU_ASSERT(itself >= 0 && itself < 1e-4);
+        CU_ASSERT(fabs(both - 0.75 * text) < 1e-4);
+        CU_ASSERT(other > 0.01);
+        CU_ASSERT_DOUBLE_EQUAL(first_loss(method, &shapes[1], 0.25), 0.75 * text + 0.25 * other,
+                               1e-6 * (text + other));
+    }
+}
+
+/* The same losses on all grids, of steps that use states which other ranks keep, in memory and in files. */
+static void check_taught_grids(esp_method method, size_t n_steps)
+{
+    training alone, together;
+    esp_grid self, all;
+    char *dir;
+    int size;
+
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    esp_grid_init(&self, 1, MPI_COMM_SELF);
+    dir = fresh_dir("alone", true, &self);
+    make_training(&alone, method, &shapes[0], dir, &self);
+    teach(&alone, &shapes[1], 0.6);
+    alone.options.steps = n_steps;
+    CU_ASSERT_EQUAL(train(&alone), ESP_OK);
+    for (int stages = 1; stages <= size; stages++) {
+        char *there;
+        bool sent;
+
+        if (size % stages != 0) {
+            continue;
+        }
+        esp_grid_init(&all, 1, MPI_COMM_WORLD);
+        ESP_REQUIRE(esp_grid_shape(&all, (size_t)stages) == ESP_OK);
+        there = fresh_dir("together", false, &all);
+        make_training(&together, method, &shapes[0], there, &all);
+        teach(&together, &shapes[1], 0.6);
+        together.options.steps = n_steps;
+        together.options.scratch = stages % 2 ? "/tmp" : NULL;
+        CU_ASSERT_EQUAL(train(&together), ESP_OK);
+        compare_losses(&together, &alone, 1, 1e-5);
+        sent = together.sent.bytes[ESP_SENT_TEACHER] > 0;
+        CU_ASSERT(all.n_data == 1 ? !sent : sent || n_steps < 5 /* of an epoch */);
+        free(together.value);
+        free(there);
+        esp_grid_free(&all);
+    }
+    free(alone.value);
+    free(dir);
+    esp_grid_free(&self);
+}
+
+static void test_taught_grids(void)
+{
+    check_taught_grids(ESP_METHOD_LORA, 12);
+    check_taught_grids(ESP_METHOD_FULL, 3); /* not all of an epoch: fewer states */
+}
+
+/* States are not saved; who goes on makes the same ones. */
+static void test_taught_resume(void)
+{
+    training whole, parts;
+    esp_grid all;
+    char *a, *b;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    a = fresh_dir("taught", false, &all);
+    b = fresh_dir("taught-stopped", false, &all);
+    make_training(&whole, ESP_METHOD_FULL, &shapes[0], a, &all);
+    make_training(&parts, ESP_METHOD_FULL, &shapes[0], b, &all);
+    teach(&whole, &shapes[1], 0.5);
+    teach(&parts, &shapes[1], 0.5);
+    CU_ASSERT_EQUAL(train(&whole), ESP_OK);
+    parts.stop_after = 7;
+    CU_ASSERT_EQUAL(train(&parts), ESP_ESTOPPED);
+    free(parts.value);
+    parts.stop_after = 0;
+    CU_ASSERT_EQUAL(train(&parts), ESP_OK);
+    CU_ASSERT_EQUAL(parts.first, 8);
+    CU_ASSERT(memcmp(parts.value, whole.value, whole.n * sizeof(float)) == 0);
+    free(parts.value);
+    free(whole.value);
+    free(a);
+    free(b);
+    esp_grid_free(&all);
+}
+
+/* ---- what is kept and sent ----------------------------------------------------------------------- */
+
 /* What ranks keep and send is as stated, with pieces of any size. */
 static void check_shares(esp_method method, size_t piece_limit, const esp_grid *all)
 {
@@ -443,6 +569,9 @@ static void test_refused(void)
 }
 
 ESP_TEST_MAIN("recovery on ranks", { "losses on one rank and on all", test_ranks },
+              { "a teacher that is the student", test_teacher_itself },
+              { "a teacher on all grids", test_taught_grids },
+              { "a teacher, stopped and resumed", test_taught_resume },
               { "shares of ranks and what they send", test_shares },
               { "stages in pieces", test_pieces }, { "saved while it goes on", test_saving },
               { "no room for a checkpoint", test_full_disk },

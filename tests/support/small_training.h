@@ -35,8 +35,9 @@ typedef struct training {
     esp_recover_options options;
     const shape *shape;
     const esp_grid *grid;
-    float noise;        /* of what is added to the first values */
-    size_t piece_limit; /* numbers of a piece; 0: as it is */
+    const shape *teacher; /* NULL: none. Its weights are those of small_init */
+    float noise;          /* of what is added to the first values */
+    size_t piece_limit;   /* numbers of a piece; 0: as it is */
     size_t odd;        /* sample whose loss is never finite; 0: none. For LoRA of LLaMA's queries */
     size_t n_samples;  /* 0: 47 */
     size_t stop_after; /* the last rank asks to stop in this step; 0: never */
@@ -138,9 +139,13 @@ static inline esp_status train(training *t)
     esp_adapter adapter;
     esp_params params;
     esp_status st;
-    small s;
+    small s, teacher = { 0 };
 
     small_init(&s, t->shape, ESP_BF16);
+    if (t->teacher) {
+        small_init(&teacher, t->teacher, ESP_BF16);
+        t->options.teacher = &teacher.model;
+    }
     if (t->odd) {
         small_plant(&s, 0, odd_token);
         samples.ids[samples.start[t->odd]] = (int32_t)odd_token;
@@ -160,6 +165,7 @@ static inline esp_status train(training *t)
     esp_params_free(&params);
     esp_adapter_free(&adapter);
     small_free(&s);
+    small_free(&teacher);
     esp_samples_free(&samples);
     return st;
 }

@@ -135,6 +135,22 @@ static void cross_entropy(float *out)
     }
 }
 
+static void distillation(float *out)
+{
+    const esp_distillation_rule rule = { .ratio = 0.4f, .temperature = 2, .cap = 30 };
+    float scale[] = { 1, 2, 0.5f };
+    int32_t targets[] = { 7, ESP_NO_TARGET, 900 };
+    double loss[3];
+    uint8_t hit[3];
+
+    memcpy(out, s.x, 3 * 1000 * sizeof *out);
+    memcpy(out + 3003, s.y, 3 * 1000 * sizeof *out);
+    esp_distillation(loss, hit, out, out + 3003, targets, scale, &rule, 3, 1000);
+    for (int i = 0; i < 3; i++) {
+        out[3000 + i] = (float)loss[i];
+    }
+}
+
 static void dropout(float *out)
 {
     const esp_dropout_rule rule = { .seed = 5, .stream = 3, .share = 0.3f };
@@ -231,6 +247,7 @@ static const struct {
     { "attention", attention, 2e-6 },
     { "gates", gates, 1e-6 },
     { "cross-entropy", cross_entropy, 1e-6 },
+    { "distillation", distillation, 1e-6 },
     { "dropout", dropout, 0 },
     { "packed rows", packed, 1e-6 },
     { "Cholesky", cholesky, 1e-5 },

@@ -455,6 +455,109 @@ static void test_cross_entropy(void)
     check_cross_entropy(2);
 }
 
+/* ---- distillation ----------------------------------------------------------------------------- */
+
+typedef struct distillation_shape {
+    loss_shape of;
+    const float *teacher; /* [n, V] capped already */
+    double ratio, temperature;
+} distillation_shape;
+
+/* ln of the sum of exp(x / T) over a row; of the teacher without a cap. */
+static double log_sum(const double *x, const float *z, double T, double cap, size_t V)
+{
+    double sum = 0;
+
+    for (size_t c = 0; c < V; c++) {
+        sum += exp((x ? capped(x[c], cap) : (double)z[c]) / T);
+    }
+    return log(sum);
+}
+
+static void distillation(double *loss, double *const *in, const void *shape) /* logits */
+{
+    const distillation_shape *s = shape;
+    double T = s->temperature, cap = s->of.cap;
+    size_t V = s->of.V;
+
+    for (size_t i = 0; i < s->of.n; i++) {
+        const double *x = in[0] + i * V;
+        const float *z = s->teacher + i * V;
+        double p_sum = log_sum(NULL, z, T, 0, V), q_sum = log_sum(x, NULL, T, cap, V), kl = 0;
+        int32_t target = s->of.targets[i];
+
+        for (size_t c = 0; c < V; c++) {
+            double p = (double)z[c] / T - p_sum, q = capped(x[c], cap) / T - q_sum;
+
+            kl += exp(p) * (p - q);
+        }
+        loss[i] = target == ESP_NO_TARGET
+                      ? 0
+                      : (1 - s->ratio) * (log_sum(x, NULL, 1, cap, V) - capped(x[target], cap)) +
+                            s->ratio * T * T * kl;
+    }
+}
+
+/* Loss and gradient against f64, with logits that make a row of one sure target. */
+static void check_distillation(float ratio, float temperature, float cap)
+{
+    enum { N = 4, V = 77 };
+    int32_t targets[N] = { 3, ESP_NO_TARGET, V - 1, 0 };
+    float *teacher = random_floats((size_t)N * V, 31), *z = random_floats((size_t)N * V, 31);
+    distillation_shape s = {
+        { N, V, targets, (double)cap }, teacher, (double)ratio, (double)temperature
+    };
+    const esp_distillation_rule rule = { .ratio = ratio, .temperature = temperature, .cap = cap };
+    op o = { distillation, &s, N, { (size_t)N * V } };
+    float *in[MAX_IN], *grads[MAX_IN], scale[N] = { 0.5f, 2, -1, 0 }, loss_f32[N];
+    double loss[N];
+    uint8_t hit[N];
+
+    make_arrays(in, grads, &o, 6);
+    in[0][2 * V + V - 1] = 30;
+    memcpy(grads[0], in[0], o.n_in[0] * sizeof(float));
+    esp_distillation(loss, hit, grads[0], z, targets, scale, &rule, N, V);
+    for (size_t i = 0; i < N; i++) {
+        loss_f32[i] = (float)loss[i];
+    }
+    CU_ASSERT(forward_close(&o, in, loss_f32));
+    CU_ASSERT(gradients_close(&o, in, scale, grads));
+    CU_ASSERT(loss[1] == 0 && hit[0] == 0 && hit[1] == 0 && hit[2] == 1);
+    free_arrays(in, grads);
+    free(teacher);
+    free(z);
+}
+
+/* A student that predicts what its teacher does has nothing to learn from it, to the last bit. */
+static void check_same_logits(float temperature)
+{
+    enum { N = 2, V = 1000 };
+    const esp_distillation_rule rule = { .ratio = 1, .temperature = temperature };
+    float *x = random_floats((size_t)N * V, 8), *z = random_floats((size_t)N * V, 8);
+    float scale[N] = { 1, 3 };
+    int32_t targets[N] = { 5, 999 };
+    double loss[N];
+    uint8_t hit[N];
+
+    esp_distillation(loss, hit, x, z, targets, scale, &rule, N, V);
+    CU_ASSERT(loss[0] == 0 && loss[1] == 0);
+    for (size_t i = 0; i < (size_t)N * V; i++) {
+        CU_ASSERT(x[i] == 0);
+    }
+    free(x);
+    free(z);
+}
+
+static void test_distillation(void)
+{
+    check_distillation(0, 1, 0); /* cross-entropy alone */
+    check_distillation(1, 1, 0);
+    check_distillation(0.3f, 2, 0);
+    check_distillation(0.5f, 0.7f, 2);
+    check_same_logits(1);
+    check_same_logits(2.5f);
+}
+
 /* The row's target, whose gradient alone is negative. */
 static size_t target_of(const float *gradient, size_t n)
 {
@@ -541,4 +644,5 @@ ESP_TEST_MAIN("kernels", { "linear", test_linear }, { "linear, 16 bits", test_ty
               { "sums", test_sums }, { "soft cap", test_soft_cap },
               { "cross-entropy", test_cross_entropy },
               { "cross-entropy, drawn targets", test_drawn_targets },
-              { "cross-entropy, range", test_cross_entropy_range })
+              { "cross-entropy, range", test_cross_entropy_range },
+              { "distillation", test_distillation })
