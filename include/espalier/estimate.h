@@ -58,7 +58,8 @@ typedef struct esp_job {
 } esp_job;
 
 typedef struct esp_prediction {
-    size_t chunk_tok;         /* C                                                               */
+    size_t chunk_tok;   /* C                                                               */
+    size_t kept_layers; /* of a pipeline stage, at most: see esp_pass_options                     */
     double anonymous, mapped; /* bytes of the rank that needs the most                           */
     double seconds;
     double sent[ESP_N_SENT]; /* bytes, all ranks together */
@@ -91,7 +92,8 @@ esp_cluster esp_cluster_of(const esp_config *c);
 void esp_cluster_measure(esp_cluster *c);
 
 /* What a stage needs on a layout, with chunks of chunk_tok tokens (0: of esp_predict_chunk, or one sample
- * where that is 0). c NULL: without seconds. Local. */
+ * where that is 0) and as many layers kept as esp_predict_kept says. c NULL: without seconds, none kept.
+ * Local. */
 esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, const esp_cluster *c,
                            size_t chunk_tok);
 
@@ -99,6 +101,12 @@ esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, c
  * without a limit, at least one sample; 0 when even that does not fit. A chunk goes through a layer at
  * once: of score some of the calibration, of recover a micro-batch, of eval a batch. Local. */
 size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l);
+
+/* The most layers of a pipeline stage whose activations score and recover can keep with chunks of chunk_tok
+ * tokens, weights that are mapped beside them: within the limit of a rank, and its share of the memory of
+ * c's nodes (NULL: not looked at); 0 where neither is known. Local. */
+size_t esp_predict_kept(const esp_job *j, esp_stage s, const esp_layout *l, const esp_cluster *c,
+                        size_t chunk_tok);
 
 /* best [out]: the layout of the cluster's nodes that does the stages (bits of esp_stage) in the least time,
  * within the memory of a node and the limit of a rank. Ranks, threads and pipeline of `fixed` hold where they

@@ -77,6 +77,7 @@ typedef struct esp_importance_options {
     bool model_labels;     /* labels drawn from the prediction, see esp_pass_options.draws_labels */
     uint64_t seed;         /* of criterion random, and of such labels */
     size_t chunk_tok;      /* tokens of a chunk; 0: chosen          */
+    size_t kept_layers;    /* whose activations are kept, see esp_pass_options */
     const char
         *scratch; /* borrowed; folder for what has the samples' size, see esp_spill_buffer_init */
 } esp_importance_options;

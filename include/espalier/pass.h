@@ -1,7 +1,8 @@
 /* pass.h - the one forward and the one backward, for calibration, recovery, evaluation and decoding.
  *
- * Flow: esp_pass_forward -> esp_pass_loss -> esp_pass_backward. Forward keeps the input of each block;
- * backward recomputes a block and passes the gradients of its weights to a sink. Matrices are read from the
+ * Flow: esp_pass_forward -> esp_pass_loss -> esp_pass_backward. Forward keeps the input of each block, and of
+ * as many blocks as options.kept_layers says all that backward reads; backward recomputes the others, with
+ * the same bits, and passes the gradients of a block's weights to a sink. Matrices are read from the
  * mapped file, in their own type.
  *
  * Where this rank has all layers, all chunks of a batch go through a layer before the next layer, so that its
@@ -35,7 +36,7 @@ typedef struct esp_sink {
     void (*norm)(void *ctx, size_t layer, int slot, const float *dw, const float *db,
                  size_t n_samples);
     /* dx [n_tok, width]: gradient, complete, of value `value` that an operation of the block makes, of a
-     * chunk; x likewise: the value itself where the backward reads it, as it does what matrices multiply,
+     * chunk; x likewise: the value itself where a backward reads it, as it does what matrices multiply,
      * else NULL. */
     void (*value)(void *ctx, size_t layer, int value, const float *x, const float *dx,
                   const esp_batch *chunk);
@@ -61,6 +62,8 @@ typedef struct esp_pass_options {
     size_t chunk_tok;            /* tokens of the largest chunk; 0: max_tok                  */
     size_t rank;                 /* largest rank of an adapter that will be used; 0: none      */
     size_t longest;              /* tokens of the longest sample; 0: chunk_tok. For sizes only */
+    size_t kept_layers;          /* of the stage, at most: layers whose values the backward does not
+                                    make again from the block's input, as they are kept         */
     bool backward;               /* keep what backward needs                                 */
     bool resident;               /* keep what is made of all layers' weights (decoding)        */
     bool draws_labels;           /* targets are drawn from what the model predicts           */
@@ -123,6 +126,9 @@ typedef struct esp_pass {
     esp_batch chunk;           /* the chunk under way; owned                               */
     struct esp_pipeline *pipeline; /* messages from and to the other pipeline stages; owned */
     struct esp_block *block;       /* scratch of one block; owned                              */
+    float **
+        kept; /* [options.kept_layers, n_values] of [max_tok, width]: values of blocks, NULL where no
+                   * backward reads one; of the last layers of the stage; owned               */
     struct esp_embedding
         *embedding; /* what the embedding keeps for its backward; owned              */
     struct esp_head_and_norm
@@ -152,9 +158,9 @@ typedef enum esp_pass_way { ESP_PASS_FORWARD, ESP_PASS_BACKWARD, ESP_PASS_GRADIE
 
 /* What a rank of a grid does with t of its own. reads: times that a layer's weights are read each way (on one
  * pipeline stage once for all chunks of a batch, else per chunk). Products are those that pass->flops
- * counts, without adapters. Local. */
+ * counts, without adapters; kept_layers as in esp_pass_options. Local. */
 esp_work esp_pass_work(const esp_model *m, const esp_grid *grid, esp_text_size t, double reads,
-                       esp_pass_way way);
+                       esp_pass_way way, size_t kept_layers);
 
 /* Bytes that all pipeline stages together pass on for n_tok tokens. Local. */
 double esp_pass_sent(const esp_model *m, const esp_grid *grid, double n_tok, esp_pass_way way);

@@ -28,12 +28,13 @@ typedef struct esp_recover_options {
     double kd_ratio; /* share of following it in the loss, see esp_distillation_rule      */
     double kd_temperature;
     double epochs;
-    size_t steps;          /* > 0: instead of epochs                                        */
-    size_t batch;          /* samples of a step over all ranks; fewer at the end of an epoch */
-    size_t micro_batch;    /* samples of one forward and backward of a rank                 */
-    const char *scratch;   /* borrowed; folder for activations and the teacher's states, see
+    size_t steps;        /* > 0: instead of epochs                                        */
+    size_t batch;        /* samples of a step over all ranks; fewer at the end of an epoch */
+    size_t micro_batch;  /* samples of one forward and backward of a rank                 */
+    size_t kept_layers;  /* of a pipeline stage whose activations are kept, see esp_pass_options */
+    const char *scratch; /* borrowed; folder for activations and the teacher's states, see
                             esp_spill_buffer_init                                                  */
-    double validation;     /* samples held out; < 1: fraction; 0: none                      */
+    double validation;   /* samples held out; < 1: fraction; 0: none                      */
     size_t validate_every; /* steps; 0: once an epoch                                       */
     size_t patience;       /* validations without improvement before stopping; 0: never     */
     size_t save_every;     /* steps; 0: at the end only                                     */

@@ -53,7 +53,8 @@ const esp_option esp_options[] = {
       "auto: as the folder's modeling_chatglm.py, else base" },
 
     { "memory_limit", ESP_O_BYTES, AT(memory_limit), "0", 0, ANY, NULL, 0,
-      "anonymous memory of a rank: work is cut to fit, or refused before it begins; 0: what there is" },
+      "anonymous memory of a rank: score and recover keep the activations that fit, work is cut to fit, or "
+      "refused before it begins; 0: what there is" },
 
     { "calibration.corpus", ESP_O_PATH, AT(calibration.corpus), "", 0, 0, NULL, SCORE,
       "text to draw samples from: plain text, JSONL, Alpaca JSON, or a token file (.h5)" },

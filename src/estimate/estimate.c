@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "espalier/mem.h"
 #include "espalier/reshape.h"
@@ -162,7 +163,7 @@ static void predict_memory(esp_prediction *p, const esp_job *j, esp_stage s, con
         esp_grid grid = esp_grid_of(l, i);
         double mapped = (double)esp_pipeline_stage_bytes(model_of(j, s), &grid);
 
-        p->anonymous = fmax(p->anonymous, (double)(held + cost->bytes(j, &grid, l, p->chunk_tok)));
+        p->anonymous = fmax(p->anonymous, (double)(held + cost->bytes(p, j, &grid, l)));
         mapped += s == ESP_STAGE_RECOVER ? teacher_mapped(j, &grid) : 0;
         p->mapped = fmax(p->mapped, cost->maps == ESP_MAPS_NONE ? 0 : mapped);
     }
@@ -213,6 +214,52 @@ size_t esp_predict_chunk(const esp_job *j, esp_stage s, const esp_layout *l)
     return fit > 0 ? rest + fit * longest : 0;
 }
 
+/* Bytes of a rank that kept activations may fill, with all else: a limit that is set is one of anonymous
+ * memory, what the machine has is for mapped weights, too. */
+static double room_of(bool *maps, const esp_job *j, const esp_layout *l, const esp_cluster *c)
+{
+    double room = j->limit.bytes, share = c ? ESP_NODE_SHARE * c->memory / (double)l->ranks : 0;
+
+    *maps = strcmp(j->limit.source, "memory_limit") != 0;
+    if (share > 0 && (room == 0 || share < room)) {
+        *maps = true;
+        room = share;
+    }
+    return room;
+}
+
+static bool fits_kept(const esp_job *j, esp_stage s, const esp_layout *l, const esp_cluster *c,
+                      size_t chunk_tok, size_t kept_layers)
+{
+    esp_prediction p = { .chunk_tok = chunk_tok, .kept_layers = kept_layers };
+    bool maps;
+    double room = room_of(&maps, j, l, c);
+
+    predict_memory(&p, j, s, l);
+    return (maps ? p.anonymous + p.mapped : counted_bytes(&p, j, s)) <= room;
+}
+
+size_t esp_predict_kept(const esp_job *j, esp_stage s, const esp_layout *l, const esp_cluster *c,
+                        size_t chunk_tok)
+{
+    size_t n_layers = model_of(j, s)->dims.n_layers, fit = 0;
+    size_t most = (n_layers + l->pipeline - 1) / l->pipeline, above = most + 1;
+
+    if (fits_kept(j, s, l, c, chunk_tok, most)) {
+        return most;
+    }
+    while (above - fit > 1) {
+        size_t kept = fit + (above - fit) / 2;
+
+        if (fits_kept(j, s, l, c, chunk_tok, kept)) {
+            fit = kept;
+        } else {
+            above = kept;
+        }
+    }
+    return fit;
+}
+
 esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, const esp_cluster *c,
                            size_t chunk_tok)
 {
@@ -222,6 +269,7 @@ esp_prediction esp_predict(const esp_job *j, esp_stage s, const esp_layout *l, c
         p.chunk_tok = esp_predict_chunk(j, s, l);
         p.chunk_tok = p.chunk_tok ? p.chunk_tok : longest_sample(j, s);
     }
+    p.kept_layers = c ? esp_predict_kept(j, s, l, c, p.chunk_tok) : 0;
     predict_memory(&p, j, s, l);
     esp_stage_costs[s].moves(&p, j, l);
     if (c) {

@@ -6,6 +6,8 @@
 #include "espalier/mem.h"
 #include "espalier/pass.h"
 
+#define ESP_NODE_SHARE 0.9 /* of the memory of a node that ranks may fill */
+
 /* What no constructor counts. */
 #define ESP_PROGRAM_BYTES \
     ((size_t)6 << 20) /* code and libraries with their tables, JSON, tokenizer */
@@ -45,8 +47,10 @@ typedef struct esp_stage_cost {
     esp_maps maps;
     /* Tokens of a chunk where there is no limit. */
     size_t (*chunk)(const esp_job *j, const esp_layout *l);
-    /* Bytes of memory of a rank of the grid with chunks of chunk_tok tokens, beside what every stage has. */
-    size_t (*bytes)(const esp_job *j, const esp_grid *grid, const esp_layout *l, size_t chunk_tok);
+    /* Bytes of memory of a rank of the grid with the chunks and the kept layers of p, beside what every stage
+     * has. */
+    size_t (*bytes)(const esp_prediction *p, const esp_job *j, const esp_grid *grid,
+                    const esp_layout *l);
     /* Sets sent, read and written of p, {0} before. */
     void (*moves)(esp_prediction *p, const esp_job *j, const esp_layout *l);
     /* Seconds without files, from the other fields of p. */

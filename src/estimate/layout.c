@@ -8,7 +8,6 @@
 #include "estimate_impl.h"
 #include "espalier/settings.h"
 
-#define SYSTEM 0.9 /* of the memory of a node that ranks may fill                     */
 #define REREAD \
     10 /* times longer: weights that a node cannot keep come from the file system again */
 #define WORTH  0.9  /* more pipeline stages are taken for this much of the time of fewer */
@@ -57,7 +56,7 @@ typedef struct search {
 
 static void try_layout(search *at, const esp_layout *l)
 {
-    double most, mapped, most_of_node, room = SYSTEM * at->cluster->memory;
+    double most, mapped, most_of_node, room = ESP_NODE_SHARE * at->cluster->memory;
     double seconds = seconds_of(&most, &mapped, at->job, at->stages, l, at->cluster);
     double limit = at->job->limit.bytes;
 
@@ -135,7 +134,7 @@ static esp_status refuse_node(const search *at)
         "least, and may fill %.0f %% of its memory; give more nodes, shorter or fewer samples, a "
         "smaller recover.micro_batch, or parallel.scratch",
         c->nodes, c->cores, memory, here ? " (" : "", c->here.source, here ? ")" : "", least,
-        100 * SYSTEM);
+        100 * ESP_NODE_SHARE);
 
     free(memory);
     free(least);

@@ -58,13 +58,14 @@ static esp_text_size own_calibration(const esp_job *j, const esp_layout *l)
     return own_share(j->calibration, l);
 }
 
-static esp_importance_work score_work(const esp_job *j, const esp_grid *grid, const esp_layout *l,
-                                      size_t chunk_tok)
+static esp_importance_work score_work(const esp_prediction *p, const esp_job *j,
+                                      const esp_grid *grid, const esp_layout *l)
 {
     esp_importance_options o = j->config->importance;
     esp_importance_work w;
 
-    o.chunk_tok = chunk_tok;
+    o.chunk_tok = p->chunk_tok;
+    o.kept_layers = p->kept_layers;
     esp_importance_work_of(&w, j->dense, &j->groups, &o, j->calibration, own_calibration(j, l),
                            grid);
     return w;
@@ -86,10 +87,10 @@ static size_t score_chunk(const esp_job *j, const esp_layout *l)
 }
 
 /* importance.h5 is made in memory: half as much more than it needs. */
-static size_t score_bytes(const esp_job *j, const esp_grid *grid, const esp_layout *l,
-                          size_t chunk_tok)
+static size_t score_bytes(const esp_prediction *p, const esp_job *j, const esp_grid *grid,
+                          const esp_layout *l)
 {
-    return esp_max(score_work(j, grid, l, chunk_tok).bytes, scores_bytes(j) * 5 / 2);
+    return esp_max(score_work(p, j, grid, l).bytes, scores_bytes(j) * 5 / 2);
 }
 
 static void score_moves(esp_prediction *p, const esp_job *j, const esp_layout *l)
@@ -97,7 +98,7 @@ static void score_moves(esp_prediction *p, const esp_job *j, const esp_layout *l
     p->read = file_bytes(j->dense) * readers(l);
     for (size_t i = 0; i < l->pipeline; i++) {
         esp_grid grid = esp_grid_of(l, i);
-        esp_importance_work w = score_work(j, &grid, l, p->chunk_tok);
+        esp_importance_work w = score_work(p, j, &grid, l);
 
         p->sent[ESP_SENT_WEIGHT_GRADIENTS] += w.weight_gradients;
         p->sent[ESP_SENT_SUMS] = w.sums;
@@ -112,7 +113,7 @@ static double score_seconds(const esp_prediction *p, const esp_job *j, const esp
 
     for (size_t i = 0; i < l->pipeline; i++) {
         esp_grid grid = esp_grid_of(l, i);
-        esp_importance_work w = score_work(j, &grid, l, p->chunk_tok);
+        esp_importance_work w = score_work(p, j, &grid, l);
         double activations = p->sent[ESP_SENT_ACTIVATIONS], calls = 2 * w.work.chunks;
 
         most = fmax(most, esp_pipeline_seconds(&w.work, l, c) +
@@ -124,13 +125,13 @@ static double score_seconds(const esp_prediction *p, const esp_job *j, const esp
 
 /* ---- plan, prune -------------------------------------------------------------------------------- */
 
-static size_t plan_bytes(const esp_job *j, const esp_grid *grid, const esp_layout *l,
-                         size_t chunk_tok)
+static size_t plan_bytes(const esp_prediction *p, const esp_job *j, const esp_grid *grid,
+                         const esp_layout *l)
 {
     const esp_config *c = j->config;
     bool again = c->prune_steps > 1 && c->prune.criterion != ESP_RANDOM;
 
-    return scores_bytes(j) + (again ? score_bytes(j, grid, l, chunk_tok) : scores_bytes(j));
+    return scores_bytes(j) + (again ? score_bytes(p, j, grid, l) : scores_bytes(j));
 }
 
 static void plan_moves(esp_prediction *p, const esp_job *j, const esp_layout *l)
@@ -165,13 +166,13 @@ static size_t prune_chunk(const esp_job *j, const esp_layout *l)
     return esp_compensate_chunk(own_compensation(j, l));
 }
 
-static size_t prune_bytes(const esp_job *j, const esp_grid *grid, const esp_layout *l,
-                          size_t chunk_tok)
+static size_t prune_bytes(const esp_prediction *p, const esp_job *j, const esp_grid *grid,
+                          const esp_layout *l)
 {
     size_t bytes = esp_surgery_bytes(j->dense, &j->groups, &j->pruned, model_writer());
     esp_compensate_options o = j->config->compensate;
 
-    o.chunk_tok = chunk_tok;
+    o.chunk_tok = p->chunk_tok;
     return bytes + (compensates(j) ? esp_compensate_bytes(j->dense, &j->pruned, &o,
                                                           own_compensation(j, l), grid)
                                    : 0);
@@ -222,18 +223,20 @@ static const esp_text_size *training(const esp_job *j)
     return &j->training;
 }
 
-static esp_recover_options recover_options(const esp_job *j)
+static esp_recover_options recover_options(const esp_prediction *p, const esp_job *j)
 {
     esp_recover_options o = j->config->recover;
 
+    o.kept_layers = p->kept_layers;
     o.targets = j->targets;
     o.teacher = j->teacher.arch ? &j->teacher : NULL;
     return o;
 }
 
-static esp_recover_work recover_work(const esp_job *j, const esp_layout *l, size_t i)
+static esp_recover_work recover_work(const esp_prediction *p, const esp_job *j, const esp_layout *l,
+                                     size_t i)
 {
-    esp_recover_options o = recover_options(j);
+    esp_recover_options o = recover_options(p, j);
     esp_grid grid = esp_grid_of(l, i);
     esp_recover_work w;
 
@@ -248,17 +251,17 @@ static size_t recover_chunk(const esp_job *j, const esp_layout *l)
 }
 
 /* A checkpoint that is written while the training goes on takes its room beside it. */
-static size_t recover_bytes(const esp_job *j, const esp_grid *grid, const esp_layout *l,
-                            size_t chunk_tok)
+static size_t recover_bytes(const esp_prediction *p, const esp_job *j, const esp_grid *grid,
+                            const esp_layout *l)
 {
-    esp_recover_options o = recover_options(j);
+    esp_recover_options o = recover_options(p, j);
     size_t left = esp_recover_left(&j->pruned, &o, grid);
-    bool beside = o.save_every > 0 && recover_work(j, l, 0).steps > (double)o.save_every;
+    bool beside = o.save_every > 0 && recover_work(p, j, l, 0).steps > (double)o.save_every;
     esp_text_size t = j->training;
     size_t bytes;
 
     t.longest = esp_max(t.longest, 1);
-    o.micro_batch = esp_max(chunk_tok / t.longest, 1);
+    o.micro_batch = esp_max(p->chunk_tok / t.longest, 1);
     bytes = esp_recover_bytes(&j->pruned, &o, t, grid) + (beside ? esp_min(left, WRITER) : 0);
     return CHECKPOINT + esp_max(bytes, left + esp_merge_bytes(&j->pruned, model_writer()));
 }
@@ -266,7 +269,7 @@ static size_t recover_bytes(const esp_job *j, const esp_grid *grid, const esp_la
 /* Merging reads the model once more; a teacher other than the dense model is not there yet. */
 static void recover_moves(esp_prediction *p, const esp_job *j, const esp_layout *l)
 {
-    esp_recover_work w = recover_work(j, l, 0);
+    esp_recover_work w = recover_work(p, j, l, 0);
     double bytes = file_bytes(&j->pruned);
     bool lora = j->config->recover.method == ESP_METHOD_LORA;
 
@@ -286,7 +289,7 @@ static double recover_seconds(const esp_prediction *p, const esp_job *j, const e
     double trained = p->sent[ESP_SENT_GRADIENTS] + p->sent[ESP_SENT_VALUES];
 
     for (size_t i = 0; i < l->pipeline; i++) {
-        esp_recover_work w = recover_work(j, l, i);
+        esp_recover_work w = recover_work(p, j, l, i);
         double activations = p->sent[ESP_SENT_ACTIVATIONS], calls = 2 * w.step.chunks * w.steps;
 
         most = fmax(most, esp_pipeline_seconds(&w.teacher, l, c) +
@@ -312,11 +315,11 @@ static size_t eval_chunk(const esp_job *j, const esp_layout *l)
     return esp_max(j->config->eval.batch_tokens, j->evaluation.longest);
 }
 
-static size_t eval_bytes(const esp_job *j, const esp_grid *grid, const esp_layout *l,
-                         size_t chunk_tok)
+static size_t eval_bytes(const esp_prediction *p, const esp_job *j, const esp_grid *grid,
+                         const esp_layout *l)
 {
     (void)l;
-    return esp_evaluate_bytes(j->dense, 0, j->evaluation, chunk_tok, grid);
+    return esp_evaluate_bytes(j->dense, 0, j->evaluation, p->chunk_tok, grid);
 }
 
 /* Of the dense, the pruned and the recovered model. */

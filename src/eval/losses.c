@@ -160,5 +160,5 @@ esp_work esp_evaluate_work(const esp_model *m, esp_text_size t, size_t max_tok,
     esp_text_size own = esp_text_share(t, t.samples, (size_t)grid->n_data);
 
     return esp_pass_work(m, grid, own, ceil((double)own.tokens / fmax(1, (double)max_tok)),
-                         ESP_PASS_FORWARD);
+                         ESP_PASS_FORWARD, 0);
 }

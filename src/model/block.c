@@ -11,9 +11,9 @@
 
 #include "espalier/mem.h"
 
-/* Of esp_block_work, fitted to make bench: FLOP of attention forward, again and backward per FLOP of a
- * forward; bytes moved per number of a block's values by norms, gates, additions. */
-#define ATTENTION_BACK 4.5
+/* Of esp_block_work, fitted to make bench: FLOP of attention backward per FLOP of a forward; bytes moved per
+ * number of a block's values by norms, gates, additions. */
+#define ATTENTION_BACK 2.5
 #define VALUE_BYTES    15.0
 
 /* ---- weights ---- */
@@ -56,6 +56,18 @@ int esp_block_output(const esp_arch *a)
 static bool reads_inputs(esp_op_kind k)
 {
     return k != ESP_OP_ADD && k != ESP_OP_ROTARY && k != ESP_OP_ROTARY_BLOCK && k != ESP_OP_SLICE;
+}
+
+bool esp_block_reads(const esp_arch *a, int value)
+{
+    bool reads = false;
+
+    for (size_t i = 0; i < a->n_ops; i++) {
+        for (int k = 0; k < 3; k++) {
+            reads |= a->ops[i].in[k] == value && reads_inputs(a->ops[i].kind);
+        }
+    }
+    return reads && value != 0;
 }
 
 /* Marks the operations whose results some backward reads, and what those are made of. */
@@ -130,6 +142,7 @@ static void make_block(esp_block *b, const esp_model *m, esp_pass_options o, siz
     *b = (esp_block){ .loaded = ESP_NO_LAYER,
                       .n_weights = a->n_slots * (o.resident ? m->dims.n_layers : 1) };
     ESP_MAKE(b->value, a->n_values, bytes);
+    ESP_MAKE(b->scratch, a->n_values, bytes);
     ESP_MAKE(b->grad, a->n_values, bytes);
     ESP_MAKE(b->redo, a->n_ops, bytes);
     ESP_MAKE(b->weights, b->n_weights, bytes);
@@ -138,7 +151,7 @@ static void make_block(esp_block *b, const esp_model *m, esp_pass_options o, siz
         size_t width = widest_in_model(m, a->values[v]);
 
         widest = esp_max(widest, width);
-        ESP_MAKE(b->value[v], o.chunk_tok * width, bytes);
+        ESP_MAKE(b->scratch[v], o.chunk_tok * width, bytes);
         if (o.backward && v != esp_block_output(a)) {
             ESP_MAKE(b->grad[v], o.chunk_tok * width, bytes);
         }
@@ -169,14 +182,14 @@ size_t esp_block_bytes(const esp_model *m, esp_pass_options o)
     return bytes;
 }
 
-/* Backward computes again what it reads, then the gradients of inputs. */
+/* Backward computes again what it reads, unless that is kept, then the gradients of inputs. */
 esp_work esp_block_work(const esp_model *m, size_t layer, esp_text_size t, double reads,
-                        esp_pass_way way)
+                        esp_pass_way way, bool kept)
 {
     const esp_arch *a = m->arch;
     double tokens = (double)t.tokens, linear = 0, again = 0, bytes = 0, values = 0;
     double query = (double)esp_model_width(m, layer, ESP_W_QUERY);
-    bool back = way != ESP_PASS_FORWARD, *redo;
+    bool back = way != ESP_PASS_FORWARD, redone = back && !kept, *redo;
 
     ESP_NEW(redo, a->n_ops);
     find_redo(redo, a);
@@ -194,11 +207,11 @@ esp_work esp_block_work(const esp_model *m, size_t layer, esp_text_size t, doubl
         }
     }
     free(redo);
-    return (esp_work){
-        .products = 2 * tokens * ((1 + way) * linear + (back ? again : 0)),
-        .attention = (back ? ATTENTION_BACK : 1) * 2 * tokens * (double)t.longest * query,
-        .moved = (back ? 2 : 1) * reads * bytes + (back ? 3 : 1) * VALUE_BYTES * tokens * values
-    };
+    return (esp_work){ .products = 2 * tokens * ((1 + way) * linear + (redone ? again : 0)),
+                       .attention = (1 + (back ? ATTENTION_BACK : 0) + redone) * 2 * tokens *
+                                    (double)t.longest * query,
+                       .moved = (back ? 2 : 1) * reads * bytes +
+                                (1 + back + redone) * VALUE_BYTES * tokens * values };
 }
 
 void esp_block_free(esp_block *b, const esp_model *m)
@@ -206,8 +219,8 @@ void esp_block_free(esp_block *b, const esp_model *m)
     const esp_arch *a = m->arch;
     int output = esp_block_output(a);
 
-    for (int v = 1; b->value && v < (int)a->n_values; v++) {
-        free(b->value[v]);
+    for (int v = 1; b->scratch && v < (int)a->n_values; v++) {
+        free(b->scratch[v]);
         if (v != output) {
             free(b->grad[v]);
         }
@@ -216,6 +229,7 @@ void esp_block_free(esp_block *b, const esp_model *m)
         esp_f32_free(&b->weights[i]);
     }
     free(b->value);
+    free(b->scratch);
     free(b->grad);
     free(b->redo);
     free(b->weights);
@@ -518,6 +532,7 @@ void esp_block_backward(esp_pass *p, size_t layer, const esp_sink *sink, const e
     const esp_arch *a = p->model->arch;
     int output = esp_block_output(a);
 
+    load_layer(p, layer);
     for (int v = 0; v < (int)a->n_values; v++) {
         size_t width = esp_model_width(p->model, layer, a->values[v]);
 
@@ -530,7 +545,8 @@ void esp_block_backward(esp_pass *p, size_t layer, const esp_sink *sink, const e
         int made = s.op->out;
 
         if (sink && sink->value) {
-            sink->value(sink->ctx, layer, made, p->block->redo[i] ? p->block->value[made] : NULL,
+            sink->value(sink->ctx, layer, made,
+                        esp_block_reads(a, made) ? p->block->value[made] : NULL,
                         p->block->grad[made], batch);
         }
         op_backward(p, &s, sink);

@@ -18,9 +18,13 @@ typedef struct esp_f32 {
 } esp_f32;
 
 typedef struct esp_block {
-    float **value; /* [n_values] of [chunk_tok, width]; owned but value[0], the caller's input  */
-    float **grad;  /* [n_values] likewise; owned but grad[0] and that of the output; backward */
-    bool *redo;    /* [n_ops] backward needs what this operation makes                        */
+    float **
+        value; /* [n_values] of [chunk_tok, width], borrowed: value[0] the caller's input, others as
+                      esp_kept_place says */
+    float *
+        *scratch; /* [n_values] likewise, owned: the values of a layer that keeps none           */
+    float **grad; /* [n_values] likewise; owned but grad[0] and that of the output; backward */
+    bool *redo;   /* [n_ops] backward needs what this operation makes                        */
     esp_f32 *weights;  /* [n_slots], or [n_layers * n_slots] when resident                        */
     size_t n_weights;  /* of them                                                                 */
     size_t loaded;     /* layer in weights; ESP_NO_LAYER: none                                    */
@@ -67,9 +71,10 @@ void esp_f32_free(esp_f32 *f); /* safe twice and on {0} */
 void esp_block_init(esp_block *b, const esp_model *m, esp_pass_options o);
 size_t esp_block_bytes(const esp_model *m, esp_pass_options o); /* that it takes */
 
-/* What esp_block_forward and esp_block_backward do for tokens of t, as esp_pass_work. Local. */
+/* What esp_block_forward and esp_block_backward do for tokens of t, as esp_pass_work; kept: the values of the
+ * layer are. Local. */
 esp_work esp_block_work(const esp_model *m, size_t layer, esp_text_size t, double reads,
-                        esp_pass_way way);
+                        esp_pass_way way, bool kept);
 
 /* The most that an operation of a block takes while it goes on. Local. */
 size_t esp_block_scratch(const esp_model *m, esp_pass_options o);
@@ -77,6 +82,9 @@ void esp_block_free(esp_block *b, const esp_model *m);
 
 /* The value that leaves a block. Local. */
 int esp_block_output(const esp_arch *a);
+
+/* Whether the backward of some operation reads a value; not said of the input of the block. Local. */
+bool esp_block_reads(const esp_arch *a, int value);
 
 /* Runs layer `layer` on block->value[0]. again: only what backward needs, for recomputation. cache and tap
  * may be NULL. Local. */

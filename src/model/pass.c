@@ -11,6 +11,7 @@
 #include "pipeline_impl.h"
 #include "embedding_impl.h"
 #include "head_impl.h"
+#include "kept_impl.h"
 
 #define LOGITS_BYTES \
     ((size_t)64 << 20) /* of a run of logits, unless that is less than LEAST_RUN rows */
@@ -154,12 +155,16 @@ static void make_pass(esp_pass *p, const esp_model *m, esp_pass_options o, size_
     }
     make_layers(p, bytes);
     ESP_MAKE(p->head_and_norm, 1, bytes);
+    esp_kept_make(p, bytes);
     esp_bf16_buffer_make(&p->rounded, widest_rounded(p), bytes);
 }
 
-static esp_pass_options complete(esp_pass_options o)
+static esp_pass_options complete(esp_pass_options o, const esp_model *m)
 {
+    esp_pipeline_stage s = esp_pipeline_stage_of(m, o.grid);
+
     o.chunk_tok = o.chunk_tok ? o.chunk_tok : o.max_tok;
+    o.kept_layers = o.backward ? esp_min(o.kept_layers, s.end - s.begin) : 0;
     return o;
 }
 
@@ -186,7 +191,7 @@ static size_t layers_bytes(const esp_pass *p)
 
 void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options options)
 {
-    esp_pass_options o = complete(options);
+    esp_pass_options o = complete(options, m);
 
     make_pass(p, m, o, NULL);
     p->bf16 = esp_bf16_open(m->precision);
@@ -200,7 +205,7 @@ void esp_pass_init(esp_pass *p, const esp_model *m, esp_pass_options options)
 
 size_t esp_pass_bytes(const esp_model *m, esp_pass_options options)
 {
-    esp_pass_options o = complete(options);
+    esp_pass_options o = complete(options, m);
     size_t bytes = 0;
     esp_pass p;
 
@@ -210,14 +215,14 @@ size_t esp_pass_bytes(const esp_model *m, esp_pass_options options)
 }
 
 esp_work esp_pass_work(const esp_model *m, const esp_grid *grid, esp_text_size t, double reads,
-                       esp_pass_way way)
+                       esp_pass_way way, size_t kept_layers)
 {
     esp_pipeline_stage s = esp_pipeline_stage_of(m, grid);
     double head = (double)m->dims.hidden * (double)m->dims.vocab;
     esp_work w = { .chunks = reads };
 
     for (size_t l = s.begin; l < s.end; l++) {
-        esp_work block = esp_block_work(m, l, t, reads, way);
+        esp_work block = esp_block_work(m, l, t, reads, way, l + kept_layers >= s.end);
 
         w.products += block.products;
         w.attention += block.attention;
@@ -230,7 +235,7 @@ esp_work esp_pass_work(const esp_model *m, const esp_grid *grid, esp_text_size t
 /* The norms outside of blocks go over all of a batch at once. */
 esp_pass_scratch esp_pass_scratch_bytes(const esp_model *m, esp_pass_options options)
 {
-    esp_pass_options o = complete(options);
+    esp_pass_options o = complete(options, m);
     esp_pipeline_stage s = esp_pipeline_stage_of(m, o.grid);
     size_t norm = o.backward ? esp_norm_bytes(o.max_tok) : 0;
     bool embed_norm = s.first && esp_model_weight(m, ESP_NO_LAYER, ESP_SLOT_EMBED_NORM)->rows > 0;
@@ -257,6 +262,7 @@ void esp_pass_free(esp_pass *p)
     esp_batch_free_chunk(&p->chunk);
     esp_bf16_close(p->bf16);
     esp_bf16_buffer_free(&p->rounded);
+    esp_kept_free(p);
     free(p->pipeline);
     free(p->block);
     free(p->embedding);
@@ -301,6 +307,7 @@ static void forward_layer(esp_pass *p, size_t layer, size_t row, esp_cache *cach
     size_t at = row * p->model->dims.hidden, n = p->chunk.n_tok * p->model->dims.hidden;
 
     p->block->value[0] = esp_pass_input(p, layer) + at;
+    esp_kept_place(p, layer, row);
     esp_block_forward(p, layer, false, cache, tap, &p->chunk);
     if (tap && tap->last >= 0) {
         return;
@@ -402,7 +409,10 @@ static void backward_layer(esp_pass *p, size_t layer, float *below, float *d, si
     b->value[0] = esp_pass_input(p, layer) + row * p->model->dims.hidden;
     b->grad[esp_block_output(p->model->arch)] = d;
     b->grad[0] = below;
-    esp_block_forward(p, layer, true, NULL, NULL, &p->chunk);
+    esp_kept_place(p, layer, row);
+    if (!esp_kept_has(p, layer)) {
+        esp_block_forward(p, layer, true, NULL, NULL, &p->chunk);
+    }
     esp_block_backward(p, layer, sink, &p->chunk);
     esp_pipeline_progress(p->pipeline);
 }

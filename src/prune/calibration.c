@@ -61,6 +61,7 @@ static esp_pass_options pass_options(esp_text_size own, const esp_importance_opt
                                .max_tok = own.tokens,
                                .chunk_tok = esp_min(esp_max(chunk, own.longest), own.tokens),
                                .longest = own.longest,
+                               .kept_layers = o->kept_layers,
                                .backward = backward,
                                .layers_only = !backward,
                                .draws_labels = backward && o->model_labels,
@@ -563,7 +564,8 @@ static void add_pass(esp_importance_work *w, const calibration *c, esp_text_size
     double n_tok = (double)all.tokens;
     esp_pass_way way = c->backward ? ESP_PASS_BACKWARD : ESP_PASS_FORWARD;
 
-    w->work = esp_pass_work(c->model, c->grid, own, c->grid->n_pipeline > 1 ? chunks : 1, way);
+    w->work = esp_pass_work(c->model, c->grid, own, c->grid->n_pipeline > 1 ? chunks : 1, way,
+                            c->pass.options.kept_layers);
     if (!c->backward && c->pass.stage.last) { /* no head */
         w->work.products -=
             2 * (double)own.tokens * (double)c->model->dims.hidden * (double)c->model->dims.vocab;

@@ -198,8 +198,8 @@ void esp_compensate_work_of(esp_compensate_work *w, const esp_model *m, const es
                             const esp_compensate_options *o, esp_text_size own,
                             const esp_grid *grid)
 {
-    esp_work dense = esp_pass_work(m, grid, own, 1, ESP_PASS_FORWARD);
-    esp_work pruned = esp_pass_work(left, grid, own, 1, ESP_PASS_FORWARD);
+    esp_work dense = esp_pass_work(m, grid, own, 1, ESP_PASS_FORWARD, 0);
+    esp_work pruned = esp_pass_work(left, grid, own, 1, ESP_PASS_FORWARD, 0);
     int slot[ESP_MOST_PROJECTIONS];
     size_t n_slots = esp_projection_slots(slot, m), begin, end;
     double streams = o->target == ESP_BRANCH_DENSE ? 2 : 1;

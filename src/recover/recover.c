@@ -74,6 +74,7 @@ static esp_pass_options pass_options(const esp_recover_options *o, size_t longes
                                .chunk_tok = chunk,
                                .rank = o->method == ESP_METHOD_LORA ? o->rank : 0,
                                .longest = longest,
+                               .kept_layers = o->kept_layers,
                                .backward = true,
                                .scratch = o->scratch,
                                .grid = grid };

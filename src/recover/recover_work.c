@@ -72,7 +72,7 @@ static esp_work work_of(const esp_model *m, const esp_recover_options *o, esp_te
     esp_text_size own = esp_text_share(t, n, (size_t)grid->n_data);
     size_t passes = (own.samples + o->micro_batch - 1) / o->micro_batch;
 
-    return esp_pass_work(m, grid, own, (double)passes, way);
+    return esp_pass_work(m, grid, own, (double)passes, way, o->kept_layers);
 }
 
 /* Of a step's states those that another rank keeps; in the first epoch none, where each batch begins with

@@ -2,6 +2,10 @@
 #include "run_impl.h"
 
 #include "espalier/file.h"
+#include "espalier/log.h"
+#include "espalier/mem.h"
+#include "espalier/pass.h"
+#include "espalier/settings.h"
 
 char *esp_run_path(const esp_run *run, const char *name)
 {
@@ -14,6 +18,15 @@ bool esp_run_has(const esp_run *run, const char *name)
 
     ESP_MPI(MPI_Bcast(&has, 1, MPI_INT, 0, run->grid->world));
     return has;
+}
+
+void esp_run_tell_kept(const esp_run *run, esp_stage s, const esp_model *m)
+{
+    esp_pipeline_stage stage = esp_pipeline_stage_of(m, run->grid);
+    size_t n = stage.end - stage.begin;
+
+    esp_info("%s: activations of %zu of the %zu layers of a rank stay for the backward",
+             esp_stage_name(s), esp_min(run->kept_layers[s], n), n);
 }
 
 esp_status esp_run_check_stop(const esp_run *run, const char *at)

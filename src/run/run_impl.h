@@ -28,9 +28,10 @@ typedef struct esp_run {
     esp_samples compensation;   /* of prune, where it compensates */
     esp_samples calibration, training; /* of the stages that were asked for, as evaluation */
     esp_eval_texts evaluation;
-    uint64_t targets;               /* of recover: bit set of slots */
-    esp_limit limit;                /* of the memory of a rank      */
-    size_t chunk_tok[ESP_N_STAGES]; /* that fit it                  */
+    uint64_t targets;                 /* of recover: bit set of slots */
+    esp_limit limit;                  /* of the memory of a rank      */
+    size_t chunk_tok[ESP_N_STAGES];   /* that fit it                  */
+    size_t kept_layers[ESP_N_STAGES]; /* whose activations fit it, too */
 } esp_run;
 
 /* Whether the run directory has that file or folder, as rank 0 sees it. Collective. */
@@ -38,6 +39,9 @@ bool esp_run_has(const esp_run *run, const char *name);
 
 /* Path of a name in the run directory; the caller frees. Local. */
 char *esp_run_path(const esp_run *run, const char *name);
+
+/* Tells of how many layers of a rank a stage keeps the activations. Local. */
+void esp_run_tell_kept(const esp_run *run, esp_stage s, const esp_model *m);
 
 /* ESP_ESTOPPED, the same on all ranks, when the run was asked to stop; at: what would be next. Collective. */
 esp_status esp_run_check_stop(const esp_run *run, const char *at);

@@ -163,6 +163,7 @@ esp_status esp_stage_recover(esp_run *run)
     o.teacher = run->teacher;
     o.targets = run->targets;
     o.micro_batch = micro_batch(run);
+    o.kept_layers = run->kept_layers[ESP_STAGE_RECOVER];
     o.dir = checkpoints;
     o.settings = run->settings;
     if (!pruned) {
@@ -170,6 +171,9 @@ esp_status esp_stage_recover(esp_run *run)
                  run->config->run_dir);
     }
     st = esp_run_load_model(&m, run, base);
+    if (st == ESP_OK) {
+        esp_run_tell_kept(run, ESP_STAGE_RECOVER, &m);
+    }
     if (st == ESP_OK) {
         st = train(run, &m, &o);
     }

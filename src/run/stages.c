@@ -443,6 +443,7 @@ static esp_status fit_memory(esp_run *run, unsigned asked, unsigned wanted)
     st = esp_check_memory(&job, asked, &layout);
     for (esp_stage s = 0; st == ESP_OK && s < ESP_N_STAGES; s++) {
         run->chunk_tok[s] = esp_predict_chunk(&job, s, &layout);
+        run->kept_layers[s] = esp_predict_kept(&job, s, &layout, NULL, run->chunk_tok[s]);
     }
     esp_job_free(&job);
     return st;
@@ -469,6 +470,7 @@ static esp_status work(esp_run *run, unsigned wanted)
     ESP_TRY(esp_agree(world, first ? esp_run_check_samples(run, wanted) : ESP_OK));
     ESP_TRY(esp_agree(world, first ? fit_memory(run, wanted, wanted) : ESP_OK));
     ESP_MPI(MPI_Bcast(run->chunk_tok, sizeof run->chunk_tok, MPI_BYTE, 0, world));
+    ESP_MPI(MPI_Bcast(run->kept_layers, sizeof run->kept_layers, MPI_BYTE, 0, world));
     for (int s = 0; s < ESP_N_STAGES; s++) {
         if (wanted >> s & 1) {
             ESP_TRY(do_stage(run, (esp_stage)s));

@@ -245,6 +245,7 @@ static void check_recover_by(const job *j, esp_method method, const esp_model *t
                               .steps = 2,
                               .batch = 14,
                               .micro_batch = 2,
+                              .kept_layers = (size_t)j->grid.size % 3,
                               .validation = 5,
                               .max_skipped = 1,
                               .keep = 1,
@@ -502,7 +503,8 @@ static void check_score_by(const job *j, const char *what, unsigned criteria, un
                                  .aggregations = 1u << ESP_SUM | 1u << ESP_MAX,
                                  .units = units,
                                  .model_labels = criteria & 1u << ESP_GATE2,
-                                 .chunk_tok = 60 };
+                                 .chunk_tok = 60,
+                                 .kept_layers = (size_t)j->grid.size % 2 };
     esp_text_size all = esp_samples_size(&j->samples), own = { .longest = all.longest };
     esp_traffic before = esp_traffic_now(), of_stage, of_all;
     esp_importance_work work;

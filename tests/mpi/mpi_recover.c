@@ -182,6 +182,52 @@ static void test_taught_resume(void)
 
 /* ---- what is kept and sent ----------------------------------------------------------------------- */
 
+/* Layers whose activations are kept, or computed again: the same bits. */
+static void check_kept(esp_method method, size_t stages, esp_precision precision)
+{
+    training again, keeps;
+    esp_grid all;
+    char *dir;
+
+    esp_grid_init(&all, 1, MPI_COMM_WORLD);
+    ESP_REQUIRE(esp_grid_shape(&all, stages) == ESP_OK);
+    dir = fresh_dir("again", false, &all);
+    make_training(&again, method, &shapes[0], dir, &all);
+    again.precision = precision;
+    CU_ASSERT_EQUAL(train(&again), ESP_OK);
+    for (size_t kept = 1; kept <= 4; kept += 3) { /* of 3 layers */
+        free(dir);
+        dir = fresh_dir("kept", false, &all);
+        make_training(&keeps, method, &shapes[0], dir, &all);
+        keeps.precision = precision;
+        keeps.options.kept_layers = kept;
+        CU_ASSERT_EQUAL(train(&keeps), ESP_OK);
+        compare_losses(&keeps, &again, 1, 0);
+        CU_ASSERT(memcmp(keeps.value, again.value, again.n * sizeof(float)) == 0);
+        CU_ASSERT(keeps.result.flops < again.result.flops);
+        free(keeps.value);
+    }
+    free(again.value);
+    free(dir);
+    esp_grid_free(&all);
+}
+
+static void test_kept(void)
+{
+    int size;
+
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    for (int stages = 1; stages <= size && stages <= 3; stages++) {
+        if (size % stages == 0) {
+            check_kept(ESP_METHOD_LORA, (size_t)stages, ESP_PRECISION_F32);
+            check_kept(ESP_METHOD_FULL, (size_t)stages, ESP_PRECISION_F32);
+            if (esp_test_bf16()) {
+                check_kept(ESP_METHOD_LORA, (size_t)stages, ESP_PRECISION_BF16);
+            }
+        }
+    }
+}
+
 /* What ranks keep and send is as stated, with pieces of any size. */
 static void check_shares(esp_method method, size_t piece_limit, const esp_grid *all)
 {
@@ -573,6 +619,7 @@ ESP_TEST_MAIN("recovery on ranks", { "losses on one rank and on all", test_ranks
               { "a teacher on all grids", test_taught_grids },
               { "a teacher, stopped and resumed", test_taught_resume },
               { "shares of ranks and what they send", test_shares },
+              { "shares of ranks and what they send", test_shares }, { "kept layers", test_kept },
               { "stages in pieces", test_pieces }, { "saved while it goes on", test_saving },
               { "no room for a checkpoint", test_full_disk },
               { "stopped and resumed", test_resume }, { "finished already", test_finished },

@@ -38,6 +38,7 @@ typedef struct training {
     const shape *teacher; /* NULL: none. Its weights are those of small_init */
     float noise;          /* of what is added to the first values */
     size_t piece_limit;   /* numbers of a piece; 0: as it is */
+    esp_precision precision;
     size_t odd;        /* sample whose loss is never finite; 0: none. For LoRA of LLaMA's queries */
     size_t n_samples;  /* 0: 47 */
     size_t stop_after; /* the last rank asks to stop in this step; 0: never */
@@ -146,6 +147,7 @@ static inline esp_status train(training *t)
         small_init(&teacher, t->teacher, ESP_BF16);
         t->options.teacher = &teacher.model;
     }
+    s.model.precision = t->precision;
     if (t->odd) {
         small_plant(&s, 0, odd_token);
         samples.ids[samples.start[t->odd]] = (int32_t)odd_token;

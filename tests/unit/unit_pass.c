@@ -452,6 +452,56 @@ static void test_gradients(void)
     on_all_models(check_gradients, (esp_pass_options){ .backward = true });
 }
 
+/* Gradients of weight or bias `slot` of a layer, or of the whole model. */
+static void compare_gradient(const gradients *a, const gradients *b, size_t layer, int slot)
+{
+    const esp_weight *w = esp_model_weight(a->model, layer, slot);
+    size_t at = place(a, layer, slot), n = w->rows * w->cols;
+
+    CU_ASSERT_EQUAL(!a->weight[at], !b->weight[at]);
+    CU_ASSERT_EQUAL(!a->bias[at], !b->bias[at]);
+    CU_ASSERT(!a->weight[at] || !memcmp(a->weight[at], b->weight[at], n * sizeof(float)));
+    CU_ASSERT(!a->bias[at] || !memcmp(a->bias[at], b->bias[at], w->rows * sizeof(float)));
+}
+
+/* A layer whose values are kept gives the bits that it gives when they are made again, in chunks too; and it
+ * does fewer products. */
+static void check_kept(setup *s)
+{
+    size_t n_layers = s->g.model.dims.n_layers, kept[] = { 1, SIZE_MAX };
+    esp_pass_options o = s->pass.options;
+    gradients again, keeps;
+    double flops;
+
+    o.chunk_tok = esp_batch_longest(&s->batch);
+    for (size_t i = 0; i < 2; i++) {
+        fill_batch(s, o.chunk_tok);
+        make_gradients(&again, s);
+        flops = s->pass.flops;
+        esp_pass_free(&s->pass);
+        o.kept_layers = kept[i];
+        esp_pass_init(&s->pass, &s->g.model, o);
+        make_gradients(&keeps, s);
+        CU_ASSERT(s->pass.flops < flops);
+        for (size_t l = 0; l < n_layers; l++) {
+            for (int slot = ESP_SLOT_BLOCK; slot < (int)s->g.model.arch->n_slots; slot++) {
+                compare_gradient(&again, &keeps, l, slot);
+            }
+        }
+        compare_gradient(&again, &keeps, ESP_NO_LAYER, ESP_SLOT_EMBED);
+        free_gradients(&again);
+        free_gradients(&keeps);
+        esp_pass_free(&s->pass);
+        o.kept_layers = 0;
+        esp_pass_init(&s->pass, &s->g.model, o);
+    }
+}
+
+static void test_kept(void)
+{
+    on_all_models(check_kept, (esp_pass_options){ .backward = true });
+}
+
 /* ---- work ----------------------------------------------------------------------------------------- */
 
 static void ignore_linear(void *ctx, size_t layer, int slot, int input, const float *dy,
@@ -499,7 +549,7 @@ static void check_stages(const setup *s, esp_text_size t, esp_pass_way way, doub
         return;
     }
     for (; grid.i_pipeline < grid.n_pipeline; grid.i_pipeline++) {
-        sum += esp_pass_work(m, &grid, t, 1, way).products;
+        sum += esp_pass_work(m, &grid, t, 1, way, s->pass.options.kept_layers).products;
         bytes += esp_pipeline_stage_bytes(m, &grid);
     }
     if (m->tied) {
@@ -516,7 +566,7 @@ static void check_work(setup *s)
     esp_text_size t = esp_samples_size(&s->g.samples);
 
     for (esp_pass_way way = ESP_PASS_FORWARD; way <= ESP_PASS_GRADIENTS; way++) {
-        esp_work w = esp_pass_work(&s->g.model, NULL, t, 1, way);
+        esp_work w = esp_pass_work(&s->g.model, NULL, t, 1, way, s->pass.options.kept_layers);
         double counted = counted_flops(s, way);
 
         if (w.products != counted) {
@@ -531,6 +581,7 @@ static void check_work(setup *s)
 static void test_work(void)
 {
     on_all_models(check_work, (esp_pass_options){ .backward = true });
+    on_all_models(check_work, (esp_pass_options){ .backward = true, .kept_layers = SIZE_MAX });
 }
 
 /* ---- layer by layer ------------------------------------------------------------------------------ */
@@ -631,4 +682,4 @@ ESP_TEST_MAIN("pass", { "logits", test_logits }, { "losses", test_losses },
               { "samples are independent", test_samples_are_independent },
               { "lengths are independent", test_lengths_are_independent },
               { "decoding", test_decoding }, { "layer by layer", test_layers },
-              { "gradients", test_gradients }, { "work", test_work })
+              { "gradients", test_gradients }, { "kept layers", test_kept }, { "work", test_work })
