@@ -95,9 +95,9 @@ static void bench_scores(esp_model *m, const esp_samples *samples, const esp_gri
     esp_groups_find(&groups, m);
     for (int i = 0; i < BENCH_REPEATS; i++) {
         m->precision = ESP_PRECISION_F32;
-        bench_score(&f32, 1u << ESP_ELEMENT1, m, &groups, samples, grid);
+        bench_score(&f32, 1u << ESP_ELEMENT1, m, &groups, samples, 0, grid);
         m->precision = ESP_PRECISION_BF16;
-        bench_score(&runs[i], 1u << ESP_ELEMENT1, m, &groups, samples, grid);
+        bench_score(&runs[i], 1u << ESP_ELEMENT1, m, &groups, samples, 0, grid);
         runs[i].sgemm = f32.flops_per_second;
     }
     bench_print_of("score bf16", "f32", runs, BENCH_REPEATS, bench_peak(grid), grid);
@@ -110,9 +110,9 @@ static void bench_recovery(esp_model *m, const esp_samples *samples, const esp_g
 
     for (int i = 0; i < BENCH_REPEATS; i++) {
         m->precision = ESP_PRECISION_F32;
-        bench_recover(&f32, m, samples, BATCH / (size_t)grid->size, grid);
+        bench_recover(&f32, m, samples, BATCH / (size_t)grid->size, 0, grid);
         m->precision = ESP_PRECISION_BF16;
-        bench_recover(&runs[i], m, samples, BATCH / (size_t)grid->size, grid);
+        bench_recover(&runs[i], m, samples, BATCH / (size_t)grid->size, 0, grid);
         runs[i].sgemm = f32.flops_per_second;
     }
     bench_print_of("recover bf16", "f32", runs, BENCH_REPEATS, bench_peak(grid), grid);

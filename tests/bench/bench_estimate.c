@@ -61,13 +61,15 @@ static void bench(esp_model *m, const esp_config *c, const esp_grid *grid)
     esp_job_init(&job, m, c);
     for (int i = 0; i < BENCH_REPEATS; i++) {
         esp_cluster cluster = measure(c, grid);
+        esp_prediction p = esp_predict(&job, ESP_STAGE_SCORE, &layout, &cluster, 0);
 
-        bench_score(&run, c->importance.criteria, m, &groups, &samples, grid);
+        bench_score(&run, c->importance.criteria, m, &groups, &samples, p.kept_layers, grid);
         score[i] = SAMPLES * LENGTH / run.tok_per_second;
-        p_score[i] = esp_predict(&job, ESP_STAGE_SCORE, &layout, &cluster, 0).seconds;
-        bench_recover(&run, m, &training, MICRO_BATCH, grid);
+        p_score[i] = p.seconds;
+        p = esp_predict(&job, ESP_STAGE_RECOVER, &layout, &cluster, 0);
+        bench_recover(&run, m, &training, MICRO_BATCH, p.kept_layers, grid);
         recovery[i] = BATCH * CUT / run.tok_per_second;
-        p_recovery[i] = esp_predict(&job, ESP_STAGE_RECOVER, &layout, &cluster, 0).seconds;
+        p_recovery[i] = p.seconds;
     }
     compare("estimate: time of score", score, p_score, grid);
     compare("estimate: time of a step", recovery, p_recovery, grid);

@@ -20,9 +20,10 @@ static double speed(const work *w, const esp_samples *samples, const esp_grid *g
     bench_run run;
 
     if (w->kind == SCORE) {
-        bench_score(&run, 1u << ESP_ELEMENT1 | 1u << ESP_MIX, w->model, w->groups, samples, grid);
+        bench_score(&run, 1u << ESP_ELEMENT1 | 1u << ESP_MIX, w->model, w->groups, samples, 0,
+                    grid);
     } else {
-        bench_recover(&run, w->model, samples, SAMPLES / 2, grid);
+        bench_recover(&run, w->model, samples, SAMPLES / 2, 0, grid);
     }
     return run.tok_per_second;
 }

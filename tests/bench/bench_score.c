@@ -26,7 +26,7 @@ static void score(const esp_model *m, const esp_groups *g, const esp_samples *sa
     double peak[N_SETS], before;
 
     for (int k = 0; k < N_SETS; k++) {
-        bench_score(&run[k][0], sets[k], m, g, samples, grid);
+        bench_score(&run[k][0], sets[k], m, g, samples, 0, grid);
         peak[k] = bench_peak(grid); /* before the reference needs memory */
     }
     before = reference(m, grid);
@@ -34,7 +34,7 @@ static void score(const esp_model *m, const esp_groups *g, const esp_samples *sa
         for (int k = 0; k < N_SETS; k++) {
             double after;
 
-            bench_score(&run[k][i], sets[k], m, g, samples, grid);
+            bench_score(&run[k][i], sets[k], m, g, samples, 0, grid);
             after = reference(m, grid);
             run[k][i].sgemm = (before + after) / 2;
             before = after;

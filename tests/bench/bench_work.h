@@ -10,13 +10,15 @@
 #include "espalier/recover.h"
 #include "espalier/folder.h"
 
-/* Importance of heads and neurons from all samples; sets the speed of run. Collective on grid->world. */
+/* Importance of heads and neurons from all samples, the activations of so many layers kept; sets the speed
+ * of run. Collective on grid->world. */
 static inline void bench_score(bench_run *run, unsigned criteria, const esp_model *m,
-                               const esp_groups *g, const esp_samples *samples,
+                               const esp_groups *g, const esp_samples *samples, size_t kept_layers,
                                const esp_grid *grid)
 {
     const esp_importance_options o = { .criteria = criteria,
                                        .aggregations = 1u << ESP_SUM,
+                                       .kept_layers = kept_layers,
                                        .units = 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP };
     double began, seconds;
     esp_scores s;
@@ -30,10 +32,10 @@ static inline void bench_score(bench_run *run, unsigned criteria, const esp_mode
     esp_scores_free(&s);
 }
 
-/* One step of LoRA r 8 on all projections over the samples, from the start; sets the speed of run.
+/* One step of LoRA r 8 on all projections over the samples, from the start, likewise; sets the speed of run.
  * Collective on grid->world. */
 static inline void bench_recover(bench_run *run, esp_model *m, const esp_samples *samples,
-                                 size_t micro_batch, const esp_grid *grid)
+                                 size_t micro_batch, size_t kept_layers, const esp_grid *grid)
 {
     int owner = (int)getpid(); /* of the grid's folder: grids may run beside each other */
     uint64_t projections = 0;
@@ -53,6 +55,7 @@ static inline void bench_recover(bench_run *run, esp_model *m, const esp_samples
                               .steps = 1,
                               .batch = samples->n,
                               .micro_batch = micro_batch,
+                              .kept_layers = kept_layers,
                               .keep = 1,
                               .settings = "bench" };
 
