@@ -18,6 +18,7 @@ typedef struct esp_head_and_norm {
     float *picked;    /* [run, D] hidden states of positions with a target, where these are few */
     size_t *row;      /* [run] which they are, */
     int32_t *targets; /* [run] and what the loss knows of them */
+    float *picked_scale;   /* [run] */
     double *picked_losses; /* [run] */
     uint8_t *picked_hits;  /* [run] */
 } esp_head_and_norm;
@@ -26,8 +27,10 @@ typedef struct esp_head_and_norm {
 bool esp_is_sparse(const esp_batch *batch);
 
 /* Sets losses and hits of the positions with a target, from copies of their rows of hidden states: no
- * other position costs logits. Each row gives the bits that it gives among all rows. The head is loaded.
+ * other position costs logits; and, unless it is NULL, their rows of d_hidden [n_tok, D] to the gradient of
+ * the objective. Each row gives the bits that it gives among all rows. The head and scale are loaded.
  * Local. */
-void esp_sparse_losses(esp_pass *p, const esp_weight *head, const esp_batch *batch);
+void esp_sparse_losses(float *d_hidden, esp_pass *p, const esp_weight *head,
+                       const esp_batch *batch);
 
 #endif

@@ -205,6 +205,28 @@ static void draw_uniforms(double *uniform, uint64_t seed, const esp_batch *batch
     }
 }
 
+/* Whether rows without a target are left out: nobody wants the gradient of the head, nor follows a teacher
+ * there. */
+static bool picks_rows(const esp_pass *p, const float *scale, const esp_sink *sink,
+                       const esp_batch *batch)
+{
+    bool all = scale && (p->teaching || (sink && sink->linear));
+
+    return !all && !p->head_and_norm->uniform && esp_is_sparse(batch);
+}
+
+static void losses_in_runs(esp_pass *p, const float *scale, const esp_sink *sink,
+                           const esp_batch *batch)
+{
+    size_t most = p->head_and_norm->run;
+
+    for (size_t begin = 0; begin < batch->n_tok; begin += most) {
+        esp_batch run = { .n_tok = esp_min(batch->n_tok - begin, most) };
+
+        losses_of_run(p, scale, sink, begin, &run, batch);
+    }
+}
+
 void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_sink *sink,
                    const esp_batch *batch)
 {
@@ -227,16 +249,10 @@ void esp_pass_loss(esp_pass *p, esp_loss *loss, const float *scale, const esp_si
         draw_uniforms(head_and_norm->uniform, p->options.label_seed, batch);
     }
     load_head(p);
-    if (!scale && !head_and_norm->uniform && esp_is_sparse(batch)) {
-        esp_sparse_losses(p, head_of(p), batch);
-        sum_losses(loss, head_and_norm, batch);
-        return;
-    }
-    for (size_t begin = 0; begin < batch->n_tok; begin += head_and_norm->run) {
-        size_t left = batch->n_tok - begin;
-        esp_batch run = { .n_tok = left < head_and_norm->run ? left : head_and_norm->run };
-
-        losses_of_run(p, scale ? head_and_norm->scale : NULL, sink, begin, &run, batch);
+    if (picks_rows(p, scale, sink, batch)) {
+        esp_sparse_losses(scale ? p->d_spare.at : NULL, p, head_of(p), batch);
+    } else {
+        losses_in_runs(p, scale ? head_and_norm->scale : NULL, sink, batch);
     }
     sum_losses(loss, head_and_norm, batch);
     if (scale) {

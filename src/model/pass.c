@@ -52,6 +52,7 @@ static void make_head_and_norm(esp_head_and_norm *head_and_norm, const esp_model
     ESP_MAKE(head_and_norm->picked, head_and_norm->run * m->dims.hidden, bytes);
     ESP_MAKE(head_and_norm->row, head_and_norm->run, bytes);
     ESP_MAKE(head_and_norm->targets, head_and_norm->run, bytes);
+    ESP_MAKE(head_and_norm->picked_scale, head_and_norm->run, bytes);
     ESP_MAKE(head_and_norm->picked_losses, head_and_norm->run, bytes);
     ESP_MAKE(head_and_norm->picked_hits, head_and_norm->run, bytes);
     if (o.draws_labels) {
@@ -81,6 +82,7 @@ static void head_and_norm_free(esp_head_and_norm *head_and_norm)
     free(head_and_norm->picked);
     free(head_and_norm->row);
     free(head_and_norm->targets);
+    free(head_and_norm->picked_scale);
     free(head_and_norm->picked_losses);
     free(head_and_norm->picked_hits);
     free(head_and_norm->uniform);
