@@ -58,8 +58,9 @@ typedef struct esp_config {
     size_t seed;
     esp_precision precision;
     esp_ratio_use rope_ratio;
-    size_t memory_limit; /* bytes of anonymous memory of a rank; 0: none */
-    char **places;       /* [esp_n_options] owned: "run.cfg:3", "-s"; NULL: not given        */
+    size_t memory_limit;   /* bytes of anonymous memory of a rank; 0: none */
+    char **places;         /* [esp_n_options] owned: "run.cfg:3", "-s"; NULL: not given        */
+    char *importance_from; /* folder of a run whose scores are taken */
     struct {
         char *corpus, *tokens, *field;
         size_t samples, sequence;

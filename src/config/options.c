@@ -78,6 +78,9 @@ const esp_option esp_options[] = {
       "whether F is the mean or the sum over the samples of their squared gradients" },
     { "importance.labels", ESP_O_EITHER, AT(importance.model_labels), "data", 0, 0, esp_labels_name, SCORE,
       "tokens whose prediction gradients are of: those of the text, or drawn from what the model predicts" },
+    { "importance.from", ESP_O_PATH, AT(importance_from), "", 0, 0, NULL, 0,
+      "folder of another run: score takes its importance.h5, which must be of the same settings, model and "
+      "samples, instead of computing it again" },
 
     { "prune.mode", ESP_O_CHOICE, CHOICE_AT(prune.mode), "block", 0, 0, esp_prune_mode_name, PLAN,
       "what is cut: heads and intermediate channels of MLPs; channels of the hidden state; whole layers" },

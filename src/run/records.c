@@ -208,6 +208,19 @@ static esp_status refuse(const esp_run *run, esp_stage s, const char *part, cons
         text_of(now, key), name);
 }
 
+const char *esp_record_difference(const char **now_text, const char **then_text, const char *part,
+                                  json_t *now, json_t *then)
+{
+    const char *key;
+
+    now = json_object_get(now, part);
+    then = json_object_get(then, part);
+    key = difference(now, then);
+    *now_text = text_of(now, key);
+    *then_text = text_of(then, key);
+    return key;
+}
+
 /* ESP_EUSAGE when that part of the record of a stage is not what it would be now. */
 esp_status esp_record_compare(const esp_run *run, esp_stage s, const char *part, json_t *now,
                               json_t *then)

@@ -13,6 +13,11 @@ json_t *esp_record_settings(const esp_run *run, esp_stage s);
 /* What a stage would be recorded as if it was done now. *record is a new reference in any case. */
 esp_status esp_record_make(json_t **record, const esp_run *run, esp_stage s);
 
+/* The first key of a part of two records whose values differ, NULL when there is none; their texts [out].
+ * Borrowed from the records. */
+const char *esp_record_difference(const char **now_text, const char **then_text, const char *part,
+                                  json_t *now, json_t *then);
+
 /* ESP_EUSAGE, naming the first difference, when that part of a record of the stage is not what it would
  * be now. part: "settings" or "inputs". */
 esp_status esp_record_compare(const esp_run *run, esp_stage s, const char *part, json_t *now,

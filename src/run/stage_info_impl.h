@@ -19,6 +19,8 @@ enum {
 
 typedef struct esp_stage_info {
     esp_status (*work)(esp_run *run);
+    /* On rank 0, before work that is recorded as that: ESP_EUSAGE, with nothing written; NULL: no check. */
+    esp_status (*check)(const esp_run *run, json_t *record);
     const char *outputs
         [ESP_MAX_OUTPUTS]; /* in the run directory; once it has the first, the stage is done */
     const char *partial;   /* unfinished work that a repeated call goes on with; NULL: none   */

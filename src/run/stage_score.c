@@ -3,10 +3,13 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "espalier/file.h"
 #include "espalier/log.h"
 #include "espalier/mem.h"
 #include "espalier/settings.h"
+#include "records_impl.h"
 
 esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run *run,
                          const esp_model *m, const esp_groups *g)
@@ -18,9 +21,87 @@ esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run
                                    run->grid);
 }
 
-esp_status esp_stage_score(esp_run *run)
+/* ---- from another run ------------------------------------------------------------------------- */
+
+static esp_status compare_part(const char *part, json_t *now, json_t *then)
 {
-    char *path = esp_run_path(run, "importance.h5");
+    const char *here, *there, *key = esp_record_difference(&here, &there, part, now, then);
+    bool setting = strcmp(part, "settings") == 0;
+
+    return key ? esp_fail(ESP_EUSAGE,
+                          "its importance.h5 was made with %s%s = %s, here it is %s: name a run "
+                          "with the same, or leave importance.from empty and score computes it",
+                          setting ? "" : "another content of ", key, there, here)
+               : ESP_OK;
+}
+
+/* That the file of the other run is what its score left. */
+static esp_status compare_file(const char *path, const json_t *then)
+{
+    const char *recorded =
+        json_string_value(json_object_get(json_object_get(then, "outputs"), "importance.h5"));
+    char now[ESP_DIGEST_SIZE];
+    esp_map map;
+
+    ESP_TRY(esp_map_open(&map, path));
+    esp_digest_bytes(now, map.data, map.n);
+    esp_map_close(&map);
+    return recorded && strcmp(now, recorded) == 0
+               ? ESP_OK
+               : esp_fail(ESP_EUSAGE,
+                          "its importance.h5 is not what score left there (digest %s was "
+                          "recorded, now it is %s)",
+                          recorded ? recorded : "none", now);
+}
+
+static esp_status compare_run(json_t *now, const esp_run_dir *other)
+{
+    json_t *then = esp_run_dir_record(other, "score");
+    char *path = esp_path(other->path, "importance.h5");
+    esp_status st = ESP_OK;
+
+    if (!json_object_get(then, "finished")) {
+        st = esp_fail(ESP_EUSAGE, "has no importance.h5: espalier score makes it there");
+    }
+    st = st == ESP_OK ? compare_part("settings", now, then) : st;
+    st = st == ESP_OK ? compare_part("inputs", now, then) : st;
+    st = st == ESP_OK ? compare_file(path, then) : st;
+    free(path);
+    return st;
+}
+
+esp_status esp_stage_score_check(const esp_run *run, json_t *record)
+{
+    const char *from = run->config->importance_from;
+    esp_run_dir other = { 0 };
+    esp_status st;
+
+    if (!*from) {
+        return ESP_OK;
+    }
+    st = esp_run_dir_look(&other, from);
+    st = st == ESP_OK ? compare_run(record, &other) : st;
+    esp_run_dir_close(&other);
+    return st == ESP_OK ? ESP_OK : esp_fail_in(st, "importance.from: %s", from);
+}
+
+/* Rank 0: the file that was checked. */
+static esp_status take_from(const esp_run *run, const char *to)
+{
+    char *path = esp_path(run->config->importance_from, "importance.h5");
+    esp_status st = esp_file_copy(to, path);
+
+    if (st == ESP_OK) {
+        esp_info("score: %s, which was made with the same settings", path);
+    }
+    free(path);
+    return st;
+}
+
+/* ---- computed --------------------------------------------------------------------------------- */
+
+static esp_status compute(const esp_run *run, const char *path)
+{
     esp_importance_options o;
     esp_groups groups;
     esp_scores scores = { 0 };
@@ -40,6 +121,19 @@ esp_status esp_stage_score(esp_run *run)
     }
     esp_scores_free(&scores);
     esp_groups_free(&groups);
+    return st;
+}
+
+esp_status esp_stage_score(esp_run *run)
+{
+    char *path = esp_run_path(run, "importance.h5");
+    esp_status st = ESP_OK;
+
+    if (!*run->config->importance_from) {
+        st = compute(run, path);
+    } else if (run->grid->rank == 0) {
+        st = take_from(run, path);
+    }
     free(path);
     return st;
 }

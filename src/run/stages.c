@@ -53,6 +53,7 @@ static bool evaluation(uint64_t words[ESP_DIGEST_WORDS], const esp_run *run)
 
 static const esp_stage_info stages[ESP_N_STAGES] = {
     [ESP_STAGE_SCORE] = { .work = esp_stage_score,
+                          .check = esp_stage_score_check,
                           .outputs = { "importance.h5" },
                           .files = { "calibration.corpus", "calibration.tokens" },
                           .texts = calibration,
@@ -247,6 +248,9 @@ static esp_status prepare(bool *done, esp_run *run, esp_stage s)
     }
     if (st == ESP_OK) {
         st = is_done(done, run, s, record);
+    }
+    if (st == ESP_OK && !*done && run->stages[s].check) {
+        st = esp_agree(world, first ? run->stages[s].check(run, record) : ESP_OK);
     }
     if (st == ESP_OK && !*done) {
         run->verified &= ~(1u << s);

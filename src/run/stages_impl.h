@@ -7,6 +7,7 @@
 #include "run_impl.h"
 
 esp_status esp_stage_score(esp_run *run);
+esp_status esp_stage_score_check(const esp_run *run, json_t *record); /* Local. */
 esp_status esp_stage_plan(esp_run *run);
 esp_status esp_stage_prune(esp_run *run);
 esp_status esp_stage_recover(esp_run *run);
