@@ -63,6 +63,7 @@ typedef struct esp_config {
     char *importance_from; /* folder of a run whose scores are taken */
     struct {
         char *corpus, *tokens, *field;
+        esp_named_files corpora; /* by NAME or NAME:WEIGHT, as those of compensate and recover */
         size_t samples, sequence;
     } calibration;
     esp_importance_options importance;   /* after loading the sets hold what prune needs, too */
@@ -73,9 +74,11 @@ typedef struct esp_config {
     esp_compensation prune_compensate;
     esp_compensate_options compensate; /* without chunk_tok, which a run sets */
     char *compensate_corpus, *compensate_field;
+    esp_named_files compensate_corpora;
     size_t compensate_samples, compensate_sequence;
     esp_recover_options recover; /* without teacher, targets, dir and settings, which a run sets */
     char *recover_corpus, *recover_field, *recover_teacher;
+    esp_named_files recover_corpora;
     unsigned recover_cut; /* 0 one sample per document, 1 windows of cutoff tokens */
     size_t recover_cutoff;
     bool recover_answer_only;

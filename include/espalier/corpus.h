@@ -59,6 +59,18 @@ typedef struct esp_sampling {
 esp_status esp_samples_draw(esp_samples *s, const esp_corpus *c, const esp_tokenizer *t,
                             esp_sampling how, size_t max_positions, size_t vocab, const char *path);
 
+/* Samples of n texts, interleaved in proportion to weight [n], each above 0: sample k is the next of the text
+ * that is furthest behind its share of k + 1 samples, method.md eq. (60). take [n, out]: how many of `count`
+ * samples each text gives. Local. */
+void esp_mix_counts(size_t *take, const double *weight, size_t n, size_t count);
+
+/* mix [out, owned]: such samples, from those of each text of [n], none of which continues another one; taken
+ * [n, out]: how many of each. With count so many, which the texts have, in their order. With count 0 until
+ * the text whose turn it is has none left (the "first_exhausted" of Hugging Face's interleave_datasets),
+ * those of a text in an order drawn from the seed. Local. */
+void esp_samples_mix(esp_samples *mix, size_t *taken, const esp_samples *of, const double *weight,
+                     size_t n, size_t count, uint64_t seed);
+
 /* Reads a file of ids, one sample of 2 .. max_positions ids below vocab per line, white space between them;
  * empty lines are skipped. ESP_EFORMAT with line and value, and for a file without samples; ESP_EUSAGE and
  * ESP_EIO as esp_corpus_read. *s [out] is {0} then. Local. */

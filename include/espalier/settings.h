@@ -34,8 +34,23 @@ const char *esp_settings_examples(const esp_config *c, const char *task);
 /* Whether these stages fit projections to text: prune, where it is to compensate. */
 bool esp_settings_compensate(const esp_config *c, unsigned stages);
 
-/* The text that is for it, and its field. Borrowed. */
-const char *esp_settings_compensate_corpus(const char **field, const esp_config *c);
+/* The text that a stage takes its samples from: one corpus, or a mix of several. All is borrowed. */
+typedef struct esp_text_source {
+    const char *corpus; /* "" where it is not set */
+    const char *field;
+    const esp_named_files *corpora; /* by NAME or NAME:WEIGHT */
+    const char *corpora_setting;    /* what they are set by   */
+} esp_text_source;
+
+/* That of score, prune (where it compensates: its own, else that of score) or recover. */
+esp_text_source esp_settings_text(const esp_config *c, esp_stage s);
+
+/* Whether there is any. */
+bool esp_settings_has_text(const esp_text_source *t);
+
+/* Whether an entry of a list of texts to mix is one. name [out]: what it is called in results; the caller
+ * frees. weight [out]: 1 where there is none. */
+bool esp_settings_mixed(char **name, double *weight, const esp_named_file *entry);
 
 /* The stages of `espalier run`, bits of esp_stage: without score for criterion random, without recover and
  * eval where they lack their text. */

@@ -88,9 +88,30 @@ static const struct reader {
     const char *stage, *file, *word;
     size_t model; /* the first of models that it shapes */
 } readers[] = { { "score", "calibration.corpus", "calibration", 1 },
+                { "score", "calibration.corpora", "calibration", 1 },
                 { "score", "calibration.tokens", "calibration", 1 },
                 { "prune", "compensate.corpus", "compensation", 1 },
+                { "prune", "compensate.corpora", "compensation", 1 },
+                { "recover", "recover.corpora", "recovery", 2 },
                 { "recover", "recover.corpus", "recovery", 2 } };
+
+/* Whether a stage has read the file of a digest by that setting, which may name several. */
+static bool has_read(const json_t *inputs, const char *setting, const char *digest)
+{
+    size_t n = strlen(setting);
+    const char *key;
+    json_t *value;
+
+    json_object_foreach((json_t *)inputs, key, value)
+    {
+        bool by_it = strncmp(key, setting, n) == 0 && (key[n] == '\0' || key[n] == '.');
+
+        if (by_it && strcmp(json_string_value(value), digest) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
 
 /* The stages that read the file of a digest to make a model, with "+" between; the caller frees. */
 static char *seen_by(const source *s, const char *digest, size_t model)
@@ -101,7 +122,7 @@ static char *seen_by(const source *s, const char *digest, size_t model)
         const json_t *inputs = inputs_of(s, readers[i].stage);
 
         if (readers[i].model <= model && json_object_get(inputs, "samples") && *digest &&
-            strcmp(text_of(inputs, readers[i].file), digest) == 0) {
+            has_read(inputs, readers[i].file, digest)) {
             seen = appended(seen, "+", readers[i].word);
         }
     }

@@ -71,26 +71,83 @@ static esp_status resolve_target(esp_config *c)
     return ESP_OK;
 }
 
+/* Whether one of the first i files has the same name, up to its colon. */
+static bool is_again(const esp_named_files *files, size_t i, const char *name)
+{
+    bool again = false;
+
+    for (size_t k = 0; k < i && !again; k++) {
+        double weight;
+        char *earlier;
+
+        esp_settings_mixed(&earlier, &weight, &files->item[k]);
+        again = strcmp(earlier, name) == 0;
+        free(earlier);
+    }
+    return again;
+}
+
+static esp_status check_mixed(const char *setting, const esp_named_files *files, size_t i)
+{
+    const esp_named_file *entry = &files->item[i];
+    esp_status st = ESP_OK;
+    double weight;
+    char *name;
+
+    if (!esp_settings_mixed(&name, &weight, entry)) {
+        st = esp_fail(ESP_EUSAGE,
+                      "%s: %s: must be NAME=FILE or NAME:WEIGHT=FILE, WEIGHT a number above 0",
+                      setting, entry->name);
+    } else if (is_again(files, i, name)) {
+        st = esp_fail(ESP_EUSAGE, "%s: two texts are called %s", setting, name);
+    }
+    free(name);
+    return st;
+}
+
+/* A text, or texts to mix. */
+static esp_status check_mix(const esp_config *c, const char *corpus, const char *corpora)
+{
+    char *one = esp_option_text(c, esp_option_find(corpus));
+    const esp_option *o = esp_option_find(corpora);
+    const esp_named_files *files = (const void *)((const char *)c + o->offset);
+    bool both = *one && files->n > 0;
+    esp_status st = ESP_OK;
+
+    free(one);
+    if (both) {
+        esp_fail(ESP_EUSAGE, "%s and %s are both set: drop one of them", corpus, corpora);
+        return refuse_at(c, corpus, corpora);
+    }
+    for (size_t i = 0; i < files->n && st == ESP_OK; i++) {
+        st = check_mixed(corpora, files, i);
+    }
+    return st == ESP_OK ? ESP_OK : refuse_at(c, corpora, NULL);
+}
+
+static esp_status check_mixes(const esp_config *c)
+{
+    ESP_TRY(check_mix(c, "calibration.corpus", "calibration.corpora"));
+    ESP_TRY(check_mix(c, "calibration.tokens", "calibration.corpora"));
+    ESP_TRY(check_mix(c, "compensate.corpus", "compensate.corpora"));
+    return check_mix(c, "recover.corpus", "recover.corpora");
+}
+
 /* Corpus i of eval.corpora: its window, its name among the earlier ones. */
 static esp_status check_corpus(const esp_config *c, size_t i)
 {
     const esp_named_file *entry = &c->eval.corpora.item[i];
-    char *name, *earlier;
-    size_t window, other;
-    bool good = esp_settings_corpus(&name, &window, c, entry), again = false;
+    char *name;
+    size_t window;
+    bool good = esp_settings_corpus(&name, &window, c, entry);
     esp_status st = ESP_OK;
 
-    for (size_t k = 0; k < i; k++) {
-        esp_settings_corpus(&earlier, &other, c, &c->eval.corpora.item[k]);
-        again = again || strcmp(earlier, name) == 0;
-        free(earlier);
-    }
     if (!good) {
         st = esp_fail(ESP_EUSAGE,
                       "eval.corpora: %s: must be NAME=FILE or NAME:WINDOW=FILE, WINDOW a whole "
                       "number of at least 2",
                       entry->name);
-    } else if (again) {
+    } else if (is_again(&c->eval.corpora, i, name)) {
         st = esp_fail(ESP_EUSAGE, "eval.corpora: two texts are called %s", name);
     } else if (c->eval.stride > window) {
         st = esp_fail(ESP_EUSAGE,
@@ -336,6 +393,7 @@ static const struct idle {
     { "prune.round_to", cuts_layers, "whole layers leave widths as they are" },
     { "prune.steps", is_random, "criterion random has nothing to estimate again" },
     { "compensate.corpus", fits_nothing, "prune.compensate = none" },
+    { "compensate.corpora", fits_nothing, "prune.compensate = none" },
     { "compensate.field", fits_nothing, "prune.compensate = none" },
     { "compensate.samples", fits_nothing, "prune.compensate = none" },
     { "compensate.sequence", fits_nothing, "prune.compensate = none" },
@@ -380,6 +438,7 @@ esp_status esp_config_validate(esp_config *c)
     ESP_TRY(resolve_target(c));
     ESP_TRY(check_criterion(c));
     ESP_TRY(check_pairs(c));
+    ESP_TRY(check_mixes(c));
     ESP_TRY(check_corpora(c));
     ESP_TRY(check_tasks(c));
     tell_idle(c);

@@ -58,6 +58,8 @@ const esp_option esp_options[] = {
 
     { "calibration.corpus", ESP_O_PATH, AT(calibration.corpus), "", 0, 0, NULL, SCORE,
       "text to draw samples from: plain text, JSONL, Alpaca JSON, or a token file (.h5)" },
+    { "calibration.corpora", ESP_O_FILES, AT(calibration.corpora), "", 0, 0, NULL, SCORE,
+      "instead of a corpus: texts to mix, as NAME=FILE or NAME:WEIGHT=FILE; weight: its share of samples" },
     { "calibration.tokens", ESP_O_PATH, AT(calibration.tokens), "", 0, 0, NULL, SCORE,
       "instead of a corpus: file of token ids, one sample per line, all of them used" },
     { "calibration.field", ESP_O_STRING, AT(calibration.field), "", 0, 0, NULL, SCORE,
@@ -120,7 +122,9 @@ const esp_option esp_options[] = {
       PRUNE, "least_squares: projections behind a cut are fitted to what the whole ones gave, on text" },
 
     { "compensate.corpus", ESP_O_PATH, AT(compensate_corpus), "", 0, 0, NULL, PRUNE,
-      "text to fit on, best of several kinds; empty: calibration.corpus" },
+      "text to fit on, best of several kinds; empty: calibration.corpus or calibration.corpora" },
+    { "compensate.corpora", ESP_O_FILES, AT(compensate_corpora), "", 0, 0, NULL, PRUNE,
+      "instead of a corpus: texts to mix, as calibration.corpora" },
     { "compensate.field", ESP_O_STRING, AT(compensate_field), "", 0, 0, NULL, PRUNE,
       "field of JSONL lines that holds the text" },
     { "compensate.samples", ESP_O_COUNT, AT(compensate_samples), "128", 1, INT32_MAX, NULL, PRUNE,
@@ -140,6 +144,8 @@ const esp_option esp_options[] = {
       "train low-rank adapters, or all parameters" },
     { "recover.corpus", ESP_O_PATH, AT(recover_corpus), "", 0, 0, NULL, RECOVER,
       "text to train on: plain text, JSONL, Alpaca JSON, or a token file (.h5)" },
+    { "recover.corpora", ESP_O_FILES, AT(recover_corpora), "", 0, 0, NULL, RECOVER,
+      "instead of a corpus: texts to mix, as NAME=FILE or NAME:WEIGHT=FILE, until one of them is used up" },
     { "recover.field", ESP_O_STRING, AT(recover_field), "", 0, 0, NULL, RECOVER,
       "field of JSONL lines that holds the text" },
     { "recover.cut", ESP_O_CHOICE, CHOICE_AT(recover_cut), "documents", 0, 0, cut_name, RECOVER,

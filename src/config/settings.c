@@ -1,6 +1,7 @@
 /* settings.c - what settings say of a model, and of the stages of a run. */
 #include "espalier/settings.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,16 +71,24 @@ const esp_question_kind *esp_settings_task(char **name, const esp_named_file *en
     return esp_question_kind_find(colon ? colon + 1 : entry->name);
 }
 
-bool esp_settings_corpus(char **name, size_t *window, const esp_config *c,
-                         const esp_named_file *entry)
+/* What follows the last colon of NAME:REST, NULL where there is none; name [out]: NAME, the caller frees. */
+static const char *split_name(char **name, const esp_named_file *entry)
 {
     const char *colon = strrchr(entry->name, ':');
     size_t n = colon ? (size_t)(colon - entry->name) : strlen(entry->name);
-    char *end = NULL;
 
     *name = esp_format("%.*s", esp_count(n), entry->name);
-    *window = colon ? strtoul(colon + 1, &end, 10) : c->eval.window;
-    return n > 0 && *window >= 2 && (!colon || (*end == '\0' && colon[1] != '-'));
+    return colon ? colon + 1 : NULL;
+}
+
+bool esp_settings_corpus(char **name, size_t *window, const esp_config *c,
+                         const esp_named_file *entry)
+{
+    const char *rest = split_name(name, entry);
+    char *end = NULL;
+
+    *window = rest ? strtoul(rest, &end, 10) : c->eval.window;
+    return **name && *window >= 2 && (!rest || (*end == '\0' && *rest != '-'));
 }
 
 const char *esp_settings_teacher(const esp_config *c)
@@ -102,20 +111,42 @@ bool esp_settings_compensate(const esp_config *c, unsigned stages)
     return stages >> ESP_STAGE_PRUNE & 1 && c->prune_compensate != ESP_COMPENSATE_NONE;
 }
 
-const char *esp_settings_compensate_corpus(const char **field, const esp_config *c)
+bool esp_settings_has_text(const esp_text_source *t)
 {
-    bool own = *c->compensate_corpus;
+    return *t->corpus || t->corpora->n > 0;
+}
 
-    *field = own ? c->compensate_field : c->calibration.field;
-    return own ? c->compensate_corpus : c->calibration.corpus;
+esp_text_source esp_settings_text(const esp_config *c, esp_stage s)
+{
+    esp_text_source calibration = { c->calibration.corpus, c->calibration.field,
+                                    &c->calibration.corpora, "calibration.corpora" };
+    esp_text_source own = { c->compensate_corpus, c->compensate_field, &c->compensate_corpora,
+                            "compensate.corpora" };
+    esp_text_source training = { c->recover_corpus, c->recover_field, &c->recover_corpora,
+                                 "recover.corpora" };
+
+    if (s == ESP_STAGE_RECOVER) {
+        return training;
+    }
+    return s == ESP_STAGE_PRUNE && esp_settings_has_text(&own) ? own : calibration;
+}
+
+bool esp_settings_mixed(char **name, double *weight, const esp_named_file *entry)
+{
+    const char *rest = split_name(name, entry);
+    char *end = NULL;
+
+    *weight = rest ? strtod(rest, &end) : 1;
+    return **name && *weight > 0 && isfinite(*weight) && (!rest || (*rest && *end == '\0'));
 }
 
 unsigned esp_settings_stages(const esp_config *c)
 {
+    esp_text_source training = esp_settings_text(c, ESP_STAGE_RECOVER);
     unsigned stages = ESP_ALL_STAGES;
 
     stages &= c->prune.criterion == ESP_RANDOM ? ~(1u << ESP_STAGE_SCORE) : ESP_ALL_STAGES;
-    stages &= *c->recover_corpus ? ESP_ALL_STAGES : ~(1u << ESP_STAGE_RECOVER);
+    stages &= esp_settings_has_text(&training) ? ESP_ALL_STAGES : ~(1u << ESP_STAGE_RECOVER);
     return stages & (*c->eval.corpus || c->eval.corpora.n > 0 || c->eval.tasks.n > 0
                          ? ESP_ALL_STAGES
                          : ~(1u << ESP_STAGE_EVAL));

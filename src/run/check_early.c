@@ -179,12 +179,12 @@ static esp_status check_files(const esp_run *run, esp_stage s)
 static esp_status check_compensation_text(const esp_run *run)
 {
     const esp_config *c = run->config;
-    const char *field;
+    esp_text_source text = esp_settings_text(c, ESP_STAGE_PRUNE);
 
-    if (!*esp_settings_compensate_corpus(&field, c)) {
+    if (!esp_settings_has_text(&text)) {
         return esp_fail(ESP_EUSAGE,
-                        "prune.compensate = %s: neither compensate.corpus nor calibration.corpus "
-                        "is set, and it needs text",
+                        "prune.compensate = %s: neither compensate.corpus nor calibration.corpus, "
+                        "nor corpora of either, is set, and it needs text",
                         esp_compensation_name(c->prune_compensate));
     }
     return check_files(run, ESP_STAGE_PRUNE);

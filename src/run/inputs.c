@@ -126,6 +126,82 @@ static esp_status read_corpus(esp_samples *s, const esp_run *run, esp_tokenizer 
     return esp_samples_load(s, corpus, *field ? field : NULL, *t, how, d->max_positions, d->vocab);
 }
 
+/* What each text of a mix has given, in the log. */
+static void tell_mix(const esp_text_source *t, const size_t *taken)
+{
+    char *counts = esp_strdup("");
+
+    for (size_t i = 0; i < t->corpora->n; i++) {
+        double weight;
+        char *name, *more;
+
+        esp_settings_mixed(&name, &weight, &t->corpora->item[i]);
+        more = esp_format("%s%s%zu of %s", counts, i ? ", " : "", taken[i], name);
+        free(counts);
+        free(name);
+        counts = more;
+    }
+    esp_info("%s: samples: %s", t->corpora_setting, counts);
+    free(counts);
+}
+
+/* Of each text of a mix its samples, as many as its weight asks for where their number is given. */
+static esp_status read_parts(esp_samples *part, double *weight, size_t *taken, const esp_run *run,
+                             esp_tokenizer **t, const esp_text_source *text, esp_sampling how)
+{
+    size_t n = text->corpora->n, count = how.count;
+
+    for (size_t i = 0; i < n; i++) {
+        char *name;
+
+        esp_settings_mixed(&name, &weight[i], &text->corpora->item[i]);
+        free(name);
+    }
+    esp_mix_counts(taken, weight, n, count);
+    for (size_t i = 0; i < n; i++) {
+        how.count = taken[i];
+        if (count == 0 || taken[i] > 0) {
+            ESP_TRY(read_corpus(&part[i], run, t, text->corpora->item[i].path, text->field, how));
+        }
+    }
+    return ESP_OK;
+}
+
+static esp_status read_mix(esp_samples *s, esp_run *run, esp_tokenizer **t,
+                           const esp_text_source *text, esp_stage stage, esp_sampling how)
+{
+    size_t n = text->corpora->n, *taken;
+    esp_samples *part;
+    double *weight;
+    esp_status st;
+
+    ESP_NEW(part, n);
+    ESP_NEW(weight, n);
+    ESP_NEW(taken, n);
+    run->mixed[stage] = taken;
+    st = read_parts(part, weight, taken, run, t, text, how);
+    if (st == ESP_OK) {
+        esp_samples_mix(s, taken, part, weight, n, how.count, how.seed);
+        tell_mix(text, taken);
+    }
+    for (size_t i = 0; i < n; i++) {
+        esp_samples_free(&part[i]);
+    }
+    free(part);
+    free(weight);
+    return st;
+}
+
+/* The samples of a stage, from the text or texts that are for it. */
+static esp_status read_text(esp_samples *s, esp_run *run, esp_tokenizer **t, esp_stage stage,
+                            esp_sampling how)
+{
+    esp_text_source text = esp_settings_text(run->config, stage);
+
+    return text.corpora->n > 0 ? read_mix(s, run, t, &text, stage, how)
+                               : read_corpus(s, run, t, text.corpus, text.field, how);
+}
+
 static esp_status read_calibration(esp_run *run, esp_tokenizer **t)
 {
     const esp_config *c = run->config;
@@ -141,12 +217,12 @@ static esp_status read_calibration(esp_run *run, esp_tokenizer **t)
         return esp_samples_read_ids(&run->calibration, c->calibration.tokens, d->max_positions,
                                     d->vocab);
     }
-    if (!*c->calibration.corpus) {
+    if (!*c->calibration.corpus && c->calibration.corpora.n == 0) {
         return esp_fail(ESP_EUSAGE,
-                        "calibration: neither calibration.corpus nor calibration.tokens "
-                        "is set, and the criteria need samples");
+                        "calibration: none of calibration.corpus, calibration.corpora and "
+                        "calibration.tokens is set, and the criteria need samples");
     }
-    return read_corpus(&run->calibration, run, t, c->calibration.corpus, c->calibration.field, how);
+    return read_text(&run->calibration, run, t, ESP_STAGE_SCORE, how);
 }
 
 static esp_status read_compensation(esp_run *run, esp_tokenizer **t)
@@ -158,9 +234,8 @@ static esp_status read_compensation(esp_run *run, esp_tokenizer **t)
         .count = c->compensate_samples,
         .seed = c->seed,
     };
-    const char *field, *corpus = esp_settings_compensate_corpus(&field, c);
 
-    return read_corpus(&run->compensation, run, t, corpus, field, how);
+    return read_text(&run->compensation, run, t, ESP_STAGE_PRUNE, how);
 }
 
 static esp_status read_training(esp_run *run, esp_tokenizer **t)
@@ -173,8 +248,10 @@ static esp_status read_training(esp_run *run, esp_tokenizer **t)
         .answer_only = c->recover_answer_only,
     };
 
-    ESP_TRY(esp_config_need(c, "recover.corpus"));
-    return read_corpus(&run->training, run, t, c->recover_corpus, c->recover_field, how);
+    if (c->recover_corpora.n == 0) {
+        ESP_TRY(esp_config_need(c, "recover.corpus"));
+    }
+    return read_text(&run->training, run, t, ESP_STAGE_RECOVER, how);
 }
 
 static esp_status read_task(esp_questions *q, const esp_run *run, esp_tokenizer **t,
@@ -323,6 +400,9 @@ void esp_run_free_inputs(esp_run *run)
     esp_samples_free(&run->compensation);
     esp_samples_free(&run->training);
     esp_eval_texts_free(&run->evaluation);
+    for (size_t s = 0; s < ESP_N_STAGES; s++) {
+        free(run->mixed[s]);
+    }
     esp_model_free(&run->model);
     esp_model_free(&run->other);
 }

@@ -157,10 +157,31 @@ static esp_status add_inputs(json_t *inputs, const esp_run *run, esp_stage s)
     return ESP_OK;
 }
 
+/* {name of a text: samples of it} where the stage mixes several. */
+static void add_mix(json_t *record, const esp_run *run, esp_stage s)
+{
+    const esp_named_files *corpora = esp_settings_text(run->config, s).corpora;
+    json_t *mix = json_object();
+
+    for (size_t i = 0; run->mixed[s] && i < corpora->n; i++) {
+        double weight;
+        char *name;
+
+        esp_settings_mixed(&name, &weight, &corpora->item[i]);
+        json_object_set_new(mix, name, json_integer((json_int_t)run->mixed[s][i]));
+        free(name);
+    }
+    if (run->mixed[s]) {
+        json_object_set(record, "mix", mix);
+    }
+    json_decref(mix);
+}
+
 esp_status esp_record_make(json_t **record, const esp_run *run, esp_stage s)
 {
     *record = json_pack("{s:o, s:{}}", "settings", esp_record_settings(run, s), "inputs");
     ESP_REQUIRE(*record);
+    add_mix(*record, run, s);
     return add_inputs(json_object_get(*record, "inputs"), run, s);
 }
 

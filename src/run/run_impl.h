@@ -23,9 +23,10 @@ typedef struct esp_run {
     char digest[ESP_DIGEST_SIZE];         /* of model, where its weights are here          */
     char shape[ESP_DIGEST_SIZE];          /* of its config.json                            */
     char settings[ESP_DIGEST_SIZE];       /* of the record of the stage under way          */
-    char made[ESP_DIGEST_SIZE]; /* of the model that the stage under way has written; "" before */
-    unsigned verified;          /* stages whose results have been compared with their record */
-    esp_samples compensation;   /* of prune, where it compensates */
+    char made[ESP_DIGEST_SIZE];  /* of the model that the stage under way has written; "" before */
+    unsigned verified;           /* stages whose results have been compared with their record */
+    size_t *mixed[ESP_N_STAGES]; /* owned; samples of each text that the stage mixes, else NULL */
+    esp_samples compensation;    /* of prune, where it compensates */
     esp_samples calibration, training; /* of the stages that were asked for, as evaluation */
     esp_eval_texts evaluation;
     uint64_t targets;                 /* of recover: bit set of slots */

@@ -108,7 +108,8 @@ run() { # code folder command settings...
 
 run 0 whole run -s importance.criteria=vector,element1,element2,mix,l1,l2,gate1,gate2,kfac,wanda_sp,flap,random -s prune.steps=2 \
     -s importance.aggregations=sum,prod,max,last -s prune.target.parameters=0.8 -s prune.scope=global \
-    -s prune.compensate=least_squares -s compensate.samples=24 -s compensate.sequence=32
+    -s prune.compensate=least_squares -s compensate.samples=24 -s compensate.sequence=32 \
+    -s compensate.corpora="a=$work/text.jsonl,b:2=$work/text.jsonl"
 run 0 ratio score
 run 0 ratio plan -s prune.ratio=0.5 -s prune.attention_layers=0 -s prune.mlp_layers=1-2
 run 0 ratio prune -s prune.ratio=0.5 -s prune.attention_layers=0 -s prune.mlp_layers=1-2

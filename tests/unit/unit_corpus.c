@@ -481,6 +481,67 @@ static void token_files(void)
     free(dir);
 }
 
+/* ---- mixes ----------------------------------------------------------------------------------------- */
+
+/* Texts of samples whose only target is the number of the text, with `tokens` that name the sample. */
+static void make_texts(esp_samples *of, const size_t *n, size_t n_texts)
+{
+    for (size_t i = 0; i < n_texts; i++) {
+        of[i] = (esp_samples){ 0 };
+        for (size_t j = 0; j < n[i]; j++) {
+            int32_t ids[] = { (int32_t)j, (int32_t)i };
+
+            esp_samples_add(&of[i], ids, NULL, 2);
+        }
+    }
+}
+
+static void mixes(void)
+{
+    static const double weight[] = { 3, 1, 0.5 };
+    static const size_t n[] = { 40, 40, 2 };
+    size_t take[3], taken[3], again[3], seen[3] = { 0 };
+    esp_samples of[3], mix, same, other;
+    bool used[40] = { false };
+
+    make_texts(of, n, 3);
+    esp_mix_counts(take, weight, 3, 9);
+    CU_ASSERT(take[0] == 6 && take[1] == 2 && take[2] == 1);
+    esp_samples_mix(&mix, taken, of, weight, 3, 9, 1);
+    CU_ASSERT(mix.n == 9 && memcmp(take, taken, sizeof take) == 0);
+    for (size_t k = 0; k < mix.n; k++) { /* never a sample or more away from its share */
+        size_t text = (size_t)mix.targets[2 * k];
+
+        CU_ASSERT_EQUAL(mix.ids[2 * k], (int32_t)seen[text]); /* in their order */
+        seen[text]++;
+        for (size_t i = 0; i < 3; i++) {
+            CU_ASSERT(fabs((double)seen[i] - (double)(k + 1) * weight[i] / 4.5) < 1);
+        }
+    }
+    esp_samples_free(&mix);
+
+    /* to the end of the third text, the same by the same seed, no sample twice */
+    esp_samples_mix(&mix, taken, of, weight, 3, 0, 1);
+    esp_samples_mix(&same, again, of, weight, 3, 0, 1);
+    esp_samples_mix(&other, again, of, weight, 3, 0, 2);
+    CU_ASSERT(taken[2] == 2 && taken[0] + taken[1] + 2 == mix.n && mix.n < 27);
+    CU_ASSERT(memcmp(taken, again, sizeof taken) == 0);
+    CU_ASSERT(memcmp(mix.ids, same.ids, 2 * mix.n * sizeof *mix.ids) == 0);
+    CU_ASSERT(memcmp(mix.ids, other.ids, 2 * mix.n * sizeof *mix.ids) != 0);
+    for (size_t k = 0; k < mix.n; k++) {
+        if (mix.targets[2 * k] == 0) {
+            CU_ASSERT(!used[mix.ids[2 * k]]);
+            used[mix.ids[2 * k]] = true;
+        }
+    }
+    esp_samples_free(&mix);
+    esp_samples_free(&same);
+    esp_samples_free(&other);
+    for (size_t i = 0; i < 3; i++) {
+        esp_samples_free(&of[i]);
+    }
+}
+
 /* ---- shared data ----------------------------------------------------------------------------------- */
 
 static void shared_corpora(void)
@@ -512,4 +573,5 @@ ESP_TEST_MAIN("corpus", { "plain text", plain_text }, { "objects", objects }, { 
               { "one sample a document", cut_documents }, { "random windows", random_windows },
               { "random windows use all documents", random_uses_all },
               { "refused samples", refused_samples }, { "files of ids", id_lines },
-              { "token files", token_files }, { "shared corpora", shared_corpora })
+              { "token files", token_files }, { "mixes", mixes },
+              { "shared corpora", shared_corpora })
