@@ -9,6 +9,7 @@
 #ifndef ESPALIER_GROUPS_H
 #define ESPALIER_GROUPS_H
 
+#include "espalier/gates.h"
 #include "espalier/model.h"
 
 typedef enum esp_unit_kind {
@@ -58,6 +59,9 @@ void esp_groups_free(esp_groups *g);          /* safe twice and on {0} */
 /* The columns of the matrix that multiplies what the groups of a unit of a layer give. Borrowed.
  * Local. */
 const esp_structure *esp_unit_columns(const esp_unit *u);
+
+/* Multiplies the factors in g of what the groups of a unit of a layer give by gate [n_groups]. Local. */
+void esp_unit_scale_gates(const esp_gates *g, const esp_unit *u, const float *gate);
 
 /* The unit of a kind in a layer (hidden: any layer). Of a query unit with n groups in a layer of K key/value
  * heads, those from g n / K on share number g of these. NULL when there is none. Borrowed. Local. */

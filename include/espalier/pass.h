@@ -15,6 +15,7 @@
 
 #include "espalier/adapter.h"
 #include "espalier/batch.h"
+#include "espalier/gates.h"
 #include "espalier/model.h"
 #include "espalier/spill_buffer.h"
 #include "espalier/work.h"
@@ -37,7 +38,8 @@ typedef struct esp_sink {
                  size_t n_samples);
     /* dx [n_tok, width]: gradient, complete, of value `value` that an operation of the block makes, of a
      * chunk; x likewise: the value itself where a backward reads it, as it does what matrices multiply,
-     * else NULL. */
+     * else NULL. Where gates multiply the value, x is what they take and dx the gradient of what they give:
+     * a gate's gradient is the sum of x dx over its channels and tokens. */
     void (*value)(void *ctx, size_t layer, int value, const float *x, const float *dx,
                   const esp_batch *chunk);
     /* dx [n_tok, D]: gradient of the rows of a table that the tokens looked up; row [n_tok]. For all of the
@@ -66,6 +68,7 @@ typedef struct esp_pass_options {
                                     make again from the block's input, as they are kept         */
     bool backward;               /* keep what backward needs                                 */
     bool resident;               /* keep what is made of all layers' weights (decoding)        */
+    bool gates;                  /* room for what gates make of values, see esp_pass.gates  */
     bool draws_labels;           /* targets are drawn from what the model predicts           */
     uint64_t label_seed;         /* of these draws, with the key of a sample and a position   */
     bool layers_only;            /* no final norm, head and loss: for esp_pass_layer alone     */
@@ -115,6 +118,8 @@ typedef struct esp_pass {
     const esp_model *model;       /* borrowed                                             */
     const esp_adapter *adapter;   /* borrowed; NULL: none. May be changed between batches  */
     const esp_teaching *teaching; /* borrowed; NULL: none. May be changed between batches */
+    const esp_gates
+        *gates; /* borrowed; NULL: none. options.gates; may be changed between batches */
     esp_pass_options options;
     esp_pipeline_stage stage;
     esp_spill_buffer

@@ -144,6 +144,7 @@ static void make_block(esp_block *b, const esp_model *m, esp_pass_options o, siz
     ESP_MAKE(b->value, a->n_values, bytes);
     ESP_MAKE(b->scratch, a->n_values, bytes);
     ESP_MAKE(b->grad, a->n_values, bytes);
+    ESP_MAKE(b->gated, a->n_values, bytes);
     ESP_MAKE(b->redo, a->n_ops, bytes);
     ESP_MAKE(b->weights, b->n_weights, bytes);
     make_weights(b, m, o, bytes);
@@ -154,6 +155,9 @@ static void make_block(esp_block *b, const esp_model *m, esp_pass_options o, siz
         ESP_MAKE(b->scratch[v], o.chunk_tok * width, bytes);
         if (o.backward && v != esp_block_output(a)) {
             ESP_MAKE(b->grad[v], o.chunk_tok * width, bytes);
+        }
+        if (o.gates && esp_arch_has_gate(a, v)) {
+            ESP_MAKE(b->gated[v], o.chunk_tok * width, bytes);
         }
     }
     if (o.backward) {
@@ -221,6 +225,7 @@ void esp_block_free(esp_block *b, const esp_model *m)
 
     for (int v = 1; b->scratch && v < (int)a->n_values; v++) {
         free(b->scratch[v]);
+        free(b->gated[v]);
         if (v != output) {
             free(b->grad[v]);
         }
@@ -231,6 +236,7 @@ void esp_block_free(esp_block *b, const esp_model *m)
     free(b->value);
     free(b->scratch);
     free(b->grad);
+    free(b->gated);
     free(b->redo);
     free(b->weights);
     free(b->low);
@@ -285,6 +291,38 @@ static size_t width_of(const site *s, int value)
 static bool has_adapter(const esp_pass *p, const site *s)
 {
     return p->adapter && esp_adapter_at(p->adapter, s->layer, s->op->slot);
+}
+
+/* Factors [width] of a value; NULL: none. */
+static const float *gates_of(const esp_pass *p, const site *s, int value)
+{
+    return p->gates ? esp_gates_at(p->gates, s->layer, value) : NULL;
+}
+
+/* What operations read as a value; NULL: that of no number. */
+static float *operand(const esp_pass *p, const site *s, int value)
+{
+    if (value < 0) {
+        return NULL;
+    }
+    return gates_of(p, s, value) ? p->block->gated[value] : p->block->value[value];
+}
+
+/* y = m x, x and y [n_tok, width] of a value, where it has gates m. */
+static void apply_gates(const esp_pass *p, const site *s, int value, float *y, const float *x)
+{
+    const float *m = gates_of(p, s, value);
+    size_t width = width_of(s, value);
+
+    if (!m) {
+        return;
+    }
+#pragma omp parallel for
+    for (size_t t = 0; t < s->batch->n_tok; t++) {
+        for (size_t c = 0; c < width; c++) {
+            y[t * width + c] = m[c] * x[t * width + c];
+        }
+    }
 }
 
 static void linear_forward(esp_pass *p, const site *s, float *y, const float *x)
@@ -350,11 +388,11 @@ static void norm_forward(const esp_pass *p, const site *s, float *y, const float
 
 static void op_forward(esp_pass *p, const site *s, esp_cache *cache)
 {
-    float **value = p->block->value, *y = value[s->op->out], *in[3];
+    float *y = p->block->value[s->op->out], *in[3];
     size_t n_tok = s->batch->n_tok, width = width_of(s, s->op->out), d = s->attention.head_dim;
 
     for (int i = 0; i < 3; i++) {
-        in[i] = s->op->in[i] >= 0 ? value[s->op->in[i]] : NULL;
+        in[i] = operand(p, s, s->op->in[i]);
     }
     switch (s->op->kind) {
     case ESP_OP_NORM:
@@ -435,8 +473,9 @@ static void op_backward(esp_pass *p, const site *s, const esp_sink *sink)
     case ESP_OP_NORM:
         norm_backward(p, s, sink, grad[in[0]], dy, value[in[0]]);
         break;
-    case ESP_OP_LINEAR:
-        linear_backward(p, s, sink, grad[in[0]], dy, value[in[0]]);
+    case ESP_OP_LINEAR: /* of a layer that is kept, values are, without gates */
+        apply_gates(p, s, in[0], p->block->gated[in[0]], value[in[0]]);
+        linear_backward(p, s, sink, grad[in[0]], dy, operand(p, s, in[0]));
         break;
     case ESP_OP_SLICE:
         slice(grad[s->op->out], grad[in[0]], s, true);
@@ -501,12 +540,11 @@ size_t esp_block_scratch(const esp_model *m, esp_pass_options o)
 /* Whether the layer ends with that operation. */
 static bool read_linear(const esp_pass *p, const site *s, const esp_tap *tap)
 {
-    float **value = p->block->value;
-
     if (!tap || s->op->kind != ESP_OP_LINEAR) {
         return false;
     }
-    tap->linear(tap->ctx, s->layer, s->op->slot, value[s->op->in[0]], value[s->op->out], s->batch);
+    tap->linear(tap->ctx, s->layer, s->op->slot, operand(p, s, s->op->in[0]),
+                p->block->value[s->op->out], s->batch);
     return s->op->slot == tap->last;
 }
 
@@ -522,6 +560,7 @@ void esp_block_forward(esp_pass *p, size_t layer, bool again, esp_cache *cache, 
             site s = make_site(p, layer, &a->ops[i], batch);
 
             op_forward(p, &s, cache);
+            apply_gates(p, &s, s.op->out, p->block->gated[s.op->out], p->block->value[s.op->out]);
             ended = read_linear(p, &s, tap);
         }
     }
@@ -549,6 +588,7 @@ void esp_block_backward(esp_pass *p, size_t layer, const esp_sink *sink, const e
                         esp_block_reads(a, made) ? p->block->value[made] : NULL,
                         p->block->grad[made], batch);
         }
+        apply_gates(p, &s, made, p->block->grad[made], p->block->grad[made]);
         op_backward(p, &s, sink);
     }
 }

@@ -24,7 +24,9 @@ typedef struct esp_block {
     float *
         *scratch; /* [n_values] likewise, owned: the values of a layer that keeps none           */
     float **grad; /* [n_values] likewise; owned but grad[0] and that of the output; backward */
-    bool *redo;   /* [n_ops] backward needs what this operation makes                        */
+    float *
+        *gated; /* [n_values] likewise, owned: what gates make of a value; NULL of those without */
+    bool *redo; /* [n_ops] backward needs what this operation makes                        */
     esp_f32 *weights;  /* [n_slots], or [n_layers * n_slots] when resident                        */
     size_t n_weights;  /* of them                                                                 */
     size_t loaded;     /* layer in weights; ESP_NO_LAYER: none                                    */

@@ -349,6 +349,7 @@ static void forward_blocks(esp_pass *p, esp_cache *cache, const esp_batch *batch
 static void begin_forward(esp_pass *p, const esp_batch *batch)
 {
     ESP_REQUIRE(batch->n_tok <= p->options.max_tok && batch->n_samples <= p->options.max_samples);
+    ESP_REQUIRE(!p->gates || p->options.gates);
     esp_pipeline_wait_sends(p->pipeline);
     esp_pipeline_post_recvs(p->pipeline, ESP_PIPELINE_FORWARD, esp_pass_input(p, p->stage.begin),
                             p->model->dims.hidden, batch);

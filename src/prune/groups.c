@@ -213,6 +213,17 @@ const esp_structure *esp_unit_columns(const esp_unit *u)
     return found;
 }
 
+void esp_unit_scale_gates(const esp_gates *g, const esp_unit *u, const float *gate)
+{
+    const esp_structure *columns = esp_unit_columns(u);
+    int value = esp_arch_linear(g->model->arch, columns->slot)->in[0];
+    float *at = esp_gates_at(g, u->layer, value);
+
+    for (size_t i = 0; i < columns->length; i++) {
+        at[i] *= gate[(size_t)columns->channel[i] / u->channels_per_group];
+    }
+}
+
 const esp_unit *esp_groups_unit(const esp_groups *g, esp_unit_kind k, size_t layer)
 {
     for (size_t u = 0; u < g->n_units; u++) {

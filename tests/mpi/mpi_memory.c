@@ -214,6 +214,32 @@ static void check_eval(const job *j)
 }
 
 /* The last step's is before anything is saved. */
+/* A pass with gates on every head and neuron, forward and back. */
+static void check_gates(const job *j)
+{
+    const esp_model *m = &j->m.model;
+    esp_pass_options o = { .max_samples = 2,
+                           .max_tok = 46,
+                           .chunk_tok = 23,
+                           .backward = true,
+                           .gates = true,
+                           .grid = &j->grid };
+    esp_gates gates;
+    esp_pass p;
+
+    heap_begin();
+    esp_pass_init(&p, m, o);
+    esp_gates_init(&gates, m);
+    compare(j, "gates", (double)(esp_gates_bytes(m) + esp_pass_bytes(m, o)), (double)heap_peak());
+    esp_pass_free(&p);
+    esp_gates_free(&gates);
+}
+
+static void test_gates(void)
+{
+    with_all(check_gates);
+}
+
 static void note_peak(void *ctx, const esp_recover_news *news)
 {
     (void)news;
@@ -564,6 +590,6 @@ static void test_eval(void)
 }
 
 ESP_TEST_MAIN("memory", { "a reshaped model keeps its properties", test_reshape },
-              { "eval", test_eval }, { "score", test_score }, { "recover", test_recover },
-              { "recover with a teacher", test_taught }, { "compensate", test_compensate },
-              { "merge, adapter and prune", test_writers })
+              { "eval", test_eval }, { "gates", test_gates }, { "score", test_score },
+              { "recover", test_recover }, { "recover with a teacher", test_taught },
+              { "compensate", test_compensate }, { "merge, adapter and prune", test_writers })

@@ -8,7 +8,7 @@
 #ifndef ESPALIER_TEST_REFERENCE_MODEL_H
 #define ESPALIER_TEST_REFERENCE_MODEL_H
 
-#include "espalier/model.h"
+#include "espalier/gates.h"
 #include "test.h"
 #include "reference_rope.h"
 
@@ -18,7 +18,8 @@ typedef struct plain {
     const esp_model *m;
     const bool *gone; /* [D] borrowed; channels that norms leave out. Their numbers are to be 0 in
                        * all weights that write or read the stream; NULL: none                    */
-    esp_batch batch;  /* of the sample */
+    const esp_gates *gates; /* borrowed; NULL: none */
+    esp_batch batch;        /* of the sample */
     size_t T;
     double *value[PLAIN_VALUES]; /* [T, width] of the layer under way */
 } plain;
@@ -236,6 +237,17 @@ static inline void plain_op(plain *p, size_t layer, const esp_op *op)
     }
 }
 
+/* What an operation made, times the gates on it. */
+static inline void plain_gates(plain *p, size_t layer, const esp_op *op)
+{
+    const float *gate = p->gates ? esp_gates_at(p->gates, layer, op->out) : NULL;
+    size_t width = plain_width(p, layer, op->out);
+
+    for (size_t i = 0; gate && i < p->T * width; i++) {
+        p->value[op->out][i] *= (double)gate[i % width];
+    }
+}
+
 /* x [T, D] through a block. */
 static inline void plain_block(plain *p, double *x, size_t layer)
 {
@@ -249,6 +261,7 @@ static inline void plain_block(plain *p, double *x, size_t layer)
     memcpy(p->value[0], x, n * sizeof *x);
     for (size_t i = 0; i < a->n_ops; i++) {
         plain_op(p, layer, &a->ops[i]);
+        plain_gates(p, layer, &a->ops[i]);
     }
     memcpy(x, p->value[a->ops[a->n_ops - 1].out], n * sizeof *x);
     for (size_t i = 0; i < a->n_values; i++) {
@@ -309,16 +322,16 @@ static inline void plain_head(double *logits, const double *x, const plain *p)
 }
 
 /* Logits of all samples one after another [n_tok, V], of the model without what is left out (each NULL:
- * nothing); the caller frees. */
+ * nothing) and with gates (NULL: none); the caller frees. */
 static inline double *plain_logits(const esp_model *m, const esp_samples *samples, const bool *gone,
-                                   const bool *skipped)
+                                   const bool *skipped, const esp_gates *gates)
 {
     size_t D = m->dims.hidden;
     double *logits;
 
     ESP_NEW(logits, samples->start[samples->n] * m->dims.vocab);
     for (size_t j = 0; j < samples->n; j++) {
-        plain p = { .m = m, .gone = gone };
+        plain p = { .m = m, .gone = gone, .gates = gates };
         double *x;
 
         p.T = samples->start[j + 1] - samples->start[j];

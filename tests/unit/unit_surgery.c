@@ -5,73 +5,12 @@
 #include "espalier/pass.h"
 #include "espalier/surgery.h"
 #include "golden_groups.h"
+#include "own_weights.h"
 #include "reference_model.h"
 
 #define TOLERANCE 1e-5 /* of logits, relative to the largest */
 
 /* ---- a dense model with parts set to zero ------------------------------------------------------- */
-
-/* Gives a model weights of its own in f32, one array a tensor. */
-static float *own_f32(const void *data, esp_dtype dtype, size_t n)
-{
-    float *own;
-
-    ESP_NEW(own, n);
-    esp_to_f32(own, data, dtype, n);
-    return own;
-}
-
-static size_t n_block(const esp_model *m)
-{
-    return m->arch->n_slots - ESP_SLOT_BLOCK;
-}
-
-/* A weight that the family does not have stays empty. */
-static void own_weight(esp_weight *w)
-{
-    if (w->rows == 0) {
-        return;
-    }
-    w->data = own_f32(w->data, w->dtype, w->rows * w->cols);
-    w->bias = w->has_bias ? own_f32(w->bias, w->dtype, w->rows) : NULL;
-    w->dtype = ESP_F32;
-}
-
-/* A tied head is the embedding and has no data. */
-static void own_weights(esp_model *m)
-{
-    for (int slot = 0; slot < ESP_SLOT_BLOCK - (m->tied ? 1 : 0); slot++) {
-        own_weight(&m->head_and_norm[slot]);
-    }
-    for (size_t i = 0; i < m->dims.n_layers * n_block(m); i++) {
-        own_weight(&m->block[i]);
-    }
-}
-
-static void free_weights(esp_model *m)
-{
-    for (int slot = 0; slot < ESP_SLOT_BLOCK - (m->tied ? 1 : 0); slot++) {
-        free((void *)m->head_and_norm[slot].data);
-        free((void *)m->head_and_norm[slot].bias);
-    }
-    for (size_t i = 0; i < m->dims.n_layers * n_block(m); i++) {
-        free((void *)m->block[i].data);
-        free((void *)m->block[i].bias);
-    }
-}
-
-static void zero(const esp_weight *w, esp_side side, size_t i)
-{
-    float *data = (float *)w->data, *bias = (float *)w->bias;
-    size_t n = side == ESP_ROWS ? w->cols : w->rows;
-
-    for (size_t k = 0; k < n; k++) {
-        data[side == ESP_ROWS ? i * w->cols + k : k * w->cols + i] = 0;
-    }
-    if (side == ESP_ROWS && bias) {
-        bias[i] = 0;
-    }
-}
 
 static bool is_kept(const esp_kept_groups *kept, size_t group)
 {
@@ -92,7 +31,7 @@ static void mask_unit(const esp_model *m, const esp_unit *u, const esp_kept_grou
             int32_t c = part->channel[i];
 
             if (c >= 0 && !is_kept(kept, (size_t)c / u->channels_per_group)) {
-                zero(esp_model_weight(m, part->layer, part->slot), part->side, i);
+                own_weight_scale(esp_model_weight(m, part->layer, part->slot), part->side, i, 0);
             }
         }
     }
@@ -121,7 +60,7 @@ static double *masked_logits(const esp_model *m, const esp_groups *g, const esp_
         skipped[l] = !p->layers[l].kept;
     }
     mask(m, g, p);
-    logits = plain_logits(m, samples, gone, skipped);
+    logits = plain_logits(m, samples, gone, skipped, NULL);
     free(gone);
     free(skipped);
     return logits;
@@ -129,8 +68,9 @@ static double *masked_logits(const esp_model *m, const esp_groups *g, const esp_
 
 /* ---- comparison --------------------------------------------------------------------------------- */
 
-/* [n_tok, V] of all samples, f64; the caller frees. */
-static double *logits_of(size_t *n, const esp_model *m, const esp_samples *samples)
+/* [n_tok, V] of all samples, f64; gates NULL: none. The caller frees. */
+static double *logits_of(size_t *n, const esp_model *m, const esp_samples *samples,
+                         const esp_gates *gates)
 {
     size_t n_tok = samples->start[samples->n], *pick;
     esp_batch batch;
@@ -147,7 +87,10 @@ static double *logits_of(size_t *n, const esp_model *m, const esp_samples *sampl
     }
     esp_model_batch_init(&batch, m, samples->n, n_tok);
     esp_batch_fill(&batch, samples, pick, samples->n);
-    esp_pass_init(&pass, m, (esp_pass_options){ .max_samples = samples->n, .max_tok = n_tok });
+    esp_pass_init(
+        &pass, m,
+        (esp_pass_options){ .max_samples = samples->n, .max_tok = n_tok, .gates = gates });
+    pass.gates = gates;
     esp_pass_forward(&pass, NULL, &batch);
     esp_pass_logits(logits, &pass, 0, n_tok);
     for (size_t i = 0; i < *n; i++) {
@@ -158,6 +101,53 @@ static double *logits_of(size_t *n, const esp_model *m, const esp_samples *sampl
     free(logits);
     free(pick);
     return wide;
+}
+
+/* Heads and neurons, no channels or layers. */
+static bool cuts_groups_alone(const esp_plan *p)
+{
+    bool all = p->hidden.n == p->hidden.total;
+
+    for (size_t l = 0; l < p->n_layers; l++) {
+        all = all && p->layers[l].kept;
+    }
+    return all;
+}
+
+/* Gates of 0 on the groups that a plan cuts. */
+static void set_gates(esp_gates *gates, const fixture *t, const esp_plan *p)
+{
+    for (size_t u = 0; u < t->groups.n_units; u++) {
+        const esp_unit *unit = &t->groups.units[u];
+        float *gate;
+
+        ESP_NEW(gate, unit->n_groups);
+        for (size_t i = 0; i < unit->n_groups; i++) {
+            gate[i] = is_kept(esp_plan_kept(p, unit), i);
+        }
+        if (unit->kind != ESP_UNIT_HIDDEN) {
+            esp_unit_scale_gates(gates, unit, gate);
+        }
+        free(gate);
+    }
+}
+
+/* The dense model with gates of 0 gives what the pruned one does. */
+static void check_gates(const fixture *t, const esp_plan *p, const double *pruned)
+{
+    esp_gates gates;
+    double *found;
+    size_t n;
+
+    esp_gates_init(&gates, &t->golden.model);
+    set_gates(&gates, t, p);
+    found = logits_of(&n, &t->golden.model, &t->golden.samples, &gates);
+    if (!esp_test_close(found, pruned, n, golden_largest(pruned, n), TOLERANCE)) {
+        printf("  %s\n", t->golden.model.dir);
+        CU_FAIL("the pruned model is not the dense one with gates of 0");
+    }
+    free(found);
+    esp_gates_free(&gates);
 }
 
 /* Cuts by the plan, loads what was written, and compares with the dense model of dir masked. */
@@ -175,11 +165,14 @@ static void check_cut(const fixture *t, const esp_plan *p, const char *what)
     CU_ASSERT_EQUAL(esp_model_load(&pruned, dir, MPI_COMM_SELF), ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&masked, t->golden.model.dir, MPI_COMM_SELF), ESP_OK);
     own_weights(&masked);
-    found = logits_of(&n, &pruned, &t->golden.samples);
+    found = logits_of(&n, &pruned, &t->golden.samples, NULL);
     wanted = masked_logits(&masked, &t->groups, p, &t->golden.samples);
     if (!esp_test_close(found, wanted, n, golden_largest(wanted, n), TOLERANCE)) {
         printf("  %s, %s\n", t->golden.model.dir, what);
         CU_FAIL("the pruned model is not the dense one with the groups masked");
+    }
+    if (cuts_groups_alone(p)) {
+        check_gates(t, p, found);
     }
     CU_ASSERT_EQUAL(esp_model_cost(&pruned, 64).parameters, p->pruned.parameters);
     CU_ASSERT_EQUAL(pruned.head_and_norm[ESP_SLOT_EMBED].dtype,
@@ -187,7 +180,7 @@ static void check_cut(const fixture *t, const esp_plan *p, const char *what)
     CU_ASSERT_EQUAL(esp_test_remove(dir), ESP_OK);
     free(found);
     free(wanted);
-    free_weights(&masked);
+    own_weights_free(&masked);
     esp_model_free(&masked);
     esp_model_free(&pruned);
     free(dir);
@@ -261,7 +254,7 @@ static void check_model(const fixture *t)
 static void check_plain(const fixture *t)
 {
     size_t n;
-    double *found = plain_logits(&t->golden.model, &t->golden.samples, NULL, NULL);
+    double *found = plain_logits(&t->golden.model, &t->golden.samples, NULL, NULL, NULL);
     double *wanted = golden_read(&n, &t->golden, "logits");
 
     CU_ASSERT(esp_test_close(found, wanted, n, golden_largest(wanted, n), TOLERANCE));
@@ -299,7 +292,8 @@ static void test_nothing_cut(void)
                                 &t->groups, &p, MPI_COMM_SELF),
                     ESP_OK);
     CU_ASSERT_EQUAL(esp_model_load(&copy, dir, MPI_COMM_SELF), ESP_OK);
-    for (size_t i = 0; i < t->golden.model.dims.n_layers * n_block(&t->golden.model); i++) {
+    for (size_t i = 0; i < t->golden.model.dims.n_layers * own_weights_n_block(&t->golden.model);
+         i++) {
         const esp_weight *a = &t->golden.model.block[i], *b = &copy.block[i];
 
         CU_ASSERT_EQUAL(memcmp(a->data, b->data, a->rows * a->cols * esp_dtype_size(a->dtype)), 0);
