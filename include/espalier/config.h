@@ -13,6 +13,7 @@
 
 #include "espalier/compensate.h"
 #include "espalier/eval.h"
+#include "espalier/masks.h"
 #include "espalier/plan.h"
 #include "espalier/recover.h"
 #include "espalier/synth.h"
@@ -66,7 +67,8 @@ typedef struct esp_config {
         esp_named_files corpora; /* by NAME or NAME:WEIGHT, as those of compensate and recover */
         size_t samples, sequence;
     } calibration;
-    esp_importance_options importance;   /* after loading the sets hold what prune needs, too */
+    esp_importance_options importance; /* after loading the sets hold what prune needs, too */
+    esp_mask_options masks;
     esp_plan_options prune;              /* ratio is 0 where a target is set, layers are owned */
     double prune_targets[ESP_N_TARGETS]; /* by esp_target_kind; one at most is not 0 */
     size_t prune_steps;

@@ -25,6 +25,7 @@ typedef enum esp_criterion {
     ESP_WANDA_SP,
     ESP_FLAP,
     ESP_RANDOM,
+    ESP_MASKS, /* see masks.h: esp_importance_estimate leaves its scores 0 */
     ESP_N_CRITERIA
 } esp_criterion;
 
@@ -40,11 +41,12 @@ typedef enum esp_aggregation {
 typedef enum esp_need {
     ESP_NEEDS_NOTHING = 0,
     ESP_NEEDS_WEIGHTS = 1,
-    ESP_NEEDS_GRADIENT = 2, /* G                                             */
-    ESP_NEEDS_FISHER = 4,   /* F, gradients squared; it comes with G         */
-    ESP_NEEDS_GATES = 8,    /* gradients of gates on the outputs of groups   */
-    ESP_NEEDS_FACTORS = 16, /* mean squares of inputs and of output gradients of matrices */
-    ESP_NEEDS_INPUTS = 32,  /* moments of what the matrices behind units multiply         */
+    ESP_NEEDS_GRADIENT = 2,  /* G                                             */
+    ESP_NEEDS_FISHER = 4,    /* F, gradients squared; it comes with G         */
+    ESP_NEEDS_GATES = 8,     /* gradients of gates on the outputs of groups   */
+    ESP_NEEDS_FACTORS = 16,  /* mean squares of inputs and of output gradients of matrices */
+    ESP_NEEDS_INPUTS = 32,   /* moments of what the matrices behind units multiply         */
+    ESP_NEEDS_TRAINING = 64, /* of gates, on the samples: see masks.h                         */
     ESP_NEEDS_BACKWARD =
         ESP_NEEDS_GRADIENT | ESP_NEEDS_FISHER | ESP_NEEDS_GATES | ESP_NEEDS_FACTORS,
     ESP_NEEDS_SAMPLES = ESP_NEEDS_BACKWARD | ESP_NEEDS_INPUTS

@@ -238,6 +238,22 @@ static esp_status check_tasks(const esp_config *c)
     return ESP_OK;
 }
 
+/* Gates are trained for one cut, of heads and neurons, in one go. */
+static esp_status check_masks(const esp_config *c)
+{
+    if (c->prune.mode != ESP_PRUNE_BLOCK) {
+        return esp_fail(ESP_EUSAGE,
+                        "criterion masks trains gates of heads and neurons for prune.mode = block, "
+                        "not %s: take another criterion, such as element1",
+                        esp_prune_mode_name(c->prune.mode));
+    }
+    return c->prune_steps > 1
+               ? esp_fail(ESP_EUSAGE,
+                          "prune.steps = %zu: criterion masks trains gates for one cut: set 1",
+                          c->prune_steps)
+               : ESP_OK;
+}
+
 /* Criteria of gates, say, know no channel of the residual stream. */
 static esp_status check_criterion(const esp_config *c)
 {
@@ -249,7 +265,7 @@ static esp_status check_criterion(const esp_config *c)
                         "= %s cuts others: take another criterion, such as element1",
                         esp_criterion_name(c->prune.criterion), esp_prune_mode_name(c->prune.mode));
     }
-    return ESP_OK;
+    return c->importance.criteria >> ESP_MASKS & 1 ? check_masks(c) : ESP_OK;
 }
 
 static esp_status check_pairs(const esp_config *c)
@@ -350,6 +366,11 @@ static bool is_random(const esp_config *c)
     return c->prune.criterion == ESP_RANDOM;
 }
 
+static bool trains_no_masks(const esp_config *c)
+{
+    return !(c->importance.criteria >> ESP_MASKS & 1);
+}
+
 static bool fits_nothing(const esp_config *c)
 {
     return c->prune_compensate == ESP_COMPENSATE_NONE;
@@ -392,6 +413,9 @@ static const struct idle {
       "it is of heads that have a prune.ratio by themselves" },
     { "prune.round_to", cuts_layers, "whole layers leave widths as they are" },
     { "prune.steps", is_random, "criterion random has nothing to estimate again" },
+    { "masks.steps", trains_no_masks, "no criterion is masks" },
+    { "masks.batch", trains_no_masks, "no criterion is masks" },
+    { "masks.learning_rate", trains_no_masks, "no criterion is masks" },
     { "compensate.corpus", fits_nothing, "prune.compensate = none" },
     { "compensate.corpora", fits_nothing, "prune.compensate = none" },
     { "compensate.field", fits_nothing, "prune.compensate = none" },

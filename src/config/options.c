@@ -84,6 +84,13 @@ const esp_option esp_options[] = {
       "folder of another run: score takes its importance.h5, which must be of the same settings, model and "
       "samples, instead of computing it again" },
 
+    { "masks.steps", ESP_O_COUNT, AT(masks.steps), "200", 2, INT32_MAX, NULL, SCORE,
+      "of the training of gates for criterion masks, on the samples of calibration, over and over" },
+    { "masks.batch", ESP_O_COUNT, AT(masks.batch), "4", 1, 1048576, NULL, SCORE,
+      "samples of a step, over all ranks" },
+    { "masks.learning_rate", ESP_O_NUMBER, AT(masks.learning_rate), "0.05", 1e-6, 1000, NULL, SCORE,
+      "of the numbers that gates follow from, for a gradient that is usual in its unit" },
+
     { "prune.mode", ESP_O_CHOICE, CHOICE_AT(prune.mode), "block", 0, 0, esp_prune_mode_name, PLAN,
       "what is cut: heads and intermediate channels of MLPs; channels of the hidden state; whole layers" },
     { "prune.attention", ESP_O_CHOICE, CHOICE_AT(prune.attention), "groups", 0, 0, esp_attention_units_name,

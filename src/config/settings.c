@@ -59,7 +59,8 @@ bool esp_settings_need_calibration(const esp_config *c, unsigned stages)
     bool again =
         stages & 1u << ESP_STAGE_PLAN && c->prune_steps > 1 && c->prune.criterion != ESP_RANDOM;
 
-    return (scores || again) && esp_criteria_need(c->importance.criteria, ESP_NEEDS_SAMPLES);
+    return (scores || again) &&
+           esp_criteria_need(c->importance.criteria, ESP_NEEDS_SAMPLES | ESP_NEEDS_TRAINING);
 }
 
 const esp_question_kind *esp_settings_task(char **name, const esp_named_file *entry)

@@ -10,6 +10,7 @@
 #include "espalier/exporters.h"
 #include "espalier/importance.h"
 #include "espalier/mem.h"
+#include "espalier/masks.h"
 #include "espalier/merge.h"
 #include "espalier/recover.h"
 #include "espalier/settings.h"
@@ -71,6 +72,18 @@ static esp_importance_work score_work(const esp_prediction *p, const esp_job *j,
     return w;
 }
 
+/* Of the training of gates, which follows it; nothing without. */
+static esp_mask_work mask_work(const esp_job *j, const esp_grid *grid)
+{
+    const esp_config *c = j->config;
+    esp_mask_work w = { 0 };
+
+    if (c->importance.criteria >> ESP_MASKS & 1) {
+        esp_mask_work_of(&w, j->dense, &j->groups, j->calibration, &c->prune, &c->masks, grid);
+    }
+    return w;
+}
+
 static size_t scores_bytes(const esp_job *j)
 {
     esp_importance_options o = j->config->importance;
@@ -90,7 +103,9 @@ static size_t score_chunk(const esp_job *j, const esp_layout *l)
 static size_t score_bytes(const esp_prediction *p, const esp_job *j, const esp_grid *grid,
                           const esp_layout *l)
 {
-    return esp_max(score_work(p, j, grid, l).bytes, scores_bytes(j) * 5 / 2);
+    size_t masks = scores_bytes(j) + mask_work(j, grid).bytes;
+
+    return esp_max(esp_max(score_work(p, j, grid, l).bytes, masks), scores_bytes(j) * 5 / 2);
 }
 
 static void score_moves(esp_prediction *p, const esp_job *j, const esp_layout *l)
@@ -99,10 +114,11 @@ static void score_moves(esp_prediction *p, const esp_job *j, const esp_layout *l
     for (size_t i = 0; i < l->pipeline; i++) {
         esp_grid grid = esp_grid_of(l, i);
         esp_importance_work w = score_work(p, j, &grid, l);
+        esp_mask_work masks = mask_work(j, &grid);
 
         p->sent[ESP_SENT_WEIGHT_GRADIENTS] += w.weight_gradients;
-        p->sent[ESP_SENT_SUMS] = w.sums;
-        p->sent[ESP_SENT_ACTIVATIONS] = w.activations;
+        p->sent[ESP_SENT_SUMS] = w.sums + masks.sums;
+        p->sent[ESP_SENT_ACTIVATIONS] = w.activations + masks.activations;
     }
 }
 
@@ -114,9 +130,13 @@ static double score_seconds(const esp_prediction *p, const esp_job *j, const esp
     for (size_t i = 0; i < l->pipeline; i++) {
         esp_grid grid = esp_grid_of(l, i);
         esp_importance_work w = score_work(p, j, &grid, l);
-        double activations = p->sent[ESP_SENT_ACTIVATIONS], calls = 2 * w.work.chunks;
+        esp_mask_work masks = mask_work(j, &grid);
+        double steps = masks.bytes ? (double)j->config->masks.steps : 0;
+        double activations = p->sent[ESP_SENT_ACTIVATIONS];
+        double calls = 2 * (w.work.chunks + steps * masks.step.chunks);
 
         most = fmax(most, esp_pipeline_seconds(&w.work, l, c) +
+                              steps * esp_pipeline_seconds(&masks.step, l, c) +
                               esp_sending_seconds(gradients, w.numbers / 1e6, l, c) +
                               esp_sending_seconds(activations, calls, l, c));
     }

@@ -55,7 +55,7 @@ static bool may_cut(const esp_plan_options *o, esp_unit_kind k, size_t layer)
     }
 }
 
-static bool wanted(const esp_plan_options *o, const esp_unit *u)
+bool esp_unit_may_cut(const esp_plan_options *o, const esp_unit *u)
 {
     return esp_plan_units(o) >> u->kind & 1 &&
            (u->layer == ESP_NO_LAYER || may_cut(o, u->kind, u->layer));
@@ -240,7 +240,7 @@ esp_status esp_candidates_find(esp_candidates *p, const esp_model *m, const esp_
     }
     ESP_TRY(check_queries(g, o));
     for (size_t i = 0; i < g->n_units; i++) {
-        if (wanted(o, &g->units[i])) {
+        if (esp_unit_may_cut(o, &g->units[i])) {
             ESP_TRY(add_unit(p, m, &g->units[i], scores, o));
         }
     }

@@ -37,6 +37,9 @@ esp_status esp_candidates_find(esp_candidates *p, const esp_model *m, const esp_
                                const esp_scores *scores, const esp_plan_options *o);
 void esp_candidates_free(esp_candidates *p); /* safe twice and on {0} */
 
+/* Whether groups of a unit are candidates: those of the mode, outside protected layers. Local. */
+bool esp_unit_may_cut(const esp_plan_options *o, const esp_unit *u);
+
 /* A ratio of each unit by itself is all in where a pool ends; there is no goal over all. Local. */
 bool esp_candidates_each_alike(const esp_plan_options *o);
 

@@ -36,6 +36,7 @@ enum {
     WITH_G = ESP_NEEDS_WEIGHTS | ESP_NEEDS_GRADIENT,
     WITH_F = WITH_G | ESP_NEEDS_FISHER,
     OF_M = ESP_NEEDS_GATES,
+    M_T = ESP_NEEDS_TRAINING,
     W_F = ESP_NEEDS_WEIGHTS | ESP_NEEDS_FACTORS,
     W_X = ESP_NEEDS_WEIGHTS | ESP_NEEDS_INPUTS
 };
@@ -69,6 +70,7 @@ const esp_criterion_info esp_criteria_table[ESP_N_CRITERIA] = {
     [ESP_WANDA_SP] = { "wanda_sp", W_X,    BLOCK_UNITS, add_wanda_sp, { 0x1p-6 }, .columns_alone = true },
     [ESP_FLAP]     = { "flap",     W_X,    BLOCK_UNITS, add_flap,     { 0x1p-6 }, .columns_alone = true },
     [ESP_RANDOM]   = { "random",   NONE,   ALL_UNITS,   NULL,         { 0 } },
+    [ESP_MASKS]    = { "masks",    M_T,    BLOCK_UNITS, NULL,         { 0 } },
 };
 /* clang-format on */
 

@@ -80,17 +80,24 @@ static void sum_channels(double *sum, const float *x, const float *dx, size_t n,
     }
 }
 
-/* One sample more: its channels [columns->length] to gates, and these to the sums. */
-static void add_sample(esp_gate_sums *s, size_t u, const double *channel)
+void esp_gate_gradients(double *gate, double *channel, const esp_unit *u, const float *x,
+                        const float *dx, size_t begin, size_t end)
+{
+    const esp_structure *columns = esp_unit_columns(u);
+
+    sum_channels(channel, x, dx, columns->length, begin, end);
+    memset(gate, 0, u->n_groups * sizeof *gate);
+    for (size_t i = 0; i < columns->length; i++) {
+        gate[(size_t)columns->channel[i] / u->channels_per_group] += channel[i];
+    }
+}
+
+/* One sample more, whose gates have their gradients. */
+static void add_sample(esp_gate_sums *s, size_t u)
 {
     const esp_unit *unit = &s->groups->units[u];
-    const esp_structure *columns = esp_unit_columns(unit);
     double *sum = s->all + s->place[u], *square = sum + unit->n_groups;
 
-    memset(s->gate, 0, unit->n_groups * sizeof *s->gate);
-    for (size_t i = 0; i < columns->length; i++) {
-        s->gate[(size_t)columns->channel[i] / unit->channels_per_group] += channel[i];
-    }
     for (size_t g = 0; g < unit->n_groups; g++) {
         sum[g] += s->gate[g];
         square[g] += s->gate[g] * s->gate[g];
@@ -107,9 +114,9 @@ void esp_gate_sums_add(esp_gate_sums *s, size_t layer, int value, const float *x
             continue;
         }
         for (size_t j = 0; j < chunk->n_samples; j++) {
-            sum_channels(s->channel, x, dx, esp_unit_columns(unit)->length, chunk->start[j],
-                         chunk->start[j + 1]);
-            add_sample(s, u, s->channel);
+            esp_gate_gradients(s->gate, s->channel, unit, x, dx, chunk->start[j],
+                               chunk->start[j + 1]);
+            add_sample(s, u);
         }
     }
 }

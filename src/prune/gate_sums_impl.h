@@ -29,6 +29,11 @@ void esp_gate_sums_init(esp_gate_sums *s, const esp_model *m, const esp_groups *
                         unsigned criteria, size_t *bytes);
 void esp_gate_sums_free(esp_gate_sums *s); /* safe twice and on {0} */
 
+/* gate [out, n_groups]: sum of x dx over rows begin .. end - 1 and the channels of each group of a unit of a
+ * layer, x and dx [rows, width] its outputs and their gradients. channel [width]: scratch. Local. */
+void esp_gate_gradients(double *gate, double *channel, const esp_unit *u, const float *x,
+                        const float *dx, size_t begin, size_t end);
+
 /* Takes a value and its gradient, as esp_sink has them, of samples that all count; those that hold no
  * outputs of a unit are left out. Local. */
 void esp_gate_sums_add(esp_gate_sums *s, size_t layer, int value, const float *x, const float *dx,

@@ -17,8 +17,12 @@ esp_status esp_run_score(esp_scores *s, esp_importance_options *o, const esp_run
     *o = run->config->importance;
     o->chunk_tok = run->chunk_tok[ESP_STAGE_SCORE];
     o->kept_layers = esp_min(run->kept_layers[ESP_STAGE_SCORE], run->kept_layers[ESP_STAGE_PLAN]);
-    return esp_importance_estimate(s, m, g, run->calibration.n ? &run->calibration : NULL, o,
-                                   run->grid);
+    ESP_TRY(esp_importance_estimate(s, m, g, run->calibration.n ? &run->calibration : NULL, o,
+                                    run->grid));
+    return o->criteria >> ESP_MASKS & 1
+               ? esp_masks_train(s, m, g, &run->calibration, &run->config->prune,
+                                 &run->config->masks, run->grid)
+               : ESP_OK;
 }
 
 /* ---- from another run ------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #include "espalier/compensate.h"
 #include "espalier/exporters.h"
 #include "espalier/eval.h"
+#include "espalier/masks.h"
 #include "espalier/merge.h"
 #include "espalier/reshape.h"
 #include "espalier/recover.h"
@@ -556,6 +557,40 @@ static void check_score_by(const job *j, const char *what, unsigned criteria, un
     esp_groups_free(&groups);
 }
 
+/* The training of gates takes its room beside the scores. */
+static void check_masks(const job *j)
+{
+    const esp_importance_options o = { .criteria = 1u << ESP_MASKS,
+                                       .aggregations = 1u << ESP_SUM,
+                                       .units = (1u << ESP_N_UNITS) - 1 };
+    const esp_mask_options of = { .steps = 2, .batch = 5, .learning_rate = 0.1 };
+    const esp_plan_options plan = { .ratio = 0.5, .global = true };
+    esp_traffic before, sent;
+    esp_mask_work work;
+    esp_scores scores;
+    esp_groups groups;
+
+    esp_groups_find(&groups, &j->m.model);
+    CU_ASSERT_EQUAL(esp_importance_estimate(&scores, &j->m.model, &groups, NULL, &o, &j->grid),
+                    ESP_OK);
+    esp_mask_work_of(&work, &j->m.model, &groups, esp_samples_size(&j->samples), &plan, &of,
+                     &j->grid);
+    before = esp_traffic_now();
+    heap_begin();
+    CU_ASSERT_EQUAL(
+        esp_masks_train(&scores, &j->m.model, &groups, &j->samples, &plan, &of, &j->grid), ESP_OK);
+    compare(j, "masks", (double)work.bytes, (double)heap_peak());
+    sent = esp_traffic_since(&before, j->grid.world);
+    compare_sent(j, ESP_SENT_SUMS, work.sums, &sent);
+    esp_scores_free(&scores);
+    esp_groups_free(&groups);
+}
+
+static void test_masks(void)
+{
+    with_all(check_masks);
+}
+
 static void check_score(const job *j)
 {
     unsigned blocks = 1u << ESP_UNIT_ATTENTION | 1u << ESP_UNIT_MLP;
@@ -590,6 +625,7 @@ static void test_eval(void)
 }
 
 ESP_TEST_MAIN("memory", { "a reshaped model keeps its properties", test_reshape },
-              { "eval", test_eval }, { "gates", test_gates }, { "score", test_score },
-              { "recover", test_recover }, { "recover with a teacher", test_taught },
-              { "compensate", test_compensate }, { "merge, adapter and prune", test_writers })
+              { "eval", test_eval }, { "gates", test_gates }, { "masks", test_masks },
+              { "score", test_score }, { "recover", test_recover },
+              { "recover with a teacher", test_taught }, { "compensate", test_compensate },
+              { "merge, adapter and prune", test_writers })
