@@ -12,6 +12,7 @@
 
 #include "espalier/batch.h"
 #include "espalier/file.h"
+#include "espalier/groups.h"
 #include "espalier/least_squares.h"
 #include "espalier/surgery.h"
 #include "espalier/work.h"
@@ -39,6 +40,7 @@ typedef struct esp_compensate_options {
     bool cut_only;       /* projections that lose no number stay as they are       */
     size_t holdout;      /* samples holdout - 1, 2 holdout - 1, ... are held out; 0: none */
     size_t chunk_tok;    /* tokens of a chunk at most, but one sample; 0: as usual   */
+    bool choose_only;    /* esp_reconstruct: what is left is not fitted                  */
     const char *scratch; /* of the streams, see esp_spill_buffer_init               */
 } esp_compensate_options;
 
@@ -46,6 +48,7 @@ typedef struct esp_compensate_news {
     size_t layer; /* of what is left */
     const char *projection;
     size_t done, total;
+    size_t n_gone; /* groups that have been chosen to go; 0: none were to be */
     esp_damping damping;
 } esp_compensate_news;
 
@@ -73,8 +76,37 @@ esp_status esp_compensate(esp_compensated *done, esp_remnant *remnant, const esp
                           const esp_compensate_calls *calls, const esp_grid *grid);
 void esp_compensated_free(esp_compensated *done); /* safe twice and on {0} */
 
-/* Pattern of the names of its files, for esp_folder_make. */
-#define ESP_COMPENSATE_NAMES "*.projection"
+/* Patterns of the names of the files, for esp_folder_make. */
+#define ESP_COMPENSATE_NAMES "*.projection", "*.choice"
+
+/* How the error of a projection rises, in the sense of reconstruction.h, as groups of its inputs go. */
+typedef struct esp_curve {
+    const esp_unit *unit; /* borrowed, as the arrays                                 */
+    size_t n_gone;
+    const int32_t *order; /* [n_gone]; groups in the order in which they go          */
+    const double *error;  /* [n_gone + 1]; with all of them, without the first ..     */
+    double squares;       /* sum of |y|^2 over the tokens, in the unit of the errors */
+    double tokens;
+} esp_curve;
+
+typedef struct esp_choices {
+    esp_curve *curve; /* [n] owned; by layer, attention before MLP; n = 0 where it failed */
+    size_t n;
+    esp_map *files; /* [n_files] owned; which curves are of */
+    size_t n_files;
+} esp_choices;
+
+/* Chooses the groups that go by what the projections behind them lose (docs/method.md, eq. 55 to 57), on the
+ * walk of esp_compensate: of each projection in turn the groups that go, then the fit of what is left, whose
+ * result is that of an esp_compensate by the same options in the same folder, which takes it as it is. plan
+ * [in]: a plan that esp_plan_make has made of m, on each rank, of key/value heads or query heads and of MLP
+ * groups: how many stay of each unit; [out]: which. done
+ * [out, owned] has its curves. Files, interruption, errors: as there. Collective on grid->world. */
+esp_status esp_reconstruct(esp_choices *done, esp_plan *plan, const esp_model *m,
+                           const esp_groups *groups, const esp_samples *samples,
+                           const esp_compensate_options *o, const char *dir,
+                           const esp_compensate_calls *calls, const esp_grid *grid);
+void esp_choices_free(esp_choices *done); /* safe twice and on {0} */
 
 /* What shapes and the number of samples tell before. Errors of esp_compensate that do. Local. */
 esp_status esp_compensate_check(const esp_model *m, const esp_compensate_options *o,
@@ -98,5 +130,13 @@ typedef struct esp_compensate_work {
 void esp_compensate_work_of(esp_compensate_work *w, const esp_model *m, const esp_model *left,
                             const esp_compensate_options *o, esp_text_size own,
                             const esp_grid *grid);
+
+/* The same of esp_reconstruct. Local. */
+size_t esp_reconstruct_bytes(const esp_model *m, const esp_groups *groups, const esp_model *left,
+                             const esp_compensate_options *o, esp_text_size own,
+                             const esp_grid *grid);
+void esp_reconstruct_work_of(esp_compensate_work *w, const esp_model *m, const esp_model *left,
+                             const esp_compensate_options *o, esp_text_size own,
+                             const esp_grid *grid);
 
 #endif

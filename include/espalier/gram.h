@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "espalier/status.h"
 
@@ -34,6 +35,9 @@ size_t esp_gram_scratch(size_t n_in, size_t n_out); /* numbers */
 
 /* Adds the sums of another of the same widths. Local. */
 void esp_gram_merge(esp_gram *to, const esp_gram *from);
+
+/* Leaves the sums of the inputs kept [n_kept], ascending, after a reduce; the one at the end stays. Local. */
+void esp_gram_keep(esp_gram *g, const int32_t *kept, size_t n_kept);
 
 /* The sums of all ranks, on all of them. Collective on comm. */
 void esp_gram_reduce(esp_gram *g, MPI_Comm comm);

@@ -26,6 +26,14 @@ typedef enum esp_attention_units {
     ESP_N_ATTENTION_UNITS
 } esp_attention_units;
 
+/* By what the groups that go are chosen; how many go does not depend on it, but where one ranking goes over
+ * all layers. */
+typedef enum esp_select_by {
+    ESP_BY_IMPORTANCE,
+    ESP_BY_RECONSTRUCTION, /* what the projection behind them loses, see compensate.h */
+    ESP_N_SELECT_BY
+} esp_select_by;
+
 typedef struct esp_layer_range {
     size_t first, last; /* inclusive */
 } esp_layer_range;
@@ -38,6 +46,7 @@ typedef struct esp_layer_ranges {
 typedef struct esp_plan_options {
     esp_prune_mode mode; /* block: attention and mlp groups; channel: hidden; layer: whole layers */
     esp_attention_units attention; /* of mode block */
+    esp_select_by select;
     esp_criterion criterion;
     esp_aggregation aggregation;
     bool global;            /* one ranking over all layers, else each unit alike            */
@@ -89,6 +98,11 @@ typedef struct esp_plan {
     char digest[ESP_DIGEST_SIZE]; /* of the kept indices                                   */
 } esp_plan;
 
+/* "importance" "reconstruction". NULL after the last. Local. */
+const char *esp_select_by_name(unsigned by);
+
+struct esp_choices; /* compensate.h */
+
 /* "block" "channel" "layer"; "groups" "queries" "both"; "none" "parameters" "macs" "bytes"; "local" "global".
  * NULL after the last. Local. */
 const char *esp_prune_mode_name(esp_prune_mode mode);
@@ -139,8 +153,12 @@ esp_status esp_plan_share(esp_plan *p, MPI_Comm comm);
  * "mlp_of": n}], "hidden": [indices], "hidden_of": n}. "query" and "query_of" are there where query heads of
  * a group that stays go. A layer that goes has empty lists. Scores in bf16: also "precision": "bf16" and
  * "near_ties": [{"layer" (not of hidden), "unit": "attention" "query" "mlp" "hidden" or "layer",
- * "kept": [indices], "cut": [indices]}]. Local. */
-esp_status esp_plan_save(const esp_plan *p, const esp_plan_options *o, const char *path);
+ * "kept": [indices], "cut": [indices]}]. chosen: how the groups that go were chosen, where the
+ * options say so: {"select"} in the place of {"criterion", "aggregation"} and "curves": [{"layer", "unit",
+ * "cut": [indices, in the order in which they go], "error": [as parts of |y|^2, before and after each],
+ * "squares": |y|^2, "tokens"}]; else NULL. Local. */
+esp_status esp_plan_save(const esp_plan *p, const esp_plan_options *o,
+                         const struct esp_choices *chosen, const char *path);
 /* ESP_EFORMAT with file and place when it is malformed, its digest does not fit, or it is for other
  * shapes than m's; ESP_EUSAGE when it is not there. Costs are counted again from m. Local. */
 esp_status esp_plan_load(esp_plan *p, const esp_model *m, const char *path);

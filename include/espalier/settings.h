@@ -12,6 +12,10 @@
  * ESP_EUSAGE for a name that is no projection, and the bits of those before it. */
 esp_status esp_settings_targets(uint64_t *targets, const esp_config *c, const esp_arch *arch);
 
+/* Whether the plan chooses groups by what projections lose; whether it ranks them by importance.h5. */
+bool esp_settings_reconstruct(const esp_config *c);
+bool esp_settings_rank(const esp_config *c);
+
 /* Whether these stages (bits of esp_stage) use calibration samples, which score does, and a plan of several
  * steps, where the criteria need gradients. */
 bool esp_settings_need_calibration(const esp_config *c, unsigned stages);
@@ -31,7 +35,8 @@ const char *esp_settings_teacher(const esp_config *c);
 /* Path of the file of examples of a task, NULL where there is none. Borrowed. */
 const char *esp_settings_examples(const esp_config *c, const char *task);
 
-/* Whether these stages fit projections to text: prune, where it is to compensate. */
+/* Whether these stages read the text of compensation: prune, where it is to compensate, and a plan that
+ * chooses groups by what projections lose. */
 bool esp_settings_compensate(const esp_config *c, unsigned stages);
 
 /* The text that a stage takes its samples from: one corpus, or a mix of several. All is borrowed. */
@@ -52,7 +57,7 @@ bool esp_settings_has_text(const esp_text_source *t);
  * frees. weight [out]: 1 where there is none. */
 bool esp_settings_mixed(char **name, double *weight, const esp_named_file *entry);
 
-/* The stages of `espalier run`, bits of esp_stage: without score for criterion random, without recover and
+/* The stages of `espalier run`, bits of esp_stage: without score where it ranks nothing, without recover and
  * eval where they lack their text. */
 unsigned esp_settings_stages(const esp_config *c);
 

@@ -32,6 +32,13 @@ typedef struct esp_remnant {
 void esp_remnant_init(esp_remnant *c, const esp_model *m, const esp_groups *g, const esp_plan *p);
 void esp_remnant_free(esp_remnant *c); /* safe twice and on {0} */
 
+size_t esp_remnant_bytes(const esp_model *m, const esp_groups *g,
+                         const esp_model *left); /* Local. */
+
+/* c becomes what another plan leaves that keeps as many layers; what replaces weights goes on doing so. The
+ * tables of c->left are others afterwards, without numbers. Local. */
+void esp_remnant_recut(esp_remnant *c, const esp_groups *g, const esp_plan *p);
+
 /* Rows first .. first + n - 1 of tensor t of c->left, in its type: those of the model that are kept, or what
  * replaces them. Local. */
 void esp_remnant_rows(void *out, const esp_remnant *c, const esp_tensor_ref *t, size_t first,
@@ -45,6 +52,9 @@ const void *esp_remnant_in_place(const esp_remnant *c, const esp_tensor_ref *t);
  * multiplied. Borrowed; total 0: all rows. Local. */
 const esp_kept_groups *esp_remnant_source_rows(float *factor, const esp_remnant *c, size_t layer,
                                                int slot);
+
+/* The columns of the model's weight that make those of the weight of c->left; likewise. Local. */
+const esp_kept_groups *esp_remnant_source_cols(const esp_remnant *c, size_t layer, int slot);
 
 /* From now on these numbers are those of a weight of a block of c->left. Local. */
 void esp_remnant_replace(esp_remnant *c, size_t layer, int slot, esp_replaced by);

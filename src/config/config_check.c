@@ -268,8 +268,27 @@ static esp_status check_criterion(const esp_config *c)
     return c->importance.criteria >> ESP_MASKS & 1 ? check_masks(c) : ESP_OK;
 }
 
+static esp_status check_select(const esp_config *c)
+{
+    const char *other = c->prune.mode != ESP_PRUNE_BLOCK           ? "prune.mode"
+                        : c->prune.global                          ? "prune.scope"
+                        : c->prune.attention == ESP_ATTENTION_BOTH ? "prune.attention"
+                        : c->prune_steps > 1                       ? "prune.steps"
+                                                                   : NULL;
+
+    if (c->prune.select == ESP_BY_RECONSTRUCTION && other) {
+        esp_fail(ESP_EUSAGE,
+                 "prune.select = reconstruction cuts heads and channels of each layer alike, in "
+                 "one walk: it needs prune.mode = block, prune.scope = local, prune.steps = 1 and "
+                 "prune.attention = groups or queries");
+        return refuse_at(c, "prune.select", other);
+    }
+    return ESP_OK;
+}
+
 static esp_status check_pairs(const esp_config *c)
 {
+    ESP_TRY(check_select(c));
     if (*c->calibration.corpus && *c->calibration.tokens) {
         esp_fail(ESP_EUSAGE,
                  "calibration.corpus and calibration.tokens are both set: drop one of them");
@@ -371,9 +390,19 @@ static bool trains_no_masks(const esp_config *c)
     return !(c->importance.criteria >> ESP_MASKS & 1);
 }
 
+static bool reconstructs(const esp_config *c)
+{
+    return c->prune.select == ESP_BY_RECONSTRUCTION;
+}
+
 static bool fits_nothing(const esp_config *c)
 {
     return c->prune_compensate == ESP_COMPENSATE_NONE;
+}
+
+static bool reads_no_text(const esp_config *c)
+{
+    return fits_nothing(c) && !reconstructs(c);
 }
 
 static bool damping_is_set(const esp_config *c)
@@ -412,19 +441,21 @@ static const struct idle {
     { "prune.attention_ratio", has_no_ratio_of_heads,
       "it is of heads that have a prune.ratio by themselves" },
     { "prune.round_to", cuts_layers, "whole layers leave widths as they are" },
+    { "prune.criterion", reconstructs, "prune.select = reconstruction ranks by no criterion" },
+    { "prune.aggregation", reconstructs, "prune.select = reconstruction ranks by no criterion" },
     { "prune.steps", is_random, "criterion random has nothing to estimate again" },
     { "masks.steps", trains_no_masks, "no criterion is masks" },
     { "masks.batch", trains_no_masks, "no criterion is masks" },
     { "masks.learning_rate", trains_no_masks, "no criterion is masks" },
-    { "compensate.corpus", fits_nothing, "prune.compensate = none" },
-    { "compensate.corpora", fits_nothing, "prune.compensate = none" },
-    { "compensate.field", fits_nothing, "prune.compensate = none" },
-    { "compensate.samples", fits_nothing, "prune.compensate = none" },
-    { "compensate.sequence", fits_nothing, "prune.compensate = none" },
-    { "compensate.holdout", fits_nothing, "prune.compensate = none" },
+    { "compensate.corpus", reads_no_text, "prune.compensate = none" },
+    { "compensate.corpora", reads_no_text, "prune.compensate = none" },
+    { "compensate.field", reads_no_text, "prune.compensate = none" },
+    { "compensate.samples", reads_no_text, "prune.compensate = none" },
+    { "compensate.sequence", reads_no_text, "prune.compensate = none" },
+    { "compensate.holdout", reads_no_text, "prune.compensate = none" },
     { "compensate.holdout", damping_is_set, "compensate.damping is set" },
-    { "compensate.damping", fits_nothing, "prune.compensate = none" },
-    { "compensate.target", fits_nothing, "prune.compensate = none" },
+    { "compensate.damping", reads_no_text, "prune.compensate = none" },
+    { "compensate.target", reads_no_text, "prune.compensate = none" },
     { "compensate.layers", fits_nothing, "prune.compensate = none" },
     { "recover.teacher", follows_text_alone, "recover.kd_ratio = 0" },
     { "recover.kd_ratio", has_no_teacher, "recover.teacher is not set" },

@@ -97,6 +97,9 @@ const esp_option esp_options[] = {
       PLAN,
       "heads that are cut: key/value heads with their query heads; query heads, as many of each key/value "
       "head; or both" },
+    { "prune.select", ESP_O_CHOICE, CHOICE_AT(prune.select), "importance", 0, 0, esp_select_by_name, PLAN,
+      "importance: groups that score least go; reconstruction: those that the projection behind them misses "
+      "least, on the text of compensate" },
     { "prune.criterion", ESP_O_CHOICE, CHOICE_AT(prune.criterion), "element1", 0, 0, esp_criterion_name,
       PLAN, "score that ranks the groups" },
     { "prune.aggregation", ESP_O_CHOICE, CHOICE_AT(prune.aggregation), "sum", 0, 0, esp_aggregation_name,

@@ -53,11 +53,20 @@ esp_status esp_settings_targets(uint64_t *targets, const esp_config *c, const es
     return ESP_OK;
 }
 
+bool esp_settings_reconstruct(const esp_config *c)
+{
+    return c->prune.select == ESP_BY_RECONSTRUCTION;
+}
+
+bool esp_settings_rank(const esp_config *c)
+{
+    return c->prune.select == ESP_BY_IMPORTANCE && c->prune.criterion != ESP_RANDOM;
+}
+
 bool esp_settings_need_calibration(const esp_config *c, unsigned stages)
 {
     bool scores = stages & 1u << ESP_STAGE_SCORE;
-    bool again =
-        stages & 1u << ESP_STAGE_PLAN && c->prune_steps > 1 && c->prune.criterion != ESP_RANDOM;
+    bool again = stages & 1u << ESP_STAGE_PLAN && c->prune_steps > 1 && esp_settings_rank(c);
 
     return (scores || again) &&
            esp_criteria_need(c->importance.criteria, ESP_NEEDS_SAMPLES | ESP_NEEDS_TRAINING);
@@ -109,7 +118,9 @@ const char *esp_settings_examples(const esp_config *c, const char *task)
 
 bool esp_settings_compensate(const esp_config *c, unsigned stages)
 {
-    return stages >> ESP_STAGE_PRUNE & 1 && c->prune_compensate != ESP_COMPENSATE_NONE;
+    bool fits = stages >> ESP_STAGE_PRUNE & 1 && c->prune_compensate != ESP_COMPENSATE_NONE;
+
+    return fits || (stages >> ESP_STAGE_PLAN & 1 && esp_settings_reconstruct(c));
 }
 
 bool esp_settings_has_text(const esp_text_source *t)
@@ -146,7 +157,7 @@ unsigned esp_settings_stages(const esp_config *c)
     esp_text_source training = esp_settings_text(c, ESP_STAGE_RECOVER);
     unsigned stages = ESP_ALL_STAGES;
 
-    stages &= c->prune.criterion == ESP_RANDOM ? ~(1u << ESP_STAGE_SCORE) : ESP_ALL_STAGES;
+    stages &= esp_settings_rank(c) ? ESP_ALL_STAGES : ~(1u << ESP_STAGE_SCORE);
     stages &= esp_settings_has_text(&training) ? ESP_ALL_STAGES : ~(1u << ESP_STAGE_RECOVER);
     return stages & (*c->eval.corpus || c->eval.corpora.n > 0 || c->eval.tasks.n > 0
                          ? ESP_ALL_STAGES

@@ -145,32 +145,6 @@ static double score_seconds(const esp_prediction *p, const esp_job *j, const esp
 
 /* ---- plan, prune -------------------------------------------------------------------------------- */
 
-static size_t plan_bytes(const esp_prediction *p, const esp_job *j, const esp_grid *grid,
-                         const esp_layout *l)
-{
-    const esp_config *c = j->config;
-    bool again = c->prune_steps > 1 && c->prune.criterion != ESP_RANDOM;
-
-    return scores_bytes(j) + (again ? score_bytes(p, j, grid, l) : scores_bytes(j));
-}
-
-static void plan_moves(esp_prediction *p, const esp_job *j, const esp_layout *l)
-{
-    (void)p, (void)j, (void)l;
-}
-
-static double plan_seconds(const esp_prediction *p, const esp_job *j, const esp_layout *l,
-                           const esp_cluster *c)
-{
-    (void)p, (void)l, (void)c;
-    return (double)scores_bytes(j) * SORTED;
-}
-
-static bool compensates(const esp_job *j)
-{
-    return esp_settings_compensate(j->config, 1u << ESP_STAGE_PRUNE);
-}
-
 static const esp_text_size *compensation(const esp_job *j)
 {
     return &j->compensation;
@@ -186,54 +160,136 @@ static size_t prune_chunk(const esp_job *j, const esp_layout *l)
     return esp_compensate_chunk(own_compensation(j, l));
 }
 
+/* Whether the plan walks through the model and chooses by what projections lose; it fits them on its way. */
+static bool reconstructs(const esp_job *j)
+{
+    return esp_settings_reconstruct(j->config);
+}
+
+static bool compensates(const esp_job *j)
+{
+    return j->config->prune_compensate != ESP_COMPENSATE_NONE;
+}
+
+static esp_compensate_options walk_options(const esp_job *j, size_t chunk_tok)
+{
+    esp_compensate_options o = j->config->compensate;
+
+    o.chunk_tok = chunk_tok;
+    o.choose_only = !compensates(j);
+    return o;
+}
+
+/* Of the walk of a plan, or of prune. */
+static esp_compensate_work walk_work(const esp_job *j, const esp_layout *l, size_t i)
+{
+    esp_grid grid = esp_grid_of(l, i);
+    esp_text_size own = own_compensation(j, l);
+    esp_compensate_options o = walk_options(j, 0);
+    esp_compensate_work w;
+
+    if (reconstructs(j)) {
+        esp_reconstruct_work_of(&w, j->dense, &j->pruned, &o, own, &grid);
+    } else {
+        esp_compensate_work_of(&w, j->dense, &j->pruned, &o, own, &grid);
+    }
+    return w;
+}
+
+static void walk_moves(esp_prediction *p, const esp_job *j, const esp_layout *l)
+{
+    esp_compensate_work w = walk_work(j, l, 0);
+
+    p->read += file_bytes(j->dense) * readers(l);
+    p->sent[ESP_SENT_SUMS] = w.sums;
+    p->sent[ESP_SENT_VALUES] = w.values;
+    p->sent[ESP_SENT_ACTIVATIONS] = w.activations;
+}
+
+/* Pipeline stages work one after another. */
+static double walk_seconds(const esp_prediction *p, const esp_job *j, const esp_layout *l,
+                           const esp_cluster *c)
+{
+    double sent = p->sent[ESP_SENT_SUMS] + p->sent[ESP_SENT_VALUES] + p->sent[ESP_SENT_ACTIVATIONS];
+    double seconds = esp_sending_seconds(sent, 0, l, c);
+
+    for (size_t i = 0; i < l->pipeline; i++) {
+        esp_compensate_work w = walk_work(j, l, i);
+
+        seconds += esp_work_seconds(&w.work, l, c);
+    }
+    return seconds;
+}
+
+static const esp_text_size *plan_text(const esp_job *j)
+{
+    return reconstructs(j) ? compensation(j) : calibration(j);
+}
+
+static size_t plan_chunk(const esp_job *j, const esp_layout *l)
+{
+    return reconstructs(j) ? prune_chunk(j, l) : score_chunk(j, l);
+}
+
+static size_t plan_bytes(const esp_prediction *p, const esp_job *j, const esp_grid *grid,
+                         const esp_layout *l)
+{
+    const esp_config *c = j->config;
+    bool again = c->prune_steps > 1 && esp_settings_rank(c);
+
+    if (reconstructs(j)) {
+        esp_compensate_options o = walk_options(j, p->chunk_tok);
+
+        return esp_reconstruct_bytes(j->dense, &j->groups, &j->pruned, &o, own_compensation(j, l),
+                                     grid);
+    }
+    return scores_bytes(j) + (again ? score_bytes(p, j, grid, l) : scores_bytes(j));
+}
+
+static void plan_moves(esp_prediction *p, const esp_job *j, const esp_layout *l)
+{
+    if (reconstructs(j)) {
+        walk_moves(p, j, l);
+    }
+}
+
+static double plan_seconds(const esp_prediction *p, const esp_job *j, const esp_layout *l,
+                           const esp_cluster *c)
+{
+    return reconstructs(j) ? walk_seconds(p, j, l, c) : (double)scores_bytes(j) * SORTED;
+}
+
+/* Whether prune fits projections itself. */
+static bool prune_walks(const esp_job *j)
+{
+    return compensates(j) && !reconstructs(j);
+}
+
 static size_t prune_bytes(const esp_prediction *p, const esp_job *j, const esp_grid *grid,
                           const esp_layout *l)
 {
     size_t bytes = esp_surgery_bytes(j->dense, &j->groups, &j->pruned, model_writer());
-    esp_compensate_options o = j->config->compensate;
+    esp_compensate_options o = walk_options(j, p->chunk_tok);
 
-    o.chunk_tok = p->chunk_tok;
-    return bytes + (compensates(j) ? esp_compensate_bytes(j->dense, &j->pruned, &o,
+    return bytes + (prune_walks(j) ? esp_compensate_bytes(j->dense, &j->pruned, &o,
                                                           own_compensation(j, l), grid)
                                    : 0);
-}
-
-static esp_compensate_work compensate_work(const esp_job *j, const esp_layout *l, size_t i)
-{
-    esp_grid grid = esp_grid_of(l, i);
-    esp_compensate_work w;
-
-    esp_compensate_work_of(&w, j->dense, &j->pruned, &j->config->compensate, own_compensation(j, l),
-                           &grid);
-    return w;
 }
 
 static void prune_moves(esp_prediction *p, const esp_job *j, const esp_layout *l)
 {
     p->read = p->written = file_bytes(&j->pruned);
-    if (compensates(j)) {
-        esp_compensate_work w = compensate_work(j, l, 0);
-
-        p->read += file_bytes(j->dense) * readers(l);
-        p->sent[ESP_SENT_SUMS] = w.sums;
-        p->sent[ESP_SENT_VALUES] = w.values;
-        p->sent[ESP_SENT_ACTIVATIONS] = w.activations;
+    if (prune_walks(j)) {
+        walk_moves(p, j, l);
     }
 }
 
-/* Pipeline stages compensate one after another. */
 static double prune_seconds(const esp_prediction *p, const esp_job *j, const esp_layout *l,
                             const esp_cluster *c)
 {
     double seconds = esp_model_save_work(&j->pruned).moved / c->memory_bytes;
-    double sent = p->sent[ESP_SENT_SUMS] + p->sent[ESP_SENT_VALUES] + p->sent[ESP_SENT_ACTIVATIONS];
 
-    for (size_t i = 0; compensates(j) && i < l->pipeline; i++) {
-        esp_compensate_work w = compensate_work(j, l, i);
-
-        seconds += esp_work_seconds(&w.work, l, c);
-    }
-    return seconds + (compensates(j) ? esp_sending_seconds(sent, 0, l, c) : 0);
+    return seconds + (prune_walks(j) ? walk_seconds(p, j, l, c) : 0);
 }
 
 /* ---- recover ------------------------------------------------------------------------------------ */
@@ -385,9 +441,9 @@ const esp_stage_cost esp_stage_costs[ESP_N_STAGES] = {
                           .seconds = score_seconds,
                           .remedy = "fewer calibration.samples, a shorter calibration.sequence, "
                                     "parallel.scratch, more nodes, or parallel.pipeline above 1" },
-    [ESP_STAGE_PLAN] = { .text = calibration,
+    [ESP_STAGE_PLAN] = { .text = plan_text,
                          .maps = ESP_MAPS_NONE,
-                         .chunk = score_chunk,
+                         .chunk = plan_chunk,
                          .bytes = plan_bytes,
                          .moves = plan_moves,
                          .seconds = plan_seconds,

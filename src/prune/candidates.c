@@ -63,9 +63,7 @@ bool esp_unit_may_cut(const esp_plan_options *o, const esp_unit *u)
 
 /* ---- scores ------------------------------------------------------------------------------------ */
 
-/* Sums over another number of ranks differ in the last bits and are to rank alike: 24 bits count. The
- * range stays that of f64, for products over many structures. */
-static double round_score(double x)
+double esp_round_score(double x)
 {
     int e;
     double fraction = frexp(x, &e);
@@ -140,7 +138,7 @@ static int compare(const void *a, const void *b)
 
 static esp_candidate candidate(size_t index, double score)
 {
-    return (esp_candidate){ .index = index, .score = round_score(score) };
+    return (esp_candidate){ .index = index, .score = esp_round_score(score) };
 }
 
 static void sort(const esp_unit_candidates *p)

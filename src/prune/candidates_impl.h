@@ -4,6 +4,10 @@
 
 #include "espalier/plan.h"
 
+/* Sums over another number of ranks differ in the last bits and are to rank alike: 24 bits count. The
+ * range stays that of f64, for products over many structures. Local. */
+double esp_round_score(double x);
+
 typedef struct esp_candidate {
     double score;   /* rounded to the 24 bits of an f32 */
     size_t index;   /* of the group in its unit; of the layer in a pool of layers */

@@ -6,8 +6,7 @@
 #include "espalier/mem.h"
 #include "espalier/traffic.h"
 
-/* Rows of a weight, its bias as the last column. */
-static void rows_to_f64(double *to, const esp_weight *w, size_t first, size_t n)
+void esp_projection_rows(double *to, const esp_weight *w, size_t first, size_t n)
 {
     size_t width = w->cols + w->has_bias, size = esp_dtype_size(w->dtype);
     float *row, bias;
@@ -78,7 +77,7 @@ static bool solve_rows(esp_damping *d, char *data, char *bias, const esp_weight 
     esp_least_squares_init(&s, fit->n, n);
     ESP_NEW(w0, n * fit->n);
     ESP_NEW(rows, n * fit->n);
-    rows_to_f64(w0, w, first, n);
+    esp_projection_rows(w0, w, first, n);
     *d = esp_least_squares_choose(fit, held, damping, w0, rows, first, n, &s, comm);
     if (isfinite(d->value)) { /* with all samples */
         esp_gram_merge(fit, held);

@@ -165,6 +165,36 @@ void esp_gram_reduce(esp_gram *g, MPI_Comm comm)
     mirror(g);
 }
 
+/* Columns of rows [n_rows, n] of which some stay; a column behind the inputs is kept, too. */
+static void keep_columns(double *to, const double *from, size_t n_rows, size_t n_in, size_t n,
+                         const int32_t *kept, size_t n_kept)
+{
+    for (size_t i = 0; i < n_rows; i++, from += n) {
+        for (size_t j = 0; j < n_kept; j++) {
+            *to++ = from[kept[j]];
+        }
+        for (size_t j = n_in; j < n; j++) {
+            *to++ = from[j];
+        }
+    }
+}
+
+void esp_gram_keep(esp_gram *g, const int32_t *kept, size_t n_kept)
+{
+    size_t n = g->n;
+
+    for (size_t i = 0; i < n_kept; i++) { /* rows move up */
+        memmove(g->h + i * n, g->h + (size_t)kept[i] * n, n * sizeof *g->h);
+    }
+    if (n > g->n_in) {
+        memmove(g->h + n_kept * n, g->h + g->n_in * n, n * sizeof *g->h);
+    }
+    keep_columns(g->h, g->h, n_kept + n - g->n_in, g->n_in, n, kept, n_kept);
+    keep_columns(g->g, g->g, g->n_out, g->n_in, n, kept, n_kept);
+    g->n = n_kept + n - g->n_in;
+    g->n_in = n_kept;
+}
+
 double esp_gram_error(const esp_gram *g, const double *w, size_t first, size_t n_rows,
                       double *scratch)
 {

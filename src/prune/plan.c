@@ -30,6 +30,19 @@ void esp_plan_whole(esp_plan *p, const esp_model *m)
     esp_plan_keep_all(&p->hidden, m->dims.hidden);
 }
 
+size_t esp_plan_whole_bytes(const esp_model *m)
+{
+    size_t bytes = esp_calloc_bytes(m->dims.n_layers, sizeof(esp_layer_plan)) +
+                   esp_calloc_bytes(m->dims.hidden, sizeof(int32_t));
+
+    for (size_t l = 0; l < m->dims.n_layers; l++) {
+        bytes += esp_calloc_bytes(m->dims.layer[l].kv_heads, sizeof(int32_t)) +
+                 esp_calloc_bytes(m->dims.layer[l].heads, sizeof(int32_t)) +
+                 esp_calloc_bytes(m->dims.layer[l].mlp, sizeof(int32_t));
+    }
+    return bytes;
+}
+
 void esp_plan_drop_layer(esp_layer_plan *l)
 {
     l->kept = false;
@@ -112,6 +125,13 @@ static const char *const target_names[ESP_N_TARGETS] = {
     [ESP_TARGET_MACS] = "macs",
     [ESP_TARGET_BYTES] = "bytes",
 };
+
+const char *esp_select_by_name(unsigned by)
+{
+    static const char *const names[] = { "importance", "reconstruction" };
+
+    return by < ESP_N_SELECT_BY ? names[by] : NULL;
+}
 
 const char *esp_prune_mode_name(esp_prune_mode mode)
 {

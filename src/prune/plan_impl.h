@@ -6,6 +6,7 @@
 
 /* A plan that keeps everything, without costs and digest. Local. */
 void esp_plan_whole(esp_plan *p, const esp_model *m);
+size_t esp_plan_whole_bytes(const esp_model *m); /* that it takes. Local. */
 
 /* k [out, owned]: all of so many groups. Local. */
 void esp_plan_keep_all(esp_kept_groups *k, size_t total);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "espalier/compensate.h"
 #include "espalier/file.h"
 #include "espalier/mem.h"
 #include "plan_impl.h"
@@ -108,7 +109,50 @@ static json_t *near_json(const esp_plan *p)
     return list;
 }
 
-static json_t *plan_json(const esp_plan *p, const esp_plan_options *o)
+/* Errors as parts of the squares: a curve begins at what is left of the error with all groups. */
+static json_t *curve_json(const esp_curve *c)
+{
+    json_t *unit = json_object(), *cut = json_array(), *error = json_array();
+
+    set(unit, "layer", integer(c->unit->layer));
+    set(unit, "unit", json_string(esp_unit_name(c->unit->kind)));
+    set(unit, "cut", cut);
+    set(unit, "error", error);
+    set(unit, "squares", json_real(c->squares));
+    set(unit, "tokens", integer((uint64_t)c->tokens));
+    for (size_t i = 0; i <= c->n_gone; i++) {
+        double part = c->squares > 0 ? c->error[i] / c->squares : 0;
+
+        ESP_REQUIRE(json_array_append_new(error, json_real(part)) == 0);
+        if (i < c->n_gone) {
+            ESP_REQUIRE(json_array_append_new(cut, json_integer(c->order[i])) == 0);
+        }
+    }
+    return unit;
+}
+
+static json_t *curves_json(const esp_choices *chosen)
+{
+    json_t *curves = json_array();
+
+    for (size_t i = 0; i < chosen->n; i++) {
+        ESP_REQUIRE(json_array_append_new(curves, curve_json(&chosen->curve[i])) == 0);
+    }
+    return curves;
+}
+
+/* By what the groups that go were chosen. */
+static void set_reason(json_t *root, const esp_plan_options *o)
+{
+    if (o->select == ESP_BY_IMPORTANCE) {
+        set(root, "criterion", json_string(esp_criterion_name(o->criterion)));
+        set(root, "aggregation", json_string(esp_aggregation_name(o->aggregation)));
+    } else {
+        set(root, "select", json_string(esp_select_by_name(o->select)));
+    }
+}
+
+static json_t *plan_json(const esp_plan *p, const esp_plan_options *o, const esp_choices *chosen)
 {
     esp_cost saves = { p->dense.parameters - p->pruned.parameters, p->dense.macs - p->pruned.macs,
                        p->dense.bytes - p->pruned.bytes };
@@ -117,8 +161,7 @@ static json_t *plan_json(const esp_plan *p, const esp_plan_options *o)
     set(root, "digest", json_string(p->digest));
     set(root, "model", json_string(p->model));
     set(root, "mode", json_string(esp_prune_mode_name(o->mode)));
-    set(root, "criterion", json_string(esp_criterion_name(o->criterion)));
-    set(root, "aggregation", json_string(esp_aggregation_name(o->aggregation)));
+    set_reason(root, o);
     set(root, "scope", json_string(esp_scope_name(o->global)));
     if (o->mode == ESP_PRUNE_BLOCK) {
         set(root, "attention", json_string(esp_attention_units_name(o->attention)));
@@ -130,7 +173,9 @@ static json_t *plan_json(const esp_plan *p, const esp_plan_options *o)
     set(root, "saves", cost_json(saves));
     set(root, "layers", layers_json(p));
     set_kept(root, ESP_UNIT_HIDDEN, &p->hidden);
-    if (o->precision == ESP_PRECISION_BF16) {
+    if (chosen) {
+        set(root, "curves", curves_json(chosen));
+    } else if (o->precision == ESP_PRECISION_BF16) {
         set(root, "precision", json_string(esp_precision_name(o->precision)));
         set(root, "near_ties", near_json(p));
     }
@@ -167,9 +212,10 @@ static void print_lines(FILE *f, json_t *root)
     fputs("\n}\n", f);
 }
 
-esp_status esp_plan_save(const esp_plan *p, const esp_plan_options *o, const char *path)
+esp_status esp_plan_save(const esp_plan *p, const esp_plan_options *o, const esp_choices *chosen,
+                         const char *path)
 {
-    json_t *root = plan_json(p, o);
+    json_t *root = plan_json(p, o, chosen);
     char *text = NULL;
     size_t n = 0;
     FILE *f = open_memstream(&text, &n);

@@ -84,11 +84,10 @@ void esp_remnant_free(esp_remnant *c)
 }
 
 /* Each side of a weight with a group has its indices, unless a whole layer goes. */
-size_t esp_surgery_bytes(const esp_model *m, const esp_groups *g, const esp_model *to,
-                         const esp_writer *writer)
+size_t esp_remnant_bytes(const esp_model *m, const esp_groups *g, const esp_model *left)
 {
     esp_remnant c;
-    size_t bytes = esp_model_bytes(to) + esp_model_save_bytes(to, writer);
+    size_t bytes = esp_model_bytes(left);
 
     make_cut(&c, m, NULL);
     for (size_t u = 0; u < g->n_units; u++) {
@@ -103,6 +102,12 @@ size_t esp_surgery_bytes(const esp_model *m, const esp_groups *g, const esp_mode
     esp_remnant_free(&c);
     make_cut(&c, m, &bytes);
     return bytes;
+}
+
+size_t esp_surgery_bytes(const esp_model *m, const esp_groups *g, const esp_model *to,
+                         const esp_writer *writer)
+{
+    return esp_remnant_bytes(m, g, to) + esp_model_save_bytes(to, writer);
 }
 
 /* ---- factors that follow from sizes ------------------------------------------------------------- */
@@ -270,6 +275,11 @@ const esp_kept_groups *esp_remnant_source_rows(float *factor, const esp_remnant 
     return kept_at(c, ESP_ROWS, c->layer[layer], slot);
 }
 
+const esp_kept_groups *esp_remnant_source_cols(const esp_remnant *c, size_t layer, int slot)
+{
+    return kept_at(c, ESP_COLS, c->layer[layer], slot);
+}
+
 void esp_remnant_replace(esp_remnant *c, size_t layer, int slot, esp_replaced by)
 {
     c->replaced[esp_slot_index(c->model->arch->n_slots, layer, slot)] = by;
@@ -339,6 +349,18 @@ void esp_remnant_init(esp_remnant *c, const esp_model *m, const esp_groups *g, c
     find_kept(c, g, p);
     shape_of(&c->left, c, p);
     keep_scales(c, &c->left);
+}
+
+void esp_remnant_recut(esp_remnant *c, const esp_groups *g, const esp_plan *p)
+{
+    const esp_model *m = c->model;
+    esp_replaced *replaced = c->replaced;
+
+    c->replaced = NULL;
+    esp_remnant_free(c);
+    esp_remnant_init(c, m, g, p);
+    free(c->replaced);
+    c->replaced = replaced;
 }
 
 esp_status esp_remnant_save(char digest[ESP_DIGEST_SIZE], esp_output to, esp_remnant *c,

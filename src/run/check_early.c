@@ -180,12 +180,15 @@ static esp_status check_compensation_text(const esp_run *run)
 {
     const esp_config *c = run->config;
     esp_text_source text = esp_settings_text(c, ESP_STAGE_PRUNE);
+    bool chooses = esp_settings_reconstruct(c);
 
     if (!esp_settings_has_text(&text)) {
         return esp_fail(ESP_EUSAGE,
-                        "prune.compensate = %s: neither compensate.corpus nor calibration.corpus, "
+                        "%s = %s: neither compensate.corpus nor calibration.corpus, "
                         "nor corpora of either, is set, and it needs text",
-                        esp_compensation_name(c->prune_compensate));
+                        chooses ? "prune.select" : "prune.compensate",
+                        chooses ? esp_select_by_name(c->prune.select)
+                                : esp_compensation_name(c->prune_compensate));
     }
     return check_files(run, ESP_STAGE_PRUNE);
 }

@@ -15,7 +15,8 @@
 /* A plan by criterion random needs shapes; everything else needs weights. */
 static bool needs_weights(const esp_run *run, unsigned stages)
 {
-    return stages != 1u << ESP_STAGE_PLAN || run->config->prune.criterion != ESP_RANDOM;
+    return stages != 1u << ESP_STAGE_PLAN || esp_settings_rank(run->config) ||
+           esp_settings_reconstruct(run->config);
 }
 
 esp_status esp_run_load_model(esp_model *m, const esp_run *run, const char *dir)

@@ -23,14 +23,24 @@ static bool is_file(const esp_run *run, const char *setting)
     return false;
 }
 
+/* Bits of the stages whose settings shape the result of a stage: its own, and of a plan that walks as a
+ * compensation does also those of prune. */
+static unsigned shaped_by(const esp_run *run, esp_stage s)
+{
+    bool walks = s == ESP_STAGE_PLAN && esp_settings_reconstruct(run->config);
+
+    return 1u << s | (walks ? 1u << ESP_STAGE_PRUNE : 0);
+}
+
 json_t *esp_record_settings(const esp_run *run, esp_stage s)
 {
+    unsigned stages = shaped_by(run, s);
     json_t *settings = json_object();
 
     for (size_t i = 0; i < esp_n_options; i++) {
         const esp_option *o = &esp_options[i];
 
-        if (o->stages & 1u << s && !is_file(run, o->path)) {
+        if (o->stages & stages && !is_file(run, o->path)) {
             char *text = esp_option_text(run->config, o);
 
             json_object_set_new(settings, o->path, json_string(text));
@@ -120,9 +130,10 @@ static void add_texts(json_t *inputs, const esp_run *run, esp_stage s)
 static esp_status add_chain(json_t *inputs, const esp_run *run, esp_stage s)
 {
     const esp_stage_info *stage = &run->stages[s];
-    bool scored = run->config->prune.criterion != ESP_RANDOM;
+    bool scored = esp_settings_rank(run->config);
+    bool weights = scored || esp_settings_reconstruct(run->config);
 
-    if (stage->reads & ESP_READS_MODEL || (stage->reads & ESP_READS_SCORED && scored)) {
+    if (stage->reads & ESP_READS_MODEL || (stage->reads & ESP_READS_SCORED && weights)) {
         json_object_set_new(inputs, "model", json_string(run->digest));
     }
     if (stage->reads & ESP_READS_TEACHER && run->teacher) {
@@ -130,7 +141,7 @@ static esp_status add_chain(json_t *inputs, const esp_run *run, esp_stage s)
     }
     if (stage->reads & ESP_READS_SCORED && scored) {
         add_result(inputs, run, ESP_STAGE_SCORE, "importance.h5");
-    } else if (stage->reads & ESP_READS_SCORED) {
+    } else if (stage->reads & ESP_READS_SCORED && !weights) {
         json_object_set_new(inputs, "model", json_string(run->shape));
     }
     if (stage->reads & ESP_READS_PLAN) {
@@ -254,10 +265,10 @@ esp_status esp_record_compare(const esp_run *run, esp_stage s, const char *part,
     return key ? refuse(run, s, part, key, now, then) : ESP_OK;
 }
 
-/* Whether a stage's result is made from that of an earlier one. A plan by random takes no scores. */
+/* Whether a stage's result is made from that of an earlier one. Some plans take no scores. */
 static bool follows_from(const esp_run *run, esp_stage s, esp_stage before)
 {
-    return s > before && !(before == ESP_STAGE_SCORE && run->config->prune.criterion == ESP_RANDOM);
+    return s > before && !(before == ESP_STAGE_SCORE && !esp_settings_rank(run->config));
 }
 
 esp_status esp_record_check_chain(const esp_run *run, esp_stage s)

@@ -348,7 +348,7 @@ esp_status esp_results_verify_read(esp_run *run, esp_stage s)
 {
     unsigned reads = run->stages[s].reads;
 
-    if (reads & ESP_READS_SCORED && run->config->prune.criterion != ESP_RANDOM) {
+    if (reads & ESP_READS_SCORED && esp_settings_rank(run->config)) {
         ESP_TRY(verify(run, ESP_STAGE_SCORE, "importance.h5"));
     }
     if (reads & ESP_READS_PLAN) {

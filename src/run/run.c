@@ -29,6 +29,13 @@ void esp_run_tell_kept(const esp_run *run, esp_stage s, const esp_model *m)
              esp_stage_name(s), esp_min(run->kept_layers[s], n), n);
 }
 
+bool esp_run_is_stopped(void *ctx)
+{
+    const esp_run *run = ctx;
+
+    return run->stop && *run->stop;
+}
+
 esp_status esp_run_check_stop(const esp_run *run, const char *at)
 {
     int stop = run->stop && *run->stop;

@@ -44,6 +44,9 @@ char *esp_run_path(const esp_run *run, const char *name);
 /* Tells of how many layers of a rank a stage keeps the activations. Local. */
 void esp_run_tell_kept(const esp_run *run, esp_stage s, const esp_model *m);
 
+/* Whether the run ctx was asked to stop, for parts that ask. Local. */
+bool esp_run_is_stopped(void *ctx);
+
 /* ESP_ESTOPPED, the same on all ranks, when the run was asked to stop; at: what would be next. Collective. */
 esp_status esp_run_check_stop(const esp_run *run, const char *at);
 

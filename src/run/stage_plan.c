@@ -5,12 +5,16 @@
  * left, and groups that are gone rank below all others. So a step's plan is a plan for the dense model
  * by the goal up to there, and the last one is the plan of the run. steps/<k>.json is the plan of step
  * k; steps/model the model it leaves, while the next one is made.
+ *
+ * Where groups are chosen by what projections lose, steps/ has what the walk has chosen and fitted
+ * (compensate.h) until prune has taken it.
  */
 #include "stages_impl.h"
 
 #include <stdlib.h>
 
 #include "espalier/clients.h"
+#include "espalier/compensate.h"
 #include "espalier/exporters.h"
 #include "espalier/file.h"
 #include "espalier/folder.h"
@@ -103,7 +107,7 @@ static esp_status score_dense(esp_scores *s, const esp_run *run, const esp_group
     char *path;
     esp_status st;
 
-    if (run->config->prune.criterion == ESP_RANDOM) {
+    if (!esp_settings_rank(run->config)) {
         return ESP_OK;
     }
     path = esp_run_path(run, "importance.h5");
@@ -147,11 +151,12 @@ static esp_status check_clients(const esp_run *run, const esp_plan *p, const esp
     return esp_agree(run->grid->world, st);
 }
 
+/* chosen: NULL where groups were ranked. Collective. */
 static esp_status save(const esp_run *run, const esp_plan *p, const esp_plan_options *o,
-                       const char *name)
+                       const esp_choices *chosen, const char *name)
 {
     char *path = esp_run_path(run, name);
-    esp_status st = run->grid->rank == 0 ? esp_plan_save(p, o, path) : ESP_OK;
+    esp_status st = run->grid->rank == 0 ? esp_plan_save(p, o, chosen, path) : ESP_OK;
 
     free(path);
     return esp_agree(run->grid->world, st);
@@ -183,7 +188,7 @@ static esp_status intermediate_step(esp_plan *p, const esp_run *run, const esp_g
         if (st == ESP_OK) {
             esp_info("plan: step %zu of %zu leaves %llu parameters", k, n,
                      (unsigned long long)p->pruned.parameters);
-            st = save(run, p, &part, name);
+            st = save(run, p, &part, NULL, name);
         }
     }
     free(name);
@@ -192,16 +197,18 @@ static esp_status intermediate_step(esp_plan *p, const esp_run *run, const esp_g
 
 static esp_status make_folder(const esp_run *run)
 {
-    static const char *const names[] = { "[0-9].json", "[0-9][0-9].json", "[0-9][0-9][0-9].json" };
+    static const char *const names[] = { "[0-9].json", "[0-9][0-9].json", "[0-9][0-9][0-9].json",
+                                         ESP_COMPENSATE_NAMES };
     char *path = esp_run_path(run, "steps");
-    esp_status st = run->grid->rank == 0 ? esp_folder_make(path, names, 3) : ESP_OK;
+    esp_status st =
+        run->grid->rank == 0 ? esp_folder_make(path, names, sizeof names / sizeof *names) : ESP_OK;
 
     free(path);
     return esp_agree(run->grid->world, st);
 }
 
-static esp_status make_plan(esp_plan *p, const esp_run *run, const esp_groups *dense,
-                            const esp_plan_options *o)
+static esp_status rank_groups(esp_plan *p, const esp_run *run, const esp_groups *dense,
+                              const esp_plan_options *o)
 {
     size_t n = o->criterion == ESP_RANDOM ? 1 : run->config->prune_steps; /* nothing to estimate */
 
@@ -213,8 +220,70 @@ static esp_status make_plan(esp_plan *p, const esp_run *run, const esp_groups *d
     }
     ESP_TRY(next_plan(p, run, dense, o));
     ESP_TRY(check_clients(run, p, dense, o));
-    return save(run, p, o, "plan.json");
+    return save(run, p, o, NULL, "plan.json");
 }
+
+/* ---- by reconstruction ------------------------------------------------------------------------ */
+
+/* One line a projection. Called on every rank. */
+static void report(void *ctx, const esp_compensate_news *n)
+{
+    esp_run *run = ctx;
+
+    esp_progress("plan", n->done, n->total);
+    if (run->grid->rank == 0 && n->n_gone > 0) {
+        esp_info("plan: layer %zu, %s: %zu groups go", n->layer, n->projection, n->n_gone);
+        esp_run_dir_event(&run->dir, "chosen", "plan",
+                          json_pack("{s:I, s:s, s:I}", "layer", (json_int_t)n->layer, "projection",
+                                    n->projection, "groups", (json_int_t)n->n_gone));
+    }
+}
+
+/* From the number of groups that stay to which they are. Collective. */
+static esp_status choose(esp_choices *chosen, esp_plan *p, esp_run *run, const esp_groups *dense)
+{
+    const esp_compensate_calls calls = { run, report, esp_run_is_stopped };
+    esp_compensate_options o = run->config->compensate;
+    char *path = esp_run_path(run, "steps");
+    esp_status st = make_folder(run);
+
+    o.chunk_tok = run->chunk_tok[ESP_STAGE_PLAN];
+    o.choose_only = run->config->prune_compensate == ESP_COMPENSATE_NONE;
+    if (st == ESP_OK) {
+        st = esp_reconstruct(chosen, p, &run->model, dense, &run->compensation, &o, path, &calls,
+                             run->grid);
+    }
+    free(path);
+    return st;
+}
+
+/* Random groups say how many go of each unit. Collective. */
+static esp_status reconstruct(esp_plan *p, esp_run *run, const esp_groups *dense,
+                              const esp_plan_options *o)
+{
+    bool first = run->grid->rank == 0;
+    esp_plan_options any = *o;
+    esp_choices chosen = { 0 };
+    esp_status st;
+
+    any.criterion = ESP_RANDOM;
+    any.precision = ESP_PRECISION_F32; /* no scores, no near ties */
+    ESP_TRY(esp_agree(run->grid->world, esp_plan_make(p, &run->model, dense, NULL, &any)));
+    st = choose(&chosen, p, run, dense);
+    if (!first) {
+        esp_plan_free(p);
+    }
+    st = st == ESP_OK ? esp_plan_share(p, run->grid->world) : st;
+    st = st == ESP_OK ? check_clients(run, p, dense, o) : st;
+    st = st == ESP_OK ? save(run, p, o, &chosen, "plan.json") : st;
+    esp_choices_free(&chosen);
+    if (st == ESP_OK && run->config->prune_compensate == ESP_COMPENSATE_NONE) {
+        st = esp_agree(run->grid->world, first ? remove_after(run, "steps", ESP_OK) : ESP_OK);
+    }
+    return st;
+}
+
+/* ---- the whole -------------------------------------------------------------------------------- */
 
 static void tell(const esp_plan *p)
 {
@@ -236,7 +305,8 @@ esp_status esp_stage_plan(esp_run *run)
     esp_status st;
 
     esp_groups_find(&dense, &run->model);
-    st = make_plan(&plan, run, &dense, &o);
+    st = esp_settings_reconstruct(run->config) ? reconstruct(&plan, run, &dense, &o)
+                                               : rank_groups(&plan, run, &dense, &o);
     if (st == ESP_OK) {
         tell(&plan);
     }

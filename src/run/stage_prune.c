@@ -1,6 +1,7 @@
 /* stage_prune.c - the cut that plan.json says, and what is left fitted to text: pruned/.
  *
- * compensate/ has the projections that are fitted, while they are; a repeated call takes what is there.
+ * compensate/ has the projections that are fitted, while they are; a repeated call takes what is there. Where
+ * the plan has fitted them on its way, steps/ has them all.
  */
 #include "stages_impl.h"
 
@@ -14,7 +15,12 @@
 #include "espalier/settings.h"
 #include "espalier/surgery.h"
 
-static const char folder[] = "compensate";
+/* Collective. */
+static const char *folder_of(const esp_run *run)
+{
+    return esp_settings_reconstruct(run->config) && esp_run_has(run, "steps") ? "steps"
+                                                                              : "compensate";
+}
 
 /* ---- compensation ------------------------------------------------------------------------------ */
 
@@ -43,13 +49,6 @@ static void report(void *ctx, const esp_compensate_news *n)
                                 esp_json_real(d->after)));
 }
 
-static bool is_stopped(void *ctx)
-{
-    const esp_run *run = ctx;
-
-    return run->stop && *run->stop;
-}
-
 static esp_status make_folder(const esp_run *run, const char *path)
 {
     static const char *const names[] = { ESP_COMPENSATE_NAMES };
@@ -58,9 +57,10 @@ static esp_status make_folder(const esp_run *run, const char *path)
                      run->grid->rank == 0 ? esp_folder_make(path, names, 1) : ESP_OK);
 }
 
-static esp_status compensate(esp_compensated *done, esp_remnant *remnant, esp_run *run)
+static esp_status compensate(esp_compensated *done, esp_remnant *remnant, const char *folder,
+                             esp_run *run)
 {
-    const esp_compensate_calls calls = { run, report, is_stopped };
+    const esp_compensate_calls calls = { run, report, esp_run_is_stopped };
     esp_compensate_options o = run->config->compensate;
     char *path = esp_run_path(run, folder);
     esp_status st = make_folder(run, path);
@@ -79,12 +79,13 @@ static esp_status write_pruned(esp_run *run, const esp_groups *g, const esp_plan
 {
     char *dir = esp_run_path(run, "pruned");
     bool fits = run->config->prune_compensate != ESP_COMPENSATE_NONE;
+    const char *folder = folder_of(run);
     esp_compensated done = { 0 };
     esp_remnant remnant;
     esp_status st;
 
     esp_remnant_init(&remnant, &run->model, g, p);
-    st = fits ? compensate(&done, &remnant, run) : ESP_OK;
+    st = fits ? compensate(&done, &remnant, folder, run) : ESP_OK;
     if (st == ESP_OK) {
         st = esp_remnant_save(run->made, esp_export_to(dir, "huggingface"), &remnant,
                               run->grid->world);

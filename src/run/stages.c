@@ -29,10 +29,12 @@ static bool calibration(uint64_t words[ESP_DIGEST_WORDS], const esp_run *run)
     return digest_of(words, &run->calibration);
 }
 
-/* Of a plan that estimates the importance again between its steps. */
-static bool calibration_again(uint64_t words[ESP_DIGEST_WORDS], const esp_run *run)
+/* Of a plan that estimates the importance again between its steps, or that walks as a compensation does. */
+static bool planning(uint64_t words[ESP_DIGEST_WORDS], const esp_run *run)
 {
-    return run->config->prune_steps > 1 && digest_of(words, &run->calibration);
+    return esp_settings_reconstruct(run->config)
+               ? digest_of(words, &run->compensation)
+               : run->config->prune_steps > 1 && digest_of(words, &run->calibration);
 }
 
 static bool compensation(uint64_t words[ESP_DIGEST_WORDS], const esp_run *run)
@@ -62,7 +64,7 @@ static const esp_stage_info stages[ESP_N_STAGES] = {
     [ESP_STAGE_PLAN] = { .work = esp_stage_plan,
                          .outputs = { "plan.json", "steps" },
                          .partial = "steps",
-                         .texts = calibration_again,
+                         .texts = planning,
                          .reads = ESP_READS_SCORED },
     [ESP_STAGE_PRUNE] = { .work = esp_stage_prune,
                           .outputs = { "pruned", "compensate" },
@@ -389,7 +391,7 @@ static esp_status open_dir(esp_run *run, unsigned wanted)
             ESP_TRY(esp_results_check_places(run, s, false));
         }
     }
-    if (run->config->prune.criterion != ESP_RANDOM) {
+    if (esp_settings_rank(run->config)) {
         ESP_TRY(check_before(run, wanted, ESP_STAGE_PLAN, ESP_STAGE_SCORE));
     }
     ESP_TRY(check_before(run, wanted, ESP_STAGE_PRUNE, ESP_STAGE_PLAN));

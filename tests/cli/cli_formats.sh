@@ -117,6 +117,8 @@ for stage in score plan; do
     run 0 queries $stage -s model="$work/shared-keys" -s prune.ratio=0.25 -s prune.attention=queries \
         -s prune.attention_ratio=0.5
 done
+run 0 chosen plan -s prune.select=reconstruction -s prune.ratio=0.5 -s compensate.samples=24 \
+    -s compensate.sequence=32
 run 1 wild recover -s recover.learning_rate=1e38 -s recover.steps=8 -s recover.save_every=2
 
 mpirun -n 2 "$ESPALIER" recover -c "$work/run.cfg" -s run_dir="$work/stopped" -s recover.steps=100000 \
@@ -135,11 +137,13 @@ exits 0 "$ESPALIER" estimate -c "$work/run.cfg" -s run_dir="$work/whole" -s esti
 names=$work/names
 h5_names "$work/whole/importance.h5" > "$names"
 agrees importance.h5
-for plan in whole/plan.json whole/steps/1.json ratio/plan.json queries/plan.json; do json_names "$work/$plan"; done > "$names"
+for plan in whole/plan.json whole/steps/1.json ratio/plan.json queries/plan.json chosen/plan.json; do
+    json_names "$work/$plan"
+done > "$names"
 agrees plan.json
 json_names "$work/whole/manifest.json" > "$names"
 agrees manifest.json
-for run in whole wild stopped; do event_names "$work/$run/events.jsonl"; done > "$names"
+for run in whole chosen wild stopped; do event_names "$work/$run/events.jsonl"; done > "$names"
 agrees events.jsonl
 json_names "$work/whole/eval.json" > "$names"
 agrees eval.json

@@ -370,7 +370,7 @@ static void check_compensate(const job *j)
 
     if (j->grid.rank == 0) {
         CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
-        CU_ASSERT_EQUAL(esp_folder_make(dir, names, 1), ESP_OK);
+        CU_ASSERT_EQUAL(esp_folder_make(dir, names, sizeof names / sizeof *names), ESP_OK);
     }
     MPI_Barrier(j->grid.world);
     esp_groups_find(&g, &j->m.model);
@@ -387,9 +387,49 @@ static void check_compensate(const job *j)
     free(dir);
 }
 
+/* The same with a choice of the groups that go. */
+static void check_select(const job *j)
+{
+    static const char *const names[] = { ESP_COMPENSATE_NAMES };
+    const esp_compensate_calls calls = { NULL, NULL, NULL };
+    esp_compensate_options o = { .holdout = 4,
+                                 .chunk_tok = 50,
+                                 .target = ESP_BRANCH_OWN,
+                                 .choose_only = j->kind.dtype == ESP_BF16 };
+    esp_plan_options of = { .criterion = ESP_RANDOM, .ratio = 0.5, .target_tokens = 64 };
+    char *dir = esp_test_dir("choices");
+    esp_text_size own =
+        esp_text_share(esp_samples_size(&j->samples), j->samples.n, (size_t)j->grid.n_data);
+    esp_choices done;
+    esp_remnant r;
+    esp_groups g;
+    esp_plan p;
+
+    if (j->grid.rank == 0) {
+        CU_ASSERT_EQUAL(esp_remove(dir), ESP_OK);
+        CU_ASSERT_EQUAL(esp_folder_make(dir, names, sizeof names / sizeof *names), ESP_OK);
+    }
+    MPI_Barrier(j->grid.world);
+    esp_groups_find(&g, &j->m.model);
+    CU_ASSERT_EQUAL(esp_plan_make(&p, &j->m.model, &g, NULL, &of), ESP_OK);
+    esp_remnant_init(&r, &j->m.model, &g, &p);
+    heap_begin();
+    CU_ASSERT_EQUAL(
+        esp_reconstruct(&done, &p, &j->m.model, &g, &j->samples, &o, dir, &calls, &j->grid),
+        ESP_OK);
+    compare(j, "select", (double)esp_reconstruct_bytes(&j->m.model, &g, &r.left, &o, own, &j->grid),
+            (double)heap_peak());
+    esp_choices_free(&done);
+    esp_remnant_free(&r);
+    esp_plan_free(&p);
+    esp_groups_free(&g);
+    free(dir);
+}
+
 static void test_compensate(void)
 {
     with_all(check_compensate);
+    with_all(check_select);
 }
 
 static void check_merge(const job *j)

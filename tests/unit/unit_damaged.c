@@ -447,7 +447,7 @@ static void test_plan(void)
 
     subject_init(&c.x, &small);
     CU_ASSERT_EQUAL(make(&c.x, &o), ESP_OK);
-    CU_ASSERT_EQUAL(esp_plan_save(&c.x.p, &o, c.path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_plan_save(&c.x.p, &o, NULL, c.path), ESP_OK);
     damage(c.path, SIZE_MAX, MUTANTS, false, read_plan, &c);
     subject_free(&c.x);
     free(c.path);

@@ -104,7 +104,7 @@ static void test_round_trip(void)
                                : ESP_ATTENTION_BOTH;
         o.target_tokens = 64;
         CU_ASSERT_EQUAL(make(&x, &o), ESP_OK);
-        CU_ASSERT_EQUAL(esp_plan_save(&x.p, &o, path), ESP_OK);
+        CU_ASSERT_EQUAL(esp_plan_save(&x.p, &o, NULL, path), ESP_OK);
         CU_ASSERT_EQUAL(esp_plan_load(&back, &x.m, path), ESP_OK);
         CU_ASSERT_TRUE(same_plan(&x.p, &back));
         esp_plan_free(&back);
@@ -127,7 +127,7 @@ static void test_file(void)
     o.target = 0.8;
     subject_init(&x, &small);
     CU_ASSERT_EQUAL(make(&x, &o), ESP_OK);
-    CU_ASSERT_EQUAL(esp_plan_save(&x.p, &o, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_plan_save(&x.p, &o, NULL, path), ESP_OK);
     root = json_load_file(path, 0, NULL);
     CU_ASSERT_EQUAL(
         json_unpack(root, "{s:s, s:s, s:{s:F}, s:{s:I}, s:{s:I}, s:{s:I}, s:[{}, {}, {s:I, s:o}]}",
@@ -209,7 +209,7 @@ static void test_refused_files(void)
     give_scores(&x, ESP_L1, ESP_SUM);
     scores_of(&x, ESP_UNIT_ATTENTION, 0, ESP_L1, ESP_SUM)[2] = -1;
     CU_ASSERT_EQUAL(make(&x, &o), ESP_OK);
-    CU_ASSERT_EQUAL(esp_plan_save(&x.p, &o, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_plan_save(&x.p, &o, NULL, path), ESP_OK);
     CU_ASSERT_EQUAL(esp_file_read(&text, &n, path), ESP_OK);
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         char *changed = replaced(text, changes[i].from, changes[i].to);
@@ -258,7 +258,7 @@ static void test_refused_queries(void)
     score = scores_of(&x, ESP_UNIT_QUERY, 0, ESP_L1, ESP_SUM);
     score[0] = score[3] = score[4] = score[7] = -1;
     CU_ASSERT_EQUAL(make(&x, &o), ESP_OK);
-    CU_ASSERT_EQUAL(esp_plan_save(&x.p, &o, path), ESP_OK);
+    CU_ASSERT_EQUAL(esp_plan_save(&x.p, &o, NULL, path), ESP_OK);
     CU_ASSERT_EQUAL(esp_file_read(&text, &n, path), ESP_OK);
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
         char *changed = replaced(text, changes[i].from, changes[i].to);
