@@ -104,9 +104,9 @@ for name in llama qwen2 mistral; do
     compare_adapter $name
 done
 # shellcheck disable=SC2086
-for name in llama qwen2; do
-    check "run of $name-queries" run_model $name-queries "$work/$name/model" -s prune.$queries &&
-        compare_models "$work/$name/model" $name-queries && compare_adapter $name-queries
+for family in llama qwen2; do
+    check "run of $family-queries" run_model $family-queries "$work/$family/model" -s prune.$queries &&
+        compare_models "$work/$family/model" $family-queries && compare_adapter $family-queries
 done
 # Shapes that transformers can express.
 golden_run qwen3 ratio=0.5 mode=channel "$layer" "$queries"
@@ -120,7 +120,7 @@ for name in qwen3 phi3 phi4 dynamic gemma2 opt bloom; do
     compare_adapter $name
 done
 golden_run gemma2-defaults ratio=0.5 "$layer"
-golden_run mistral-window ratio=0.5 "$layer" "$queries"
+golden_run mistral-window ratio=0.5 "$layer"
 # What config.json does not say, and windows of some layers.
 check "defaults" "$python" tests/interop/interop_defaults.py table
 mkdir "$work/defaults"
