@@ -32,10 +32,10 @@ static void place_sides(esp_saliency_sums *s, const esp_groups *g, unsigned unit
             size_t *place =
                 &s->place[part->side][esp_slot_index(s->n_slots, part->layer, part->slot)];
 
-            if (!*place) {
+            if (!*place) { /* of several parts of one weight, and of units that share it: once */
                 *place = 1 + s->n;
+                s->n += s->criteria.n * part->length;
             }
-            s->n += s->criteria.n * part->length;
         }
     }
 }
