@@ -281,11 +281,15 @@ double esp_unit_ratio(const esp_unit_candidates *p, const esp_plan_options *o)
 double esp_slice_score(const esp_unit_candidates *p, size_t i)
 {
     double sum = 0;
+    bool there = false;
 
     for (size_t lane = 0; lane < p->lanes; lane++) {
-        sum += p->c[lane * p->n + i].score;
+        double score = p->c[lane * p->n + i].score;
+
+        there = there || score >= 0;
+        sum += fmax(score, 0);
     }
-    return sum;
+    return there ? sum : p->c[i].score;
 }
 
 size_t esp_unit_first_cut(const esp_unit_candidates *p)

@@ -53,7 +53,8 @@ size_t esp_after_ratio(double ratio, size_t n);
 /* The ratio of a pool, where each is cut alike. Local. */
 double esp_unit_ratio(const esp_unit_candidates *p, const esp_plan_options *o);
 
-/* The score of slice i: the sum over the lanes. Local. */
+/* The score of slice i: the sum over the lanes, but for heads that went in an earlier step with their
+ * key/value head, whose score is below 0. Local. */
 double esp_slice_score(const esp_unit_candidates *p, size_t i);
 
 /* Fewest slices that go from a pool of n > 0, where any do: what stays is a multiple of the bundle. Local. */

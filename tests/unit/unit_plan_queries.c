@@ -94,6 +94,36 @@ static void test_global_queries(void)
     subject_free(&x);
 }
 
+/* Of layer 2 a group has gone in an earlier step: its query heads do not make those of the others less. */
+static void test_after_a_step(void)
+{
+    static const double groups[] = { 50, -1, 50 };
+    static const double left[] = { 5, 6, 7, -1, -1, -1, 5, 6, 7 };
+    static const double least[] = { 3.2, 6, 7, 3.2, 6, 7, 3.2, 6, 7 };
+    esp_plan_options o = { .attention = ESP_ATTENTION_BOTH,
+                           .criterion = ESP_L2,
+                           .aggregation = ESP_SUM,
+                           .global = true,
+                           .ratio = 4 / 88.0 };
+    subject x;
+
+    subject_init(&x, &threes);
+    give_scores(&x, ESP_L2, ESP_SUM);
+    for (size_t l = 0; l < 4; l++) {
+        for (size_t i = 0; i < 10; i++) {
+            scores_of(&x, ESP_UNIT_MLP, l, ESP_L2, ESP_SUM)[i] = 50;
+        }
+        for (size_t i = 0; i < 3; i++) {
+            scores_of(&x, ESP_UNIT_ATTENTION, l, ESP_L2, ESP_SUM)[i] = l == 2 ? groups[i] : 50;
+        }
+        memcpy(scores_of(&x, ESP_UNIT_QUERY, l, ESP_L2, ESP_SUM), l == 0 ? least : left,
+               sizeof left);
+    }
+    CU_ASSERT_EQUAL(make(&x, &o), ESP_OK); /* 9.6 of layer 0 is less than 10 */
+    CU_ASSERT_TRUE(has_sizes(&x.p, 2, 2, 6, 10) && has_sizes(&x.p, 0, 3, 6, 10));
+    subject_free(&x);
+}
+
 /* Groups and query heads lose a share each, and costs are those of the model that is left. */
 static void test_both(void)
 {
@@ -165,5 +195,5 @@ static void test_refused_queries(void)
 
 ESP_TEST_MAIN("plans of query heads", { "the least of each group", test_queries },
               { "a ratio of heads", test_attention_ratio }, { "one ranking", test_global_queries },
-              { "groups and query heads", test_both }, { "targets", test_targets_of_queries },
-              { "refused", test_refused_queries })
+              { "after a step", test_after_a_step }, { "groups and query heads", test_both },
+              { "targets", test_targets_of_queries }, { "refused", test_refused_queries })
