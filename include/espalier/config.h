@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 #include "espalier/compensate.h"
@@ -36,6 +37,9 @@ typedef enum esp_stage {
 
 #define ESP_ALL_STAGES ((1u << ESP_N_STAGES) - 1)
 
+/* In an esp_layer_range of settings: layer n - k of n layers, k from 1, until esp_config_place_layers. */
+#define ESP_LAYER_FROM_END(k) (SIZE_MAX - (size_t)(k))
+
 typedef struct esp_strings {
     char **item; /* [n] owned, each owned */
     size_t n;
@@ -56,6 +60,7 @@ typedef struct esp_named_files {
  * other parts read follow it, with the name of the group before theirs. */
 typedef struct esp_config {
     char *model, *run_dir;
+    unsigned recipe; /* of the settings that are not given: esp_recipe_value */
     size_t seed;
     esp_precision precision;
     esp_ratio_use rope_ratio;
@@ -157,6 +162,13 @@ void esp_config_free(esp_config *c); /* safe twice and on {0} */
 /* Gives the settings of rank 0 to all ranks, whose *c must be {0} and is owned then. Collective on comm. */
 void esp_config_share(esp_config *c, MPI_Comm comm);
 
+/* The value of an option that is not given, as -s takes it, by the recipe in c. Borrowed. Local. */
+const char *esp_recipe_value(const esp_config *c, const esp_option *o);
+
+/* The recipe by which an option has its value; NULL where it is given, or is no part of recipes. Borrowed.
+ * Local. */
+const char *esp_recipe_of(const esp_config *c, const esp_option *o);
+
 /* The option of that path, as it is called now; NULL when there is none. Borrowed. Local. */
 const esp_option *esp_option_find(const char *path);
 
@@ -185,5 +197,12 @@ void esp_config_reference(FILE *to);
 /* ESP_EUSAGE "NAME is not set" when the setting of a path that there is, which a command needs, is empty.
  * Local. */
 esp_status esp_config_need(const esp_config *c, const char *path);
+
+/* Layers that settings count from the end become numbers in a model of n_layers layers. ESP_EUSAGE for a
+ * range that this has not; where nothing is counted from the end it is checked by the plan. Local. */
+esp_status esp_config_place_layers(esp_config *c, size_t n_layers);
+
+/* Whether there is something for it to do. Local. */
+bool esp_config_counts_from_end(const esp_config *c);
 
 #endif

@@ -3,7 +3,7 @@
 
 #include "command_impl.h"
 
-#define COMMON "model run_dir seed precision rope_ratio memory_limit parallel"
+#define COMMON "model run_dir recipe seed precision rope_ratio memory_limit parallel"
 
 #define SCORE   (1u << ESP_STAGE_SCORE)
 #define PLAN    (1u << ESP_STAGE_PLAN)

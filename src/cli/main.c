@@ -65,6 +65,24 @@ static bool answer_at_once(esp_status *st, const esp_arguments *a)
     return true;
 }
 
+/* Layers that are counted from the end, of the model that a command prunes. */
+static esp_status place_layers(esp_config *c, const esp_command *command)
+{
+    bool estimates = command->run == cmd_estimate;
+    size_t n_layers = c->synth.layers;
+    esp_model m = { 0 };
+
+    if (!esp_config_counts_from_end(c) || !(estimates || (command->stages && *c->model))) {
+        return ESP_OK;
+    }
+    if (*c->model) {
+        ESP_TRY(esp_model_shape(&m, c->model));
+        n_layers = m.dims.n_layers;
+        esp_model_free(&m);
+    }
+    return esp_config_place_layers(c, n_layers);
+}
+
 /* Rank 0 reads the settings, all ranks get them. */
 static esp_status share_settings(esp_config *c, const esp_arguments *a, MPI_Comm comm)
 {
@@ -74,6 +92,10 @@ static esp_status share_settings(esp_config *c, const esp_arguments *a, MPI_Comm
     ESP_MPI(MPI_Comm_rank(comm, &rank));
     if (rank == 0) {
         st = esp_config_load(c, a->file, a->sets, a->n_sets);
+        st = st == ESP_OK ? place_layers(c, esp_command_find(a->command)) : st;
+        if (st != ESP_OK) {
+            esp_config_free(c);
+        }
     }
     ESP_TRY(esp_agree(comm, st));
     esp_config_share(c, comm);

@@ -413,6 +413,7 @@ esp_status esp_config_load(esp_config *c, const char *file, char *const *sets, s
         st = read_assignment(c, sets[i]);
     }
     if (st == ESP_OK) {
+        esp_recipe_apply(c);
         st = esp_config_validate(c);
     }
     if (st == ESP_OK) {

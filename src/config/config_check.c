@@ -42,7 +42,7 @@ static const char *const target_paths[ESP_N_TARGETS] = {
     [ESP_TARGET_BYTES] = "prune.target.bytes",
 };
 
-/* ratio and target exclude each other; the preset of ratio gives way to a target. */
+/* ratio and target exclude each other; a ratio that is not given gives way to a target. */
 static esp_status resolve_target(esp_config *c)
 {
     const char *target = NULL;
@@ -55,7 +55,9 @@ static esp_status resolve_target(esp_config *c)
         target = c->prune_targets[k] > 0 ? target_paths[k] : target;
     }
     if (isnan(c->prune.ratio)) { /* not set */
-        c->prune.ratio = target ? 0 : strtod(esp_option_find("prune.ratio")->preset, NULL);
+        const char *value = esp_recipe_value(c, esp_option_find("prune.ratio"));
+
+        c->prune.ratio = target ? 0 : strtod(value, NULL);
     }
     if (target && c->prune.ratio > 0) {
         esp_fail(ESP_EUSAGE,
@@ -480,7 +482,7 @@ static void tell_idle(const esp_config *c)
         const esp_option *o = esp_option_find(idle[i].path);
         char *text = esp_option_text(c, o);
 
-        if (strcmp(text, o->preset) != 0 && idle[i].where(c)) {
+        if (strcmp(text, esp_recipe_value(c, o)) != 0 && idle[i].where(c)) {
             esp_warn("%s = %s has no effect: %s", o->path, text, idle[i].because);
         }
         free(text);

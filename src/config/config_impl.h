@@ -41,6 +41,15 @@ esp_status esp_path_expand(char **path, const char *text);
 /* The text that gives that path again; the caller frees. Local. */
 char *esp_path_unexpand(const char *path);
 
+/* Names of recipes, NULL beyond the last. Local. */
+const char *esp_recipe_name(unsigned i);
+
+/* Sets what is not given to what the recipe says. Local. */
+void esp_recipe_apply(esp_config *c);
+
+/* Whether recipes say something of an option; value [out]: its value by each recipe. Borrowed. Local. */
+bool esp_recipe_values(const char **value, const esp_option *o);
+
 /* Checks settings against each other, and sets those that follow from others; warns of those without effect.
  * ESP_EUSAGE. Local. */
 esp_status esp_config_validate(esp_config *c);

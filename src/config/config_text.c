@@ -205,6 +205,41 @@ static void put_stages(FILE *to, unsigned stages)
     }
 }
 
+/* What each recipe says of the settings that it names. */
+static void put_recipes(FILE *to)
+{
+    const char *value[8];
+    size_t n = 0;
+
+    fputs("\n## Recipes\n\nA setting that neither the file nor `-s` gives has the value of the "
+          "`recipe`. What is given goes before it,\nin whatever order. `manifest.json` says of "
+          "each of these settings which recipe gave it, where one did. `n` is the\nnumber of "
+          "layers: `n-3` is the last but two.\n\n| Setting |",
+          to);
+    for (; esp_recipe_name((unsigned)n); n++) {
+        fprintf(to, " %s |", esp_recipe_name((unsigned)n));
+    }
+    ESP_REQUIRE(n <= sizeof value / sizeof *value);
+    fputs("\n|---|", to);
+    for (size_t r = 0; r < n; r++) {
+        fputs("---|", to);
+    }
+    for (size_t i = 0; i < esp_n_options; i++) {
+        const esp_option *o = &esp_options[i];
+        bool named = esp_recipe_values(value, o);
+
+        if (named) {
+            fprintf(to, "\n| `%s` |", o->path);
+        }
+        for (size_t r = 0; named && r < n; r++) {
+            const char *quote = *value[r] ? "`" : "";
+
+            fprintf(to, " %s%s%s |", quote, value[r], quote);
+        }
+    }
+    fputc('\n', to);
+}
+
 void esp_config_reference(FILE *to)
 {
     fputs(
@@ -242,4 +277,5 @@ void esp_config_reference(FILE *to)
         fputs(" |\n", to);
         free(wants);
     }
+    put_recipes(to);
 }

@@ -106,8 +106,10 @@ char *esp_option_wants(const esp_option *o)
     case ESP_O_FILES:
         return esp_strdup("a list of NAME=FILE, each name once");
     case ESP_O_LAYERS:
-        return esp_format("a list of layers and inclusive ranges such as 4-29, up to %zu",
-                          LAST_LAYER);
+        return esp_format(
+            "a list of layers and inclusive ranges such as 4-29 or, of n layers, 4-n-3, "
+            "up to %zu",
+            LAST_LAYER);
     case ESP_O_PATH:
         return esp_strdup("a path");
     default:
@@ -288,21 +290,41 @@ static bool to_files(esp_named_files *v, const char *text)
     return ok;
 }
 
+/* A layer, or "n-3" from the end; *at goes behind it. */
+static bool to_layer(size_t *layer, const char **at)
+{
+    bool from_end = strncmp(*at, "n-", 2) == 0;
+    const char *digits = *at + (from_end ? 2 : 0);
+    char *end;
+    unsigned long long number = strtoull(digits, &end, 10);
+    bool ok = *digits >= '0' && *digits <= '9' && number <= LAST_LAYER && (number > 0 || !from_end);
+
+    *layer = from_end ? ESP_LAYER_FROM_END(number) : (size_t)number;
+    *at = end;
+    return ok;
+}
+
+/* "4", "4-29", "4-n-3" or "n-6-n-3". */
+static bool to_range(esp_layer_range *r, const char *at)
+{
+    bool ok = to_layer(&r->first, &at);
+
+    r->last = r->first;
+    if (ok && *at == '-') {
+        at++;
+        ok = to_layer(&r->last, &at);
+    }
+    return ok && *at == '\0' && (r->first <= r->last || r->first > LAST_LAYER);
+}
+
 static bool to_layers(esp_layer_ranges *v, const char *text)
 {
     bool ok = true;
 
     for (char *item; ok && next_item(&text, &item); free(item)) {
         esp_layer_range r;
-        int used = 0;
 
-        if (sscanf(item, "%zu-%zu%n", &r.first, &r.last, &used) < 2) {
-            used = 0;
-            sscanf(item, "%zu%n", &r.first, &used);
-            r.last = r.first;
-        }
-        ok = used > 0 && item[used] == '\0' && item[0] != '-' && r.first <= r.last &&
-             r.last <= LAST_LAYER;
+        ok = to_range(&r, item);
         v->range = esp_grow(v->range, v->n + 1, sizeof *v->range);
         v->range[v->n++] = r;
     }
@@ -416,14 +438,22 @@ static char *files_text(const esp_named_files *v)
     return s;
 }
 
+static char *layer_text(size_t layer)
+{
+    return layer <= LAST_LAYER ? esp_format("%zu", layer)
+                               : esp_format("n-%zu", ESP_LAYER_FROM_END(0) - layer);
+}
+
 static char *layers_text(const esp_layer_ranges *v)
 {
     char *s = esp_strdup("");
 
     for (size_t i = 0; i < v->n; i++) {
-        char *more =
-            esp_format("%s%s%zu-%zu", s, i ? "," : "", v->range[i].first, v->range[i].last);
+        char *first = layer_text(v->range[i].first), *last = layer_text(v->range[i].last);
+        char *more = esp_format("%s%s%s-%s", s, i ? "," : "", first, last);
 
+        free(first);
+        free(last);
         free(s);
         s = more;
     }

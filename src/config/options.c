@@ -27,6 +27,7 @@
         return i < sizeof names / sizeof *names ? names[i] : NULL; \
     }
 
+CHOICES(recipe_name, "default", "paper")             /* recipes.c     */
 CHOICES(ratio_use_name, "auto", "base", "positions") /* esp_ratio_use */
 CHOICES(method_name, "lora", "full")                 /* esp_method    */
 CHOICES(io_name, "mpio", "direct")                   /* esp_file_io   */
@@ -41,6 +42,9 @@ const esp_option esp_options[] = {
       "model folder: config.json, *.safetensors, tokenizer files" },
     { "run_dir", ESP_O_PATH, AT(run_dir), "", 0, 0, NULL, 0,
       "folder of all results; made when it is not there" },
+    { "recipe", ESP_O_CHOICE, CHOICE_AT(recipe), "default", 0, 0, recipe_name, 0,
+      "what settings are that are not given; paper: those of LLM-Pruner (arXiv 2305.11627) and its scripts, "
+      "value by value at the end of docs/settings.md" },
     { "seed", ESP_O_COUNT, AT(seed), "42", 0, ANY, NULL, SCORE | PLAN | PRUNE | RECOVER,
       "seed of the samples drawn, criterion random, adapters, dropout, order of training, generate and "
       "synth" },

@@ -294,3 +294,17 @@ esp_status esp_record_check_chain(const esp_run *run, esp_stage s)
     }
     return ESP_OK;
 }
+
+json_t *esp_record_recipes(const esp_run *run, const json_t *record)
+{
+    json_t *settings = json_object_get(record, "settings"), *recipes = json_object();
+
+    for (size_t i = 0; i < esp_n_options; i++) {
+        const char *recipe = esp_recipe_of(run->config, &esp_options[i]);
+
+        if (recipe && json_object_get(settings, esp_options[i].path)) {
+            json_object_set_new(recipes, esp_options[i].path, json_string(recipe));
+        }
+    }
+    return recipes;
+}

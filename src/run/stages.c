@@ -213,6 +213,7 @@ static esp_status begin(esp_run *run, esp_stage s, json_t *record)
     ESP_TRY(esp_results_check_places(run, s, false));
     ESP_TRY(esp_run_dir_make(&run->dir, run->config));
     esp_json_digest(run->settings, record);
+    json_object_set_new(record, "recipes", esp_record_recipes(run, record)); /* whoever gave them */
     esp_run_dir_event(&run->dir, "start", esp_stage_name(s), NULL);
     return esp_run_dir_set_record(&run->dir, esp_stage_name(s), json_incref(record));
 }
