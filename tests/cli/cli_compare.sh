@@ -72,6 +72,15 @@ grep -q 'warning: .*quarter: the pruned model was made with the text that web.pe
     fail "no warning of a text that is judged and was calibrated on"
 ! grep -q 'warning: .*wiki' "$work/err" || fail "wiki was not read"
 
+run trained -s seed=1 -s prune.compensate=least_squares -s compensate.corpus="$work/b.jsonl" -s compensate.samples=64 \
+    -s compensate.sequence=32 -s recover.corpus="$work/b.jsonl" -s recover.steps=1 -s recover.batch=4 \
+    -s recover.validation=0 -s recover.cutoff=32 -s recover.warmup=0
+exits 0 "$ESPALIER" compare --format csv "$work/runs/trained"
+[ "$(cell "$work/out" trained pruned seen)" = "web.perplexity=calibration wiki.perplexity=compensation" ] ||
+    fail "what was fitted on"
+[ "$(cell "$work/out" trained recovered seen)" = "web.perplexity=calibration wiki.perplexity=compensation+recovery" ] ||
+    fail "what was trained on"
+
 # ---- several: seeds are joined ----------------------------------------------------------------------------
 exits 0 "$ESPALIER" compare --format csv "$work"/runs/half-* "$work/runs/quarter/"
 cp "$work/out" "$work/all.csv"
