@@ -430,15 +430,44 @@ static double eval_seconds(const esp_prediction *p, const esp_job *j, const esp_
     return eval_seconds_of(j->dense, p, j, l, c) + 2 * eval_seconds_of(&j->pruned, p, j, l, c);
 }
 
+/* ---- score of a run that may take its importance from another --------------------------------------- */
+
+static bool takes_scores(const esp_job *j)
+{
+    return *j->config->importance_from;
+}
+
+static size_t taking_bytes(const esp_prediction *p, const esp_job *j, const esp_grid *grid,
+                           const esp_layout *l)
+{
+    return takes_scores(j) ? scores_bytes(j) * 5 / 2 : score_bytes(p, j, grid, l);
+}
+
+/* The model is read in any case, for its digest. */
+static void taking_moves(esp_prediction *p, const esp_job *j, const esp_layout *l)
+{
+    if (takes_scores(j)) {
+        p->read = file_bytes(j->dense) * readers(l);
+    } else {
+        score_moves(p, j, l);
+    }
+}
+
+static double taking_seconds(const esp_prediction *p, const esp_job *j, const esp_layout *l,
+                             const esp_cluster *c)
+{
+    return takes_scores(j) ? 0 : score_seconds(p, j, l, c);
+}
+
 /* ---- the table ---------------------------------------------------------------------------------- */
 
 const esp_stage_cost esp_stage_costs[ESP_N_STAGES] = {
     [ESP_STAGE_SCORE] = { .text = calibration,
                           .maps = ESP_MAPS_DENSE,
                           .chunk = score_chunk,
-                          .bytes = score_bytes,
-                          .moves = score_moves,
-                          .seconds = score_seconds,
+                          .bytes = taking_bytes,
+                          .moves = taking_moves,
+                          .seconds = taking_seconds,
                           .remedy = "fewer calibration.samples, a shorter calibration.sequence, "
                                     "parallel.scratch, more nodes, or parallel.pipeline above 1" },
     [ESP_STAGE_PLAN] = { .text = plan_text,

@@ -115,4 +115,9 @@ cmp -s "$work/from/importance.h5" "$work/alone/importance.h5" || fail "what was 
 rm -rf "$work/alone"
 from 0
 grep -q 'done before' "$work/err" || fail "what was taken is this run's own"
+exits 0 "$ESPALIER" estimate -q -c "$work/run.cfg" -s importance.from="$work/from" -s estimate.ranks=2 \
+    -s estimate.output="$work/taken.json"
+exits 0 "$ESPALIER" estimate -q -c "$work/run.cfg" -s estimate.ranks=2 -s estimate.output="$work/computed.json"
+[ "$(json "$work/taken.json" score sent weight_gradients | awk '{ print $1 + 0 }')" = 0 ] || fail "nothing is sent for what is taken"
+[ "$(json "$work/computed.json" score sent weight_gradients | awk '{ print ($1 > 0) }')" = 1 ] || fail "gradients are sent to compute it"
 finish
