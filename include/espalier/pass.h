@@ -100,12 +100,10 @@ size_t esp_pass_run(const esp_model *m, size_t max_tok);
 /* A teacher whose predictions are part of the loss: what esp_pass_loss of a student needs of it, where it has
  * the head. */
 typedef struct esp_teaching {
-    struct esp_pass
-        *head; /* borrowed; of the teacher, head_only, for runs as long as the student's */
-    const uint16_t
-        *hidden; /* [n_tok, D of the teacher] borrowed; BF16: its final hidden states, after the
-                             * norm, of the tokens of the batch                                   */
-    double ratio, temperature; /* see esp_distillation_rule                                       */
+    struct esp_pass *head;  /* borrowed; of the teacher, head_only, runs as long as the student's */
+    const uint16_t *hidden; /* [n_tok, D of the teacher] borrowed; BF16: its final hidden states,
+                             * after the norm, of the tokens of the batch */
+    double ratio, temperature; /* see esp_distillation_rule */
 } esp_teaching;
 
 typedef struct esp_cache { /* keys and values of one sample, for decoding */
@@ -118,26 +116,21 @@ typedef struct esp_pass {
     const esp_model *model;       /* borrowed                                             */
     const esp_adapter *adapter;   /* borrowed; NULL: none. May be changed between batches  */
     const esp_teaching *teaching; /* borrowed; NULL: none. May be changed between batches */
-    const esp_gates
-        *gates; /* borrowed; NULL: none. options.gates; may be changed between batches */
+    const esp_gates *gates;       /* borrowed; NULL: none. options.gates; likewise          */
     esp_pass_options options;
     esp_pipeline_stage stage;
-    esp_spill_buffer
-        inputs; /* [backward ? layers of the stage + 1 : 1][max_tok, D]: block inputs, last
-                              * output                                                          */
+    esp_spill_buffer inputs;   /* [backward ? layers of the stage + 1 : 1][max_tok, D]: inputs of
+                                * blocks, and the last output */
     esp_spill_buffer hidden;   /* [max_tok, D]: final hidden states, after the norm              */
     esp_spill_buffer d_hidden; /* [max_tok, D]: gradient with respect to the hidden state        */
     esp_spill_buffer d_spare;  /* [max_tok, D]: the other of the two buffers of the backward     */
     esp_batch chunk;           /* the chunk under way; owned                               */
-    struct esp_pipeline *pipeline; /* messages from and to the other pipeline stages; owned */
-    struct esp_block *block;       /* scratch of one block; owned                              */
-    float **
-        kept; /* [options.kept_layers, n_values] of [max_tok, width]: values of blocks, NULL where no
-                   * backward reads one; of the last layers of the stage; owned               */
-    struct esp_embedding
-        *embedding; /* what the embedding keeps for its backward; owned              */
-    struct esp_head_and_norm
-        *head_and_norm;      /* weights outside the blocks, logits; owned                */
+    struct esp_pipeline *pipeline;   /* messages from and to the other pipeline stages; owned */
+    struct esp_block *block;         /* scratch of one block; owned                              */
+    float **kept;                    /* [options.kept_layers, n_values] of [max_tok, width] owned:
+                                    * values of the stage's last blocks; NULL: not read by a backward */
+    struct esp_embedding *embedding; /* what it keeps for its backward; owned    */
+    struct esp_head_and_norm *head_and_norm; /* weights outside the blocks, logits; owned */
     esp_bf16 *bf16;          /* products of a model with that precision, else NULL; owned    */
     esp_bf16_buffer rounded; /* an operand of such a product; owned                         */
     double flops;            /* multiply-adds * 2 of the linear products executed so far         */

@@ -18,18 +18,15 @@ typedef struct esp_f32 {
 } esp_f32;
 
 typedef struct esp_block {
-    float **
-        value; /* [n_values] of [chunk_tok, width], borrowed: value[0] the caller's input, others as
-                      esp_kept_place says */
-    float *
-        *scratch; /* [n_values] likewise, owned: the values of a layer that keeps none           */
-    float **grad; /* [n_values] likewise; owned but grad[0] and that of the output; backward */
-    float *
-        *gated; /* [n_values] likewise, owned: what gates make of a value; NULL of those without */
-    bool *redo; /* [n_ops] backward needs what this operation makes                        */
-    esp_f32 *weights;  /* [n_slots], or [n_layers * n_slots] when resident                        */
-    size_t n_weights;  /* of them                                                                 */
-    size_t loaded;     /* layer in weights; ESP_NO_LAYER: none                                    */
+    float **value;    /* [n_values] of [chunk_tok, width], borrowed: value[0] the caller's input,
+                       * others as esp_kept_place says */
+    float **scratch;  /* [n_values] likewise, owned: the values of a layer that keeps none       */
+    float **grad;     /* [n_values] likewise; owned but grad[0] and that of the output; backward */
+    float **gated;    /* [n_values] likewise, owned: of values with gates, times these; else NULL */
+    bool *redo;       /* [n_ops] backward needs what this operation makes                        */
+    esp_f32 *weights; /* [n_slots], or [n_layers * n_slots] when resident                        */
+    size_t n_weights; /* of them                                                                 */
+    size_t loaded;    /* layer in weights; ESP_NO_LAYER: none                                    */
     float *low, *dlow; /* [chunk_tok, rank] of an adapter; NULL where the pass meets none        */
     float *dropped;    /* [chunk_tok, widest value]                                            */
     float *norm_grad;  /* [2, max_samples, widest norm]: of weights, then of biases */

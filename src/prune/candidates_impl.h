@@ -17,15 +17,11 @@ typedef struct esp_candidate {
 /* A unit, or all layers that may go. It is cut in slices: slice i is candidate i of each lane. */
 typedef struct esp_unit_candidates {
     esp_unit_kind kind;
-    size_t
-        layer; /* ESP_NO_LAYER for hidden and for layers                                          */
-    size_t
-        lanes; /* 1; of query heads: those of each key/value head, which lose as many             */
-    size_t n;  /* slices                                                                          */
-    esp_candidate
-        *c; /* [lanes, n] owned; of a lane ascending: score, then index                    */
-    size_t
-        bundle; /* kept slices are a multiple of it: as many as make round_to channels even       */
+    size_t layer;     /* ESP_NO_LAYER for hidden and for layers                              */
+    size_t lanes;     /* 1; of query heads: those of each key/value head, which lose as many */
+    size_t n;         /* slices                                                              */
+    esp_candidate *c; /* [lanes, n] owned; of a lane ascending: score, then index            */
+    size_t bundle;    /* kept slices are a multiple of it: they make round_to channels even  */
 } esp_unit_candidates;
 
 typedef struct esp_candidates {
@@ -35,8 +31,7 @@ typedef struct esp_candidates {
 
 /* Candidates of the mode outside protected layers, with the scores of the criterion. ESP_EUSAGE for
  * ranges beyond the model, for a criterion without scores, and for query heads of a model where none share
- * keys; ESP_EFAILED for a score that is no finite
- * number; p is to be freed in any case. Local. */
+ * keys; ESP_EFAILED for a score that is no finite number; p is to be freed in any case. Local. */
 esp_status esp_candidates_find(esp_candidates *p, const esp_model *m, const esp_groups *g,
                                const esp_scores *scores, const esp_plan_options *o);
 void esp_candidates_free(esp_candidates *p); /* safe twice and on {0} */
