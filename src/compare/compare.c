@@ -85,32 +85,34 @@ static const char *column_of(esp_comparison *c, esp_column_kind kind, const char
 
 /* Stages that read texts to make a model, before it is judged. */
 static const struct reader {
-    const char *stage, *file, *word;
+    const char *stage, *word;
     size_t model; /* the first of models that it shapes */
-} readers[] = { { "score", "calibration.corpus", "calibration", 1 },
-                { "score", "calibration.corpora", "calibration", 1 },
-                { "score", "calibration.tokens", "calibration", 1 },
-                { "prune", "compensate.corpus", "compensation", 1 },
-                { "prune", "compensate.corpora", "compensation", 1 },
-                { "recover", "recover.corpora", "recovery", 2 },
-                { "recover", "recover.corpus", "recovery", 2 } };
+} readers[] = { { "score", "calibration", 1 },
+                { "plan", "plan", 1 },
+                { "prune", "compensation", 1 },
+                { "recover", "recovery", 2 } };
 
-/* Whether a stage has read the file of a digest by that setting, which may name several. */
-static bool has_read(const json_t *inputs, const char *setting, const char *digest)
+static bool is_digest(const json_t *value, const char *digest)
 {
-    size_t n = strlen(setting);
-    const char *key;
-    json_t *value;
+    return json_is_string(value) && strcmp(json_string_value(value), digest) == 0;
+}
 
-    json_object_foreach((json_t *)inputs, key, value)
-    {
-        bool by_it = strncmp(key, setting, n) == 0 && (key[n] == '\0' || key[n] == '.');
+/* By its list of texts; a record of an earlier version has none, and its inputs have most of them. */
+static bool has_read(const json_t *record, const char *digest)
+{
+    const json_t *texts = json_object_get(record, "texts");
+    json_t *inputs = texts ? NULL : json_object_get(record, "inputs"), *input;
+    const char *name;
+    bool has = false;
 
-        if (by_it && strcmp(json_string_value(value), digest) == 0) {
-            return true;
-        }
+    for (size_t i = 0; i < json_array_size(texts); i++) {
+        has = has || is_digest(json_array_get(texts, i), digest);
     }
-    return false;
+    json_object_foreach(inputs, name, input)
+    {
+        has = has || is_digest(input, digest);
+    }
+    return has;
 }
 
 /* The stages that read the file of a digest to make a model, with "+" between; the caller frees. */
@@ -119,10 +121,9 @@ static char *seen_by(const source *s, const char *digest, size_t model)
     char *seen = esp_strdup("");
 
     for (size_t i = 0; i < sizeof readers / sizeof *readers; i++) {
-        const json_t *inputs = inputs_of(s, readers[i].stage);
+        const json_t *stage = json_object_get(s->stages, readers[i].stage);
 
-        if (readers[i].model <= model && json_object_get(inputs, "samples") && *digest &&
-            has_read(inputs, readers[i].file, digest)) {
+        if (readers[i].model <= model && has_read(stage, digest)) {
             seen = appended(seen, "+", readers[i].word);
         }
     }

@@ -308,3 +308,37 @@ json_t *esp_record_recipes(const esp_run *run, const json_t *record)
     }
     return recipes;
 }
+
+static esp_status append_digest(json_t *digests, const char *path)
+{
+    json_t *file = json_object();
+    esp_status st = *path ? add_file(file, "text", path) : ESP_OK;
+
+    if (json_object_get(file, "text")) {
+        json_array_append(digests, json_object_get(file, "text"));
+    }
+    json_decref(file);
+    return st;
+}
+
+esp_status esp_record_texts(json_t **digests, const esp_run *run, esp_stage s)
+{
+    const esp_config *c = run->config;
+    bool walks = s == ESP_STAGE_PLAN && esp_settings_reconstruct(c),
+         tokens = *c->calibration.tokens;
+    esp_text_source t = esp_settings_text(c, walks ? ESP_STAGE_PRUNE : s);
+    uint64_t words[ESP_DIGEST_WORDS];
+
+    *digests = json_array();
+    if (s == ESP_STAGE_EVAL || !run->stages[s].texts || !run->stages[s].texts(words, run)) {
+        return ESP_OK;
+    }
+    if (tokens && !walks && s <= ESP_STAGE_PLAN) {
+        return append_digest(*digests, c->calibration.tokens);
+    }
+    ESP_TRY(append_digest(*digests, t.corpus));
+    for (size_t i = 0; i < t.corpora->n; i++) {
+        ESP_TRY(append_digest(*digests, t.corpora->item[i].path));
+    }
+    return ESP_OK;
+}

@@ -13,6 +13,9 @@ json_t *esp_record_settings(const esp_run *run, esp_stage s);
 /* The settings of a record that were not given: {path: recipe}. New reference. */
 json_t *esp_record_recipes(const esp_run *run, const json_t *record);
 
+/* Digests of the files whose text the stage reads to make a model, in a list. New reference in any case. */
+esp_status esp_record_texts(json_t **digests, const esp_run *run, esp_stage s);
+
 /* What a stage would be recorded as if it was done now. *record is a new reference in any case. */
 esp_status esp_record_make(json_t **record, const esp_run *run, esp_stage s);
 

@@ -207,6 +207,16 @@ static esp_status is_done(bool *done, esp_run *run, esp_stage s, json_t *now)
     return st;
 }
 
+/* For who judges the model later by the same text. */
+static esp_status add_texts(json_t *record, const esp_run *run, esp_stage s)
+{
+    json_t *digests;
+    esp_status st = esp_record_texts(&digests, run, s);
+
+    json_object_set_new(record, "texts", digests);
+    return st;
+}
+
 /* Rank 0: records that the stage has begun. */
 static esp_status begin(esp_run *run, esp_stage s, json_t *record)
 {
@@ -214,6 +224,7 @@ static esp_status begin(esp_run *run, esp_stage s, json_t *record)
     ESP_TRY(esp_run_dir_make(&run->dir, run->config));
     esp_json_digest(run->settings, record);
     json_object_set_new(record, "recipes", esp_record_recipes(run, record)); /* whoever gave them */
+    ESP_TRY(add_texts(record, run, s));
     esp_run_dir_event(&run->dir, "start", esp_stage_name(s), NULL);
     return esp_run_dir_set_record(&run->dir, esp_stage_name(s), json_incref(record));
 }

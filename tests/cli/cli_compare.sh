@@ -81,6 +81,14 @@ exits 0 "$ESPALIER" compare --format csv "$work/runs/trained"
 [ "$(cell "$work/out" trained recovered seen)" = "web.perplexity=calibration wiki.perplexity=compensation+recovery" ] ||
     fail "what was trained on"
 
+run chosen -s prune.select=reconstruction -s prune.compensate=least_squares -s compensate.samples=64 \
+    -s compensate.sequence=32
+exits 0 "$ESPALIER" compare --format csv "$work/runs/chosen"
+case $(cell "$work/out" chosen pruned seen) in
+*web.perplexity=*plan*) ;;
+*) fail "the text that the groups were chosen by: $(cell "$work/out" chosen pruned seen)" ;;
+esac
+
 # ---- several: seeds are joined ----------------------------------------------------------------------------
 exits 0 "$ESPALIER" compare --format csv "$work"/runs/half-* "$work/runs/quarter/"
 cp "$work/out" "$work/all.csv"
