@@ -24,8 +24,6 @@ esac
 # Files in memory where there is room for them (one run takes less than 1 GB), as most runs would wait for the
 # disk half of their time. What is about disks, or about pages of files, stays on one.
 ON_DISK='cli_disks.sh mpi_checkpoint mpi_shared unit_folder unit_h5 unit_io unit_lock'
-# What counts the pages that this machine's processes share: another that maps the same libraries changes the sum.
-ALONE='mpi_shared'
 work=$(mktemp -d)
 memory=$work
 if [ "$(df -k --output=avail /dev/shm 2> /dev/null | tail -n 1)" -gt $((JOBS * 1000000)) ] 2> /dev/null; then
@@ -80,10 +78,6 @@ run() { # slots name command...
     } &
 }
 
-slots_of() { # program, of one rank
-    case " $ALONE " in *" $1 "*) echo "$ALL" ;; *) echo 2 ;; esac
-}
-
 of_kind() { # pattern test...: those whose file name matches
     pattern=$1
     shift
@@ -100,7 +94,7 @@ for np in $NP; do
 done
 for t in $(of_kind 'cli_*' "$@"); do run 1 "$(basename "$t")" sh "$t"; done
 case " $NP " in *' 1 '*)
-    for t in $(of_kind 'mpi_*' "$@"); do run "$(slots_of "$(basename "$t")")" "$(basename "$t") np=1" mpirun -n 1 "$t"; done
+    for t in $(of_kind 'mpi_*' "$@"); do run 2 "$(basename "$t") np=1" mpirun -n 1 "$t"; done
     ;;
 esac
 for t in $(of_kind 'unit_*' "$@"); do
